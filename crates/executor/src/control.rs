@@ -1,0 +1,72 @@
+//! How an executor talks to the control plane: one small trait, with two implementations (the
+//! Kubernetes API, and the parent process of a local run).
+//!
+//! The executor never trusts an answer to mean more than it says: a refusal, an absence and
+//! silence all mean "unknown" as long as the process may still own its epoch.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use indexbuild_api::{Claim, Report};
+use indexbuild_lifecycle::world::{Record, Stage};
+
+/// The control plane, as one executor sees it.
+///
+/// Every call has a time limit of its own, in the implementation: a call that hangs must not keep
+/// the owner from noticing that it is cut off.
+#[async_trait]
+pub trait ControlPlane: Send + Sync {
+    /// The record of this executor's slot, read live. `None`: there is no such record.
+    ///
+    /// # Errors
+    /// [`ContactError`]: neither outcome says anything about the record.
+    async fn record(&self) -> Result<Option<Record>, ContactError>;
+
+    /// Returns when the record is no longer at `version`, or after `within`, whichever is first. It
+    /// may return early for no reason. It never fails: the next [`ControlPlane::record`] tells.
+    async fn changed(&self, version: &str, within: Duration);
+
+    /// Claims the grant for this process: writes `status.claim`.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    async fn claim(&self, claim: Claim) -> Result<(), WriteError>;
+
+    /// Replaces `status.report` as a whole (G4).
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    async fn report(&self, report: Report) -> Result<(), WriteError>;
+
+    /// A stage's frozen choices. `None`: the stage is not frozen yet.
+    ///
+    /// # Errors
+    /// [`ContactError`].
+    async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError>;
+}
+
+/// Why the control plane did not answer a question.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ContactError {
+    /// Nobody answered in time, or with an error of the control plane's own.
+    #[error("the control plane cannot be reached: {0}")]
+    Unreachable(String),
+    /// 401 or 403: the token is refused. It is read again before the next call; a deleted pod's
+    /// token is refused within seconds, while the process still owns its directory.
+    #[error("the control plane refuses this process: {0}")]
+    Refused(String),
+}
+
+/// Why the control plane did not take a write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Admission refused the write: it is not this process's to make.
+    #[error("the write was refused: {0}")]
+    Refused(String),
+    /// Somebody else wrote first; look again.
+    #[error("the record changed meanwhile")]
+    Conflict,
+    /// No answer. The write may have been taken.
+    #[error(transparent)]
+    Contact(#[from] ContactError),
+}

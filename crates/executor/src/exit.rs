@@ -1,0 +1,85 @@
+//! How a process ends.
+
+use std::process::ExitCode;
+
+/// Why an executor process ended. Its exit code tells an operator (and a person who reads
+/// `kubectl describe pod`) the same. The control plane decides nothing from it: results count only
+/// through the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExitStatus {
+    /// Code 0: there is nothing left to do for this process.
+    Done,
+    /// Code 0: a higher epoch was seen, or the pod is no longer the owner; all was closed.
+    GaveWay,
+    /// Code 0: told to stop (SIGTERM); what was in hand is sealed.
+    Stopped,
+    /// Code 10: the work in hand failed; the report says why. The next attempt is a new process.
+    WorkFailed,
+    /// Code 11: no contact with the control plane for `spec.disruption.orphanAfter`.
+    Orphaned,
+    /// Code 12: another process holds the claim under this pod's UID, or the claim was refused.
+    ClaimRefused,
+    /// Code 13: an engine handle was still open when an attempt had ended (I7). The kernel closes it.
+    HandleLeaked,
+    /// Code 14: the attempt did not close within its time; the process ended under it (G11).
+    CloseHung,
+    /// Code 15: the process cannot work as it was started (volume not usable, build without UID).
+    Unusable,
+}
+
+impl ExitStatus {
+    /// All ways to end.
+    pub const ALL: [Self; 9] = [
+        Self::Done,
+        Self::GaveWay,
+        Self::Stopped,
+        Self::WorkFailed,
+        Self::Orphaned,
+        Self::ClaimRefused,
+        Self::HandleLeaked,
+        Self::CloseHung,
+        Self::Unusable,
+    ];
+
+    /// The process's exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done | Self::GaveWay | Self::Stopped => 0,
+            Self::WorkFailed => 10,
+            Self::Orphaned => 11,
+            Self::ClaimRefused => 12,
+            Self::HandleLeaked => 13,
+            Self::CloseHung => 14,
+            Self::Unusable => 15,
+        }
+    }
+
+    /// What the code means, in a sentence.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "nothing left to do",
+            Self::GaveWay => "gave way to a newer owner",
+            Self::Stopped => "stopped when asked to, with its finished files sealed",
+            Self::WorkFailed => "its work failed; the report says why",
+            Self::Orphaned => "no contact with the control plane for orphanAfter",
+            Self::ClaimRefused => "its claim was refused: another process holds it",
+            Self::HandleLeaked => "an engine handle stayed open after an attempt",
+            Self::CloseHung => "an attempt did not close in time",
+            Self::Unusable => "cannot work as it was started",
+        }
+    }
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status.code())
+    }
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.meaning())
+    }
+}
