@@ -1,1 +1,45 @@
-//! See ARCHITECTURE.md.
+//! The resources of `indexbuild`: what a user asks for (`IndexBuild`) and the record of one slot
+//! (`EngineDirectory`), with the rules that the API server and local runs both check them by.
+//!
+//! No client and no decisions: types, schemas, names and labels.
+
+mod build;
+mod build_status;
+mod conditions;
+mod directory;
+mod directory_status;
+mod disruption;
+mod duration;
+mod executor;
+mod indexes;
+pub mod labels;
+pub mod names;
+mod output;
+mod quantity;
+mod raw;
+mod source;
+mod volume;
+
+pub use build::{IndexBuild, IndexBuildSpec, MAX_BUILD_NAME};
+pub use build_status::{IndexBuildStatus, LastError, ManifestStatus, Phase, SlotCounts, VolumeCounts, WorkCounts};
+pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
+pub use directory::{
+    Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState, Work,
+    WorkKind,
+};
+pub use directory_status::{
+    Claim, DirectoryState, EngineDirectoryStatus, HISTORY_LENGTH, OwnerChange, OwnerChangeReason, Report, Waiting,
+    WorkError, WorkResult,
+};
+pub use disruption::{DisruptionSpec, renew_interval};
+pub use duration::{DURATION_PATTERN, Duration, ParseDurationError};
+pub use executor::{
+    DEFAULT_MEMORY_BYTES, EnvVar, ExecutorResources, ExecutorSpec, MAX_THREADS, PodMetadata, ResourceAmounts,
+    SecretKeyRef, TaintEffect, Toleration, TolerationOperator, TopologySpreadConstraint, WhenUnsatisfiable,
+};
+pub use indexes::{IndexColumn, IndexSpec, Nulls, Order, RowIdSpec};
+pub use output::{Compression, DeletionPolicy, OutputSpec};
+pub use quantity::{QUANTITY_PATTERN, Quantity, QuantityError, parse_quantity};
+pub use raw::RawObject;
+pub use source::{Credentials, CsvColumn, CsvSource, ParquetSource, SecretRef, SourceSpec};
+pub use volume::{Retention, VolumeRetention, VolumeSpec};

@@ -1,0 +1,300 @@
+//! `EngineDirectory`: the record of one slot. The operator's part.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::conditions::shown_by_name;
+use crate::directory_status::EngineDirectoryStatus;
+use crate::duration::Duration;
+
+/// The record of one slot: who owns its volume, what it works on, and which results count. Every write
+/// of the spec is a compare-and-set on `resourceVersion` (G1).
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "indexbuild.dev",
+    version = "v1alpha1",
+    kind = "EngineDirectory",
+    plural = "enginedirectories",
+    singular = "enginedirectory",
+    shortname = "ed",
+    category = "indexbuild",
+    namespaced,
+    status = "EngineDirectoryStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "The record of one slot of a build: who owns its volume, what it works on, and which results count. Written by the operator and by the slot's owner, never by people.",
+    printcolumn(
+        name = "Epoch",
+        type_ = "integer",
+        json_path = ".spec.grant.epoch",
+        description = "The current owner's number"
+    ),
+    printcolumn(
+        name = "Owner",
+        type_ = "string",
+        json_path = ".spec.grant.podName",
+        description = "The current owner's pod"
+    ),
+    printcolumn(name = "Work", type_ = "string", json_path = ".spec.work.id", description = "What it works on"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "What the slot is doing"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.nodeName", description = "Where", priority = 1),
+    printcolumn(
+        name = "Volume",
+        type_ = "string",
+        json_path = ".spec.volume.claimName",
+        description = "The slot's volume",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.buildUID == oldSelf.buildUID && self.buildName == oldSelf.buildName && self.slot == oldSelf.slot")
+        .message("the slot's identity is immutable"),
+    validation = Rule::new("!has(oldSelf.grant) || (has(self.grant) && (self.grant == oldSelf.grant || self.grant.epoch == oldSelf.grant.epoch + 1 || (self.grant.epoch == oldSelf.grant.epoch && self.grant.podName == oldSelf.grant.podName && (oldSelf.grant.podUID == '' || self.grant.podUID == oldSelf.grant.podUID) && (oldSelf.grant.bootNonce == '' || self.grant.bootNonce == oldSelf.grant.bootNonce))))")
+        .message("the epoch rises by one with every change of owner; within an epoch podUID and bootNonce are set once")
+        .field_path(".grant"),
+    validation = Rule::new("!has(oldSelf.grant) || !has(self.grant) || (has(self.work) == has(oldSelf.work) && (!has(self.work) || self.work == oldSelf.work)) || self.grant.epoch == oldSelf.grant.epoch + 1")
+        .message("a change of work raises the epoch")
+        .field_path(".work"),
+    validation = Rule::new("!has(self.work) || has(self.grant)")
+        .message("work needs a grant")
+        .field_path(".work"),
+    validation = Rule::new("!has(self.volume) || !has(oldSelf.volume) || self.volume.generation > oldSelf.volume.generation || (self.volume.generation == oldSelf.volume.generation && (oldSelf.volume.claimUID == '' || self.volume.claimUID == oldSelf.volume.claimUID) && self.volume.claimName == oldSelf.volume.claimName)")
+        .message("another volume has a higher generation; within a generation claimUID is set once")
+        .field_path(".volume"),
+    validation = Rule::new("!has(self.volume) || !has(oldSelf.volume) || self.volume.generation != oldSelf.volume.generation || !oldSelf.volume.condemned || self.volume.condemned")
+        .message("a condemned volume stays condemned")
+        .field_path(".volume"),
+    validation = Rule::new("!has(self.volume) || !has(oldSelf.volume) || self.volume.generation != oldSelf.volume.generation || !oldSelf.volume.condemned || !has(self.grant) || (has(oldSelf.grant) && self.grant.epoch == oldSelf.grant.epoch)")
+        .message("nothing is granted on a condemned volume")
+        .field_path(".grant")
+)]
+pub struct EngineDirectorySpec {
+    /// The build's name.
+    #[schemars(length(min = 1, max = 40))]
+    pub build_name: String,
+    /// The build's UID.
+    #[serde(rename = "buildUID")]
+    #[schemars(length(min = 1, max = 36))]
+    pub build_uid: String,
+    /// The slot's number, from 0.
+    #[schemars(range(min = 0, max = 9999))]
+    pub slot: u32,
+    /// How often the owner renews its report.
+    #[serde(default)]
+    pub renew_interval: Duration,
+    /// Who owns the slot. Absent: nobody yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub grant: Option<Grant>,
+    /// What the owner works on. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub work: Option<Work>,
+    /// The slot's current volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub volume: Option<VolumeRef>,
+    /// Volumes that the slot had and that are not accounted for yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["claimName"]))]
+    pub former_volumes: Vec<FormerVolume>,
+    /// The results that count, by work; emptied once the stage's `ConfigMap` exists (G2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["workId"]))]
+    pub chosen: Vec<Chosen>,
+}
+
+/// To whom the slot's current epoch belongs.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// The fencing token: rises by one with every change of owner or work.
+    #[schemars(range(min = 1))]
+    pub epoch: u64,
+    /// The owner's pod.
+    #[schemars(length(min = 1, max = 63))]
+    pub pod_name: String,
+    /// The pod's UID; empty until the pod exists.
+    #[serde(rename = "podUID")]
+    #[schemars(length(max = 36))]
+    pub pod_uid: String,
+    /// The nonce of the pod's process; empty until it has claimed.
+    #[schemars(length(max = 36))]
+    pub boot_nonce: String,
+}
+
+/// One thing for a slot to do.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Work {
+    /// `plan`, `encode-<i>`, `encode-r<round>-<i>`, `sort-<i>`, `publish`, `clean`.
+    #[schemars(length(min = 1, max = 64))]
+    pub id: String,
+    /// Which kind of work.
+    pub kind: WorkKind,
+    /// The digest of what the work reads.
+    #[schemars(length(max = 64))]
+    pub inputs_digest: String,
+    /// Where Encode leaves its runs.
+    #[serde(default)]
+    pub runs: RunLocation,
+    /// In a repair round: the splits to encode again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), extend("x-kubernetes-list-type" = "atomic"))]
+    pub splits: Vec<u32>,
+    /// The frozen stages that the work reads: `plan`, `encode`, `encode-r1`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 64)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub inputs: Vec<String>,
+}
+
+/// Kinds of work.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WorkKind {
+    /// Pin the snapshot, list splits, sample, fix the ranges.
+    Plan,
+    /// Read splits, encode entries, scatter them into runs.
+    Encode,
+    /// Collect a lane, sort its ranges, write files.
+    Sort,
+    /// Check that everything adds up, then commit.
+    Publish,
+    /// Remove what is not needed any more; of an aborted build: tombstone first.
+    Clean,
+}
+
+/// Where Encode leaves its runs.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RunLocation {
+    /// In the object store.
+    #[default]
+    Store,
+    /// On the slot's volume alone: with one slot, which also sorts them.
+    Volume,
+}
+
+/// The current volume of a slot.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeRef {
+    /// The claim's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+    /// The claim's UID; empty until it exists.
+    #[serde(rename = "claimUID", default)]
+    #[schemars(length(max = 36))]
+    pub claim_uid: String,
+    /// The number of this volume among the slot's.
+    #[serde(default)]
+    pub generation: u32,
+    /// Whether it is about to be deleted (G7): written here before it is.
+    #[serde(default)]
+    pub condemned: bool,
+}
+
+/// A volume that a slot had, and the owner it had it with.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.claimUID != oldSelf.claimUID || !oldSelf.condemned || self.condemned")
+        .message("a condemned volume stays condemned")
+)]
+pub struct FormerVolume {
+    /// The claim's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+    /// The claim's UID.
+    #[serde(rename = "claimUID")]
+    #[schemars(length(max = 36))]
+    pub claim_uid: String,
+    /// The number of this volume among the slot's.
+    pub generation: u32,
+    /// Whether it is about to be deleted (G7).
+    pub condemned: bool,
+    /// The pod of its last owner.
+    #[schemars(length(max = 63))]
+    pub pod_name: String,
+    /// That pod's UID.
+    #[serde(rename = "podUID")]
+    #[schemars(length(max = 36))]
+    pub pod_uid: String,
+    /// The nonce of its last owner's process.
+    #[schemars(length(max = 36))]
+    pub boot_nonce: String,
+    /// The epoch of its last owner.
+    pub epoch: u64,
+    /// The node where that pod ran.
+    #[schemars(length(max = 253))]
+    pub node_name: String,
+    /// The boot id of that node then.
+    #[serde(rename = "nodeBootID")]
+    #[schemars(length(max = 64))]
+    pub node_boot_id: String,
+    /// What is known of the volume.
+    pub state: VolumeState,
+}
+
+/// What is known of a volume.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum VolumeState {
+    /// An owner works on it.
+    #[default]
+    Owned,
+    /// Its owner is proved gone.
+    Idle,
+    /// Nothing proves that its former owner is gone.
+    Stranded,
+    /// Another volume took its place.
+    Superseded,
+    /// Its data is lost.
+    Lost,
+    /// It is being deleted.
+    Terminating,
+    /// It belongs to somebody else.
+    Foreign,
+}
+
+shown_by_name!(WorkKind, RunLocation, VolumeState);
+
+/// The result of a work that counts. Never changes (G2): the API server compares entries by their work.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message("what was chosen for a work never changes")
+)]
+pub struct Chosen {
+    /// The work.
+    #[schemars(length(min = 1, max = 64))]
+    pub work_id: String,
+    /// The attempt's epoch.
+    pub epoch: u64,
+    /// The attempt's nonce.
+    #[schemars(length(max = 36))]
+    pub boot_nonce: String,
+    /// The digest of the attempt's `result.json`.
+    #[schemars(length(max = 64))]
+    pub digest: String,
+    /// Rows read.
+    #[serde(default)]
+    pub rows: u64,
+    /// Entries written.
+    #[serde(default)]
+    pub entries: u64,
+    /// Bytes written.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Whether what it wrote is on the slot's volume alone.
+    #[serde(default)]
+    pub on_volume: bool,
+    /// Of a Plan: how many Encode works there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encode_works: Option<u32>,
+    /// Of a Plan: how many Sort works there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sort_works: Option<u32>,
+}
