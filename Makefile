@@ -1,0 +1,64 @@
+# Two commands matter: `make demo` runs the main job, `make test` passes all tests. Each works on a
+# fresh machine with nothing else typed: it installs what it needs, or says what is missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# What outlives the clone: RocksDB's compiled C++ and the Python packages that tests compare with.
+export INDEXBUILD_CACHE ?= $(HOME)/.cache/indexbuild
+export ROCKSDB_LIB_DIR = $(shell scripts/rocksdb-archive.sh --where)
+export ROCKSDB_STATIC = 1
+export INDEXBUILD_PYTHON = $(INDEXBUILD_CACHE)/python/bin/python
+
+CARGO := cargo
+PROFILE := --release
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+INDEXBUILD := $(TARGET)/release/indexbuild
+
+.PHONY: help demo test test-long bench build lint docs crds packages rocksdb python clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: build ## build two indexes over a million rows, cut one process off on the way, prove every row
+	@scripts/demo.sh $(INDEXBUILD)
+
+test: lint docs build python ## everything that CI runs
+	$(CARGO) test $(PROFILE) --workspace --locked
+
+test-long: build ## what takes longer: 50 million rows within 256 MiB
+	@scripts/memory.sh $(INDEXBUILD) 50000000
+
+memory: build ## 10 million rows within 256 MiB
+	@scripts/memory.sh $(INDEXBUILD) 10000000
+
+bench: build python ## side by side with DuckDB and with plain RocksDB, as ratios
+	@$(CARGO) build $(PROFILE) --locked --example plain_rocksdb
+	@$(INDEXBUILD_PYTHON) bench/bench.py --indexbuild $(INDEXBUILD) --plain-rocksdb $(TARGET)/release/examples/plain_rocksdb
+
+build: rocksdb ## the binary
+	$(CARGO) build $(PROFILE) --workspace --locked
+
+lint: rocksdb
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(PROFILE) --workspace --all-targets --locked -- -D warnings
+
+docs: rocksdb ## the API documentation
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --workspace --no-deps --locked --document-private-items
+
+crds: build ## write crds/ anew from the types
+	$(INDEXBUILD) crd --output crds
+
+packages:
+	@scripts/install-packages.sh
+
+rocksdb: packages
+	@scripts/rocksdb-archive.sh
+
+python: packages
+	@scripts/python-packages.sh
+
+clean: ## remove what was built in this clone; the cache folder stays
+	$(CARGO) clean
+	rm -rf .indexbuild
