@@ -213,7 +213,7 @@ fn encode_row_id(def: &IndexDefinition, row_id: &RowIdValue, out: &mut Vec<u8>) 
                 encode_column(def, column, value, out)?;
             }
         }
-        (RowId::Position | RowId::Columns(_), RowIdValue::Position(_)) => {
+        (RowId::Columns(_), RowIdValue::Position(_)) => {
             return Err(wrong_number(def, def.row_id_columns().len(), 0));
         }
         (RowId::Position | RowId::Columns(_), RowIdValue::Columns(values)) => {
@@ -223,7 +223,12 @@ fn encode_row_id(def: &IndexDefinition, row_id: &RowIdValue, out: &mut Vec<u8>) 
     Ok(())
 }
 
-fn encode_column(def: &IndexDefinition, column: &KeyColumn, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+fn encode_column(
+    def: &IndexDefinition,
+    column: &KeyColumn,
+    value: &Value,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
     if *value == Value::Null {
         out.push(match column.nulls {
             Nulls::First => FLAG_NULL_FIRST,
@@ -295,10 +300,7 @@ fn raw_bits(column_type: ColumnType, value: &Value) -> Option<u128> {
             | ColumnType::Timestamp { .. },
             Value::Int(value),
         ) => signed_bits(i128::from(*value), column_type.width()?)?,
-        (
-            ColumnType::UInt8 | ColumnType::UInt16 | ColumnType::UInt32 | ColumnType::UInt64,
-            Value::UInt(value),
-        ) => {
+        (ColumnType::UInt8 | ColumnType::UInt16 | ColumnType::UInt32 | ColumnType::UInt64, Value::UInt(value)) => {
             let spare = 64 - column_type.width()? * 8;
             (value.leading_zeros() as usize >= spare).then_some(u128::from(*value))?
         }
@@ -485,7 +487,11 @@ impl<'a> Cursor<'a> {
             | ColumnType::String
             | ColumnType::Bytes => bits,
             ColumnType::Float32 | ColumnType::Float64 => {
-                if bits & top != 0 { bits ^ top } else { !bits & (top << 1).wrapping_sub(1) }
+                if bits & top != 0 {
+                    bits ^ top
+                } else {
+                    !bits & (top << 1).wrapping_sub(1)
+                }
             }
             ColumnType::Int8
             | ColumnType::Int16

@@ -1,1 +1,25 @@
-//! See ARCHITECTURE.md.
+//! What an index is, byte by byte, and what it is read with.
+//!
+//! Writers use [`definition`], [`columnar`], [`digest`] and [`manifest`]; consumers of a finished
+//! index need [`reader`] alone. The format is described in `docs/key-encoding.md` and
+//! `docs/reading-an-index.md`.
+
+pub mod codec;
+pub mod columnar;
+pub mod definition;
+pub mod digest;
+pub mod manifest;
+pub mod store;
+pub mod value;
+
+pub use self::codec::{
+    CodecError, DecodeError, DecodedEntry, MAX_KEY_BYTES, Position, RowIdValue, decode_entry, encode_entry,
+    encode_key_prefix,
+};
+pub use self::columnar::{Arena, ArenaEntry, EncodeError, Encoder, Entries, PackedLayout, RowPositions, Rows};
+pub use self::definition::{
+    ColumnType, Compression, IncludedColumn, IndexDefinition, InvalidDefinition, KeyColumn, Nulls, Order, RowId,
+    TimeUnit, UnsupportedType,
+};
+pub use self::digest::{ContentDigest, FileDigest, Frame, SetHash, digest_bytes, entry_hash};
+pub use self::value::{ParseValueError, Value};

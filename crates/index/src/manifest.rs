@@ -310,7 +310,10 @@ mod tests {
         assert!(matches!(error, DocumentError::UnknownVersion { found: 7 }), "{error}");
         assert!(error.to_string().contains("format version 7"), "{error}");
         assert!(matches!(Document::parse(b"<html>").unwrap_err(), DocumentError::Malformed { .. }));
-        assert!(matches!(Document::parse(br#"{"version": 1, "kind": "Other"}"#).unwrap_err(), DocumentError::Malformed { .. }));
+        assert!(matches!(
+            Document::parse(br#"{"version": 1, "kind": "Other"}"#).unwrap_err(),
+            DocumentError::Malformed { .. }
+        ));
     }
 
     /// Write it anew with `INDEXBUILD_WRITE_DOCS=1 cargo test --release -p indexbuild-index schema`.

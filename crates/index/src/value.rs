@@ -68,9 +68,7 @@ impl Value {
             ColumnType::UInt16 => uint(u16::MAX.into()),
             ColumnType::UInt32 => uint(u32::MAX.into()),
             ColumnType::UInt64 => uint(u64::MAX),
-            ColumnType::Float32 => {
-                text.parse::<f32>().map(|value| Self::Float(value.into())).map_err(|_| error(""))
-            }
+            ColumnType::Float32 => text.parse::<f32>().map(|value| Self::Float(value.into())).map_err(|_| error("")),
             ColumnType::Float64 => text.parse().map(Self::Float).map_err(|_| error("")),
             ColumnType::Decimal { precision, scale } => parse_decimal(text, precision, scale)
                 .map(Self::Decimal)
@@ -294,7 +292,10 @@ mod tests {
             assert_eq!(Value::parse(text, column_type).unwrap(), value, "{column_type}");
             assert_eq!(value.display(column_type), text, "{column_type}");
         }
-        assert_eq!(Value::Int(i64::MAX).display(ColumnType::Timestamp { unit: micro, utc: true }), i64::MAX.to_string());
+        assert_eq!(
+            Value::Int(i64::MAX).display(ColumnType::Timestamp { unit: micro, utc: true }),
+            i64::MAX.to_string()
+        );
     }
 
     #[test]

@@ -1,0 +1,448 @@
+//! Where indexes are kept: one prefix of an object store, or a folder.
+//!
+//! Two operations carry the commit protocol, and both backends hold to them: create-if-absent has
+//! one winner, and put-if-match replaces only what was read.
+
+mod local;
+mod remote;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use self::local::LocalRoot;
+use self::remote::RemoteRoot;
+
+/// The URL schemes that are known.
+pub const KNOWN_SCHEMES: &str = "file, s3, gs, az, http, https";
+
+/// How a remote store is reached. What is not said here comes from the environment (`AWS_…`,
+/// `GOOGLE_…`, `AZURE_…`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct StoreOptions {
+    /// The service's address, where it is not the provider's own.
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// Whether the endpoint may be plain HTTP.
+    pub allow_http: bool,
+    /// Further options by their `object_store` names, as `aws_access_key_id`.
+    pub extra: BTreeMap<String, String>,
+}
+
+/// One prefix of a store. Cheap to clone.
+///
+/// Its operations need a Tokio runtime. All paths are relative, with `/` between their parts.
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Backend,
+    prefix: String,
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Local(Arc<LocalRoot>),
+    Remote(Arc<RemoteRoot>),
+}
+
+/// What an object was when it was read: its entity tag, or for files the digest of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    e_tag: Option<String>,
+    version: Option<String>,
+}
+
+/// An object without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Bytes.
+    pub size: u64,
+    /// Its version.
+    pub version: Version,
+}
+
+/// How a conditional put ended. A lost reply is none of these but an error: the writer reads back
+/// what stands there and compares the put-id inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// What was put stands there.
+    Created,
+    /// Something else stands there (for put-if-match also: nothing).
+    Exists,
+}
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No store has this scheme.
+    #[error("`{url}` has a scheme that is not known; known ones are {KNOWN_SCHEMES}")]
+    UnknownScheme {
+        /// The URL.
+        url: String,
+    },
+    /// Not a URL of a store.
+    #[error("`{url}` is not the URL of a store: {why}")]
+    InvalidUrl {
+        /// The URL.
+        url: String,
+        /// Why not.
+        why: String,
+    },
+    /// A path with empty, hidden or upward parts.
+    #[error("`{path}` cannot be the path of an object: {why}")]
+    InvalidPath {
+        /// The path.
+        path: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The object is not there.
+    #[error("{url} does not exist")]
+    NotFound {
+        /// The object.
+        url: String,
+    },
+    /// The object is shorter than what was asked for.
+    #[error("{url} has {size} bytes, and bytes {start} to {end} were asked for: it is cut off, or another object")]
+    OutOfRange {
+        /// The object.
+        url: String,
+        /// Its size.
+        size: u64,
+        /// First byte asked for.
+        start: u64,
+        /// End of what was asked for.
+        end: u64,
+    },
+    /// Not allowed.
+    #[error("{url}: permission denied; check the credentials, or the folder's owner and mode")]
+    Denied {
+        /// The object.
+        url: String,
+        /// The store's words.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The disk is full.
+    #[error("{url}: no space left")]
+    NoSpace {
+        /// The object.
+        url: String,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+    /// Another failure of the file system.
+    #[error("{url} cannot be used")]
+    Io {
+        /// The object.
+        url: String,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+    /// Another failure of the remote store. After a put, what stands there is not known.
+    #[error("{url} cannot be reached or used")]
+    Remote {
+        /// The object.
+        url: String,
+        /// The store's words.
+        #[source]
+        source: Box<object_store::Error>,
+    },
+}
+
+impl StoreError {
+    /// Whether the same operation may succeed later with nothing changed by hand.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::UnknownScheme { .. }
+            | Self::InvalidUrl { .. }
+            | Self::InvalidPath { .. }
+            | Self::NotFound { .. }
+            | Self::OutOfRange { .. }
+            | Self::Denied { .. } => false,
+            Self::NoSpace { .. } => true,
+            Self::Io { source, .. } => !matches!(
+                source.kind(),
+                io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::IsADirectory
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::InvalidFilename
+            ),
+            Self::Remote { source, .. } => !matches!(
+                **source,
+                object_store::Error::NotSupported { .. }
+                    | object_store::Error::NotImplemented { .. }
+                    | object_store::Error::InvalidPath { .. }
+                    | object_store::Error::UnknownConfigurationKey { .. }
+            ),
+        }
+    }
+
+    /// An error of the file system, classified.
+    fn from_io(url: String, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::NotFound { url },
+            io::ErrorKind::PermissionDenied => Self::Denied { url, source: Box::new(source) },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { url, source },
+            _ => Self::Io { url, source },
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store at `url`: `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`,
+    /// `http(s)://…`. Nothing is read or written yet.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScheme`], [`StoreError::InvalidUrl`], or that of an option which the store
+    /// does not know.
+    pub fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        let invalid = |why: String| StoreError::InvalidUrl { url: url.to_owned(), why };
+        let parsed = Url::parse(url).map_err(|error| match error {
+            url::ParseError::RelativeUrlWithoutBase => {
+                invalid("it has no scheme; a folder is written file:///the/folder".into())
+            }
+            error => invalid(error.to_string()),
+        })?;
+        if parsed.scheme() == "file" {
+            let folder = parsed
+                .to_file_path()
+                .map_err(|()| invalid("a folder is written file:///the/folder, with three slashes".into()))?;
+            return Ok(Self { backend: Backend::Local(Arc::new(LocalRoot::new(folder))), prefix: String::new() });
+        }
+        let (root, prefix) = RemoteRoot::open(url, &parsed, options)?;
+        Ok(Self { backend: Backend::Remote(Arc::new(root)), prefix })
+    }
+
+    /// The store under a further part of the path.
+    #[must_use]
+    pub fn child(&self, path: &str) -> Self {
+        let path = path.trim_matches('/');
+        let prefix = match (self.prefix.is_empty(), path.is_empty()) {
+            (_, true) => self.prefix.clone(),
+            (true, false) => path.to_owned(),
+            (false, false) => format!("{}/{path}", self.prefix),
+        };
+        Self { backend: self.backend.clone(), prefix }
+    }
+
+    /// The URL of the prefix.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match &self.backend {
+            Backend::Local(root) => root.url(&self.prefix),
+            Backend::Remote(root) => root.url(&self.prefix),
+        }
+    }
+
+    /// Whether it is a folder of this machine, whose files can be linked instead of copied.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match &self.backend {
+            Backend::Local(_) => true,
+            Backend::Remote(_) => false,
+        }
+    }
+
+    /// The object's whole path in its backend.
+    fn full(&self, path: &str) -> Result<String, StoreError> {
+        let refuse = |why| Err(StoreError::InvalidPath { path: path.to_owned(), why });
+        if path.is_empty() {
+            return refuse("it is empty");
+        }
+        for part in path.split('/') {
+            if part.is_empty() || part == "." || part == ".." {
+                return refuse("a part of it is empty, `.` or `..`");
+            }
+            if part.starts_with(indexbuild_durable::TEMPORARY_PREFIX) {
+                return refuse("such names are those of unfinished files");
+            }
+        }
+        Ok(if self.prefix.is_empty() { path.to_owned() } else { format!("{}/{path}", self.prefix) })
+    }
+
+    /// An object and its version; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn get(&self, path: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
+        let path = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.get(path).await,
+            Backend::Remote(root) => root.get(&path).await,
+        }
+    }
+
+    /// Exactly these bytes of an object.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::OutOfRange`], and others.
+    pub async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let path = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.get_range(path, range).await,
+            Backend::Remote(root) => root.get_range(&path, range).await,
+        }
+    }
+
+    /// An object's size and version; `None` when there is none. For a folder's file the version is
+    /// the digest of its content, which is read for that: meant for documents.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {
+        let path = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.head(path).await,
+            Backend::Remote(root) => root.head(&path).await,
+        }
+    }
+
+    /// An object's size; `None` when there is none. Cheap on every backend.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn size(&self, path: &str) -> Result<Option<u64>, StoreError> {
+        let path = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.size(path).await,
+            Backend::Remote(root) => Ok(root.head(&path).await?.map(|info| info.size)),
+        }
+    }
+
+    /// Puts an object under a path that nobody else writes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let path = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.put(path, bytes).await,
+            Backend::Remote(root) => root.put(&path, bytes).await,
+        }
+    }
+
+    /// Creates an object; of all who try, one succeeds (G6).
+    ///
+    /// # Errors
+    /// [`StoreError`]; after one that [`StoreError::is_retryable`], what stands there is not known, and
+    /// is to be read back.
+    pub async fn put_if_absent(&self, path: &str, bytes: Bytes) -> Result<PutOutcome, StoreError> {
+        let path = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.put_if_absent(path, bytes).await,
+            Backend::Remote(root) => root.put_if_absent(&path, bytes).await,
+        }
+    }
+
+    /// Replaces an object that still has this version.
+    ///
+    /// # Errors
+    /// As [`Store::put_if_absent`].
+    pub async fn put_if_match(&self, path: &str, bytes: Bytes, version: &Version) -> Result<PutOutcome, StoreError> {
+        let path = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.put_if_match(path, bytes, version.clone()).await,
+            Backend::Remote(root) => root.put_if_match(&path, bytes, version).await,
+        }
+    }
+
+    /// Puts a sealed file. A folder on the same file system links it, so that it must never be
+    /// changed afterwards; remotely it goes up in parts of 8 MiB, two at a time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn put_file(&self, path: &str, file: &Path) -> Result<(), StoreError> {
+        let path = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.put_file(path, file.to_owned()).await,
+            Backend::Remote(root) => root.put_file(&path, file).await,
+        }
+    }
+
+    /// Fetches an object to `target`, which is complete when it is there, and returns its length. A
+    /// folder's file on the same file system is linked.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::NotFound`] when there is none.
+    pub async fn fetch_to(&self, path: &str, target: &Path) -> Result<u64, StoreError> {
+        let path = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.fetch_to(path, target.to_owned()).await,
+            Backend::Remote(root) => root.fetch_to(&path, target).await,
+        }
+    }
+
+    /// All objects under `prefix` (a folder's path; empty: all), with their sizes, sorted by path. The
+    /// paths are relative to this store. Unfinished files are left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let prefix = prefix.trim_matches('/');
+        let full = if prefix.is_empty() { self.prefix.clone() } else { self.full(prefix)? };
+        let mut listed = match &self.backend {
+            Backend::Local(root) => root.list(full).await?,
+            Backend::Remote(root) => root.list(&full).await?,
+        };
+        if !self.prefix.is_empty() {
+            for (path, _) in &mut listed {
+                if let Some(relative) = path.strip_prefix(&self.prefix) {
+                    *path = relative.trim_start_matches('/').to_owned();
+                }
+            }
+        }
+        listed.sort();
+        Ok(listed)
+    }
+
+    /// Deletes an object; one that is not there counts as deleted. In a folder, folders that have
+    /// become empty go too.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete(&self, path: &str) -> Result<(), StoreError> {
+        let path = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.delete(path).await,
+            Backend::Remote(root) => root.delete(&path).await,
+        }
+    }
+
+    /// Removes what crashed writers left unfinished under `prefix`, and folders that are empty. Call it
+    /// only where nobody writes any more. Object stores show no unfinished objects; there it does
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_unfinished(&self, prefix: &str) -> Result<usize, StoreError> {
+        let prefix = prefix.trim_matches('/');
+        let full = if prefix.is_empty() { self.prefix.clone() } else { self.full(prefix)? };
+        match &self.backend {
+            Backend::Local(root) => root.remove_unfinished(full).await,
+            Backend::Remote(_) => Ok(0),
+        }
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url())
+    }
+}

@@ -1,0 +1,315 @@
+//! An object store over the network, through the `object_store` crate.
+
+use std::io::Write;
+use std::ops::Range;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
+use indexbuild_durable as durable;
+use indexbuild_durable::fault::{self, Op};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::http::HttpBuilder;
+use object_store::path::Path as ObjectPath;
+use object_store::{
+    ClientOptions, MultipartUpload, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload,
+    UpdateVersion,
+};
+use tokio::io::AsyncReadExt;
+use url::Url;
+
+use super::{ObjectInfo, PutOutcome, StoreError, StoreOptions, Version};
+
+/// Files up to this length go up in one piece.
+const WHOLE_BYTES: u64 = 16 << 20;
+const PART_BYTES: usize = 8 << 20;
+const PARTS_IN_FLIGHT: usize = 2;
+
+#[derive(Debug)]
+pub(super) struct RemoteRoot {
+    store: Arc<dyn ObjectStore>,
+    /// Scheme and host (bucket), without a path.
+    base: String,
+}
+
+impl RemoteRoot {
+    /// The store, and the prefix that the URL names in it.
+    pub(super) fn open(url: &str, parsed: &Url, options: &StoreOptions) -> Result<(Self, String), StoreError> {
+        let unknown = || StoreError::UnknownScheme { url: url.to_owned() };
+        let remote = |source| StoreError::Remote { url: url.to_owned(), source: Box::new(source) };
+        let (scheme, prefix) = ObjectStoreScheme::parse(parsed).map_err(|_| unknown())?;
+        let prefix = prefix.to_string();
+        let store: Arc<dyn ObjectStore> = match scheme {
+            ObjectStoreScheme::AmazonS3 => Arc::new(s3(url, options)?.build().map_err(remote)?),
+            ObjectStoreScheme::GoogleCloudStorage => Arc::new(gcs(url, options)?.build().map_err(remote)?),
+            ObjectStoreScheme::MicrosoftAzure => Arc::new(azure(url, options)?.build().map_err(remote)?),
+            ObjectStoreScheme::Http => {
+                let client = ClientOptions::new().with_allow_http(options.allow_http || parsed.scheme() == "http");
+                let origin = parsed[..url::Position::BeforePath].to_owned();
+                Arc::new(HttpBuilder::new().with_url(origin).with_client_options(client).build().map_err(remote)?)
+            }
+            _ => return Err(unknown()),
+        };
+        let whole = parsed[..url::Position::AfterPath].trim_end_matches('/');
+        let base = whole.strip_suffix(prefix.as_str()).unwrap_or(whole).trim_end_matches('/').to_owned();
+        Ok((Self { store, base }, prefix))
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, base: "memory://".into() }
+    }
+
+    pub(super) fn url(&self, path: &str) -> String {
+        if path.is_empty() { self.base.clone() } else { format!("{}/{path}", self.base) }
+    }
+
+    fn error(&self, path: &str, source: object_store::Error) -> StoreError {
+        let url = self.url(path);
+        match source {
+            object_store::Error::NotFound { .. } => StoreError::NotFound { url },
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                StoreError::Denied { url, source: Box::new(source) }
+            }
+            source => StoreError::Remote { url, source: Box::new(source) },
+        }
+    }
+
+    fn location(&self, path: &str) -> Result<ObjectPath, StoreError> {
+        ObjectPath::parse(path).map_err(|source| self.error(path, source.into()))
+    }
+
+    /// A point of a remote write, where tests break it.
+    fn before(&self, op: Op, path: &str) -> Result<(), StoreError> {
+        fault::before(op, Path::new(path)).map_err(|source| StoreError::from_io(self.url(path), source))
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
+        let found = match self.store.get(&self.location(path)?).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(self.error(path, source)),
+        };
+        let version = Version { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+        let bytes = found.bytes().await.map_err(|source| self.error(path, source))?;
+        Ok(Some((bytes, version)))
+    }
+
+    pub(super) async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let Range { start, end } = range;
+        if start == end {
+            return Ok(Bytes::new());
+        }
+        let outcome = self.store.get_range(&self.location(path)?, start..end).await;
+        let received = match outcome {
+            Ok(bytes) if bytes.len() as u64 == end.saturating_sub(start) => return Ok(bytes),
+            Ok(_) => None,
+            Err(source) => Some(source),
+        };
+        // Stores answer a range beyond the end in different ways; the size tells it from other failures.
+        match self.head(path).await? {
+            Some(info) if info.size < end || start > end => {
+                Err(StoreError::OutOfRange { url: self.url(path), size: info.size, start, end })
+            }
+            None => Err(StoreError::NotFound { url: self.url(path) }),
+            Some(_) => Err(received.map_or_else(
+                || StoreError::Io { url: self.url(path), source: std::io::ErrorKind::UnexpectedEof.into() },
+                |source| self.error(path, source),
+            )),
+        }
+    }
+
+    pub(super) async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {
+        match self.store.head(&self.location(path)?).await {
+            Ok(meta) => {
+                Ok(Some(ObjectInfo { size: meta.size, version: Version { e_tag: meta.e_tag, version: meta.version } }))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(self.error(path, source)),
+        }
+    }
+
+    pub(super) async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.before(Op::Upload, path)?;
+        let put = self.store.put(&self.location(path)?, PutPayload::from(bytes)).await;
+        put.map_err(|source| self.error(path, source))?;
+        fault::after(Op::Upload, Path::new(path));
+        Ok(())
+    }
+
+    async fn put_conditionally(&self, path: &str, bytes: Bytes, mode: PutMode) -> Result<PutOutcome, StoreError> {
+        self.before(Op::ConditionalPut, path)?;
+        let options = PutOptions { mode, ..PutOptions::default() };
+        let outcome = match self.store.put_opts(&self.location(path)?, PutPayload::from(bytes), options).await {
+            Ok(_) => PutOutcome::Created,
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. }
+                | object_store::Error::NotFound { .. },
+            ) => PutOutcome::Exists,
+            Err(source) => return Err(self.error(path, source)),
+        };
+        fault::after(Op::ConditionalPut, Path::new(path));
+        Ok(outcome)
+    }
+
+    pub(super) async fn put_if_absent(&self, path: &str, bytes: Bytes) -> Result<PutOutcome, StoreError> {
+        self.put_conditionally(path, bytes, PutMode::Create).await
+    }
+
+    pub(super) async fn put_if_match(
+        &self,
+        path: &str,
+        bytes: Bytes,
+        version: &Version,
+    ) -> Result<PutOutcome, StoreError> {
+        let Version { e_tag, version } = version.clone();
+        self.put_conditionally(path, bytes, PutMode::Update(UpdateVersion { e_tag, version })).await
+    }
+
+    pub(super) async fn put_file(&self, path: &str, file: &Path) -> Result<(), StoreError> {
+        let io = |source| StoreError::from_io(file.display().to_string(), source);
+        let mut source = tokio::fs::File::open(file).await.map_err(io)?;
+        let size = source.metadata().await.map_err(io)?.len();
+        if size <= WHOLE_BYTES {
+            let mut content = Vec::new();
+            source.read_to_end(&mut content).await.map_err(io)?;
+            return self.put(path, content.into()).await;
+        }
+        self.before(Op::Upload, path)?;
+        let begun = self.store.put_multipart(&self.location(path)?).await;
+        let mut upload = begun.map_err(|source| self.error(path, source))?;
+        let sent = match send_parts(&mut *upload, &mut source).await {
+            Ok(()) => upload.complete().await.map(drop).map_err(|source| self.error(path, source)),
+            Err(Sending::File(source)) => Err(io(source)),
+            Err(Sending::Store(source)) => Err(self.error(path, source)),
+        };
+        if let Err(error) = sent {
+            // Parts that stay behind are billed and invisible; a lifecycle rule of the bucket takes the rest.
+            if let Err(error) = upload.abort().await {
+                tracing::warn!(%path, %error, "an upload in parts could not be aborted");
+            }
+            return Err(error);
+        }
+        fault::after(Op::Upload, Path::new(path));
+        Ok(())
+    }
+
+    pub(super) async fn fetch_to(&self, path: &str, target: &Path) -> Result<u64, StoreError> {
+        let io = |source| StoreError::from_io(target.display().to_string(), source);
+        let found = self.store.get(&self.location(path)?).await.map_err(|source| self.error(path, source))?;
+        let expected = found.meta.size;
+        let mut file = durable::DurableFile::create(target).map_err(io)?;
+        let mut stream = found.into_stream();
+        let mut received = 0;
+        while let Some(bytes) = stream.try_next().await.map_err(|source| self.error(path, source))? {
+            received += bytes.len() as u64;
+            file.write_all(&bytes).map_err(io)?;
+        }
+        if received != expected {
+            return Err(StoreError::Io { url: self.url(path), source: std::io::ErrorKind::UnexpectedEof.into() });
+        }
+        let sealed = tokio::task::spawn_blocking(move || file.seal()).await;
+        sealed.map_err(|source| io(std::io::Error::other(source)))?.map_err(io)?;
+        Ok(received)
+    }
+
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let location = if prefix.is_empty() { None } else { Some(self.location(prefix)?) };
+        let listed = self.store.list(location.as_ref()).map_ok(|meta| (meta.location.to_string(), meta.size));
+        listed.try_collect().await.map_err(|source| self.error(prefix, source))
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Result<(), StoreError> {
+        self.before(Op::Delete, path)?;
+        match self.store.delete(&self.location(path)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(source) => return Err(self.error(path, source)),
+        }
+        fault::after(Op::Delete, Path::new(path));
+        Ok(())
+    }
+}
+
+enum Sending {
+    File(std::io::Error),
+    Store(object_store::Error),
+}
+
+async fn send_parts(upload: &mut dyn MultipartUpload, source: &mut tokio::fs::File) -> Result<(), Sending> {
+    let mut in_flight = FuturesUnordered::new();
+    loop {
+        let mut part = Vec::with_capacity(PART_BYTES);
+        let read = (&mut *source).take(PART_BYTES as u64).read_to_end(&mut part).await.map_err(Sending::File)?;
+        if read == 0 {
+            break;
+        }
+        if in_flight.len() >= PARTS_IN_FLIGHT {
+            in_flight.next().await.transpose().map_err(Sending::Store)?;
+        }
+        in_flight.push(upload.put_part(part.into()));
+    }
+    while let Some(sent) = in_flight.next().await {
+        sent.map_err(Sending::Store)?;
+    }
+    Ok(())
+}
+
+fn key<K: FromStr>(url: &str, name: &str) -> Result<K, StoreError> {
+    name.to_ascii_lowercase()
+        .parse()
+        .map_err(|_| StoreError::InvalidUrl { url: url.to_owned(), why: format!("its store knows no option `{name}`") })
+}
+
+fn s3(url: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreError> {
+    let StoreOptions { endpoint, region, allow_http, extra } = options;
+    let mut builder = AmazonS3Builder::from_env().with_url(url);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(region) = region {
+        builder = builder.with_region(region);
+    }
+    if *allow_http {
+        builder = builder.with_allow_http(true);
+    }
+    for (name, value) in extra {
+        builder = builder.with_config(key::<AmazonS3ConfigKey>(url, name)?, value);
+    }
+    Ok(builder)
+}
+
+fn gcs(url: &str, options: &StoreOptions) -> Result<GoogleCloudStorageBuilder, StoreError> {
+    let StoreOptions { endpoint, region: _, allow_http, extra } = options;
+    let mut builder = GoogleCloudStorageBuilder::from_env().with_url(url);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_config(key::<GoogleConfigKey>(url, "google_base_url")?, endpoint);
+    }
+    if *allow_http {
+        builder = builder.with_client_options(ClientOptions::new().with_allow_http(true));
+    }
+    for (name, value) in extra {
+        builder = builder.with_config(key::<GoogleConfigKey>(url, name)?, value);
+    }
+    Ok(builder)
+}
+
+fn azure(url: &str, options: &StoreOptions) -> Result<MicrosoftAzureBuilder, StoreError> {
+    let StoreOptions { endpoint, region: _, allow_http, extra } = options;
+    let mut builder = MicrosoftAzureBuilder::from_env().with_url(url);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint.clone());
+    }
+    if *allow_http {
+        builder = builder.with_allow_http(true);
+    }
+    for (name, value) in extra {
+        builder = builder.with_config(key::<AzureConfigKey>(url, name)?, value);
+    }
+    Ok(builder)
+}
