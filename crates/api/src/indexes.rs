@@ -1,25 +1,20 @@
 //! Which indexes are built.
 
-use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What names a row of the table.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RowIdSpec {
     /// The columns that together name a row; they must be unique and never NULL.
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 128)))]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    #[x_kube(
-        validation = Rule::new("self.all(column, self.exists_one(other, other == column))")
-            .message("each column may be named once: remove the second one of the same name")
-    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub columns: Vec<String>,
 }
 
 /// One index over the table.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct IndexSpec {
     /// The index's name, unique in the build.
@@ -27,11 +22,7 @@ pub struct IndexSpec {
     pub name: String,
     /// The columns of the key, the most significant one first.
     #[schemars(length(min = 1, max = 16))]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    #[x_kube(
-        validation = Rule::new("self.all(column, self.exists_one(other, other.name == column.name))")
-            .message("each column may appear once in a key: remove the second one of the same name")
-    )]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub columns: Vec<IndexColumn>,
     /// Whether two rows with the same key are an error. Absent: no. Keys with a NULL are never equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,11 +30,7 @@ pub struct IndexSpec {
     /// Columns that are stored beside the key, so that a lookup need not read the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    #[x_kube(
-        validation = Rule::new("self.all(column, self.exists_one(other, other == column))")
-            .message("each column may be included once: remove the second one of the same name")
-    )]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub include: Vec<String>,
 }
 

@@ -5,7 +5,9 @@
 
 mod build;
 mod build_status;
+mod check;
 mod conditions;
+mod crd;
 mod directory;
 mod directory_status;
 mod disruption;
@@ -22,7 +24,9 @@ mod volume;
 
 pub use build::{IndexBuild, IndexBuildSpec, MAX_BUILD_NAME};
 pub use build_status::{IndexBuildStatus, LastError, ManifestStatus, Phase, SlotCounts, VolumeCounts, WorkCounts};
+pub use check::{CheckError, Problem, check_build, check_directory, check_directory_spec, check_update};
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
+pub use crd::{crd_yaml, crds};
 pub use directory::{
     Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState, Work,
     WorkKind,

@@ -102,11 +102,7 @@ pub struct CsvSource {
     /// The types of columns. With a header: of those columns that are not text. Without one: all columns, in the files' order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 512))]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    #[x_kube(
-        validation = Rule::new("self.all(column, self.exists_one(other, other.name == column.name))")
-            .message("each column may be listed once: remove the second entry of the same name")
-    )]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub columns: Vec<CsvColumn>,
 }
 

@@ -1,0 +1,132 @@
+//! Checks a build's YAML by the resource's own schema, so that the API server and a local run say the same.
+//!
+//! One source: the `CustomResourceDefinition`. Its types, bounds, defaults and CEL rules are walked here
+//! over the marked YAML, so that each problem names its field and its place in the file.
+
+mod cel;
+mod problem;
+mod schema;
+mod yaml;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+
+pub use problem::{CheckError, Problem};
+use schema::Walk;
+use yaml::{Content, Node};
+
+use crate::crd::{crds, schema_of};
+use crate::labels::{GROUP, VERSION};
+use crate::{EngineDirectory, EngineDirectorySpec, IndexBuild};
+
+/// Checks the text of a YAML file that holds one `IndexBuild`, and gives the build with the schema's
+/// defaults filled in. All problems are reported at once.
+///
+/// # Errors
+/// What is wrong, where (`file:line:column` and field path), and the way out.
+pub fn check_build(file_name: &str, text: &str) -> Result<IndexBuild, CheckError> {
+    let failed = |problems| CheckError { file: file_name.to_owned(), problems };
+    let document = yaml::parse_one(text).map_err(|problem| failed(vec![problem]))?;
+    if let Some(problems) = wrong_kind(&document) {
+        return Err(failed(problems));
+    }
+    let schema = with_metadata(schema_of_kind("IndexBuild"));
+    let mut walk = Walk::default();
+    let checked = walk.document(&schema, &document, None);
+    walk.name(&document);
+    if !walk.problems.is_empty() {
+        return Err(failed(walk.problems));
+    }
+    serde_json::from_value(checked)
+        .map_err(|error| failed(vec![Problem::new("", (1, 1), format!("the build cannot be read: {error}"))]))
+}
+
+/// Checks a build that takes the place of another: what [`check_build`] checks, and what may not change.
+///
+/// # Errors
+/// What is wrong, with the field's path.
+pub fn check_update(old: &IndexBuild, new: &IndexBuild) -> Result<(), CheckError> {
+    check_transition("IndexBuild", to_json(old), to_json(new))
+}
+
+/// Checks a record by its own schema: alone, or as what takes the place of another.
+///
+/// # Errors
+/// What is wrong, with the field's path.
+pub fn check_directory(old: Option<&EngineDirectory>, new: &EngineDirectory) -> Result<(), CheckError> {
+    match old {
+        Some(old) => check_transition("EngineDirectory", to_json(old), to_json(new)),
+        None => check_transition("EngineDirectory", Value::Null, to_json(new)),
+    }
+}
+
+/// As [`check_directory`], for the operator's part alone.
+///
+/// # Errors
+/// What is wrong, with the field's path.
+pub fn check_directory_spec(old: Option<&EngineDirectorySpec>, new: &EngineDirectorySpec) -> Result<(), CheckError> {
+    let record = |spec: &EngineDirectorySpec| EngineDirectory::new("record", spec.clone());
+    check_directory(old.map(record).as_ref(), &record(new))
+}
+
+fn check_transition(kind: &str, old: Value, new: Value) -> Result<(), CheckError> {
+    let schema = with_metadata(schema_of_kind(kind));
+    let old = (!old.is_null()).then(|| {
+        // The stored object has its defaults, as the API server reads it.
+        Walk::default().document(&schema, &Node::from_json(&old), None)
+    });
+    let mut walk = Walk::default();
+    walk.document(&schema, &Node::from_json(&new), old.as_ref());
+    if walk.problems.is_empty() { Ok(()) } else { Err(CheckError { file: String::new(), problems: walk.problems }) }
+}
+
+fn to_json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+fn schema_of_kind(kind: &str) -> Value {
+    crds().iter().find(|crd| crd.spec.names.kind == kind).map(schema_of).unwrap_or_default()
+}
+
+/// A definition says nothing of `apiVersion`, `kind` and `metadata`, which the API server knows by itself.
+fn with_metadata(mut schema: Value) -> Value {
+    let settings = schemars::generate::SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true);
+    let metadata = settings.into_generator().into_root_schema_for::<ObjectMeta>();
+    schema["properties"]["apiVersion"] = json!({"type": "string"});
+    schema["properties"]["kind"] = json!({"type": "string"});
+    schema["properties"]["metadata"] = metadata.to_value();
+    schema
+}
+
+/// A document of another kind is not compared with a schema that was never meant for it.
+fn wrong_kind(document: &Node) -> Option<Vec<Problem>> {
+    let expected = format!("{GROUP}/{VERSION}");
+    let Content::Map(_) = &document.content else {
+        return Some(vec![Problem::new(
+            "",
+            document.place,
+            format!(
+                "the file must hold an object, but is {}: begin with apiVersion: {expected} and kind: IndexBuild",
+                document.describe()
+            ),
+        )]);
+    };
+    let mut problems = Vec::new();
+    for (field, expected) in [("apiVersion", expected.as_str()), ("kind", "IndexBuild")] {
+        match document.field(field).map(|node| (&node.content, node.place)) {
+            Some((Content::Text(text), _)) if text == expected => {}
+            Some((_, place)) => problems.push(Problem::new(
+                field,
+                place,
+                format!(
+                    "Unsupported value: {}: supported values: \"{expected}\": write {field}: {expected}",
+                    document.field(field).map(Node::show).unwrap_or_default()
+                ),
+            )),
+            None => {
+                problems.push(Problem::new(field, document.place, format!("Required value: write {field}: {expected}")))
+            }
+        }
+    }
+    (!problems.is_empty()).then_some(problems)
+}

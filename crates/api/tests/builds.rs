@@ -1,0 +1,193 @@
+//! The table of good and bad builds in `tests/builds`, the examples, and the generated files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use indexbuild_api::{CheckError, IndexBuild, check_build, check_update, crd_yaml, crds};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Name and text of each YAML file of a folder, in order.
+fn files(folder: &str) -> Vec<(String, String)> {
+    let mut files: Vec<_> = fs::read_dir(root().join(folder))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(&path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// The lines `# <kind>: <text>` at the head of a file.
+fn header<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
+    let prefix = format!("# {kind}: ");
+    text.lines().take_while(|line| line.starts_with('#')).filter_map(|line| line.strip_prefix(&prefix)).collect()
+}
+
+/// What a refusal does not say although the file's head promises it.
+fn unsaid(name: &str, text: &str, error: &CheckError) -> Vec<String> {
+    let shown = error.to_string();
+    let expected = [header(text, "expect"), header(text, "local")].concat();
+    let mut unsaid = Vec::new();
+    if expected.is_empty() {
+        unsaid.push(format!("{name} does not say what a user reads; shown:\n{shown}"));
+    }
+    for part in expected.iter().filter(|part| !shown.contains(**part)) {
+        unsaid.push(format!("{name}: expected: {part}\nshown: {shown}"));
+    }
+    for place in header(text, "at") {
+        let at = |problem: &indexbuild_api::Problem| format!("{}:{}", problem.line, problem.column) == place;
+        if !error.problems.iter().any(at) {
+            unsaid.push(format!("{name}: no problem at {place}\nshown: {shown}"));
+        }
+    }
+    for problem in &error.problems {
+        if !error.file.is_empty() && (problem.line == 0 || problem.column == 0) {
+            unsaid.push(format!("{name}: {problem} has no place"));
+        }
+    }
+    unsaid
+}
+
+#[test]
+fn every_good_build_is_accepted() {
+    let table = files("tests/builds/good");
+    assert!(table.len() >= 12);
+    for (name, text) in table {
+        check_build(&name, &text).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn every_bad_build_is_refused_with_the_message_that_its_head_gives() {
+    let table = files("tests/builds/bad");
+    assert!(table.len() >= 35);
+    let mut wrong = Vec::new();
+    for (name, text) in table {
+        match check_build(&name, &text) {
+            Ok(_) => wrong.push(format!("{name} was accepted")),
+            Err(error) => wrong.extend(unsaid(&name, &text, &error)),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn every_update_is_accepted_or_refused_as_its_head_says() {
+    for (name, text) in files("tests/builds/updates") {
+        let (old, new) = text.split_once("\n---\n").expect("two documents");
+        let read = |text: &str| check_build(&name, text).unwrap_or_else(|error| panic!("{error}"));
+        match check_update(&read(old), &read(new)) {
+            Ok(()) => assert!(text.starts_with("# accept\n"), "{name} was accepted"),
+            Err(error) => assert_eq!(unsaid(&name, &text, &error), Vec::<String>::new()),
+        }
+    }
+}
+
+#[test]
+fn every_rule_of_the_definition_is_refused_by_some_file_of_the_table() {
+    fn messages(schema: &serde_json::Value, found: &mut Vec<String>) {
+        match schema {
+            serde_json::Value::Object(fields) => {
+                for rule in
+                    fields.get("x-kubernetes-validations").and_then(|rules| rules.as_array()).into_iter().flatten()
+                {
+                    found.push(rule["message"].as_str().expect("each rule has a message").to_owned());
+                }
+                fields.values().for_each(|value| messages(value, found));
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|value| messages(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    messages(&serde_json::to_value(&crds()[0]).unwrap(), &mut found);
+    assert!(found.len() >= 20, "{}", found.len());
+    let refused: Vec<String> = [files("tests/builds/bad"), files("tests/builds/updates")]
+        .concat()
+        .iter()
+        .flat_map(|(_, text)| header(text, "expect").into_iter().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    for message in found {
+        assert!(refused.iter().any(|text| message.starts_with(text.as_str())), "no file is refused by: {message}");
+    }
+}
+
+#[test]
+fn all_problems_of_a_file_are_reported_at_once_in_its_order() {
+    let (name, text) =
+        files("tests/builds/bad").into_iter().find(|(name, _)| name == "three-mistakes-at-once.yaml").unwrap();
+    let error = check_build(&name, &text).unwrap_err();
+    assert_eq!(error.problems.len(), 3, "{error}");
+    assert!(error.problems.is_sorted_by_key(|problem| problem.line));
+    assert!(error.to_string().starts_with("three-mistakes-at-once.yaml:9:"), "{error}");
+}
+
+#[test]
+fn what_is_absent_is_filled_in_by_the_definition() {
+    let (name, text) =
+        files("tests/builds/good").into_iter().find(|(name, _)| name == "empty-objects-take-defaults.yaml").unwrap();
+    let spec = check_build(&name, &text).unwrap().spec;
+    assert_eq!((spec.parallelism, spec.backoff_limit, spec.suspend), (1, 6, false));
+    assert_eq!(spec.disruption_or_default(), indexbuild_api::DisruptionSpec::default());
+    assert_eq!(spec.volume_or_default().size_bytes(), 10 << 30);
+    assert_eq!(spec.memory_limit_bytes(), 512 << 20);
+    assert_eq!(spec.output.target_file_bytes(), 128 << 20);
+}
+
+#[test]
+fn a_build_keeps_its_meaning_when_it_is_written_and_read_again() {
+    for (name, text) in [files("tests/builds/good"), files("examples")].concat() {
+        let build = check_build(&name, &text).unwrap();
+        let again: IndexBuild = serde_json::from_value(serde_json::to_value(&build).unwrap()).unwrap();
+        assert_eq!(again, build, "{name}");
+        check_update(&build, &again).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn every_example_is_a_valid_build() {
+    let examples = files("examples");
+    assert!(examples.len() >= 4);
+    for (name, text) in examples {
+        check_build(&name, &text).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// Compares a generated file with what stands in the repository; `INDEXBUILD_UPDATE=1` writes it.
+fn assert_fresh(path: &str, expected: &str) {
+    let file = root().join(path);
+    if std::env::var_os("INDEXBUILD_UPDATE").is_some() {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, expected).unwrap();
+    }
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        found == expected,
+        "{path} is stale: run INDEXBUILD_UPDATE=1 cargo test --release -p indexbuild-api --test builds"
+    );
+}
+
+#[test]
+fn the_definitions_in_crds_are_those_of_the_types() {
+    for (file, text) in crd_yaml().unwrap() {
+        assert_fresh(&format!("crds/{file}"), &text);
+    }
+}
+
+#[test]
+fn the_definitions_are_the_same_when_they_are_read_from_their_files() {
+    for ((file, text), crd) in crd_yaml().unwrap().into_iter().zip(crds()) {
+        let read: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        let read: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition =
+            serde_json::from_value(read).unwrap();
+        assert_eq!(read, crd, "{file}");
+    }
+}
