@@ -1,1 +1,39 @@
-//! See ARCHITECTURE.md.
+//! The engine directory: where rows become the sorted files of an index.
+//!
+//! An [`Attempt`] is one process's try at one piece of work, in a folder of its own on a slot's
+//! [`Volume`]. [`encode`] turns splits of the table into runs; [`sort`] turns a lane of all runs into
+//! SST files that RocksDB can ingest. Both work in a budget of memory, seal what they finish, and
+//! take over ([`adopt_runs`], [`adopt_ranges`]) what former attempts sealed.
+//!
+//! Nothing here knows an object store, a source or a control plane: these come in by traits.
+
+mod adopt;
+mod attempt;
+mod buffers;
+mod check;
+mod control;
+mod encode;
+mod error;
+mod frames;
+mod packed;
+mod plan;
+mod route;
+mod run;
+mod sort;
+mod sst;
+mod threads;
+mod volume;
+
+pub use self::adopt::{Adopted, Quarantined, adopt_ranges, adopt_runs, verify_run};
+pub use self::attempt::{Attempt, Owner};
+pub use self::check::{EngineCheck, open_handles};
+pub use self::control::{Control, Step, StepTimes};
+pub use self::encode::{Batches, EncodeJob, EncodeOutcome, IndexCount, InputBatch, InputRows, SplitReader, encode};
+pub use self::error::{BoxError, EngineError, NoSpace, is_no_space};
+pub use self::plan::{IndexPlan, Lane, LaneWish, plan_index};
+pub use self::run::{PieceKind, PieceRef, ReadAt, RunIndex, RunSidecar, RunTable, SealedRun, TableIndex};
+pub use self::sort::{
+    DuplicatePair, Duplicates, MOST_PAIRS, PieceReader, RunInput, SealedRange, SealedSst, SortJob, SortOptions,
+    SortOutcome, sort,
+};
+pub use self::volume::{FormerAttempt, Unheld, Volume, need_of_encode, need_of_sort};

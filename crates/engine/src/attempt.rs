@@ -1,0 +1,143 @@
+//! One attempt's folder: made once, held by a lock, left by dropping it.
+//!
+//! ```text
+//! <root>/<build UID>/<epoch>-<nonce>/
+//!   owner.json     who this is; created once
+//!   runs/          sealed runs and their sidecars
+//!   ranges/        sealed SST files, and one sidecar per range
+//!   spill/         scattered entries of the ranges in work; means nothing to anybody else
+//!   engine/        the RocksDB that ingests the finished files
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use indexbuild_durable as durable;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{At as _, EngineError};
+
+pub(crate) const OWNER_FILE: &str = "owner.json";
+
+/// Who made an attempt's folder, and for what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// UID of the build.
+    #[serde(rename = "buildUID")]
+    pub build_uid: String,
+    /// The piece of work.
+    pub work_id: String,
+    /// Digest of the work's inputs: what was made from others is never adopted.
+    pub inputs_digest: String,
+    /// The epoch granted.
+    pub epoch: u64,
+    /// The process's nonce.
+    pub boot_nonce: String,
+    /// UID of the pod (or child process).
+    #[serde(rename = "podUID")]
+    pub pod_uid: String,
+    /// Name of the pod (or child process).
+    pub pod_name: String,
+}
+
+impl Owner {
+    /// `<epoch>-<nonce>`.
+    #[must_use]
+    pub fn attempt_name(&self) -> String {
+        format!("{}-{}", self.epoch, self.boot_nonce)
+    }
+
+    /// What the names of this attempt's files begin with: unlike any other attempt's.
+    pub(crate) fn prefix(&self) -> String {
+        let nonce: String = self.boot_nonce.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+        format!("{}-{nonce}", self.epoch)
+    }
+
+    pub(crate) fn write_new(&self, dir: &Path) -> Result<(), EngineError> {
+        let path = dir.join(OWNER_FILE);
+        let text = serde_json::to_vec_pretty(self).map_err(io::Error::from).at("write", &path)?;
+        durable::create_new(&path, &text).at("write", &path)
+    }
+
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, EngineError> {
+        let path = dir.join(OWNER_FILE);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(io::Error::from).at("understand", &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(EngineError::io("read", &path, error)),
+        }
+    }
+}
+
+/// An attempt that this process made. Dropped, it lets go of the lock and takes its spill files
+/// away; what was sealed stays for the next attempt.
+#[derive(Debug)]
+pub struct Attempt {
+    dir: PathBuf,
+    owner: Owner,
+    _lock: Option<File>,
+}
+
+impl Attempt {
+    pub(crate) fn new(dir: PathBuf, owner: Owner, lock: Option<File>) -> Result<Self, EngineError> {
+        let attempt = Self { dir, owner, _lock: lock };
+        for folder in [attempt.runs_dir(), attempt.ranges_dir(), attempt.spill_dir()] {
+            durable::create_dir_all(&folder).at("make", &folder)?;
+        }
+        Ok(attempt)
+    }
+
+    /// The attempt's folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Where runs are sealed.
+    #[must_use]
+    pub fn runs_dir(&self) -> PathBuf {
+        self.dir.join("runs")
+    }
+
+    /// Where SST files are sealed, a sidecar per range.
+    #[must_use]
+    pub fn ranges_dir(&self) -> PathBuf {
+        self.dir.join("ranges")
+    }
+
+    /// Where entries wait to be sorted.
+    #[must_use]
+    pub fn spill_dir(&self) -> PathBuf {
+        self.dir.join("spill")
+    }
+
+    /// The RocksDB that ingests the finished files.
+    #[must_use]
+    pub fn engine_dir(&self) -> PathBuf {
+        self.dir.join("engine")
+    }
+
+    /// Keeps a damaged file for inspection, with the reason beside it, in the build's folder on this volume.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn quarantine(&self, path: &Path, why: &str) -> Result<PathBuf, EngineError> {
+        let folder = self.dir.parent().unwrap_or(&self.dir);
+        crate::volume::quarantine(folder, path, why)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        // Best effort: whoever removes the attempt takes it along.
+        let _ = fs::remove_dir_all(self.spill_dir());
+    }
+}

@@ -1,0 +1,267 @@
+//! One thread of an Encode.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use indexbuild_index::{Encoder, Entries, Frame, RowPositions, Rows, SetHash, entry_hash};
+
+use super::{DROP, GO, InputBatch, InputRows, Shared};
+use crate::buffers::{Buffers, Mark};
+use crate::control::{StepTimes, timed};
+use crate::error::EngineError;
+use crate::packed;
+use crate::run::{Counts, PieceKind, RunWriter};
+
+/// Rows encoded at once: their entries stay in the processor's cache.
+const ROWS_AT_ONCE: usize = 8192;
+
+struct Worker<'s, 'j, 'a> {
+    shared: &'s Shared<'j, 'a>,
+    encoders: Vec<Encoder>,
+    entries: Entries,
+    frame: Frame,
+    buffers: Buffers,
+    /// The run in the making; its file is there once a section was written.
+    writer: Option<RunWriter>,
+    /// Whole splits in it.
+    splits: Vec<u32>,
+    counts: Counts,
+    stats: StepTimes,
+}
+
+/// How a split came to its end.
+enum Split {
+    Whole,
+    /// Taken back to its begin: the job is to stop.
+    Undone,
+}
+
+/// Where a run stood at a split's begin.
+struct Begin {
+    mark: Mark,
+    counts: Counts,
+    written: u64,
+}
+
+pub(super) fn work(shared: &Shared<'_, '_>, threads: usize) -> Result<StepTimes, EngineError> {
+    let mut encoders = Vec::new();
+    for target in &shared.targets {
+        let encoder = Encoder::new(target.definition.clone())
+            .map_err(|source| EngineError::Definition { index: target.definition.name.clone(), source })?;
+        encoders.push(encoder);
+    }
+    let mut worker = Worker {
+        shared,
+        encoders,
+        entries: Entries::default(),
+        frame: Frame::new(),
+        buffers: Buffers::new(shared.destinations, shared.job.memory / threads as u64),
+        writer: None,
+        splits: Vec::new(),
+        counts: Counts::default(),
+        stats: StepTimes::default(),
+    };
+    worker.begin_run();
+    match worker.all() {
+        // What is whole is kept even when a split cannot be read, unless nothing can be written.
+        Err(error) if matches!(error, EngineError::Read { .. } | EngineError::Encode { .. }) => {
+            worker.seal()?;
+            Err(error)
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(worker.stats),
+    }
+}
+
+impl Worker<'_, '_, '_> {
+    fn all(&mut self) -> Result<(), EngineError> {
+        while !self.is_stopping()? {
+            let next = self.shared.next_split.fetch_add(1, Ordering::Relaxed);
+            let Some(split) = self.shared.queue.get(next).copied() else { break };
+            match self.split(split)? {
+                Split::Whole => self.splits.push(split),
+                Split::Undone => break,
+            }
+            let written = self.writer.as_ref().map_or(0, RunWriter::bytes);
+            if written + self.buffers.used() as u64 >= self.shared.job.run_bytes {
+                self.seal()?;
+            }
+        }
+        self.seal()
+    }
+
+    /// Whether to seal and return; to end at once is an error.
+    fn is_stopping(&self) -> Result<bool, EngineError> {
+        let end = self.shared.end.load(Ordering::Relaxed);
+        if self.shared.job.control.is_cancelled() || end == DROP {
+            return Err(EngineError::Cancelled);
+        }
+        Ok(end != GO || self.shared.job.control.is_stopping())
+    }
+
+    fn split(&mut self, split: u32) -> Result<Split, EngineError> {
+        let begin = Begin {
+            mark: self.buffers.mark(),
+            counts: self.counts.clone(),
+            written: self.writer.as_ref().map_or(0, RunWriter::bytes),
+        };
+        let outcome = self.batches(split, &begin);
+        if matches!(outcome, Err(EngineError::Read { .. } | EngineError::Encode { .. })) && !self.undo(&begin) {
+            // The split's first rows are in the file among those of whole splits: none can be kept.
+            self.drop_run();
+        }
+        outcome
+    }
+
+    fn batches(&mut self, split: u32, begin: &Begin) -> Result<Split, EngineError> {
+        let failed = |source| EngineError::Read { split, source };
+        let shared = self.shared;
+        let mut batches = timed(&mut self.stats.read, || shared.job.reader.read(split)).map_err(failed)?;
+        loop {
+            // A split whose first rows were written already is read to its end: it is small.
+            if self.is_stopping()? && self.undo(begin) {
+                return Ok(Split::Undone);
+            }
+            let Some(batch) = timed(&mut self.stats.read, || batches.next()) else { return Ok(Split::Whole) };
+            self.batch(split, &batch.map_err(failed)?)?;
+        }
+    }
+
+    /// Takes the run back to a split's begin, if nothing of the split was written yet.
+    fn undo(&mut self, begin: &Begin) -> bool {
+        let Begin { mark, counts, written } = begin;
+        if self.writer.as_ref().map_or(0, RunWriter::bytes) != *written {
+            return false;
+        }
+        self.buffers.back_to(mark);
+        self.counts = counts.clone();
+        true
+    }
+
+    fn batch(&mut self, split: u32, input: &InputBatch) -> Result<(), EngineError> {
+        let InputBatch { batch, file, rows } = input;
+        let mut begin = 0;
+        while begin < batch.num_rows() {
+            let count = ROWS_AT_ONCE.min(batch.num_rows() - begin);
+            let part = batch.slice(begin, count);
+            let positions = match rows {
+                InputRows::From(first) => Rows::From(first + begin as u64),
+                InputRows::Each(each) => {
+                    Rows::Each(each.get(begin..begin + count).ok_or_else(|| EngineError::Read {
+                        split,
+                        source: format!("{} rows came with {} positions", batch.num_rows(), each.len()).into(),
+                    })?)
+                }
+            };
+            for index in 0..self.encoders.len() {
+                self.entries_of(split, index, &part, &RowPositions { file: *file, rows: positions.clone() })?;
+            }
+            self.counts.rows += count as u64;
+            self.stats.rows += count as u64;
+            self.shared.job.control.add_rows(count as u64);
+            if self.buffers.is_full() {
+                self.section()?;
+            }
+            begin += count;
+        }
+        Ok(())
+    }
+
+    fn entries_of(
+        &mut self,
+        split: u32,
+        index: usize,
+        batch: &arrow_array::RecordBatch,
+        at: &RowPositions<'_>,
+    ) -> Result<(), EngineError> {
+        let Self { shared, encoders, entries, frame, buffers, counts, stats, .. } = self;
+        let target = &shared.targets[index];
+        let encoder = &mut encoders[index];
+        entries.packed.clear();
+        entries.general.bytes.clear();
+        entries.general.entries.clear();
+        timed(&mut stats.encode, || encoder.encode(batch, at, entries)).map_err(|source| EngineError::Encode {
+            index: target.definition.name.clone(),
+            split,
+            source,
+        })?;
+        let found = entries.packed.len() + entries.general.entries.len();
+        if found != batch.num_rows() {
+            return Err(EngineError::Disagrees {
+                what: format!("entries of a batch for index {:?}", target.definition.name),
+                expected: batch.num_rows() as u64,
+                found: found as u64,
+            });
+        }
+        let mut hash = SetHash::default();
+        if let Some(layout) = encoder.packed() {
+            timed(&mut stats.encode, || {
+                for entry in &entries.packed {
+                    layout.expand(*entry, frame);
+                    hash.add(entry_hash(frame.bytes()));
+                }
+            });
+            timed(&mut stats.scatter, || packed::scatter(layout.width(), &entries.packed, &target.router, buffers));
+        }
+        timed(&mut stats.scatter, || {
+            for entry in &entries.general.entries {
+                let begin = entry.offset as usize;
+                let middle = begin + entry.key_len as usize;
+                let key = &entries.general.bytes[begin..middle];
+                let value = &entries.general.bytes[middle..middle + entry.value_len as usize];
+                frame.set(key, value);
+                hash.add(entry_hash(frame.bytes()));
+                buffers.push(target.router.general(key, value), PieceKind::General, frame.bytes());
+            }
+        });
+        let (counted, sum) = &mut counts.indexes[index];
+        *counted += found as u64;
+        sum.merge(hash);
+        Ok(())
+    }
+
+    fn section(&mut self) -> Result<(), EngineError> {
+        let Self { shared, buffers, writer, stats, .. } = self;
+        timed(&mut stats.spill, || {
+            if writer.is_none() {
+                let number = shared.next_run.fetch_add(1, Ordering::Relaxed);
+                *writer = Some(RunWriter::create(shared.job.attempt, number)?);
+            }
+            let Some(writer) = writer else { return Ok(()) };
+            let before = writer.bytes();
+            writer.section(buffers, &shared.shapes)?;
+            shared.job.control.add_bytes(writer.bytes() - before);
+            Ok(())
+        })
+    }
+
+    /// Seals the run if it covers any split, and hands it on.
+    fn seal(&mut self) -> Result<(), EngineError> {
+        if self.splits.is_empty() {
+            self.drop_run();
+            return Ok(());
+        }
+        self.section()?;
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let splits = std::mem::take(&mut self.splits);
+        let shared = self.shared;
+        let Self { counts, stats, .. } = self;
+        let run = timed(&mut stats.fsync, || writer.seal(shared.job.attempt, &shared.shapes, splits, counts))?;
+        stats.bytes_written += run.sidecar.bytes;
+        self.begin_run();
+        shared.sealed.lock().unwrap_or_else(PoisonError::into_inner).push(run.clone());
+        timed(&mut self.stats.hand_on, || (shared.job.on_sealed)(&run))
+            .map_err(|source| EngineError::hand_on(&run.name, &run.path, source))
+    }
+
+    fn begin_run(&mut self) {
+        self.counts = Counts { rows: 0, indexes: vec![(0, SetHash::default()); self.encoders.len()] };
+    }
+
+    fn drop_run(&mut self) {
+        self.writer = None;
+        self.splits.clear();
+        self.buffers = Buffers::new(self.shared.destinations, 0);
+        self.begin_run();
+    }
+}

@@ -1,0 +1,255 @@
+//! How one index is cut: ranges, lanes, files. The engine's part of the build's plan.
+
+use std::sync::Arc;
+
+use indexbuild_index::{Compression, Encoder, Entries, Frame, IndexDefinition, Nulls, PackedLayout};
+use serde::{Deserialize, Serialize};
+
+use crate::error::EngineError;
+
+/// Entries of a range at most, as stored, in bytes.
+const LARGEST_RANGE: u64 = 64 << 20;
+/// And at least, where the table holds so much.
+const SMALLEST_RANGE: u64 = 8 << 20;
+/// A table is cut into about so many ranges before they reach their largest size.
+const RANGES_OF_A_SMALL_TABLE: u64 = 16;
+/// More would make the plan itself large.
+const MOST_RANGES: u64 = 1 << 16;
+const LANE_BYTES: u64 = 2_500_000_000;
+/// A lane smaller than this is not worth a piece of work of its own.
+const SMALL_LANE_BYTES: u64 = 256 << 20;
+const MOST_LANES: u64 = 1000;
+
+/// How one index is built. Frozen in the plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexPlan {
+    /// What is indexed.
+    pub definition: IndexDefinition,
+    /// Hex of stored keys (or prefixes of such), ascending: range `i` holds the keys from
+    /// `boundaries[i - 1]` on and below `boundaries[i]`. There is one more range than boundaries.
+    pub boundaries: Vec<String>,
+    /// Neighbouring ranges that are one Sort work, together all ranges in order.
+    pub lanes: Vec<Lane>,
+    /// A file ends with the entry that makes its entries so many bytes, counted from its range's begin.
+    pub target_file_bytes: u64,
+    /// Of the files' blocks.
+    pub compression: Compression,
+}
+
+/// Ranges that are one Sort work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lane {
+    /// The first.
+    pub first_range: u32,
+    /// How many.
+    pub ranges: u32,
+}
+
+/// What may look at the number of slots: how ranges are grouped, never where they are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneWish {
+    /// Slots that work at the build.
+    pub slots: u32,
+}
+
+impl IndexPlan {
+    /// Ranges of the index.
+    #[must_use]
+    pub fn ranges(&self) -> u32 {
+        u32::try_from(self.boundaries.len()).unwrap_or(u32::MAX - 1) + 1
+    }
+
+    /// The boundaries as stored-key bytes.
+    ///
+    /// # Errors
+    /// `BadPlan` when they are not ascending hex, or when the lanes do not cover the ranges once, in order.
+    pub fn checked_boundaries(&self) -> Result<Vec<Vec<u8>>, EngineError> {
+        let bad = |why: String| EngineError::BadPlan { index: self.definition.name.clone(), why };
+        let mut keys: Vec<Vec<u8>> = Vec::with_capacity(self.boundaries.len());
+        for text in &self.boundaries {
+            let key = from_hex(text).ok_or_else(|| bad(format!("boundary {text:?} is not hex")))?;
+            if keys.last().is_some_and(|before| *before >= key) {
+                return Err(bad(format!("boundary {text} is not above the one before it")));
+            }
+            keys.push(key);
+        }
+        let mut next = 0;
+        for lane in &self.lanes {
+            if lane.first_range != next || lane.ranges == 0 {
+                return Err(bad(format!("a lane begins at range {} where {next} is next", lane.first_range)));
+            }
+            next = next.saturating_add(lane.ranges);
+        }
+        if next != self.ranges() {
+            return Err(bad(format!("the lanes cover {next} of {} ranges", self.ranges())));
+        }
+        if self.target_file_bytes == 0 {
+            return Err(bad("files of no bytes".to_owned()));
+        }
+        Ok(keys)
+    }
+
+    /// The number of a lane of this plan.
+    ///
+    /// # Errors
+    /// `BadPlan` when it is not a lane of this plan.
+    pub fn lane_number(&self, lane: Lane) -> Result<u32, EngineError> {
+        self.lanes.iter().position(|known| *known == lane).and_then(|number| u32::try_from(number).ok()).ok_or_else(
+            || EngineError::BadPlan {
+                index: self.definition.name.clone(),
+                why: format!("it has no lane of {} ranges from {}", lane.ranges, lane.first_range),
+            },
+        )
+    }
+}
+
+/// Cuts an index into ranges by a sample of its entries, and groups these into lanes.
+///
+/// Boundaries are a pure function of definition, sample and estimates: whoever plans again gets the
+/// same. `estimated_bytes` is of stored entries (keys and values); 0: entries × the sample's mean.
+///
+/// # Errors
+/// `Definition` when the index cannot be encoded.
+pub fn plan_index(
+    definition: IndexDefinition,
+    sample: &Entries,
+    estimated_entries: u64,
+    estimated_bytes: u64,
+    target_file_bytes: u64,
+    compression: Compression,
+    wish: LaneWish,
+) -> Result<IndexPlan, EngineError> {
+    let encoder = Encoder::new(Arc::new(definition.clone()))
+        .map_err(|source| EngineError::Definition { index: definition.name.clone(), source })?;
+    let sampled = SampledKeys::of(sample, encoder.packed());
+    let bytes = if estimated_bytes > 0 {
+        estimated_bytes
+    } else {
+        estimated_entries.saturating_mul(sampled.entry_bytes).checked_div(sampled.spans.len() as u64).unwrap_or(0)
+    };
+    let range_bytes = (bytes / RANGES_OF_A_SMALL_TABLE).clamp(SMALLEST_RANGE, LARGEST_RANGE);
+    let ranges = bytes.div_ceil(range_bytes).clamp(1, MOST_RANGES);
+
+    let mut boundaries = sampled.quantiles(usize::try_from(ranges).unwrap_or(1));
+    // NULLs and values of the leading column never share a range: a range of NULLs alone, or of
+    // values alone, sorts as fast as its kind can.
+    boundaries.push(null_boundary(&definition));
+    boundaries.sort_unstable();
+    boundaries.dedup();
+    let ranges = boundaries.len() as u64 + 1;
+    Ok(IndexPlan {
+        lanes: group(ranges, bytes, wish),
+        boundaries: boundaries.iter().map(|key| to_hex(key)).collect(),
+        definition,
+        target_file_bytes,
+        compression,
+    })
+}
+
+/// `version, flag`: the first stored key of the leading column's greater kind, values or NULLs.
+fn null_boundary(definition: &IndexDefinition) -> Vec<u8> {
+    let nulls = definition.columns.first().map_or(Nulls::Last, |column| column.nulls);
+    match nulls {
+        Nulls::First => vec![0x01, 0x01],
+        Nulls::Last => vec![0x01, 0x02],
+    }
+}
+
+fn group(ranges: u64, bytes: u64, wish: LaneWish) -> Vec<Lane> {
+    let slots = u64::from(wish.slots.max(1));
+    let by_size = bytes.div_ceil(LANE_BYTES);
+    let by_slots = (bytes / SMALL_LANE_BYTES).clamp(slots, slots * 4);
+    // One range is the forced one, and mostly empty.
+    let lanes = by_size.max(by_slots).min(MOST_LANES).min(ranges.saturating_sub(1)).max(1);
+    (0..lanes)
+        .map(|lane| {
+            let (first, end) = (lane * ranges / lanes, (lane + 1) * ranges / lanes);
+            // Both fit: there are at most 2^16 + 1 ranges.
+            Lane {
+                first_range: u32::try_from(first).unwrap_or(u32::MAX),
+                ranges: u32::try_from(end - first).unwrap_or(u32::MAX),
+            }
+        })
+        .collect()
+}
+
+/// Stored keys of a sample, in order.
+struct SampledKeys {
+    bytes: Vec<u8>,
+    /// Begin and end of each key in `bytes`, ascending by key.
+    spans: Vec<(usize, usize)>,
+    entry_bytes: u64,
+}
+
+impl SampledKeys {
+    fn of(sample: &Entries, packed: Option<&PackedLayout>) -> Self {
+        let mut keys = Self { bytes: Vec::new(), spans: Vec::new(), entry_bytes: 0 };
+        if let Some(layout) = packed {
+            let mut frame = Frame::new();
+            for entry in &sample.packed {
+                layout.expand(*entry, &mut frame);
+                keys.push(frame.key(), frame.value().len());
+            }
+        }
+        for entry in &sample.general.entries {
+            let begin = entry.offset as usize;
+            let key = sample.general.bytes.get(begin..begin + entry.key_len as usize).unwrap_or_default();
+            keys.push(key, entry.value_len as usize);
+        }
+        let Self { bytes, spans, .. } = &mut keys;
+        spans.sort_unstable_by(|left, right| bytes[left.0..left.1].cmp(&bytes[right.0..right.1]));
+        keys
+    }
+
+    fn push(&mut self, key: &[u8], value_len: usize) {
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.spans.push((begin, self.bytes.len()));
+        self.entry_bytes += (key.len() + value_len) as u64;
+    }
+
+    fn key(&self, at: usize) -> &[u8] {
+        let (begin, end) = self.spans[at];
+        &self.bytes[begin..end]
+    }
+
+    /// Keys that cut the sample into so many equal parts, each shortened to what tells it from the
+    /// key before it.
+    fn quantiles(&self, parts: usize) -> Vec<Vec<u8>> {
+        let count = self.spans.len();
+        let mut cuts: Vec<Vec<u8>> = Vec::new();
+        for part in 1..parts {
+            let at = part * count / parts;
+            if at == 0 || at >= count {
+                continue;
+            }
+            let (before, key) = (self.key(at - 1), self.key(at));
+            let common = before.iter().zip(key).take_while(|(left, right)| left == right).count();
+            let cut = key[..key.len().min(common + 1)].to_vec();
+            if before != key && cuts.last() != Some(&cut) {
+                cuts.push(cut);
+            }
+        }
+        cuts
+    }
+}
+
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    text.as_bytes()
+        .chunks_exact(2)
+        .map(|pair| {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()
+        })
+        .collect()
+}

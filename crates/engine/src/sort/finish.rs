@@ -1,0 +1,84 @@
+//! Finishes files beside the sorting: RocksDB's last blocks, the flush, the digest of the bytes,
+//! the seal, the range's sidecar, and the hand-on. A disk that flushes slowly, or an upload, then
+//! holds nobody's processor back.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
+
+use indexbuild_index::FileDigest;
+
+use super::SortJob;
+use super::sealed::{SealedRange, SealedSst};
+use super::writer::{FullFile, RangeTotals};
+use crate::control::{StepTimes, timed};
+use crate::error::{At as _, EngineError};
+use crate::run::hex;
+
+/// What sorting threads send.
+pub(crate) enum Finish<'o> {
+    /// A file of a range; those of one range come in order.
+    File(u32, FullFile<'o>),
+    /// The range is complete.
+    Range(u32, RangeTotals),
+}
+
+/// Finishes what comes until nobody can send any more. Empty ranges are not among the sealed ones.
+pub(crate) fn finish(
+    job: &SortJob<'_>,
+    jobs: Receiver<Finish<'_>>,
+    stats: &mut StepTimes,
+) -> Result<Vec<SealedRange>, EngineError> {
+    let mut open: BTreeMap<u32, Vec<SealedSst>> = BTreeMap::new();
+    let mut sealed = Vec::new();
+    for next in jobs {
+        if job.control.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        match next {
+            Finish::File(range, full) => {
+                let sst = timed(&mut stats.fsync, || seal_file(full))?;
+                stats.bytes_written += sst.bytes;
+                job.control.add_bytes(sst.bytes);
+                open.entry(range).or_default().push(sst);
+            }
+            Finish::Range(range, RangeTotals { entries, hash, duplicates, files }) => {
+                let ssts = open.remove(&range).unwrap_or_default();
+                if ssts.is_empty() {
+                    continue;
+                }
+                if ssts.len() != files {
+                    let what = format!("files of range {range}");
+                    return Err(EngineError::Disagrees { what, expected: files as u64, found: ssts.len() as u64 });
+                }
+                let range = SealedRange { range, entries, hash, duplicates, files: ssts };
+                timed(&mut stats.fsync, || range.seal(job.attempt, job.index))?;
+                timed(&mut stats.hand_on, || hand_on(job, &range))?;
+                sealed.push(range);
+            }
+        }
+    }
+    Ok(sealed)
+}
+
+pub(crate) fn hand_on(job: &SortJob<'_>, range: &SealedRange) -> Result<(), EngineError> {
+    let name = format!("range {}", range.range);
+    (job.on_sealed)(range).map_err(|source| EngineError::hand_on(&name, job.attempt.dir(), source))
+}
+
+fn seal_file(full: FullFile<'_>) -> Result<SealedSst, EngineError> {
+    let FullFile { mut file, content_digest, first_key, last_key, entries, entry_bytes } = full;
+    file.finish()?;
+    let path = file.target().to_owned();
+    let (bytes, file_digest) = FileDigest::of_file(&path).at("read", &path)?;
+    Ok(SealedSst {
+        name: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        path,
+        first_key,
+        last_key,
+        entries,
+        bytes,
+        entry_bytes,
+        content_digest: hex(content_digest),
+        file_digest,
+    })
+}

@@ -1,0 +1,426 @@
+//! Sort: a lane of all runs becomes sorted SST files.
+//!
+//! Pieces are fetched, checked and scattered into parts of ranges that fit in memory; a thread takes
+//! one range at a time, sorts its parts in order and writes them; files are finished, sealed and
+//! handed on beside it. At the end a RocksDB ingests what was written.
+
+mod duplicates;
+mod fetch;
+mod finish;
+mod memory;
+mod part;
+mod range;
+mod recut;
+mod sealed;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Instant;
+
+use indexbuild_index::{Encoder, PackedLayout, SetHash};
+
+pub use self::duplicates::{DuplicatePair, Duplicates, MOST_PAIRS};
+pub(crate) use self::sealed::{RANGE_VERSION, RangeSidecar, read_sidecar};
+pub use self::sealed::{SealedRange, SealedSst};
+
+use self::fetch::{Fetch, Fetched, Piece};
+use self::finish::{Finish, finish, hand_on};
+use self::memory::{Sorter, memory_of};
+use self::part::{Part, SpillFolder};
+use self::range::RangeSorter;
+use self::recut::{cuts_within, sample_pieces};
+use self::writer::{RangeContext, RangeWriter};
+use crate::attempt::Attempt;
+use crate::check::{EngineCheck, EngineHandle};
+use crate::control::{Control, Step, StepTimes, nanos, timed};
+use crate::error::{BoxError, EngineError};
+use crate::plan::{IndexPlan, Lane};
+use crate::route::{Cut, Router};
+use crate::run::RunTable;
+use crate::threads;
+
+/// Offsets into a thread's sorting memory have 32 bits.
+const LARGEST_BUDGET: u64 = 2 << 30;
+const SMALLEST_BUDGET: u64 = 64 << 10;
+
+/// Reads pieces of the runs of a job. Several threads read at once.
+pub trait PieceReader: Sync {
+    /// Fills `buf` from `offset` of the run with this number in the job's list.
+    ///
+    /// # Errors
+    /// Those of the place where the run is.
+    fn read_at(&self, run: usize, offset: u64, buf: &mut [u8]) -> Result<(), BoxError>;
+}
+
+/// A run to sort from.
+#[derive(Clone, Debug)]
+pub struct RunInput {
+    /// Its table, or the part of it that belongs to the lane ([`RunTable::only`]).
+    pub table: RunTable,
+    /// The splits that it covers: what must be encoded again when it is damaged.
+    pub splits: Vec<u32>,
+    /// Its name.
+    pub name: String,
+}
+
+/// What to sort, and with what means.
+pub struct SortJob<'a> {
+    /// Where the files go.
+    pub attempt: &'a Attempt,
+    /// How the index is built.
+    pub index_plan: &'a IndexPlan,
+    /// Its number in the runs.
+    pub index: u32,
+    /// The lane of it.
+    pub lane: Lane,
+    /// All chosen runs.
+    pub runs: &'a [RunInput],
+    /// Reads them.
+    pub reader: &'a dyn PieceReader,
+    /// Ranges taken over from former attempts; they are not sorted again.
+    pub already: Vec<SealedRange>,
+    /// Threads to work with.
+    pub threads: usize,
+    /// Bytes of memory, of all threads together.
+    pub memory: u64,
+    /// Progress and orders.
+    pub control: &'a Control,
+    /// Called for each range sealed, adopted ones first.
+    pub on_sealed: &'a (dyn Fn(&SealedRange) -> Result<(), BoxError> + Sync),
+    /// For tests.
+    pub options: SortOptions,
+}
+
+/// Switches that only tests set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SortOptions {
+    /// Keeps the engine's RocksDB open in this process for ever: what the incident began with.
+    pub leak_engine_handle: bool,
+}
+
+/// What there is after a Sort.
+#[derive(Clone, Debug)]
+pub struct SortOutcome {
+    /// All ranges of the lane that hold any entry, adopted ones included, in key order.
+    pub ranges: Vec<SealedRange>,
+    /// Entries in them.
+    pub entries: u64,
+    /// Sum of their hashes.
+    pub hash: SetHash,
+    /// Keys of a unique index that stand more than once.
+    pub duplicates: Duplicates,
+    /// What RocksDB counted; `None` when the job was asked to stop before.
+    pub check: Option<EngineCheck>,
+    /// Ranges not sealed, because the owner asked to stop. Otherwise empty.
+    pub missing: Vec<u32>,
+    /// Where the time went.
+    pub stats: StepTimes,
+}
+
+/// A part of a range, as the fetch scatters into it.
+pub(crate) struct Destination {
+    pub(crate) range: u32,
+    /// Its range was sealed by a former attempt: entries are counted and passed over.
+    pub(crate) sealed: bool,
+}
+
+/// Sorts a lane, writes and seals its files, and has RocksDB ingest and check them.
+///
+/// # Errors
+/// `Damaged` (I3), `DuplicateKeyOutsideUnique`, `EngineLocked`, `NoSpace`, `Fetch`, `HandOn`,
+/// `Disagrees` (I6), `Cancelled`, and those of the file system and of RocksDB. What was sealed before
+/// stays in the attempt's folder, for the next attempt to adopt; no handle stays open (I7).
+pub fn sort(mut job: SortJob<'_>) -> Result<SortOutcome, EngineError> {
+    let begun = Instant::now();
+    let lane_number = job.index_plan.lane_number(job.lane)?;
+    let boundaries = job.index_plan.checked_boundaries()?;
+    let encoder = Encoder::new(Arc::new(job.index_plan.definition.clone()))
+        .map_err(|source| EngineError::Definition { index: job.index_plan.definition.name.clone(), source })?;
+    let layout = encoder.packed();
+    let already = std::mem::take(&mut job.already);
+    for range in &already {
+        hand_on(&job, range)?;
+    }
+    // Opened before the work: a lock that somebody holds is known at once.
+    let engine = EngineHandle::open(job.attempt)?;
+
+    job.control.set_step(Step::Fetch);
+    let pieces = pieces_of(&job, lane_number, layout)?;
+    let folder = SpillFolder::new(job.attempt.spill_dir());
+    let lane = Lay::out(&job, &boundaries, layout, &already, &pieces, &folder)?;
+    let fetched = lane.fetch(&job, layout, &pieces, &folder)?;
+    lane.agrees(&job, &fetched, &already)?;
+
+    job.control.set_step(Step::Sort);
+    let mut stats = fetched.stats;
+    let Sorted { mut ranges, missing } =
+        sort_ranges(&job, layout, &folder, lane.destinations, fetched.parts, &mut stats)?;
+    let (in_entries, sorted_here) =
+        (stats.rows, ranges.iter().map(|range| range.entries + range.duplicates.count).sum());
+    ranges.extend(already);
+    ranges.sort_by_key(|range| range.range);
+    let mut outcome = SortOutcome {
+        entries: ranges.iter().map(|range| range.entries).sum(),
+        hash: SetHash::default(),
+        duplicates: Duplicates::default(),
+        check: None,
+        missing,
+        ranges,
+        stats,
+    };
+    for range in &outcome.ranges {
+        outcome.hash.merge(range.hash);
+        outcome.duplicates.merge(&range.duplicates);
+    }
+    if outcome.missing.is_empty() {
+        let passed: u64 = fetched.passed.iter().sum();
+        agree("entries of the lane in its files", in_entries - passed, sorted_here)?;
+        job.control.set_step(Step::Check);
+        let check = timed(&mut outcome.stats.check, || engine.check(&outcome.ranges, job.options))?;
+        agree("entries that RocksDB counts in its files", outcome.entries, check.entries)?;
+        outcome.check = Some(check);
+    }
+    outcome.stats.wall = nanos(begun.elapsed());
+    Ok(outcome)
+}
+
+fn agree(what: &str, expected: u64, found: u64) -> Result<(), EngineError> {
+    if expected == found { Ok(()) } else { Err(EngineError::Disagrees { what: what.to_owned(), expected, found }) }
+}
+
+fn pieces_of(job: &SortJob<'_>, lane: u32, layout: Option<&PackedLayout>) -> Result<Vec<Piece>, EngineError> {
+    let width = layout.map_or(0, PackedLayout::width);
+    let mut pieces = Vec::new();
+    for (number, run) in job.runs.iter().enumerate() {
+        let said = run.table.indexes().get(job.index as usize);
+        if !said.is_some_and(|said| said.width as usize == width && said.lanes as usize == job.index_plan.lanes.len()) {
+            return Err(EngineError::BadTable {
+                path: PathBuf::from(&run.name),
+                why: format!("it was not made by this plan of index {:?}", job.index_plan.definition.name),
+            });
+        }
+        pieces.extend(run.table.pieces(job.index, lane).map(|at| Piece { run: number, at: *at }));
+    }
+    Ok(pieces)
+}
+
+/// How a lane's entries are laid out for sorting.
+struct Lay {
+    destinations: Vec<Destination>,
+    cuts: Vec<Cut>,
+    spill_above: Option<u64>,
+}
+
+impl Lay {
+    fn out(
+        job: &SortJob<'_>,
+        boundaries: &[Vec<u8>],
+        layout: Option<&PackedLayout>,
+        already: &[SealedRange],
+        pieces: &[Piece],
+        folder: &SpillFolder,
+    ) -> Result<Self, EngineError> {
+        let budget = budget(job);
+        let mut whole = Part::default();
+        for piece in pieces {
+            let of_kind = whole.of(piece.at.kind);
+            of_kind.entries += piece.at.entries;
+            of_kind.bytes += piece.at.len;
+        }
+        let memory = memory_of(&whole, layout.map_or(0, PackedLayout::width));
+        let stored = whole.packed.bytes + whole.general.bytes;
+        let mut lay = Self {
+            destinations: Vec::new(),
+            cuts: Vec::new(),
+            spill_above: (stored > job.memory / 2).then_some(job.memory / 2),
+        };
+        let mut sample = Vec::new();
+        if memory / u64::from(job.lane.ranges) > budget / 2 {
+            let fetch = Fetch {
+                job,
+                layout,
+                pieces,
+                destinations: &[],
+                router: Router::new(&[], 0),
+                folder,
+                spill_above: None,
+            };
+            sample = sample_pieces(&fetch, pieces)?;
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let per_sample = memory as f64 / sample.len().max(1) as f64;
+        let lower = |range: u32| {
+            let boundary = (range as usize).checked_sub(1).and_then(|before| boundaries.get(before));
+            boundary.map(|key| Cut::at_key(key.clone(), layout))
+        };
+        for range in job.lane.first_range..job.lane.first_range + job.lane.ranges {
+            let sealed = already.iter().any(|sealed| sealed.range == range);
+            let begin = lower(range);
+            if range > job.lane.first_range
+                && let Some(cut) = &begin
+            {
+                lay.cuts.push(cut.clone());
+            }
+            lay.destinations.push(Destination { range, sealed });
+            if !sealed {
+                let end = lower(range + 1);
+                for cut in cuts_within(&sample, per_sample, budget, begin.as_ref(), end.as_ref(), layout) {
+                    lay.cuts.push(cut);
+                    lay.destinations.push(Destination { range, sealed });
+                }
+            }
+        }
+        Ok(lay)
+    }
+
+    fn fetch(
+        &self,
+        job: &SortJob<'_>,
+        layout: Option<&PackedLayout>,
+        pieces: &[Piece],
+        folder: &SpillFolder,
+    ) -> Result<Fetched, EngineError> {
+        let Self { destinations, cuts, spill_above } = self;
+        let router = Router::new(cuts, 0);
+        Fetch { job, layout, pieces, destinations, router, folder, spill_above: *spill_above }.run()
+    }
+
+    /// I6: a range that was taken over holds exactly the entries that the runs have for it.
+    fn agrees(&self, job: &SortJob<'_>, fetched: &Fetched, already: &[SealedRange]) -> Result<(), EngineError> {
+        for sealed in already {
+            let passed: u64 = self
+                .destinations
+                .iter()
+                .zip(&fetched.passed)
+                .filter(|(destination, _)| destination.range == sealed.range)
+                .map(|(_, passed)| passed)
+                .sum();
+            let what = format!(
+                "entries of range {} of index {:?}, sealed by a former attempt",
+                sealed.range, job.index_plan.definition.name
+            );
+            agree(&what, passed, sealed.entries + sealed.duplicates.count)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a thread may sort at once, in memory.
+fn budget(job: &SortJob<'_>) -> u64 {
+    (job.memory / (4 * job.threads.max(1) as u64)).clamp(SMALLEST_BUDGET, LARGEST_BUDGET)
+}
+
+struct Sorted {
+    ranges: Vec<SealedRange>,
+    missing: Vec<u32>,
+}
+
+/// A range's parts in order, and its entries.
+struct Waiting {
+    range: u32,
+    entries: u64,
+    parts: std::sync::Mutex<Vec<Part>>,
+}
+
+fn sort_ranges(
+    job: &SortJob<'_>,
+    layout: Option<&PackedLayout>,
+    folder: &SpillFolder,
+    destinations: Vec<Destination>,
+    parts: Vec<Part>,
+    stats: &mut StepTimes,
+) -> Result<Sorted, EngineError> {
+    let mut waiting: Vec<Waiting> = Vec::new();
+    for (Destination { range, sealed: _ }, part) in destinations.into_iter().zip(parts) {
+        let entries = part.entries();
+        match waiting.last_mut().filter(|last| last.range == range) {
+            Some(last) => {
+                last.entries += entries;
+                last.parts.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).push(part);
+            }
+            None => waiting.push(Waiting { range, entries, parts: std::sync::Mutex::new(vec![part]) }),
+        }
+    }
+    waiting.retain(|range| range.entries > 0);
+    stats.largest_range = waiting.iter().map(|range| range.entries).max().unwrap_or(0);
+    stats.mean_range =
+        waiting.iter().map(|range| range.entries).sum::<u64>().checked_div(waiting.len() as u64).unwrap_or(0);
+    // The largest first: threads then end at about the same time.
+    waiting.sort_by_key(|range| (std::cmp::Reverse(range.entries), range.range));
+
+    let options = crate::sst::sst_options(job.index_plan.compression);
+    let threads = job.threads.clamp(1, waiting.len().max(1));
+    let next = AtomicUsize::new(0);
+    let mut finish_stats = StepTimes::default();
+    let (sorted, finished) = std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(threads);
+        let finisher = std::thread::Builder::new()
+            .name("engine-finish".to_owned())
+            .spawn_scoped(scope, || finish(job, receiver, &mut finish_stats));
+        let sorted = threads::run(threads, |_| {
+            let mut sorter = RangeSorter {
+                job,
+                layout,
+                budget: budget(job),
+                folder,
+                sorter: Sorter::default(),
+                stats: StepTimes::default(),
+            };
+            take_ranges(&mut sorter, &waiting, &next, &options, &sender.clone())?;
+            Ok(sorter.stats)
+        });
+        drop(sender);
+        let finished = match finisher {
+            Ok(handle) => handle.join().unwrap_or_else(|panic| Err(threads::panicked(panic.as_ref()))),
+            Err(error) => Err(EngineError::io("start", std::path::Path::new("a thread"), error)),
+        };
+        (sorted, finished)
+    });
+    // A sorting thread whose file could not be finished is merely cancelled: the finisher knows why.
+    let (accounts, ranges) = match (sorted, finished) {
+        (Ok(accounts), Ok(ranges)) => (accounts, ranges),
+        (Err(EngineError::Cancelled) | Ok(_), Err(error)) | (Err(error), _) => return Err(error),
+    };
+    for account in accounts {
+        stats.merge(&account);
+    }
+    stats.merge(&finish_stats);
+    let mut missing: Vec<u32> = waiting
+        .iter()
+        .map(|waiting| waiting.range)
+        .filter(|range| !ranges.iter().any(|sealed| sealed.range == *range))
+        .collect();
+    missing.sort_unstable();
+    Ok(Sorted { ranges, missing })
+}
+
+fn take_ranges<'o>(
+    sorter: &mut RangeSorter<'_, '_>,
+    waiting: &[Waiting],
+    next: &AtomicUsize,
+    options: &'o rocksdb::Options,
+    sender: &SyncSender<Finish<'o>>,
+) -> Result<(), EngineError> {
+    let job = sorter.job;
+    let send = |finish| sender.send(finish).map_err(|_| EngineError::Cancelled);
+    while !job.control.is_stopping() {
+        let Some(range) = waiting.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+        let parts = std::mem::take(&mut *range.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let context = RangeContext {
+            attempt: job.attempt,
+            definition: &job.index_plan.definition,
+            range: range.range,
+            target_file_bytes: job.index_plan.target_file_bytes,
+        };
+        let mut writer = RangeWriter::new(context, options, |full| send(Finish::File(range.range, full)));
+        for part in parts {
+            sorter.part(part, &mut writer)?;
+        }
+        let totals = writer.finish()?;
+        send(Finish::Range(range.range, totals))?;
+    }
+    Ok(())
+}

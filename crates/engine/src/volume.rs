@@ -1,0 +1,282 @@
+//! A slot's volume: the attempts on it, who holds them, what is damaged, how much room is left.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use indexbuild_durable as durable;
+use rustix::fs::FlockOperation;
+
+use crate::attempt::{Attempt, OWNER_FILE, Owner};
+use crate::error::{At as _, EngineError, NoSpace};
+
+const QUARANTINE: &str = "quarantine";
+const SHARED: &str = "shared";
+
+/// The part of a volume that belongs to one build: `<root>/<build UID>/`.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    root: PathBuf,
+    folder: PathBuf,
+}
+
+/// An attempt found on the volume, this process's own included.
+#[derive(Clone, Debug)]
+pub struct FormerAttempt {
+    /// `<epoch>-<nonce>`.
+    pub name: String,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Whose it is; `None` when the process died before it could say so: nothing in it counts.
+    pub owner: Option<Owner>,
+    /// Whether a living process holds its lock (seen at the listing).
+    pub held: bool,
+}
+
+/// Proof that nobody holds an attempt: its lock is in our hands. Only such an attempt can be removed.
+#[derive(Debug)]
+pub struct Unheld {
+    dir: PathBuf,
+    name: String,
+    _lock: File,
+}
+
+impl FormerAttempt {
+    /// Takes the attempt's lock, if nobody holds it now.
+    ///
+    /// # Errors
+    /// Those of the file system. A folder that is gone is nobody's and not there to be removed: `None`.
+    pub fn take(&self) -> Result<Option<Unheld>, EngineError> {
+        match try_lock(&self.dir) {
+            Ok(Some(lock)) => Ok(Some(Unheld { dir: self.dir.clone(), name: self.name.clone(), _lock: lock })),
+            Ok(None) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(EngineError::io("lock", &self.dir, error)),
+        }
+    }
+}
+
+impl Volume {
+    /// Opens (and makes, if needed) the build's folder on the volume, and ends removals that a
+    /// crash interrupted.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn open(root: &Path, build_uid: &str) -> Result<Self, EngineError> {
+        let folder = root.join(build_uid);
+        durable::create_dir_all(&folder).at("make", &folder)?;
+        durable::sweep_temporaries(&folder).at("sweep", &folder)?;
+        Ok(Self { root: root.to_owned(), folder })
+    }
+
+    /// The build's folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Begins an attempt in a folder of its own, and holds its lock (G9, I2).
+    ///
+    /// # Errors
+    /// `AttemptExists` when the folder is there already; those of the file system.
+    pub fn begin(&self, owner: &Owner) -> Result<Attempt, EngineError> {
+        let dir = self.folder.join(owner.attempt_name());
+        match durable::create_dir(&dir) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(EngineError::AttemptExists { path: dir });
+            }
+            Err(error) => return Err(EngineError::io("make", &dir, error)),
+        }
+        let lock = try_lock(&dir).at("lock", &dir)?.ok_or_else(|| EngineError::AttemptExists { path: dir.clone() })?;
+        owner.write_new(&dir)?;
+        Attempt::new(dir, owner.clone(), Some(lock))
+    }
+
+    /// A negative control for tests alone: an attempt that enters a folder shared by all attempts,
+    /// without the guard G9 and without a lock. With it the incident happens again.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn begin_shared(&self, owner: &Owner) -> Result<Attempt, EngineError> {
+        let dir = self.folder.join(SHARED);
+        durable::create_dir_all(&dir).at("make", &dir)?;
+        if !dir.join(OWNER_FILE).exists() {
+            owner.write_new(&dir)?;
+        }
+        Attempt::new(dir, owner.clone(), None)
+    }
+
+    /// All attempts of the build on this volume, oldest epoch first.
+    ///
+    /// # Errors
+    /// Those of the file system, and an `owner.json` that cannot be understood.
+    pub fn attempts(&self) -> Result<Vec<FormerAttempt>, EngineError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder).at("list", &self.folder)? {
+            let entry = entry.at("list", &self.folder)?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Some((epoch, _)) = name.split_once('-') else { continue };
+            let Ok(epoch) = epoch.parse::<u64>() else { continue };
+            let dir = entry.path();
+            let held = match try_lock(&dir) {
+                Ok(lock) => lock.is_none(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(EngineError::io("lock", &dir, error)),
+            };
+            let owner = Owner::read(&dir)?;
+            found.push((epoch, FormerAttempt { name, dir, owner, held }));
+        }
+        found.sort_by(|(left_epoch, left), (right_epoch, right)| {
+            left_epoch.cmp(right_epoch).then_with(|| left.name.cmp(&right.name))
+        });
+        Ok(found.into_iter().map(|(_, attempt)| attempt).collect())
+    }
+
+    /// Removes an attempt that nobody holds: first its name, so that what a crash leaves behind is
+    /// recognised, then its content.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remove(&self, attempt: Unheld) -> Result<(), EngineError> {
+        let Unheld { dir, name, _lock } = attempt;
+        let condemned = self.folder.join(format!("{}removed-{name}", durable::TEMPORARY_PREFIX));
+        durable::rename(&dir, &condemned).at("rename", &dir)?;
+        durable::remove_dir_all(&condemned).at("remove", &condemned)
+    }
+
+    /// Removes the build's whole folder, if no attempt in it is held.
+    ///
+    /// # Errors
+    /// Those of the file system. `Ok(false)`: somebody still holds an attempt, nothing of which was removed.
+    pub fn remove_all(&self) -> Result<bool, EngineError> {
+        let mut all = true;
+        for attempt in self.attempts()? {
+            match attempt.take()? {
+                Some(unheld) => self.remove(unheld)?,
+                None => all &= !attempt.dir.exists(),
+            }
+        }
+        if all {
+            durable::remove_dir_all(&self.folder).at("remove", &self.folder)?;
+        }
+        Ok(all)
+    }
+
+    /// Keeps a damaged file for inspection, with the reason beside it (I3). The file stays where it
+    /// was too: its folder may be another attempt's. Returns where it is kept.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn quarantine(&self, path: &Path, why: &str) -> Result<PathBuf, EngineError> {
+        quarantine(&self.folder, path, why)
+    }
+
+    /// The files kept aside so far, reasons not included.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn quarantined(&self) -> Result<Vec<PathBuf>, EngineError> {
+        let folder = self.folder.join(QUARANTINE);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(EngineError::io("list", &folder, error)),
+        };
+        let mut kept = Vec::new();
+        for entry in entries {
+            let path = entry.at("list", &folder)?.path();
+            if path.extension().is_none_or(|extension| extension != "why") {
+                kept.push(path);
+            }
+        }
+        kept.sort();
+        Ok(kept)
+    }
+
+    /// Bytes that this process may still write on the volume.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn free_bytes(&self) -> Result<u64, EngineError> {
+        let stat = rustix::fs::statvfs(&self.folder).map_err(io::Error::from).at("measure", &self.folder)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Lets work begin that may need so many bytes. Also tries a write: a quota, or a volume made
+    /// read-only, shows in no figure of the file system.
+    ///
+    /// # Errors
+    /// `NoSpace` with both figures; those of the file system.
+    pub fn admit(&self, need: u64) -> Result<(), EngineError> {
+        let free = self.free_bytes()?;
+        let refused = |free| EngineError::from(NoSpace { need, free, path: self.root.clone() });
+        if free < need {
+            return Err(refused(free));
+        }
+        let probe = self.folder.join("probe");
+        let tried = durable::DurableFile::create(&probe).and_then(|mut file| file.write_all(b"?"));
+        match tried.at("write", &probe) {
+            Err(error) if error.is_no_space() => Err(refused(0)),
+            outcome => outcome,
+        }
+    }
+}
+
+/// Bytes to ask for before an Encode: its runs, estimated.
+#[must_use]
+pub fn need_of_encode(estimated_run_bytes: u64) -> u64 {
+    estimated_run_bytes + estimated_run_bytes / 10 + (16 << 20)
+}
+
+/// Bytes to ask for before a Sort: the lane in hand, scattered once and perhaps cut again, and its
+/// files (links for the check take no room).
+#[must_use]
+pub fn need_of_sort(lane_bytes: u64, estimated_sst_bytes: u64) -> u64 {
+    lane_bytes + lane_bytes / 4 + estimated_sst_bytes + (16 << 20)
+}
+
+pub(crate) fn quarantine(build_folder: &Path, path: &Path, why: &str) -> Result<PathBuf, EngineError> {
+    let folder = build_folder.join(QUARANTINE);
+    durable::create_dir_all(&folder).at("make", &folder)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut number = 0u32;
+    let kept = loop {
+        let target = folder.join(if number == 0 { name.clone() } else { format!("{name}.{number}") });
+        match durable::hard_link(path, &target) {
+            Ok(()) => break target,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if same_file(path, &target) {
+                    return Ok(target);
+                }
+                number += 1;
+            }
+            Err(error) => return Err(EngineError::io("keep aside", path, error)),
+        }
+    };
+    let mut reason = kept.clone().into_os_string();
+    reason.push(".why");
+    let reason = PathBuf::from(reason);
+    durable::write_atomic(&reason, format!("{}\n{why}\n", path.display()).as_bytes()).at("write", &reason)?;
+    tracing::warn!(file = %path.display(), kept = %kept.display(), why, "a damaged file is kept aside");
+    Ok(kept)
+}
+
+fn same_file(left: &Path, right: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (fs::metadata(left), fs::metadata(right)) {
+        (Ok(left), Ok(right)) => left.dev() == right.dev() && left.ino() == right.ino(),
+        _ => false,
+    }
+}
+
+/// The folder's advisory lock, or `None` when another open file holds it. The lock is on the folder
+/// itself: it exists exactly as long as the attempt, and no file of it can be left over.
+fn try_lock(dir: &Path) -> io::Result<Option<File>> {
+    let folder = File::open(dir)?;
+    match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(folder)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
