@@ -102,11 +102,20 @@ pub struct EngineDirectorySpec {
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["claimName"]))]
     pub former_volumes: Vec<FormerVolume>,
+    /// How many attempts of this slot failed and count against `backoffLimit`: raised in the write that ends
+    /// the attempt, so that each is counted once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_attempts: u32,
     /// The results that count, by work; emptied once the stage's `ConfigMap` exists (G2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["workId"]))]
     pub chosen: Vec<Chosen>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// To whom the slot's current epoch belongs.
@@ -235,6 +244,10 @@ pub struct FormerVolume {
     #[serde(rename = "nodeBootID")]
     #[schemars(length(max = 64))]
     pub node_boot_id: String,
+    /// What that machine is, whatever its node is called (`systemUUID`).
+    #[serde(rename = "nodeSystemUUID", default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub node_system_uuid: String,
     /// What is known of the volume.
     pub state: VolumeState,
 }

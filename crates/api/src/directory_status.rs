@@ -20,6 +20,10 @@ pub struct EngineDirectoryStatus {
     #[serde(rename = "nodeBootID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub node_boot_id: Option<String>,
+    /// What that machine is, whatever its node is called (`systemUUID`).
+    #[serde(rename = "nodeSystemUUID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub node_system_uuid: Option<String>,
     /// The slot's conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

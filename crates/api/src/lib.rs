@@ -19,6 +19,7 @@ pub mod names;
 mod output;
 mod quantity;
 mod raw;
+mod reference;
 mod source;
 mod volume;
 
@@ -45,5 +46,6 @@ pub use indexes::{IndexColumn, IndexSpec, Nulls, Order, RowIdSpec};
 pub use output::{Compression, DeletionPolicy, OutputSpec};
 pub use quantity::{QUANTITY_PATTERN, Quantity, QuantityError, parse_quantity};
 pub use raw::RawObject;
+pub use reference::reference_markdown;
 pub use source::{Credentials, CsvColumn, CsvSource, ParquetSource, SecretRef, SourceSpec};
 pub use volume::{Retention, VolumeRetention, VolumeSpec};

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use indexbuild_api::{CheckError, IndexBuild, check_build, check_update, crd_yaml, crds};
+use indexbuild_api::{CheckError, IndexBuild, check_build, check_update, crd_yaml, crds, reference_markdown};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -180,6 +180,11 @@ fn the_definitions_in_crds_are_those_of_the_types() {
     for (file, text) in crd_yaml().unwrap() {
         assert_fresh(&format!("crds/{file}"), &text);
     }
+}
+
+#[test]
+fn the_reference_in_docs_is_that_of_the_types() {
+    assert_fresh("docs/reference.md", &reference_markdown());
 }
 
 #[test]

@@ -1,0 +1,225 @@
+//! The rules of the record: who may become owner, and what may never change.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use indexbuild_api::{
+    Chosen, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState, Work, WorkKind,
+    check_directory_spec, crds,
+};
+
+fn work(id: &str) -> Work {
+    Work {
+        id: id.to_owned(),
+        kind: WorkKind::Encode,
+        inputs_digest: "00ff".to_owned(),
+        runs: RunLocation::Store,
+        splits: Vec::new(),
+        inputs: vec!["plan".to_owned()],
+    }
+}
+
+fn chosen(work: &str, epoch: u64) -> Chosen {
+    Chosen {
+        work_id: work.to_owned(),
+        epoch,
+        boot_nonce: "n1".to_owned(),
+        digest: "abcd".to_owned(),
+        ..Chosen::default()
+    }
+}
+
+/// A record of epoch 3 whose pod exists and whose process has claimed.
+fn record() -> EngineDirectorySpec {
+    EngineDirectorySpec {
+        build_name: "orders".to_owned(),
+        build_uid: "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e".to_owned(),
+        slot: 0,
+        renew_interval: indexbuild_api::renew_interval(1),
+        grant: Some(Grant {
+            epoch: 3,
+            pod_name: "orders-0b7e1c9a-0-e2".to_owned(),
+            pod_uid: "p1".to_owned(),
+            boot_nonce: "n1".to_owned(),
+        }),
+        work: Some(work("encode-0")),
+        volume: Some(VolumeRef {
+            claim_name: "orders-0b7e1c9a-0-v1".to_owned(),
+            claim_uid: "c1".to_owned(),
+            generation: 1,
+            condemned: false,
+        }),
+        former_volumes: vec![FormerVolume {
+            claim_name: "orders-0b7e1c9a-0-v0".to_owned(),
+            claim_uid: "c0".to_owned(),
+            condemned: true,
+            state: VolumeState::Stranded,
+            ..FormerVolume::default()
+        }],
+        chosen: vec![chosen("plan", 1)],
+    }
+}
+
+type Change = fn(&mut EngineDirectorySpec);
+
+fn grant(spec: &mut EngineDirectorySpec) -> &mut Grant {
+    spec.grant.as_mut().unwrap()
+}
+
+fn volume(spec: &mut EngineDirectorySpec) -> &mut VolumeRef {
+    spec.volume.as_mut().unwrap()
+}
+
+fn outcome(before: Change, after: Change) -> Result<(), String> {
+    let mut old = record();
+    before(&mut old);
+    let mut new = old.clone();
+    after(&mut new);
+    check_directory_spec(Some(&old), &new).map_err(|error| error.to_string())
+}
+
+fn nothing(_: &mut EngineDirectorySpec) {}
+
+/// G2, G3, G7: what the operator does in a build's life passes.
+#[test]
+fn what_the_protocol_does_is_accepted() {
+    let cases: [(&str, Change, Change); 13] = [
+        ("nothing changes", nothing, nothing),
+        (
+            "the first grant",
+            |s| (s.grant, s.work) = (None, None),
+            |s| {
+                s.grant = record().grant;
+                s.work = record().work;
+            },
+        ),
+        ("the pod's UID is filled in", |s| grant(s).pod_uid = String::new(), |s| grant(s).pod_uid = "p1".into()),
+        ("the nonce is bound", |s| grant(s).boot_nonce = String::new(), |s| grant(s).boot_nonce = "n1".into()),
+        ("a new owner", nothing, |s| {
+            s.grant = Some(Grant { epoch: 4, pod_name: "orders-0b7e1c9a-0-e4".into(), ..Grant::default() });
+        }),
+        ("the same process takes its next work", nothing, |s| {
+            grant(s).epoch = 4;
+            s.work = Some(work("encode-1"));
+        }),
+        ("the work is taken away with the epoch", nothing, |s| {
+            grant(s).epoch = 4;
+            s.work = None;
+        }),
+        ("another result is chosen", nothing, |s| s.chosen.push(chosen("encode-0", 3))),
+        ("the choice is emptied once it is frozen", nothing, |s| s.chosen.clear()),
+        ("the volume is condemned", nothing, |s| volume(s).condemned = true),
+        ("a new volume", nothing, |s| {
+            *volume(s) = VolumeRef { claim_name: "orders-0b7e1c9a-0-v2".into(), generation: 2, ..VolumeRef::default() };
+            grant(s).epoch = 4;
+        }),
+        (
+            "the claim's UID is filled in",
+            |s| volume(s).claim_uid = String::new(),
+            |s| volume(s).claim_uid = "c1".into(),
+        ),
+        ("a former volume is accounted for", nothing, |s| s.former_volumes.clear()),
+    ];
+    for (what, before, after) in cases {
+        assert_eq!(outcome(before, after), Ok(()), "{what}");
+    }
+}
+
+/// G1 to G3, G7, G9: each rule refuses what it is there for.
+#[test]
+fn what_the_protocol_forbids_is_refused() {
+    const EPOCH: &str =
+        "the epoch rises by one with every change of owner; within an epoch podUID and bootNonce are set once";
+    let cases: [(&str, Change, Change, &str); 19] = [
+        ("another build", nothing, |s| s.build_uid = "x".into(), "the slot's identity is immutable"),
+        ("another slot", nothing, |s| s.slot = 1, "the slot's identity is immutable"),
+        ("the epoch falls", nothing, |s| grant(s).epoch = 2, EPOCH),
+        ("the epoch jumps", nothing, |s| grant(s).epoch = 5, EPOCH),
+        ("the grant is taken back", nothing, |s| (s.grant, s.work) = (None, None), EPOCH),
+        ("another pod in the same epoch", nothing, |s| grant(s).pod_uid = "p2".into(), EPOCH),
+        ("another process in the same epoch", nothing, |s| grant(s).boot_nonce = "n2".into(), EPOCH),
+        ("another name in the same epoch", nothing, |s| grant(s).pod_name = "x".into(), EPOCH),
+        ("the nonce is emptied", nothing, |s| grant(s).boot_nonce = String::new(), EPOCH),
+        (
+            "other work in the same epoch",
+            nothing,
+            |s| s.work = Some(work("encode-1")),
+            "a change of work raises the epoch",
+        ),
+        ("the work is dropped in the same epoch", nothing, |s| s.work = None, "a change of work raises the epoch"),
+        (
+            "work appears in the same epoch",
+            |s| s.work = None,
+            |s| s.work = Some(work("a")),
+            "a change of work raises the epoch",
+        ),
+        (
+            "work without an owner",
+            |s| (s.grant, s.work) = (None, None),
+            |s| s.work = Some(work("a")),
+            "work needs a grant",
+        ),
+        (
+            "the choice changes",
+            nothing,
+            |s| s.chosen[0] = chosen("plan", 2),
+            "what was chosen for a work never changes",
+        ),
+        ("the volume's number falls", nothing, |s| volume(s).generation = 0, "another volume has a higher generation"),
+        (
+            "another claim of the same number",
+            nothing,
+            |s| volume(s).claim_uid = "c9".into(),
+            "within a generation claimUID is set once",
+        ),
+        (
+            "a condemned volume is pardoned",
+            |s| volume(s).condemned = true,
+            |s| volume(s).condemned = false,
+            "a condemned volume stays condemned",
+        ),
+        (
+            "a former volume is pardoned",
+            nothing,
+            |s| s.former_volumes[0].condemned = false,
+            "a condemned volume stays condemned",
+        ),
+        (
+            "a grant on a condemned volume",
+            |s| volume(s).condemned = true,
+            |s| grant(s).epoch = 4,
+            "nothing is granted on a condemned volume",
+        ),
+    ];
+    for (what, before, after, message) in cases {
+        let refusal = outcome(before, after).expect_err(what);
+        assert!(refusal.contains(message), "{what}: {refusal}");
+    }
+}
+
+#[test]
+fn every_rule_of_the_record_is_tried_above() {
+    let text = serde_json::to_string(&crds()[1]).unwrap();
+    let rules = text.matches("\"rule\":").count();
+    assert_eq!(rules, 9, "a rule was added or removed: add what it accepts and refuses");
+}
+
+#[test]
+fn a_record_may_hold_as_many_choices_as_a_stage_has_works() {
+    let mut spec = record();
+    spec.chosen = (0..1000).map(|number| chosen(&format!("encode-{number}"), 3)).collect();
+    check_directory_spec(None, &spec).unwrap();
+    check_directory_spec(Some(&spec), &spec.clone()).unwrap();
+    spec.chosen.push(chosen("encode-0", 4));
+    let refusal = check_directory_spec(None, &spec).unwrap_err().to_string();
+    assert!(refusal.contains("spec.chosen[1000]: Duplicate value"), "{refusal}");
+}
+
+#[test]
+fn the_record_is_written_with_the_names_that_the_admission_policy_reads() {
+    let json = serde_json::to_value(record()).unwrap();
+    assert_eq!(json["grant"]["podUID"], "p1");
+    assert_eq!(json["grant"]["bootNonce"], "n1");
+    assert_eq!(json["buildUID"], "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e");
+    assert_eq!(json["volume"]["claimUID"], "c1");
+    assert_eq!(json["chosen"][0]["workId"], "plan");
+    assert_eq!(json["renewInterval"], "5s");
+}
