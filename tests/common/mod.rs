@@ -1,0 +1,213 @@
+//! What the whole-build tests share: a folder of their own, the binary, and a look at the outcome.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The program under test.
+pub const INDEXBUILD: &str = env!("CARGO_BIN_EXE_indexbuild");
+
+/// No command of a test may take longer; a build that hangs is a failure that names itself.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The Python of the test environment, with DuckDB and rocksdict (`make test` installs it).
+pub fn python() -> PathBuf {
+    let python = std::env::var_os("INDEXBUILD_PYTHON").map_or_else(
+        || {
+            let home = std::env::var_os("HOME").expect("HOME is set");
+            Path::new(&home).join(".cache/indexbuild/python/bin/python")
+        },
+        PathBuf::from,
+    );
+    assert!(python.exists(), "{} is missing: run `make python` (or the tests through `make test`)", python.display());
+    python
+}
+
+/// A folder with a table and a build, removed at the end.
+pub struct Workspace {
+    folder: tempfile::TempDir,
+}
+
+/// What one command did.
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn succeeded(self, what: &str) -> Self {
+        assert_eq!(self.code, Some(0), "{what}\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    pub fn failed(self, what: &str) -> Self {
+        assert!(self.code != Some(0), "{what} should have failed\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON: {error}\n{}\n{}", self.stdout, self.stderr))
+    }
+
+    /// Everything that was printed.
+    pub fn text(&self) -> String {
+        format!("{}\n{}", self.stdout, self.stderr)
+    }
+}
+
+impl Workspace {
+    pub fn new() -> Self {
+        Self { folder: tempfile::Builder::new().prefix("ib-").tempdir().unwrap() }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> &Self {
+        std::fs::write(self.join(name), text).unwrap();
+        self
+    }
+
+    /// A sysbench-shaped table.
+    pub fn sample(&self, rows: u64, file: &str, more: &[&str]) -> &Self {
+        let rows = rows.to_string();
+        let mut arguments = vec!["sample", "--rows", &rows, "--out", file];
+        arguments.extend_from_slice(more);
+        self.indexbuild(&arguments).succeeded("sample");
+        self
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(INDEXBUILD);
+        command.args(arguments).current_dir(self.path()).env_remove("INDEXBUILD_FAULTS").stdin(Stdio::null());
+        command
+    }
+
+    pub fn indexbuild(&self, arguments: &[&str]) -> Ran {
+        finish(self.command(arguments), &arguments.join(" "))
+    }
+
+    pub fn indexbuild_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+        let mut command = self.command(arguments);
+        command.envs(environment.iter().copied());
+        finish(command, &arguments.join(" "))
+    }
+
+    /// The folder `<output>/default/<name>/<uid>` of the one build below `indexes`.
+    pub fn build_folder(&self, name: &str) -> PathBuf {
+        build_folder(&self.join("indexes"), name)
+    }
+
+    pub fn manifest(&self, name: &str) -> Value {
+        let path = self.build_folder(name).join("manifest.json");
+        serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
+    }
+
+    /// What I10 promises to be the same: per index and file, in order, its bounds, entries and the
+    /// digest of its entries.
+    pub fn content(&self, name: &str) -> Vec<String> {
+        content_of(&self.manifest(name))
+    }
+}
+
+pub fn build_folder(indexes: &Path, name: &str) -> PathBuf {
+    let folder = indexes.join("default").join(name);
+    let mut builds: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    assert_eq!(builds.len(), 1, "one build below {}: {builds:?}", folder.display());
+    builds.remove(0)
+}
+
+pub fn content_of(manifest: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    for index in manifest["indexes"].as_array().unwrap() {
+        let name = index["definition"]["name"].as_str().unwrap();
+        lines.push(format!("{name} {} entries, hash {}", index["entries"], index["hash"]));
+        for file in index["files"].as_array().unwrap() {
+            lines.push(format!(
+                "{name} {} {}..{} {} {}",
+                file["range"], file["firstKey"], file["lastKey"], file["entries"], file["contentDigest"]
+            ));
+        }
+    }
+    lines
+}
+
+/// Runs to the end, or fails with what was printed so far.
+pub fn finish(mut command: Command, what: &str) -> Ran {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let pid = child.id();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let out = std::thread::spawn(move || read_all(&mut stdout));
+    let err = std::thread::spawn(move || read_all(&mut stderr));
+    std::thread::spawn(move || sender.send(child.wait()));
+    let Ok(status) = receiver.recv_timeout(DEADLINE) else {
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        panic!("{what}: no end after {DEADLINE:?}\n--- stdout\n{}\n--- stderr\n{}", out.join().unwrap(), err.join().unwrap());
+    };
+    Ran { code: status.unwrap().code(), stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+}
+
+fn read_all(from: &mut impl std::io::Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = from.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Waits until `holds` gives something, or fails saying what was waited for.
+pub fn eventually<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = holds() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Every file below a folder, by its path from there.
+pub fn files_below(folder: &Path) -> BTreeMap<String, u64> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&next) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let length = entry.metadata().map_or(0, |metadata| metadata.len());
+                files.insert(path.strip_prefix(folder).unwrap().to_string_lossy().into_owned(), length);
+            }
+        }
+    }
+    files
+}
+
+/// A build over `table.parquet` with an index on k and, where wanted, one on c.
+pub fn build_yaml(name: &str, columns: &[&str], more: &str) -> String {
+    let indexes: String = columns.iter().map(|column| format!("    - {{name: by_{column}, columns: [{{name: {column}}}]}}\n")).collect();
+    format!(
+        "apiVersion: indexbuild.dev/v1alpha1\nkind: IndexBuild\nmetadata: {{name: {name}}}\nspec:\n  source:\n    parquet: {{urls: [table.parquet]}}\n  rowId: {{columns: [id]}}\n  indexes:\n{indexes}  output: {{url: indexes}}\n{more}"
+    )
+}
+
+pub fn output_text(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

@@ -1,0 +1,82 @@
+//! The incident that this project began with, and its negative controls.
+//!
+//! A process is cut off for longer than patience lasts, with an engine handle leaked in it, and stays
+//! alive. Elsewhere the build then failed for ever with "lock held by current process"
+//! (pingcap/tidb#58776).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{Workspace, build_yaml, files_below};
+
+fn workspace() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.sample(200_000, "table.parquet", &["--columns", "id,k,c", "--row-group-rows", "5000"]);
+    workspace.write("build.yaml", &build_yaml("incident", &["k", "c"], "  parallelism: 3\n  backoffLimit: 3\n"));
+    workspace
+}
+
+fn undisturbed() -> Vec<String> {
+    let workspace = workspace();
+    workspace.indexbuild(&["run", "build.yaml", "--state", "state", "--quiet"]).succeeded("the undisturbed build");
+    workspace.content("incident")
+}
+
+#[test]
+fn a_build_survives_a_cut_with_a_leaked_engine_handle_i1_i2_i7_g9_g11() {
+    let workspace = workspace();
+    let ran = workspace
+        .indexbuild(&[
+            "run", "build.yaml", "--state", "state", "-o", "json", "--replace-after", "800ms", "--renew-interval", "100ms",
+            "--fault", "leak-engine:1", "--fault", "cut:1:3s@sort",
+        ])
+        .succeeded("the build with one slot cut off for longer than its patience");
+    let summary = ran.json();
+
+    // The slot was given to another process while the first one lived.
+    let timeline = &summary["timeline"].to_string();
+    assert!(timeline.contains("plac"), "the timeline tells of the replacement: {timeline}");
+
+    // I1: one attempt per piece of work, each named once.
+    let manifest = workspace.manifest("incident");
+    let mut works: Vec<_> = manifest["works"].as_array().unwrap().iter().map(|work| work["workId"].as_str().unwrap().to_owned()).collect();
+    let count = works.len();
+    works.sort();
+    works.dedup();
+    assert_eq!(works.len(), count, "a work stands twice in the manifest");
+    assert_eq!(workspace.content("incident"), undisturbed(), "the index is that of the undisturbed build");
+
+    // What is left in the output is what the manifest names; the late one's files are gone.
+    let named: std::collections::BTreeSet<String> = manifest["indexes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|index| index["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().to_owned()))
+        .collect();
+    for file in files_below(&workspace.build_folder("incident")).keys().filter(|file| file.ends_with(".sst")) {
+        assert!(named.contains(file), "{file} is in no manifest and was not cleaned");
+    }
+    workspace.indexbuild(&["verify", "indexes/default/incident", "--source", "build.yaml"]).succeeded("verify");
+}
+
+/// Negative control (a): attempts share one directory and are retried inside the leaking process.
+#[test]
+fn with_a_shared_directory_a_retry_in_the_leaking_process_never_gets_the_lock_control() {
+    let workspace = workspace();
+    let ran = workspace
+        .indexbuild_with(
+            &["run", "build.yaml", "--state", "state", "--parallelism", "1", "--fault", "leak-engine:0", "--fault", "fail-sort:0"],
+            &[("INDEXBUILD_TEST_SWITCHES", r#"{"shareAttemptDirectory":true,"leakEngineHandle":true}"#)],
+        )
+        .failed("a retry in the process that leaked the handle");
+    let refused = ran.text().matches("lock hold by current process").count() + pod_logs(&workspace).matches("lock hold by current process").count();
+    assert!(refused >= 2, "again and again, not once ({refused}):\n{}\n{}", ran.text(), pod_logs(&workspace));
+}
+
+fn pod_logs(workspace: &Workspace) -> String {
+    files_below(&workspace.join("state"))
+        .keys()
+        .filter(|file| file.ends_with("log"))
+        .map(|file| std::fs::read_to_string(workspace.join("state").join(file)).unwrap_or_default())
+        .collect()
+}

@@ -1,0 +1,99 @@
+//! A process killed (SIGKILL) at every durable step of a small build, before and after the step, and the
+//! build resumed: the same index, and nothing left over. Guards I1, I2, I3, I10.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{Workspace, build_yaml, files_below};
+
+const ROWS: u64 = 3_000;
+
+fn workspace() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.sample(ROWS, "table.parquet", &["--columns", "id,k", "--row-group-rows", "1000"]);
+    workspace.write("build.yaml", &build_yaml("small", &["k"], "  parallelism: 1\n"));
+    workspace
+}
+
+fn run(workspace: &Workspace, more: &[&str]) -> common::Ran {
+    // A long renewal: records are then written for what happens, not for the passing of time, and the
+    // number of steps is that of the work.
+    let mut arguments = vec!["run", "build.yaml", "--state", "state", "--quiet", "--threads", "1", "--renew-interval", "60s", "--replace-after", "300s"];
+    arguments.extend_from_slice(more);
+    workspace.indexbuild(&arguments)
+}
+
+/// The number of points that a process passes in the undisturbed run.
+fn points(who: &str) -> usize {
+    let workspace = workspace();
+    let trace = workspace.join("trace");
+    run(&workspace, &["--fault", &format!("trace:{who}:{}", trace.display())]).succeeded("the traced run");
+    std::fs::read_to_string(trace).unwrap().lines().count()
+}
+
+/// What may be left: the index, the record of the build. No engine directory, lock or temporary file.
+fn assert_nothing_leaked(workspace: &Workspace, what: &str) {
+    let state = files_below(&workspace.join("state"));
+    let output = files_below(&workspace.join("indexes"));
+    for file in state.keys().chain(output.keys()) {
+        assert!(!file.contains(".tmp-"), "{what}: temporary file {file}");
+    }
+    let volumes: Vec<_> = state.keys().filter(|file| file.starts_with("volumes/")).collect();
+    assert!(volumes.is_empty(), "{what}: left on volumes: {volumes:?}");
+    let manifest = workspace.manifest("small");
+    let named: BTreeSet<String> = manifest["indexes"][0]["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect();
+    for file in files_below(&workspace.build_folder("small")).keys().filter(|file| file.ends_with(".sst") || file.contains("/runs/")) {
+        assert!(named.contains(file), "{what}: {file} is in no manifest");
+    }
+}
+
+fn sweep(who: &str) {
+    let undisturbed = workspace();
+    run(&undisturbed, &[]).succeeded("the undisturbed run");
+    let reference = undisturbed.content("small");
+    assert_nothing_leaked(&undisturbed, "undisturbed");
+    let expected = points(who);
+    assert!(expected > 20, "a build makes more durable steps than {expected}");
+
+    let next = AtomicUsize::new(0);
+    let killed = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let point = next.fetch_add(1, Ordering::SeqCst);
+                    if point >= expected {
+                        break;
+                    }
+                    let what = format!("{who} killed at point {point} of {expected}");
+                    let workspace = workspace();
+                    let fault = format!("kill-point:{who}:{point}");
+                    let first = run(&workspace, &["--fault", &fault]);
+                    if first.code != Some(0) || who != "parent" {
+                        killed.fetch_add(1, Ordering::SeqCst);
+                    }
+                    // Every third one resumes with another number of slots.
+                    let slots = if point % 3 == 0 { "2" } else { "1" };
+                    run(&workspace, &["--parallelism", slots]).succeeded(&format!("{what}, resumed; the first run said:\n{}", first.text()));
+                    assert_eq!(workspace.content("small"), reference, "{what}");
+                    assert_nothing_leaked(&workspace, &what);
+                }
+            });
+        }
+    });
+    println!("{who}: {expected} kill points, each resumed to the same index");
+    assert_eq!(killed.into_inner(), expected, "each point that the undisturbed run counted was reached");
+}
+
+#[test]
+fn an_executor_killed_at_any_durable_step_costs_nothing_but_time() {
+    sweep("0");
+}
+
+#[test]
+fn a_parent_killed_at_any_durable_step_costs_nothing_but_time() {
+    sweep("parent");
+}
