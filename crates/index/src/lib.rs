@@ -9,6 +9,8 @@ pub mod columnar;
 pub mod definition;
 pub mod digest;
 pub mod manifest;
+pub mod reader;
+pub mod sst;
 pub mod store;
 pub mod value;
 
@@ -22,4 +24,5 @@ pub use self::definition::{
     TimeUnit, UnsupportedType,
 };
 pub use self::digest::{ContentDigest, FileDigest, Frame, SetHash, digest_bytes, entry_hash};
+pub use self::sst::{CheckDb, DbCounts, DbError, open_engine_handles, sst_options};
 pub use self::value::{ParseValueError, Value};
