@@ -1,4 +1,6 @@
 //! `IndexBuild`: what the user asks for.
+// Several printer columns have a type or a priority in common.
+#![allow(clippy::duplicated_attributes)]
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};

@@ -46,7 +46,7 @@ pub fn check_build(file_name: &str, text: &str) -> Result<IndexBuild, CheckError
 /// # Errors
 /// What is wrong, with the field's path.
 pub fn check_update(old: &IndexBuild, new: &IndexBuild) -> Result<(), CheckError> {
-    check_transition("IndexBuild", to_json(old), to_json(new))
+    check_transition("IndexBuild", Some(&to_json(old)), &to_json(new))
 }
 
 /// Checks a record by its own schema: alone, or as what takes the place of another.
@@ -54,10 +54,7 @@ pub fn check_update(old: &IndexBuild, new: &IndexBuild) -> Result<(), CheckError
 /// # Errors
 /// What is wrong, with the field's path.
 pub fn check_directory(old: Option<&EngineDirectory>, new: &EngineDirectory) -> Result<(), CheckError> {
-    match old {
-        Some(old) => check_transition("EngineDirectory", to_json(old), to_json(new)),
-        None => check_transition("EngineDirectory", Value::Null, to_json(new)),
-    }
+    check_transition("EngineDirectory", old.map(to_json).as_ref(), &to_json(new))
 }
 
 /// As [`check_directory`], for the operator's part alone.
@@ -69,18 +66,18 @@ pub fn check_directory_spec(old: Option<&EngineDirectorySpec>, new: &EngineDirec
     check_directory(old.map(record).as_ref(), &record(new))
 }
 
-fn check_transition(kind: &str, old: Value, new: Value) -> Result<(), CheckError> {
+fn check_transition(kind: &str, old: Option<&Value>, new: &Value) -> Result<(), CheckError> {
     let schema = with_metadata(schema_of_kind(kind));
-    let old = (!old.is_null()).then(|| {
+    let old = old.map(|old| {
         // The stored object has its defaults, as the API server reads it.
-        Walk::default().document(&schema, &Node::from_json(&old), None)
+        Walk::default().document(&schema, &Node::from_json(old), None)
     });
     let mut walk = Walk::default();
-    walk.document(&schema, &Node::from_json(&new), old.as_ref());
+    walk.document(&schema, &Node::from_json(new), old.as_ref());
     if walk.problems.is_empty() { Ok(()) } else { Err(CheckError { file: String::new(), problems: walk.problems }) }
 }
 
-fn to_json(value: &impl serde::Serialize) -> Value {
+fn to_json<T: serde::Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
@@ -124,7 +121,11 @@ fn wrong_kind(document: &Node) -> Option<Vec<Problem>> {
                 ),
             )),
             None => {
-                problems.push(Problem::new(field, document.place, format!("Required value: write {field}: {expected}")))
+                problems.push(Problem::new(
+                    field,
+                    document.place,
+                    format!("Required value: write {field}: {expected}"),
+                ));
             }
         }
     }

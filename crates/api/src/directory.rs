@@ -1,4 +1,6 @@
 //! `EngineDirectory`: the record of one slot. The operator's part.
+// Several printer columns have a type or a priority in common.
+#![allow(clippy::duplicated_attributes)]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
