@@ -123,6 +123,8 @@ pub struct StepTimes {
     pub check: u64,
     /// From the job's begin to its end.
     pub wall: u64,
+    /// Processor time of the job's threads, RocksDB's and the system's work for them included.
+    pub cpu: u64,
     /// Rows read, or entries sorted.
     pub rows: u64,
     /// Bytes of runs read.
@@ -154,6 +156,7 @@ impl StepTimes {
             hand_on,
             check,
             wall,
+            cpu,
             rows,
             bytes_read,
             bytes_written,
@@ -173,6 +176,7 @@ impl StepTimes {
         self.hand_on += hand_on;
         self.check += check;
         self.wall = self.wall.max(*wall);
+        self.cpu += cpu;
         self.rows += rows;
         self.bytes_read += bytes_read;
         self.bytes_written += bytes_written;
@@ -194,4 +198,10 @@ pub(crate) fn timed<T>(account: &mut u64, act: impl FnOnce() -> T) -> T {
     let done = act();
     *account += nanos(begun.elapsed());
     done
+}
+
+/// Processor time of the calling thread so far, in nanoseconds.
+pub(crate) fn thread_cpu() -> u64 {
+    let rustix::time::Timespec { tv_sec, tv_nsec } = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(tv_nsec).unwrap_or(0)
 }

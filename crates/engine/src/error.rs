@@ -130,7 +130,7 @@ pub enum EngineError {
         /// RocksDB's word.
         source: BoxError,
     },
-    /// The incident: somebody else has the engine's RocksDB open.
+    /// The incident: somebody has the engine's RocksDB open.
     #[error(
         "the engine at {path} is locked by {}; an attempt never waits for it: end this one, the next gets a folder of its own",
         if *.by_this_process { "this process" } else { "another process" }
@@ -211,10 +211,6 @@ impl EngineError {
         let path = path.to_owned();
         if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
             Self::NoSpace { path, source }
-        } else if text.contains("lock hold by current process") {
-            Self::EngineLocked { path, by_this_process: true, source }
-        } else if text.contains("LOCK: Resource temporarily unavailable") {
-            Self::EngineLocked { path, by_this_process: false, source }
         } else {
             Self::Rocks { act, path, source }
         }

@@ -20,7 +20,6 @@ mod plan;
 mod route;
 mod run;
 mod sort;
-mod sst;
 mod threads;
 mod volume;
 

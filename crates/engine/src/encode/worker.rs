@@ -7,7 +7,7 @@ use indexbuild_index::{Encoder, Entries, Frame, RowPositions, Rows, SetHash, ent
 
 use super::{DROP, GO, InputBatch, InputRows, Shared};
 use crate::buffers::{Buffers, Mark};
-use crate::control::{StepTimes, timed};
+use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::EngineError;
 use crate::packed;
 use crate::run::{Counts, PieceKind, RunWriter};
@@ -69,7 +69,10 @@ pub(super) fn work(shared: &Shared<'_, '_>, threads: usize) -> Result<StepTimes,
             Err(error)
         }
         Err(error) => Err(error),
-        Ok(()) => Ok(worker.stats),
+        Ok(()) => {
+            worker.stats.cpu = thread_cpu();
+            Ok(worker.stats)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::part::{Part, SpillFolder, each_frame};
 use super::{Destination, SortJob};
 use crate::buffers::Buffers;
-use crate::control::{StepTimes, timed};
+use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::EngineError;
 use crate::packed;
 use crate::route::Router;
@@ -66,6 +66,7 @@ impl Fetch<'_, '_> {
             if outcome.is_err() {
                 failed.store(true, Ordering::SeqCst);
             }
+            worker.stats.cpu = thread_cpu();
             outcome.map(|()| (worker.passed, worker.stats))
         })?;
         let damaged = damaged.into_inner().unwrap_or_else(PoisonError::into_inner);

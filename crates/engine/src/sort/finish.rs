@@ -10,7 +10,7 @@ use indexbuild_index::FileDigest;
 use super::SortJob;
 use super::sealed::{SealedRange, SealedSst};
 use super::writer::{FullFile, RangeTotals};
-use crate::control::{StepTimes, timed};
+use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::{At as _, EngineError};
 use crate::run::hex;
 
@@ -57,6 +57,7 @@ pub(crate) fn finish(
             }
         }
     }
+    stats.cpu = thread_cpu();
     Ok(sealed)
 }
 

@@ -35,7 +35,7 @@ use self::recut::{cuts_within, sample_pieces};
 use self::writer::{RangeContext, RangeWriter};
 use crate::attempt::Attempt;
 use crate::check::{EngineCheck, EngineHandle};
-use crate::control::{Control, Step, StepTimes, nanos, timed};
+use crate::control::{Control, Step, StepTimes, nanos, thread_cpu, timed};
 use crate::error::{BoxError, EngineError};
 use crate::plan::{IndexPlan, Lane};
 use crate::route::{Cut, Router};
@@ -135,31 +135,37 @@ pub(crate) struct Destination {
 /// stays in the attempt's folder, for the next attempt to adopt; no handle stays open (I7).
 pub fn sort(mut job: SortJob<'_>) -> Result<SortOutcome, EngineError> {
     let begun = Instant::now();
-    let lane_number = job.index_plan.lane_number(job.lane)?;
-    let boundaries = job.index_plan.checked_boundaries()?;
-    let encoder = Encoder::new(Arc::new(job.index_plan.definition.clone()))
-        .map_err(|source| EngineError::Definition { index: job.index_plan.definition.name.clone(), source })?;
-    let layout = encoder.packed();
     let already = std::mem::take(&mut job.already);
     for range in &already {
         hand_on(&job, range)?;
     }
     // Opened before the work: a lock that somebody holds is known at once.
     let engine = EngineHandle::open(job.attempt)?;
+    let outcome = sort_lane(&job, already, &engine);
+    engine.close(job.options);
+    outcome.map(|mut outcome| {
+        outcome.stats.wall = nanos(begun.elapsed());
+        outcome
+    })
+}
+
+fn sort_lane(job: &SortJob<'_>, already: Vec<SealedRange>, engine: &EngineHandle) -> Result<SortOutcome, EngineError> {
+    let lane_number = job.index_plan.lane_number(job.lane)?;
+    let boundaries = job.index_plan.checked_boundaries()?;
+    let encoder = Encoder::new(Arc::new(job.index_plan.definition.clone()))
+        .map_err(|source| EngineError::Definition { index: job.index_plan.definition.name.clone(), source })?;
+    let layout = encoder.packed();
 
     job.control.set_step(Step::Fetch);
-    let pieces = pieces_of(&job, lane_number, layout)?;
+    let pieces = pieces_of(job, lane_number, layout)?;
     let folder = SpillFolder::new(job.attempt.spill_dir());
-    let lane = Lay::out(&job, &boundaries, layout, &already, &pieces, &folder)?;
-    let fetched = lane.fetch(&job, layout, &pieces, &folder)?;
-    lane.agrees(&job, &fetched, &already)?;
+    let lay = Lay::out(job, &boundaries, layout, &already, &pieces, &folder)?;
+    let Fetched { parts, passed, mut stats } = lay.fetch(job, layout, &pieces, &folder)?;
+    lay.agrees(job, &passed, &already)?;
 
     job.control.set_step(Step::Sort);
-    let mut stats = fetched.stats;
-    let Sorted { mut ranges, missing } =
-        sort_ranges(&job, layout, &folder, lane.destinations, fetched.parts, &mut stats)?;
-    let (in_entries, sorted_here) =
-        (stats.rows, ranges.iter().map(|range| range.entries + range.duplicates.count).sum());
+    let Sorted { mut ranges, missing } = sort_ranges(job, layout, &folder, lay.destinations, parts, &mut stats)?;
+    let sorted_here: u64 = ranges.iter().map(|range| range.entries + range.duplicates.count).sum();
     ranges.extend(already);
     ranges.sort_by_key(|range| range.range);
     let mut outcome = SortOutcome {
@@ -176,14 +182,13 @@ pub fn sort(mut job: SortJob<'_>) -> Result<SortOutcome, EngineError> {
         outcome.duplicates.merge(&range.duplicates);
     }
     if outcome.missing.is_empty() {
-        let passed: u64 = fetched.passed.iter().sum();
-        agree("entries of the lane in its files", in_entries - passed, sorted_here)?;
+        // I6: nothing got lost or doubled between the runs and the files.
+        let expected = outcome.stats.rows - passed.iter().sum::<u64>();
+        agree("entries of the lane in its files", expected, sorted_here)?;
         job.control.set_step(Step::Check);
-        let check = timed(&mut outcome.stats.check, || engine.check(&outcome.ranges, job.options))?;
-        agree("entries that RocksDB counts in its files", outcome.entries, check.entries)?;
+        let check = timed(&mut outcome.stats.check, || engine.check(&outcome.ranges))?;
         outcome.check = Some(check);
     }
-    outcome.stats.wall = nanos(begun.elapsed());
     Ok(outcome)
 }
 
@@ -289,12 +294,12 @@ impl Lay {
     }
 
     /// I6: a range that was taken over holds exactly the entries that the runs have for it.
-    fn agrees(&self, job: &SortJob<'_>, fetched: &Fetched, already: &[SealedRange]) -> Result<(), EngineError> {
+    fn agrees(&self, job: &SortJob<'_>, passed: &[u64], already: &[SealedRange]) -> Result<(), EngineError> {
         for sealed in already {
             let passed: u64 = self
                 .destinations
                 .iter()
-                .zip(&fetched.passed)
+                .zip(passed)
                 .filter(|(destination, _)| destination.range == sealed.range)
                 .map(|(_, passed)| passed)
                 .sum();
@@ -351,7 +356,7 @@ fn sort_ranges(
     // The largest first: threads then end at about the same time.
     waiting.sort_by_key(|range| (std::cmp::Reverse(range.entries), range.range));
 
-    let options = crate::sst::sst_options(job.index_plan.compression);
+    let options = indexbuild_index::sst::sst_options(job.index_plan.compression);
     let threads = job.threads.clamp(1, waiting.len().max(1));
     let next = AtomicUsize::new(0);
     let mut finish_stats = StepTimes::default();
@@ -370,6 +375,7 @@ fn sort_ranges(
                 stats: StepTimes::default(),
             };
             take_ranges(&mut sorter, &waiting, &next, &options, &sender.clone())?;
+            sorter.stats.cpu = thread_cpu();
             Ok(sorter.stats)
         });
         drop(sender);
