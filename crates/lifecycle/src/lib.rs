@@ -1,1 +1,17 @@
-//! See ARCHITECTURE.md.
+//! The decisions of `indexbuild`, and nothing else: what is observed goes in, the next actions and the
+//! status come out. No client, no clock, no runtime; `now` is an argument.
+//!
+//! [`plan::plan`] is the control plane's side, [`owner::next`] an executor's, [`admission`] the rules by
+//! which the record of ownership may change. `docs/lifecycle.md` explains states and evidence.
+
+pub mod action;
+pub mod admission;
+pub mod evidence;
+pub mod owner;
+pub mod plan;
+pub mod world;
+
+pub use action::{Action, Decision, End, Event, NodeSeen, StopReason, Wait};
+pub use evidence::{Condemned, Evidence, EvidenceKind};
+pub use plan::plan;
+pub use world::{Millis, Record, Stage, World};

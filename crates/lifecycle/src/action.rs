@@ -1,0 +1,189 @@
+//! What may be done: an ordered, closed set. What destroys something takes its proof as an argument.
+
+use indexbuild_api::{DirectoryState, EngineDirectorySpec, IndexBuildStatus, OwnerChangeReason, Reason};
+
+use crate::evidence::{Condemned, Evidence};
+use crate::world::{Millis, Stage};
+
+/// What to do next about a build.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The actions, in their order. One that fails does not hinder the others; the next pass looks again.
+    pub actions: Vec<Action>,
+    /// What to say about the build.
+    pub status: IndexBuildStatus,
+    /// After how long to look again, at the latest.
+    pub requeue: Millis,
+    /// Set when nothing is left to do.
+    pub end: Option<End>,
+    /// What is waited for, each with its deadline (I5).
+    pub waits: Vec<Wait>,
+    /// What to tell people.
+    pub events: Vec<Event>,
+}
+
+/// How a build ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The index is published.
+    Complete,
+    /// There is no index.
+    Failed,
+    /// The build was deleted or cancelled.
+    Aborted,
+}
+
+/// Something that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Why, in one word.
+    pub reason: Reason,
+    /// The slot that waits, if it is one.
+    pub slot: Option<u32>,
+    /// What is waited for, and for which object.
+    pub what: String,
+    /// When the wait is over and something else is done, on the observer's clock.
+    pub until: Millis,
+    /// What ends it, and what is done at the deadline.
+    pub ends_when: String,
+}
+
+/// Something to tell people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Whether somebody may want to act on it.
+    pub warning: bool,
+    /// What, about which object, and what would end it.
+    pub message: String,
+}
+
+/// Why a pod is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopReason {
+    /// A higher epoch took its place.
+    Superseded,
+    /// The build pauses.
+    Suspended,
+    /// The slot is not wanted any more.
+    ScaledDown,
+    /// Its work does not advance.
+    NoProgress,
+    /// The build has ended, or is being aborted.
+    BuildEnded,
+    /// It has ended already; only its object is removed, as nothing refers to it.
+    Ended,
+}
+
+/// The machine that an owner runs on, as it was when its pod was bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSeen {
+    /// The node's name.
+    pub name: String,
+    /// Its boot id.
+    pub boot_id: String,
+    /// Which machine it is.
+    pub system_uuid: String,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Put the finalizer on the build.
+    AddFinalizer,
+    /// Take it away.
+    RemoveFinalizer,
+    /// Make the record of a slot. If there is one, nothing happens.
+    CreateDirectory {
+        /// The slot.
+        slot: u32,
+        /// What it says.
+        spec: EngineDirectorySpec,
+    },
+    /// Change the record of a slot by compare-and-set (G1).
+    UpdateDirectory {
+        /// The slot.
+        slot: u32,
+        /// The `resourceVersion` that was looked at.
+        version: String,
+        /// The new spec.
+        spec: EngineDirectorySpec,
+        /// The new `status.state`. `Tombstone`: the record outlives its build, and loses its owner reference first.
+        state: DirectoryState,
+        /// Appended to `status.history` when the owner or its work changes.
+        change: Option<OwnerChangeReason>,
+        /// The machine of the pod that this write binds, for `status.nodeName`, `nodeBootID`, `nodeSystemUUID`.
+        /// `None` with an empty `grant.podUID`: these are cleared; `None` otherwise: they stay.
+        node: Option<NodeSeen>,
+    },
+    /// Remove the record of a slot, none of whose volumes is unaccounted for.
+    DeleteDirectory {
+        /// The slot.
+        slot: u32,
+        /// The `resourceVersion` that was looked at.
+        version: String,
+    },
+    /// Make a volume's claim.
+    CreateClaim {
+        /// The slot.
+        slot: u32,
+        /// The volume's number.
+        generation: u32,
+        /// The claim's name.
+        name: String,
+    },
+    /// Make an owner's pod, or process.
+    CreatePod {
+        /// The slot.
+        slot: u32,
+        /// The epoch that it is made for.
+        epoch: u64,
+        /// Its name: contains the epoch (G10).
+        name: String,
+        /// The claim of its volume.
+        claim: String,
+    },
+    /// Ask a pod to stop, by UID, with its full grace period. Never by force.
+    StopPod {
+        /// Its name.
+        name: String,
+        /// Its UID: a precondition.
+        uid: String,
+        /// Why.
+        reason: StopReason,
+    },
+    /// Delete a volume's claim, by UID. Cannot be made without the proofs (G7, I4).
+    DeleteClaim {
+        /// Its name.
+        name: String,
+        /// Its UID: a precondition.
+        uid: String,
+        /// The proof that the record says so already.
+        condemned: Condemned,
+        /// The proof that its former owner can no longer write it.
+        evidence: Evidence,
+    },
+    /// Make the immutable `ConfigMap` of a stage: create-if-absent; one that exists is the truth (G2, G6).
+    FreezeStage {
+        /// The stage.
+        stage: Stage,
+    },
+}
+
+impl Action {
+    /// Whether it takes something away. At most one of these is in a decision.
+    #[must_use]
+    pub const fn is_destructive(&self) -> bool {
+        match self {
+            Self::StopPod { .. } | Self::DeleteClaim { .. } | Self::DeleteDirectory { .. } => true,
+            Self::AddFinalizer
+            | Self::RemoveFinalizer
+            | Self::CreateDirectory { .. }
+            | Self::UpdateDirectory { .. }
+            | Self::CreateClaim { .. }
+            | Self::CreatePod { .. }
+            | Self::FreezeStage { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Who may change what in the record of ownership: the admission policy and the schema's rules, as pure
+//! functions. A local run's parent asks them; to the API server's own policy they are the oracle.
+
+use indexbuild_api::{
+    Chosen, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, Report, VolumeRef,
+};
+
+use crate::world::Record;
+
+/// The caller that is no pod of the build: the control plane itself.
+pub const OPERATOR: &str = "";
+
+/// Why a write is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// Somebody else speaks for the owner.
+    #[error("only the owner of the current grant may write status.claim and status.report")]
+    NotOwner,
+    /// An owner decides.
+    #[error("only the operator may write this part of status")]
+    NotOperator,
+    /// A report is of another epoch or process.
+    #[error("a report speaks for the granted epoch and boot nonce")]
+    StaleReport,
+    /// A claim names another pod.
+    #[error("a claim names its caller")]
+    ForeignClaim,
+    /// A second process under one pod UID.
+    #[error("one boot nonce per pod: this pod has claimed already")]
+    SecondClaim,
+    /// A result is of another epoch or work.
+    #[error("a result is of the granted epoch and work")]
+    StaleResult,
+    /// A result was changed.
+    #[error("a result, once reported, does not change within its epoch")]
+    ResultChanged,
+    /// The slot became another one.
+    #[error("the slot's identity is immutable")]
+    Identity,
+    /// The grant changed against the rules.
+    #[error("the epoch rises by one with every change of owner; within an epoch podUID and bootNonce are set once")]
+    Grant,
+    /// The work changed within an epoch.
+    #[error("a change of work raises the epoch")]
+    Work,
+    /// There is work, and nobody to do it.
+    #[error("work needs a grant")]
+    WorkWithoutGrant,
+    /// The volume changed against the rules.
+    #[error("another volume has a higher generation; within a generation claimUID is set once")]
+    Volume,
+    /// A condemned volume was pardoned.
+    #[error("a condemned volume stays condemned")]
+    Pardon,
+    /// A grant landed on a condemned volume.
+    #[error("nothing is granted on a condemned volume")]
+    GrantOnCondemned,
+    /// A choice was changed.
+    #[error("what was chosen for a work never changes")]
+    Choice,
+}
+
+/// Whether the write of a status is allowed to a caller: the UID of the pod that its token names, or
+/// [`OPERATOR`].
+///
+/// # Errors
+/// The rule that refuses it.
+pub fn review_status(record: &Record, new_status: &EngineDirectoryStatus, caller_pod_uid: &str) -> Result<(), Refusal> {
+    let old = &record.status;
+    let EngineDirectoryStatus {
+        state,
+        node_name,
+        node_boot_id,
+        node_system_uuid,
+        conditions,
+        history,
+        claim,
+        report,
+    } = new_status;
+    let grant = record.spec.grant.as_ref();
+    let owner = !caller_pod_uid.is_empty() && grant.is_some_and(|grant| grant.pod_uid == caller_pod_uid);
+    let claims = *claim != old.claim;
+    let reports = *report != old.report;
+    let decides = *state != old.state
+        || *node_name != old.node_name
+        || *node_boot_id != old.node_boot_id
+        || *node_system_uuid != old.node_system_uuid
+        || *conditions != old.conditions
+        || *history != old.history;
+
+    if (claims || reports) && !owner {
+        return Err(Refusal::NotOwner);
+    }
+    if decides && caller_pod_uid != OPERATOR {
+        return Err(Refusal::NotOperator);
+    }
+    if reports && let (Some(report), Some(grant)) = (report, grant) {
+        review_report(record, grant, report)?;
+    }
+    if reports
+        && let Some(before) = &old.report
+        && let (Some(result), Some(grant)) = (&before.result, grant)
+        && before.epoch == grant.epoch
+        && report.as_ref().and_then(|report| report.result.as_ref()) != Some(result)
+    {
+        return Err(Refusal::ResultChanged);
+    }
+    if claims {
+        if claim.as_ref().is_some_and(|claim| claim.pod_uid != caller_pod_uid) {
+            return Err(Refusal::ForeignClaim);
+        }
+        if let Some(before) = &old.claim
+            && claim.as_ref().is_none_or(|claim| claim.pod_uid == before.pod_uid)
+        {
+            return Err(Refusal::SecondClaim);
+        }
+    }
+    Ok(())
+}
+
+fn review_report(record: &Record, grant: &Grant, report: &Report) -> Result<(), Refusal> {
+    if report.epoch != grant.epoch || report.boot_nonce != grant.boot_nonce {
+        return Err(Refusal::StaleReport);
+    }
+    // G3: a result counts only for the epoch, process and work of the grant in the same object.
+    if let Some(result) = &report.result
+        && (result.epoch != grant.epoch
+            || record.spec.work.as_ref().is_none_or(|work| work.id != result.work_id))
+    {
+        return Err(Refusal::StaleResult);
+    }
+    Ok(())
+}
+
+/// Whether a record's spec may follow another one, whoever writes it.
+///
+/// # Errors
+/// The rule that refuses it.
+pub fn review_spec(old: &EngineDirectorySpec, new: &EngineDirectorySpec) -> Result<(), Refusal> {
+    if old.build_uid != new.build_uid || old.build_name != new.build_name || old.slot != new.slot {
+        return Err(Refusal::Identity);
+    }
+    review_grant(old.grant.as_ref(), new.grant.as_ref())?;
+    if let (Some(before), Some(after)) = (&old.grant, &new.grant)
+        && old.work != new.work
+        && before.epoch.checked_add(1) != Some(after.epoch)
+    {
+        return Err(Refusal::Work);
+    }
+    if new.work.is_some() && new.grant.is_none() {
+        return Err(Refusal::WorkWithoutGrant);
+    }
+    if let (Some(before), Some(after)) = (&old.volume, &new.volume) {
+        review_volume(before, after)?;
+        let epoch = |grant: Option<&Grant>| grant.map(|grant| grant.epoch);
+        if after.generation == before.generation
+            && before.condemned
+            && new.grant.is_some()
+            && epoch(old.grant.as_ref()) != epoch(new.grant.as_ref())
+        {
+            return Err(Refusal::GrantOnCondemned);
+        }
+    }
+    review_former(&old.former_volumes, &new.former_volumes)?;
+    review_chosen(&old.chosen, &new.chosen)
+}
+
+fn review_grant(old: Option<&Grant>, new: Option<&Grant>) -> Result<(), Refusal> {
+    let Some(old) = old else {
+        return Ok(());
+    };
+    let Some(new) = new else {
+        return Err(Refusal::Grant);
+    };
+    let risen = old.epoch.checked_add(1) == Some(new.epoch);
+    let filled_in = old.epoch == new.epoch
+        && old.pod_name == new.pod_name
+        && (old.pod_uid.is_empty() || old.pod_uid == new.pod_uid)
+        && (old.boot_nonce.is_empty() || old.boot_nonce == new.boot_nonce);
+    if risen || filled_in { Ok(()) } else { Err(Refusal::Grant) }
+}
+
+fn review_volume(old: &VolumeRef, new: &VolumeRef) -> Result<(), Refusal> {
+    if new.generation > old.generation {
+        return Ok(());
+    }
+    let same = new.generation == old.generation
+        && new.claim_name == old.claim_name
+        && (old.claim_uid.is_empty() || old.claim_uid == new.claim_uid);
+    if !same {
+        return Err(Refusal::Volume);
+    }
+    if old.condemned && !new.condemned { Err(Refusal::Pardon) } else { Ok(()) }
+}
+
+fn review_former(old: &[FormerVolume], new: &[FormerVolume]) -> Result<(), Refusal> {
+    let pardoned = old.iter().filter(|before| before.condemned).any(|before| {
+        new.iter().any(|after| {
+            after.claim_name == before.claim_name && after.claim_uid == before.claim_uid && !after.condemned
+        })
+    });
+    if pardoned { Err(Refusal::Pardon) } else { Ok(()) }
+}
+
+fn review_chosen(old: &[Chosen], new: &[Chosen]) -> Result<(), Refusal> {
+    let changed = old.iter().any(|before| {
+        new.iter().any(|after| after.work_id == before.work_id && after != before)
+    });
+    if changed { Err(Refusal::Choice) } else { Ok(()) }
+}

@@ -1,0 +1,231 @@
+//! Proof that a former owner can no longer write a volume (I4), and proof that the record has condemned it (G7).
+//!
+//! Neither can be made but from what was observed: the fields are private, and the constructors return
+//! nothing where nothing is proved. A silent watch, a missing pod, `phase: Failed` written by the pod
+//! garbage collector, a refused token, `ContainerStatusUnknown` prove nothing.
+
+use indexbuild_api::FormerVolume;
+
+use crate::world::{LockScope, PodState, Record, Termination, World};
+
+/// Proof that the last owner of a volume can no longer write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    kind: EvidenceKind,
+    claim_name: String,
+    pod_uid: String,
+    epoch: u64,
+}
+
+/// What proves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EvidenceKind {
+    /// The kubelet itself reported every container of the owner's pod, whose `restartPolicy` is Never, terminated (G8).
+    Terminated {
+        /// The exit code.
+        exit_code: i32,
+    },
+    /// The same machine is back with another boot id than the one recorded at the grant.
+    NodeRebooted,
+    /// The Node object is gone, and the network volume is detached.
+    NodeGone,
+    /// Somebody put the out-of-service taint, the pod object is gone, and the volume is detached.
+    OutOfService,
+    /// The former owner's advisory lock could be taken, on its own machine.
+    LockTaken,
+    /// The record never bound a process to the volume: without its nonce in the grant no process opens one,
+    /// and a compare-and-set has ended the chance that one could (G1, G9).
+    NeverClaimed,
+}
+
+impl EvidenceKind {
+    /// The proof in words.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Terminated { .. } => "the kubelet reported its containers terminated",
+            Self::NodeRebooted => "its machine is back with another boot id",
+            Self::NodeGone => "its node is gone and the volume is detached",
+            Self::OutOfService => "its node is out of service and the volume is detached",
+            Self::LockTaken => "its advisory lock could be taken",
+            Self::NeverClaimed => "no process ever claimed it",
+        }
+    }
+}
+
+/// Who owned a volume last, as the record says.
+#[derive(Clone, Copy, Debug)]
+struct LastOwner<'a> {
+    claim_name: &'a str,
+    pod_uid: &'a str,
+    boot_nonce: &'a str,
+    epoch: u64,
+    node_name: &'a str,
+    node_boot_id: &'a str,
+    node_system_uuid: &'a str,
+}
+
+impl Evidence {
+    /// Proof that the record's present owner is gone.
+    #[must_use]
+    pub fn of_current(world: &World, record: &Record) -> Option<Self> {
+        let grant = record.spec.grant.as_ref()?;
+        let owner = LastOwner {
+            claim_name: record.spec.volume.as_ref().map_or("", |volume| volume.claim_name.as_str()),
+            pod_uid: &grant.pod_uid,
+            boot_nonce: &grant.boot_nonce,
+            epoch: grant.epoch,
+            node_name: record.status.node_name.as_deref().unwrap_or_default(),
+            node_boot_id: record.status.node_boot_id.as_deref().unwrap_or_default(),
+            node_system_uuid: record.status.node_system_uuid.as_deref().unwrap_or_default(),
+        };
+        Self::of(world, owner)
+    }
+
+    /// Proof that the last owner of a volume that a slot had is gone.
+    #[must_use]
+    pub fn of_former(world: &World, volume: &FormerVolume) -> Option<Self> {
+        let owner = LastOwner {
+            claim_name: &volume.claim_name,
+            pod_uid: &volume.pod_uid,
+            boot_nonce: &volume.boot_nonce,
+            epoch: volume.epoch,
+            node_name: &volume.node_name,
+            node_boot_id: &volume.node_boot_id,
+            node_system_uuid: &volume.node_system_uuid,
+        };
+        Self::of(world, owner)
+    }
+
+    fn of(world: &World, owner: LastOwner<'_>) -> Option<Self> {
+        let kind = terminated(world, owner)
+            .or_else(|| rebooted(world, owner))
+            .or_else(|| node_gone(world, owner))
+            .or_else(|| out_of_service(world, owner))
+            .or_else(|| lock_taken(world, owner))
+            .or_else(|| owner.boot_nonce.is_empty().then_some(EvidenceKind::NeverClaimed))?;
+        let LastOwner { claim_name, pod_uid, epoch, .. } = owner;
+        Some(Self { kind, claim_name: claim_name.to_owned(), pod_uid: pod_uid.to_owned(), epoch })
+    }
+
+    /// What proves it.
+    #[must_use]
+    pub const fn kind(&self) -> EvidenceKind {
+        self.kind
+    }
+
+    /// The claim of the volume that it is about.
+    #[must_use]
+    pub fn claim_name(&self) -> &str {
+        &self.claim_name
+    }
+
+    /// The pod of the owner that is gone; empty where there never was one.
+    #[must_use]
+    pub fn pod_uid(&self) -> &str {
+        &self.pod_uid
+    }
+
+    /// The epoch of that owner.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+/// G8: "terminated" counts only with `restartPolicy: Never` and the kubelet's own word: else the kubelet
+/// starts the owner again on a volume that was given away.
+#[must_use]
+pub fn is_final(termination: &Termination) -> bool {
+    let Termination { exit_code: _, finished_at, kubelet_written, container_id_present, restart_never } = termination;
+    *kubelet_written && *container_id_present && *restart_never && !finished_at.is_empty()
+}
+
+fn terminated(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
+    if owner.pod_uid.is_empty() {
+        return None;
+    }
+    let mut pods = world.pods.iter().filter(|pod| pod.uid == owner.pod_uid).peekable();
+    let PodState::Terminated(first) = &pods.peek()?.state else {
+        return None;
+    };
+    let exit_code = first.exit_code;
+    // Two objects of one UID cannot be; should an observer say so all the same, both must have ended.
+    pods.all(|pod| matches!(&pod.state, PodState::Terminated(termination) if is_final(termination)))
+        .then_some(EvidenceKind::Terminated { exit_code })
+}
+
+fn rebooted(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
+    let node = world.node(owner.node_name)?;
+    let same_machine = !owner.node_system_uuid.is_empty() && node.system_uuid == owner.node_system_uuid;
+    let other_boot = !owner.node_boot_id.is_empty() && !node.boot_id.is_empty() && node.boot_id != owner.node_boot_id;
+    (!node.gone && same_machine && other_boot).then_some(EvidenceKind::NodeRebooted)
+}
+
+fn node_gone(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
+    // A node that is merely not in the list is unknown, not gone: that takes a live read.
+    let node = world.node(owner.node_name)?;
+    (node.gone && node.volumes_detached).then_some(EvidenceKind::NodeGone)
+}
+
+fn out_of_service(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
+    let node = world.node(owner.node_name)?;
+    let pod_gone = world.pods.iter().all(|pod| pod.uid != owner.pod_uid);
+    (node.out_of_service && node.volumes_detached && pod_gone).then_some(EvidenceKind::OutOfService)
+}
+
+fn lock_taken(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
+    let lock = world.claim(owner.claim_name)?.lock_taken.as_ref()?;
+    let same_pod = !owner.pod_uid.is_empty() && lock.pod_uid == owner.pod_uid;
+    let same_process = same_pod && lock.boot_nonce == owner.boot_nonce;
+    let covers = match lock.scope {
+        LockScope::Process => true,
+        // The lock of an earlier attempt proves that attempt's end, and not the process's.
+        LockScope::Attempt { epoch } => epoch == owner.epoch,
+    };
+    (same_process && covers).then_some(EvidenceKind::LockTaken)
+}
+
+/// Proof that the record, read live, says that a volume is about to be deleted: no grant can land on it any more (G7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condemned {
+    claim_name: String,
+    claim_uid: String,
+    version: String,
+}
+
+impl Condemned {
+    /// The proof for a claim, if the record condemns exactly it.
+    #[must_use]
+    pub fn of(record: &Record, claim_name: &str, claim_uid: &str) -> Option<Self> {
+        let current = record.spec.volume.iter().any(|volume| {
+            volume.condemned && volume.claim_name == claim_name && volume.claim_uid == claim_uid
+        });
+        let former = record.spec.former_volumes.iter().any(|volume| {
+            volume.condemned && volume.claim_name == claim_name && volume.claim_uid == claim_uid
+        });
+        (!claim_uid.is_empty() && (current || former)).then(|| Self {
+            claim_name: claim_name.to_owned(),
+            claim_uid: claim_uid.to_owned(),
+            version: record.version.clone(),
+        })
+    }
+
+    /// The claim.
+    #[must_use]
+    pub fn claim_name(&self) -> &str {
+        &self.claim_name
+    }
+
+    /// The claim's UID.
+    #[must_use]
+    pub fn claim_uid(&self) -> &str {
+        &self.claim_uid
+    }
+
+    /// The version of the record that says so.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}

@@ -1,0 +1,268 @@
+//! Everything that is observed of one build, read live, at one moment.
+
+use indexbuild_api::{Chosen, EngineDirectorySpec, EngineDirectoryStatus, IndexBuildSpec, IndexBuildStatus};
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds of the observer's own monotonic clock. Two machines' clocks are never compared.
+pub type Millis = u64;
+
+/// The record of one slot, as it was read.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The control plane's part.
+    pub spec: EngineDirectorySpec,
+    /// What is reported.
+    pub status: EngineDirectoryStatus,
+    /// The `resourceVersion`: what a compare-and-set compares (G1).
+    pub version: String,
+}
+
+/// Everything that is observed of one build.
+#[derive(Clone, Debug, PartialEq)]
+pub struct World {
+    /// The observer's clock.
+    pub now: Millis,
+    /// The time of day (RFC 3339), for status only: no decision looks at it.
+    pub wall: String,
+    /// The build.
+    pub build: BuildView,
+    /// Its slots' records.
+    pub slots: Vec<SlotView>,
+    /// Its executors' pods (or processes).
+    pub pods: Vec<PodView>,
+    /// Its volumes' claims (or folders).
+    pub claims: Vec<ClaimView>,
+    /// The nodes that are known; empty where nodes cannot be read.
+    pub nodes: Vec<NodeView>,
+    /// The stages that are frozen.
+    pub stages: Vec<Stage>,
+}
+
+/// The build.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuildView {
+    /// Its UID: what it is, where its name can come back.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// What the user asks for.
+    pub spec: IndexBuildSpec,
+    /// What was said about it last.
+    pub status: Option<IndexBuildStatus>,
+    /// Whether its deletion was asked for.
+    pub deleting: bool,
+    /// How long the observer has known of the deletion; 0 where there is none.
+    pub deletion_age: Millis,
+    /// Whether it carries the finalizer.
+    pub finalizer: bool,
+    /// Whether it is to be left alone (`indexbuild.dev/reconcile: disabled`).
+    pub reconcile_disabled: bool,
+    /// The times that hold for it.
+    pub clocks: Clocks,
+    /// How fast it advances, in percent of the whole per second, where the observer has measured it.
+    pub percent_per_second: Option<f64>,
+}
+
+/// The times that hold for a build.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// How often an owner renews its report.
+    pub renew_interval: Millis,
+    /// After so long without a word from an owner, another one takes its place.
+    pub replace_after: Millis,
+    /// After so long without contact, an executor ends by itself.
+    pub orphan_after: Millis,
+}
+
+/// The record of a slot, and for how long the observer has seen it unchanged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotView {
+    /// The record.
+    pub record: Record,
+    /// Since the observer saw the report change, or began to watch.
+    pub report_age: Millis,
+    /// Since the observer saw rows, bytes, progress or step change, or began to watch.
+    pub progress_age: Millis,
+    /// Since the observer saw the grant change (binding a pod or a nonce is a change), or began to watch.
+    pub grant_age: Millis,
+}
+
+/// An executor's pod, or process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Its name: contains the epoch that it was made for (G10).
+    pub name: String,
+    /// Its UID: as `restartPolicy` is Never, its one incarnation.
+    pub uid: String,
+    /// The slot that it was made for.
+    pub slot: u32,
+    /// The epoch that it was made for.
+    pub epoch: u64,
+    /// The node that it was bound to.
+    pub node: Option<String>,
+    /// Whether its deletion was asked for.
+    pub deleting: bool,
+    /// What is known of its process.
+    pub state: PodState,
+}
+
+/// What is known of a pod's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodState {
+    /// It was not started yet, as far as anybody said.
+    Pending,
+    /// It runs, as far as anybody said.
+    Running,
+    /// It is said to have ended. Whether that is proof is for [`crate::evidence`] to say (G8).
+    Terminated(Termination),
+    /// Nothing is known.
+    Unknown,
+}
+
+/// How a process is said to have ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Termination {
+    /// Its exit code.
+    pub exit_code: i32,
+    /// When it ended (RFC 3339); empty where nobody said.
+    pub finished_at: String,
+    /// Whether the kubelet itself (or the parent that reaped it) said so, of every container.
+    pub kubelet_written: bool,
+    /// Whether every container has a container id: `ContainerStatusUnknown` has none.
+    pub container_id_present: bool,
+    /// Whether the pod's `restartPolicy` is Never.
+    pub restart_never: bool,
+}
+
+/// The claim of a volume, or its folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimView {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The slot that it was made for.
+    pub slot: u32,
+    /// The generation that it was made as.
+    pub generation: u32,
+    /// How it is.
+    pub phase: ClaimPhase,
+    /// Whether it belongs to somebody else.
+    pub foreign: bool,
+    /// Whose lock on it could be taken, if any (evidence).
+    pub lock_taken: Option<LockTaken>,
+}
+
+/// How a claim is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClaimPhase {
+    /// No volume is bound to it yet.
+    Pending,
+    /// A volume is bound to it.
+    Bound,
+    /// Its volume is lost.
+    Lost,
+    /// It is being deleted.
+    Terminating,
+}
+
+/// An advisory lock of a former owner that could be taken: on the machine where it ran, so that its holder is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockTaken {
+    /// The former owner's pod.
+    pub pod_uid: String,
+    /// Its process's nonce.
+    pub boot_nonce: String,
+    /// What the lock stood for.
+    pub scope: LockScope,
+}
+
+/// What an advisory lock stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockScope {
+    /// The whole process: it holds the lock for its life.
+    Process,
+    /// One attempt. It proves nothing about the process's next attempt.
+    Attempt {
+        /// The attempt's epoch.
+        epoch: u64,
+    },
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// The boot id of its kernel now.
+    pub boot_id: String,
+    /// Which machine it is.
+    pub system_uuid: String,
+    /// Whether it is ready.
+    pub ready: NodeReady,
+    /// For how long it has not been ready; 0 where it is.
+    pub unready_age: Millis,
+    /// Whether somebody put the out-of-service taint.
+    pub out_of_service: bool,
+    /// Whether its Node object is gone (a live read said 404).
+    pub gone: bool,
+    /// Whether no volume of the build is attached to it any more (network volumes only: a local one stays with its machine).
+    pub volumes_detached: bool,
+    /// Whether it takes no new pods.
+    pub cordoned: bool,
+}
+
+/// Whether a node is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeReady {
+    /// It says so.
+    True,
+    /// It says that it is not.
+    False,
+    /// It says nothing.
+    Unknown,
+}
+
+/// A frozen stage: which attempts count. Immutable once it is there (G6).
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Stage {
+    /// `plan`, `encode`, `encode-r1`, `sort`, `publish`, `clean`.
+    pub name: String,
+    /// One attempt per work, in the order of the works.
+    pub chosen: Vec<Chosen>,
+}
+
+impl World {
+    /// Whether more than half of the nodes look lost at once. Then it is probably the observer that is cut
+    /// off, and nothing is destroyed or replaced (disruptions, row 23).
+    #[must_use]
+    pub fn most_nodes_lost(&self) -> bool {
+        let known = self.nodes.iter().filter(|node| !node.gone);
+        let lost = known.clone().filter(|node| node.ready != NodeReady::True).count();
+        lost * 2 > known.count()
+    }
+
+    /// The frozen stage of a name.
+    #[must_use]
+    pub fn stage(&self, name: &str) -> Option<&Stage> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// The node of a name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&NodeView> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The claim of a name.
+    #[must_use]
+    pub fn claim(&self, name: &str) -> Option<&ClaimView> {
+        self.claims.iter().find(|claim| claim.name == name)
+    }
+}
