@@ -1,0 +1,75 @@
+//! Which index a command reads, and how its store is reached.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use indexbuild_index::reader::{Index, IndexSet};
+use indexbuild_index::store::StoreOptions;
+
+/// The finished build that a command reads.
+#[derive(Debug, Args)]
+pub struct Location {
+    /// The build: OUTPUT/NAMESPACE/NAME, a path or a URL (its LATEST says which build), or one build's prefix
+    #[arg(value_name = "INDEX")]
+    place: String,
+    /// Where fetched files are kept; by default a temporary folder
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// The object store's address, where it is not the provider's own
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// The object store's region
+    #[arg(long)]
+    region: Option<String>,
+    /// Allow plain HTTP to the endpoint
+    #[arg(long)]
+    allow_http: bool,
+}
+
+/// An open build, and the temporary cache that goes with it.
+pub struct Opened {
+    /// The build.
+    pub set: IndexSet,
+    _cache: Option<tempfile::TempDir>,
+}
+
+impl Location {
+    /// Opens the build.
+    pub fn open(&self) -> anyhow::Result<Opened> {
+        let Self { place, cache, endpoint, region, allow_http } = self;
+        let url = crate::build_file::resolve_here(place)?;
+        let options = StoreOptions {
+            endpoint: endpoint.clone(),
+            region: region.clone(),
+            allow_http: *allow_http,
+            ..StoreOptions::default()
+        };
+        let (folder, temporary) = match cache {
+            Some(folder) => (folder.clone(), None),
+            None => {
+                let folder = tempfile::Builder::new()
+                    .prefix("indexbuild-cache-")
+                    .tempdir()
+                    .context("cannot make a temporary folder for fetched files; name one with --cache")?;
+                (folder.path().to_owned(), Some(folder))
+            }
+        };
+        Ok(Opened { set: IndexSet::open(&url, &options, &folder)?, _cache: temporary })
+    }
+}
+
+impl Opened {
+    /// The index of that name; without a name, the only one.
+    pub fn index(&self, name: Option<&str>) -> anyhow::Result<Index> {
+        if let Some(name) = name {
+            return Ok(self.set.index(name)?);
+        }
+        let mut indexes = self.set.indexes()?;
+        if indexes.len() == 1 {
+            return Ok(indexes.remove(0));
+        }
+        let names: Vec<_> = indexes.iter().map(|index| index.definition().name.clone()).collect();
+        anyhow::bail!("this build has {} indexes; say which one with --index: {}", names.len(), names.join(", "))
+    }
+}

@@ -1,0 +1,13 @@
+//! The commands, a file each.
+
+pub mod completions;
+pub mod crd;
+mod entries;
+pub mod executor;
+pub mod exit;
+pub mod get;
+pub mod ingest;
+mod location;
+pub mod run;
+pub mod scan;
+pub mod verify;

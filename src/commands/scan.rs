@@ -1,0 +1,64 @@
+//! `indexbuild scan`: a part of an index, in its order.
+
+use std::ops::Bound;
+use std::process::ExitCode;
+
+use clap::Args;
+use indexbuild_index::reader::Scan;
+
+use super::get::parse;
+use super::location::Location;
+use crate::output::OutputFormat;
+
+/// Read a part of an index, in its order
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Bounds are values of the leading columns, separated by commas, in the index's order: of a descending
+column --from is the greater one. --from is part of the scan, --to is not.
+
+Examples:
+  indexbuild scan indexes/default/orders --index by_customer --limit 10
+  indexbuild scan indexes/default/orders --index by_customer --from 10 --to 20 --reverse
+  indexbuild scan indexes/default/orders --index by_customer --prefix 17 -o json")]
+pub struct ScanArgs {
+    #[command(flatten)]
+    location: Location,
+    /// The index; may be left out where the build has one only
+    #[arg(long, value_name = "NAME")]
+    index: Option<String>,
+    /// Only entries that begin with these values
+    #[arg(long, value_delimiter = ',', value_name = "VALUE,…", allow_negative_numbers = true, conflicts_with_all = ["from", "to"])]
+    prefix: Vec<String>,
+    /// Begin here
+    #[arg(long, value_delimiter = ',', value_name = "VALUE,…", allow_negative_numbers = true)]
+    from: Vec<String>,
+    /// End before here
+    #[arg(long, value_delimiter = ',', value_name = "VALUE,…", allow_negative_numbers = true)]
+    to: Vec<String>,
+    /// At most so many entries
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// From the end backwards
+    #[arg(long)]
+    reverse: bool,
+    /// How the entries are written
+    #[arg(short, long, value_enum, default_value_t)]
+    output: OutputFormat,
+}
+
+/// Prints the entries.
+pub fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
+    let ScanArgs { location, index, prefix, from, to, limit, reverse, output } = args;
+    let opened = location.open()?;
+    let index = opened.index(index.as_deref())?;
+    let definition = index.definition().clone();
+    let scan = Scan {
+        prefix: parse(&definition, &prefix)?,
+        from: if from.is_empty() { Bound::Unbounded } else { Bound::Included(parse(&definition, &from)?) },
+        to: if to.is_empty() { Bound::Unbounded } else { Bound::Excluded(parse(&definition, &to)?) },
+        limit,
+        reverse,
+    };
+    super::entries::write(output, &definition, index.scan(scan)?)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,70 @@
+//! What commands write: results to standard output, everything else to standard error.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// How a result is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+/// Writes a result: `table` gives its form for people.
+pub fn write<T: Serialize>(format: OutputFormat, value: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    let text = match format {
+        OutputFormat::Table => table(value),
+        OutputFormat::Json => serde_json::to_string_pretty(value)? + "\n",
+        OutputFormat::Yaml => serde_saphyr::to_string(value)?,
+    };
+    self::text(&text)
+}
+
+/// Writes text as it is.
+pub fn text(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // A reader such as `head` that has seen enough is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Writes an error with its causes, each once.
+pub fn error(error: &anyhow::Error) {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // Many errors already say what caused them.
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    message("error", "31", &text);
+}
+
+/// Writes a remark.
+pub fn note(text: &str) {
+    message("note", "36", text);
+}
+
+fn message(kind: &str, colour: &str, text: &str) {
+    let mut stderr = io::stderr();
+    let line = if stderr.is_terminal() {
+        format!("\x1b[1;{colour}m{kind}\x1b[0m: {text}\n")
+    } else {
+        format!("{kind}: {text}\n")
+    };
+    crate::progress::bars().suspend(|| {
+        let _ = stderr.write_all(line.as_bytes());
+    });
+}
