@@ -1,1 +1,28 @@
-//! See ARCHITECTURE.md.
+//! A table as splits of Arrow batches.
+//!
+//! [`Table::pin`] lists the files and notes their states in a [`Snapshot`]; [`Table::open`] opens exactly those files;
+//! [`Table::splits`] cuts the table into pieces; [`Table::read`] reads the needed columns of one piece, batch by batch.
+//! A file that is not in the pinned state any more is an error that names it, wherever that is noticed.
+//!
+//! Everything blocks; parallelism is the caller's, one [`BatchReader`] per thread. See `docs/sources.md` for formats,
+//! types, splits and the bounds of memory.
+
+mod batch;
+mod csv_file;
+mod error;
+mod files;
+mod parquet_file;
+mod snapshot;
+mod spec;
+mod split;
+mod table;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
+
+pub use batch::{BatchReader, BatchRows, SourceBatch};
+pub use error::SourceError;
+pub use snapshot::{FileStamp, Snapshot};
+pub use spec::{CsvColumn, CsvOptions, ReadOptions, SourceSpec, StoreSettings};
+pub use split::{Split, SplitPart};
+pub use table::Table;

@@ -1,0 +1,12 @@
+//! CSV: rows and cells, typed columns, splits that respect quoting.
+
+mod cells;
+mod cuts;
+mod lines;
+mod reader;
+mod rows;
+mod table;
+mod types;
+
+pub(crate) use reader::CsvReader;
+pub(crate) use table::CsvTable;

@@ -1,0 +1,206 @@
+//! Batches of a split's rows.
+
+use std::sync::Arc;
+
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
+
+use super::cells::{Column, Failure};
+use super::lines::line_of;
+use super::rows::{Cell, LONGEST_BUFFER, Outcome, skip_empty};
+use super::table::CsvTable;
+use super::types;
+use crate::batch::{BatchRows, SourceBatch};
+use crate::error::SourceError;
+use crate::files::{OpenFile, Window};
+use crate::spec::ReadOptions;
+
+const BLOCK: usize = 1 << 20;
+/// Two of them are in memory at most: one in use, one under way.
+const REMOTE_BLOCK: usize = 2 << 20;
+/// The longest beginning of a cell that an error shows.
+const SHOWN: usize = 80;
+
+/// Reads one split of a CSV file.
+pub(crate) struct CsvReader {
+    table: Arc<CsvTable>,
+    file: Arc<OpenFile>,
+    number: u32,
+    window: Window,
+    at: u64,
+    end: u64,
+    /// Of each column of the file, whether it is needed.
+    wanted: Vec<bool>,
+    /// Of each column asked for, which of the needed ones it is.
+    slots: Vec<usize>,
+    /// How many columns are needed.
+    width: usize,
+    schema: SchemaRef,
+    batch_rows: usize,
+    row_budget: usize,
+    cells: Vec<Cell>,
+}
+
+impl CsvReader {
+    pub(crate) fn open(
+        table: &Arc<CsvTable>,
+        file: OpenFile,
+        number: u32,
+        (start, end): (u64, u64),
+        columns: &[usize],
+        schema: SchemaRef,
+        options: ReadOptions,
+    ) -> Self {
+        let mut wanted = vec![false; table.schema.fields().len()];
+        for column in columns {
+            if let Some(wanted) = wanted.get_mut(*column) {
+                *wanted = true;
+            }
+        }
+        let needed_before = |column: usize| wanted.iter().take(column).filter(|wanted| **wanted).count();
+        let slots = columns.iter().map(|column| needed_before(*column)).collect();
+        let width = needed_before(wanted.len());
+        let file = Arc::new(file);
+        let block = if file.is_remote() { REMOTE_BLOCK } else { BLOCK };
+        Self {
+            table: Arc::clone(table),
+            window: Window::new(Arc::clone(&file), start, end, block),
+            file,
+            number,
+            at: start,
+            end,
+            wanted,
+            slots,
+            width,
+            schema,
+            batch_rows: options.batch_rows.max(1),
+            row_budget: usize::try_from(options.page_budget).unwrap_or(usize::MAX).min(LONGEST_BUFFER / 4),
+            cells: Vec::new(),
+        }
+    }
+
+    pub(crate) fn next_batch(&mut self) -> Result<Option<SourceBatch>, SourceError> {
+        let mut least = 1;
+        while self.at < self.end {
+            let buffer = self.window.at(self.at, least)?;
+            let last = self.at + buffer.len() as u64 >= self.end;
+            self.cells.clear();
+            let mut places = Vec::with_capacity(self.batch_rows.min(buffer.len() / 4 + 1));
+            let mut done = 0;
+            while places.len() < self.batch_rows {
+                done = skip_empty(&buffer, done);
+                if done == buffer.len() {
+                    break;
+                }
+                match self.table.dialect.row(&buffer, done, last, &self.wanted, &mut self.cells) {
+                    Outcome::Row { end, cells } => {
+                        if cells != self.wanted.len() {
+                            return Err(self.field_count(done, cells));
+                        }
+                        places.push(self.at + done as u64);
+                        done = end;
+                    }
+                    Outcome::Partial => {
+                        self.cells.truncate(places.len() * self.width);
+                        break;
+                    }
+                    Outcome::AfterQuote(at) => {
+                        return Err(self.quoting(
+                            at,
+                            "text follows a closing quote inside a cell (a quote in a quoted cell is written twice)",
+                        ));
+                    }
+                }
+            }
+            if places.is_empty() {
+                // An empty line, or a row that is longer than the buffer.
+                self.at += done as u64;
+                if done < buffer.len() {
+                    if last {
+                        return Err(self.quoting(0, "a quote is opened in this row and never closed"));
+                    }
+                    let held = buffer.len() - done;
+                    if held >= self.row_budget {
+                        return Err(self.row_too_large());
+                    }
+                    least = (2 * held).max(BLOCK).min(self.row_budget);
+                }
+                continue;
+            }
+            let batch = self.batch(&buffer, places.len())?;
+            self.at += done as u64;
+            return Ok(Some(SourceBatch { batch, file: self.number, rows: BatchRows::Each(places) }));
+        }
+        self.file.file().check()?;
+        Ok(None)
+    }
+
+    fn batch(&self, buffer: &[u8], rows: usize) -> Result<RecordBatch, SourceError> {
+        let mut arrays = Vec::with_capacity(self.slots.len());
+        for (slot, field) in self.slots.iter().zip(self.schema.fields()) {
+            let column = Column {
+                buffer,
+                cells: &self.cells,
+                first: *slot,
+                stride: self.width,
+                nulls: &self.table.nulls,
+                quote: self.table.dialect.quote.unwrap_or_default(),
+            };
+            match column.array(field.data_type()) {
+                Ok(array) => arrays.push(array),
+                Err(Failure::Row(row)) => {
+                    let cell = self.cells.get(row * self.width + slot);
+                    return Err(self.cell(buffer, cell.copied(), field.name(), field.data_type()));
+                }
+                Err(Failure::Arrow(error)) => return Err(self.internal(&error)),
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+            .map_err(|error| self.internal(&error))
+    }
+
+    fn url(&self) -> String {
+        self.file.file().url().to_owned()
+    }
+
+    /// An error about what is at this place of the buffer. A file that was replaced looks damaged: that is asked first.
+    fn at_line(&self, at: usize, error: impl FnOnce(u64) -> SourceError) -> SourceError {
+        let changed = self.file.file().check();
+        match changed.and_then(|()| line_of(&self.file, self.at + at as u64)) {
+            Ok(line) => error(line),
+            Err(other) => other,
+        }
+    }
+
+    fn field_count(&self, at: usize, found: usize) -> SourceError {
+        self.at_line(at, |line| SourceError::FieldCount { url: self.url(), line, expected: self.wanted.len(), found })
+    }
+
+    fn quoting(&self, at: usize, detail: &str) -> SourceError {
+        self.at_line(at, |line| SourceError::Quoting { url: self.url(), line, detail: detail.to_owned() })
+    }
+
+    fn row_too_large(&self) -> SourceError {
+        self.at_line(0, |line| SourceError::RowTooLarge { url: self.url(), line, budget: self.row_budget as u64 })
+    }
+
+    fn cell(&self, buffer: &[u8], cell: Option<Cell>, column: &str, data_type: &DataType) -> SourceError {
+        let bytes = cell.map(|cell| cell.bytes(buffer)).unwrap_or_default();
+        let mut value: String = String::from_utf8_lossy(bytes).chars().take(SHOWN).collect();
+        if value.len() < bytes.len() && value.chars().count() == SHOWN {
+            value.push('…');
+        }
+        self.at_line(cell.map(Cell::start).unwrap_or_default(), |line| SourceError::Cell {
+            url: self.url(),
+            line,
+            column: column.to_owned(),
+            value,
+            expected: types::in_words(data_type),
+        })
+    }
+
+    fn internal(&self, error: &ArrowError) -> SourceError {
+        SourceError::Internal { url: self.url(), detail: error.to_string() }
+    }
+}

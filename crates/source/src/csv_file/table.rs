@@ -1,0 +1,165 @@
+//! The columns of a CSV table, from the options and the first file's header.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+
+use super::cuts::{Unclosed, parts};
+use super::lines::line_of;
+use super::rows::{Dialect, Outcome, skip_empty, unescape};
+use super::types;
+use crate::error::SourceError;
+use crate::files::{OpenFile, Window};
+use crate::spec::CsvOptions;
+
+/// A header longer than this is none.
+const LONGEST_HEADER: usize = 4 << 20;
+/// Row positions hold 40 bits of byte in file.
+const LARGEST_FILE: u64 = 1 << 40;
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// How the table's files are read.
+#[derive(Debug)]
+pub(crate) struct CsvTable {
+    pub(crate) dialect: Dialect,
+    pub(crate) nulls: Vec<Vec<u8>>,
+    pub(crate) schema: SchemaRef,
+    header: bool,
+}
+
+impl CsvTable {
+    /// The table whose first file this is.
+    pub(crate) fn open(options: &CsvOptions, first: &Arc<OpenFile>) -> Result<Self, SourceError> {
+        let CsvOptions { header, delimiter, quote, nulls, columns } = options;
+        let invalid = |message: &str| Err(SourceError::InvalidOptions { message: message.to_owned() });
+        if Some(*delimiter) == *quote {
+            return invalid("the CSV delimiter and quote are the same character; choose another for one of them");
+        }
+        if [Some(*delimiter), *quote].iter().flatten().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            return invalid("the CSV delimiter or quote is a line break; choose another character");
+        }
+        if !*header && columns.is_empty() {
+            return invalid("CSV files without a header need columns: name them in their order, with their types");
+        }
+        let dialect = Dialect { delimiter: *delimiter, quote: *quote };
+        let typed = columns
+            .iter()
+            .map(|column| Ok((column.name.as_str(), types::by_name(&column.name, &column.column_type)?)))
+            .collect::<Result<Vec<_>, SourceError>>()?;
+        let names = if *header {
+            read_header(dialect, first)?.0
+        } else {
+            typed.iter().map(|(name, _)| (*name).to_owned()).collect()
+        };
+        if let Some((missing, _)) = typed.iter().find(|(name, _)| !names.iter().any(|found| found == name)) {
+            return Err(SourceError::MissingColumn { column: (*missing).to_owned(), available: names });
+        }
+        let fields: Vec<Field> = names
+            .iter()
+            .map(|name| {
+                let data_type = typed.iter().find(|(typed, _)| typed == name).map(|(_, data_type)| data_type.clone());
+                Field::new(name, data_type.unwrap_or(DataType::Utf8), true)
+            })
+            .collect();
+        let nulls = nulls.iter().map(|null| null.clone().into_bytes()).collect();
+        Ok(Self { dialect, nulls, schema: Arc::new(Schema::new(fields)), header: *header })
+    }
+
+    /// Checks that a further file has the table's header, and gives the place of its first row.
+    pub(crate) fn data_start(&self, first_url: &str, file: &Arc<OpenFile>) -> Result<u64, SourceError> {
+        let url = file.file().url();
+        if file.file().size() >= LARGEST_FILE {
+            return Err(SourceError::TooLarge {
+                url: url.to_owned(),
+                what: format!(
+                    "the file has {} bytes, and the limit is {LARGEST_FILE} bytes in a CSV file",
+                    file.file().size()
+                ),
+            });
+        }
+        if !self.header {
+            let start = file.read(0, usize::try_from(file.file().size()).map_or(3, |size| size.min(3)))?;
+            return Ok(if start.as_ref() == MARK { 3 } else { 0 });
+        }
+        let (names, start) = read_header(self.dialect, file)?;
+        let expected = self.schema.fields();
+        let difference = match names.iter().zip(expected).find(|(name, field)| *name != field.name()) {
+            Some((name, field)) => format!("its header has {name:?} where {:?} is expected", field.name()),
+            None if names.len() != expected.len() => {
+                format!("its header has {} columns, and {} are expected", names.len(), expected.len())
+            }
+            None => return Ok(start),
+        };
+        Err(SourceError::SchemaMismatch { first: first_url.to_owned(), other: url.to_owned(), difference })
+    }
+
+    /// The parts of a file, each about `target` bytes, both ends at the start of a row.
+    pub(crate) fn parts(
+        &self,
+        first_url: &str,
+        file: &Arc<OpenFile>,
+        target: u64,
+    ) -> Result<Vec<(u64, u64)>, SourceError> {
+        let start = self.data_start(first_url, file)?;
+        let parts = match parts(file, self.dialect, start, target)? {
+            Ok(parts) => parts,
+            Err(Unclosed(at)) => {
+                file.file().check()?;
+                return Err(SourceError::Quoting {
+                    url: file.file().url().to_owned(),
+                    line: line_of(file, at)?,
+                    detail: "a quote that opens here is never closed".to_owned(),
+                });
+            }
+        };
+        file.file().check()?;
+        Ok(parts)
+    }
+}
+
+/// The names in a file's first row, and where the next row may start.
+fn read_header(dialect: Dialect, file: &Arc<OpenFile>) -> Result<(Vec<String>, u64), SourceError> {
+    let url = file.file().url();
+    let corrupt = |detail: &str| SourceError::Corrupt {
+        url: url.to_owned(),
+        format: "CSV",
+        detail: detail.to_owned(),
+        source: None,
+    };
+    let size = file.file().size();
+    let mut window = Window::new(Arc::clone(file), 0, size, 64 << 10);
+    let mut least = 64 << 10;
+    loop {
+        let buffer = window.at(0, least)?;
+        let last = buffer.len() as u64 == size;
+        let mark = if buffer.starts_with(MARK) { MARK.len() } else { 0 };
+        let at = skip_empty(&buffer, mark);
+        if at == buffer.len() && last {
+            return Err(corrupt("it is empty, and a header was expected"));
+        }
+        let mut cells = Vec::new();
+        let every = vec![true; buffer.len() - at + 1];
+        match dialect.row(&buffer, at, last, &every, &mut cells) {
+            Outcome::Row { end, cells: _ } => {
+                let mut names = Vec::with_capacity(cells.len());
+                let mut unescaped = Vec::new();
+                for cell in cells {
+                    let mut bytes = cell.bytes(&buffer);
+                    if let (true, Some(quote)) = (cell.escaped(), dialect.quote) {
+                        unescape(bytes, quote, &mut unescaped);
+                        bytes = &unescaped;
+                    }
+                    let name = std::str::from_utf8(bytes).map_err(|_| corrupt("its header is not UTF-8 text"))?;
+                    names.push(name.to_owned());
+                }
+                return Ok((names, end as u64));
+            }
+            Outcome::AfterQuote(_) => return Err(corrupt("its header has text after a closing quote")),
+            Outcome::Partial if last => return Err(corrupt("its header has a quote that is never closed")),
+            Outcome::Partial if buffer.len() >= LONGEST_HEADER => {
+                return Err(corrupt("its first row, which should be the header, takes more than 4 MiB"));
+            }
+            Outcome::Partial => least = (buffer.len() * 2).min(LONGEST_HEADER),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Clients of object stores, one per bucket.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::http::HttpBuilder;
+use object_store::{ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+
+use super::location::Scheme;
+use crate::error::SourceError;
+use crate::spec::StoreSettings;
+
+/// Makes clients from the settings, and keeps them: connections and credentials are shared by all readers of a bucket.
+pub(crate) struct Stores {
+    settings: StoreSettings,
+    clients: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+}
+
+impl Stores {
+    pub(crate) fn new(settings: &StoreSettings) -> Self {
+        Self { settings: settings.clone(), clients: Mutex::default() }
+    }
+
+    /// With clients made elsewhere, by their base URL (`s3://bucket`).
+    #[cfg(test)]
+    pub(crate) fn with(clients: impl IntoIterator<Item = (String, Arc<dyn ObjectStore>)>) -> Self {
+        Self { settings: StoreSettings::default(), clients: Mutex::new(clients.into_iter().collect()) }
+    }
+
+    /// The client for `<scheme>://<authority>`.
+    pub(super) fn client(&self, scheme: Scheme, base: &str) -> Result<Arc<dyn ObjectStore>, SourceError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(base) {
+            return Ok(Arc::clone(client));
+        }
+        let client = self
+            .build(scheme, base)
+            .map_err(|error| SourceError::Settings { url: base.to_owned(), source: Box::new(error) })?;
+        clients.insert(base.to_owned(), Arc::clone(&client));
+        Ok(client)
+    }
+
+    fn build(&self, scheme: Scheme, base: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
+        let StoreSettings { endpoint, region, allow_http, extra } = &self.settings;
+        // A reader that waits longer than this says so to its caller, who knows whether to give way.
+        let retry = RetryConfig { retry_timeout: Duration::from_secs(60), ..RetryConfig::default() };
+        let plain_http = *allow_http || endpoint.as_deref().is_some_and(|url| url.starts_with("http://"));
+        let flag = plain_http.to_string();
+        Ok(match scheme {
+            Scheme::S3 => {
+                let mut builder = AmazonS3Builder::from_env().with_url(base).with_retry(retry);
+                if plain_http {
+                    builder = builder.with_config(ClientConfigKey::AllowHttp.into(), flag);
+                }
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_endpoint(endpoint);
+                }
+                if let Some(region) = region {
+                    builder = builder.with_region(region);
+                }
+                for (key, value) in extra {
+                    builder = builder.with_config(key.to_ascii_lowercase().parse::<AmazonS3ConfigKey>()?, value);
+                }
+                Arc::new(builder.build()?)
+            }
+            Scheme::Gs => {
+                let mut builder = GoogleCloudStorageBuilder::from_env().with_url(base).with_retry(retry);
+                if plain_http {
+                    builder = builder.with_config(ClientConfigKey::AllowHttp.into(), flag);
+                }
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_base_url(endpoint);
+                }
+                for (key, value) in extra {
+                    builder = builder.with_config(key.to_ascii_lowercase().parse::<GoogleConfigKey>()?, value);
+                }
+                Arc::new(builder.build()?)
+            }
+            Scheme::Az => {
+                let mut builder = MicrosoftAzureBuilder::from_env().with_url(base).with_retry(retry);
+                if plain_http {
+                    builder = builder.with_config(ClientConfigKey::AllowHttp.into(), flag);
+                }
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_endpoint(endpoint.clone());
+                }
+                for (key, value) in extra {
+                    builder = builder.with_config(key.to_ascii_lowercase().parse::<AzureConfigKey>()?, value);
+                }
+                Arc::new(builder.build()?)
+            }
+            Scheme::Http | Scheme::Https => {
+                let plain_http = plain_http || scheme == Scheme::Http;
+                let mut options = ClientOptions::new().with_allow_http(plain_http);
+                for (key, value) in extra {
+                    options = options.with_config(key.to_ascii_lowercase().parse::<ClientConfigKey>()?, value);
+                }
+                Arc::new(HttpBuilder::new().with_url(base).with_client_options(options).with_retry(retry).build()?)
+            }
+        })
+    }
+}

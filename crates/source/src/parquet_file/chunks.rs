@@ -1,0 +1,186 @@
+//! The bytes of the needed column chunks, for the Parquet decoder: read ahead within a budget, pages checked before they are read.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::page;
+use crate::error::SourceError;
+use crate::files::{OpenFile, Window};
+
+/// The most bytes that one reader holds or has under way for one column.
+const COLUMN_AHEAD: usize = 4 << 20;
+/// ... and for all its columns.
+const READER_AHEAD: usize = 16 << 20;
+const LEAST_BLOCK: usize = 64 << 10;
+/// A local file is in the page cache of the system, which reads ahead itself.
+const LOCAL_BLOCK: usize = 512 << 10;
+
+/// A column chunk that will be read.
+#[derive(Clone, Debug)]
+pub(super) struct Chunk {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) row_group: usize,
+    /// Which of the needed columns.
+    pub(super) column: usize,
+    /// Whether a page of it can be larger than the budget.
+    pub(super) check_pages: bool,
+}
+
+/// The needed chunks of one split.
+pub(super) struct Chunks {
+    file: Arc<OpenFile>,
+    /// Sorted by start.
+    chunks: Vec<Chunk>,
+    names: Vec<String>,
+    /// One per column: its chunks of several row groups are read one after the other, so that one buffer is enough.
+    windows: Vec<Mutex<Option<(usize, Window)>>>,
+    block: usize,
+    page_budget: u64,
+    /// The decoder's errors hold text only; the cause is kept here.
+    failure: Mutex<Option<SourceError>>,
+}
+
+/// Shared between the decoder, which reads, and the one who asks what went wrong.
+#[derive(Clone)]
+pub(super) struct SharedChunks(Arc<Chunks>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SharedChunks {
+    pub(super) fn new(file: OpenFile, mut chunks: Vec<Chunk>, names: Vec<String>, page_budget: u64) -> Self {
+        chunks.sort_unstable_by_key(|chunk| chunk.start);
+        // Two blocks per column at most: the one in use and the one under way.
+        let block = if file.is_remote() {
+            (READER_AHEAD / names.len().max(1)).clamp(2 * LEAST_BLOCK, COLUMN_AHEAD) / 2
+        } else {
+            (READER_AHEAD / names.len().max(1)).clamp(LEAST_BLOCK, LOCAL_BLOCK)
+        };
+        let windows = names.iter().map(|_| Mutex::new(None)).collect();
+        Self(Arc::new(Chunks {
+            file: Arc::new(file),
+            chunks,
+            names,
+            windows,
+            block,
+            page_budget,
+            failure: Mutex::new(None),
+        }))
+    }
+
+    /// Why the decoder was refused bytes, if it was.
+    pub(super) fn take_failure(&self) -> Option<SourceError> {
+        lock(&self.0.failure).take()
+    }
+
+    fn refuse(&self, error: SourceError) -> ParquetError {
+        let text = error.to_string();
+        lock(&self.0.failure).get_or_insert(error);
+        ParquetError::General(text)
+    }
+
+    fn chunk_at(&self, start: u64) -> Option<(usize, &Chunk)> {
+        let after = self.0.chunks.partition_point(|chunk| chunk.start <= start);
+        let at = after.checked_sub(1)?;
+        let chunk = self.0.chunks.get(at)?;
+        (start < chunk.end).then_some((at, chunk))
+    }
+
+    /// At least `least` bytes from `start` on, fewer only at the end of the chunk.
+    fn bytes_at(&self, start: u64, least: usize) -> Result<Bytes, SourceError> {
+        let Some((at, chunk)) = self.chunk_at(start) else {
+            // Some writers give chunks a wrong length; what lies outside is read without a buffer.
+            let left = self.0.file.file().size().saturating_sub(start);
+            let length = usize::try_from(left).map_or(least, |left| least.min(left));
+            return self.0.file.read(start, length);
+        };
+        let Some(window) = self.0.windows.get(chunk.column) else {
+            return self.0.file.read(start, least);
+        };
+        let mut window = lock(window);
+        let held = match &mut *window {
+            Some((held, window)) if *held == at => window,
+            other => {
+                let fresh = Window::new(Arc::clone(&self.0.file), chunk.start, chunk.end, self.0.block);
+                &mut other.insert((at, fresh)).1
+            }
+        };
+        held.at(start, least)
+    }
+
+    /// Refuses a page that is over budget, from its header.
+    fn check_page(&self, start: u64) -> Result<(), SourceError> {
+        let Some((_, chunk)) = self.chunk_at(start) else { return Ok(()) };
+        if !chunk.check_pages {
+            return Ok(());
+        }
+        let header = self.bytes_at(start, page::LOOKED_AT)?;
+        let Some((uncompressed, compressed)) = page::sizes(&header) else { return Ok(()) };
+        let bytes = uncompressed.max(compressed);
+        if bytes <= self.0.page_budget {
+            return Ok(());
+        }
+        Err(SourceError::PageTooLarge {
+            url: self.0.file.file().url().to_owned(),
+            row_group: chunk.row_group,
+            column: self.0.names.get(chunk.column).cloned().unwrap_or_default(),
+            bytes,
+            budget: self.0.page_budget,
+        })
+    }
+}
+
+impl Length for SharedChunks {
+    fn len(&self) -> u64 {
+        self.0.file.file().size()
+    }
+}
+
+impl ChunkReader for SharedChunks {
+    type T = ChunkStream;
+
+    /// The decoder calls this at the start of each page header.
+    fn get_read(&self, start: u64) -> Result<ChunkStream, ParquetError> {
+        self.check_page(start).map_err(|error| self.refuse(error))?;
+        Ok(ChunkStream { chunks: self.clone(), at: start, bytes: Bytes::new() })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let bytes = self.bytes_at(start, length).map_err(|error| self.refuse(error))?;
+        if bytes.len() < length {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start} reach beyond the column's chunk")));
+        }
+        Ok(bytes.slice(..length))
+    }
+}
+
+/// Reads on from a place in a chunk, for page headers.
+pub(super) struct ChunkStream {
+    chunks: SharedChunks,
+    at: u64,
+    bytes: Bytes,
+}
+
+impl Read for ChunkStream {
+    fn read(&mut self, target: &mut [u8]) -> std::io::Result<usize> {
+        if self.bytes.is_empty() {
+            self.bytes = self
+                .chunks
+                .bytes_at(self.at, target.len().max(256))
+                .map_err(|error| std::io::Error::other(self.chunks.refuse(error)))?;
+        }
+        let length = target.len().min(self.bytes.len());
+        let read = self.bytes.split_to(length);
+        if let Some(target) = target.get_mut(..length) {
+            target.copy_from_slice(&read);
+        }
+        self.at += length as u64;
+        Ok(length)
+    }
+}

@@ -1,0 +1,155 @@
+//! Footers: read once, checked, and kept within a budget.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+
+use super::leaves::{Leaf, flat_schema, leaves, read_schema};
+use crate::error::SourceError;
+use crate::files::{OpenFile, SourceFile};
+
+/// The first read from a file's end; most footers fit.
+const FIRST_READ: u64 = 64 << 10;
+/// Bytes of footers that a table keeps. The last one used is kept however large it is.
+const CACHE_BYTES: usize = 16 << 20;
+/// Row positions hold 40 bits of row in file.
+const MOST_ROWS: u64 = 1 << 40;
+
+/// What is known of a Parquet file.
+#[derive(Debug)]
+pub(crate) struct Footer {
+    pub(crate) arrow: ArrowReaderMetadata,
+    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) schema: SchemaRef,
+}
+
+impl Footer {
+    pub(crate) fn metadata(&self) -> &ParquetMetaData {
+        self.arrow.metadata()
+    }
+
+    pub(crate) fn read(file: &OpenFile) -> Result<Self, SourceError> {
+        let url = file.file().url();
+        let metadata = metadata(file)?;
+        check(url, file.file().size(), &metadata)?;
+        let corrupt = |error: ParquetError| corrupt(url, error);
+        let wanted = read_schema(metadata.file_metadata().schema_descr()).map_err(corrupt)?;
+        let options = ArrowReaderOptions::new()
+            .with_skip_arrow_metadata(true)
+            .with_page_index_policy(PageIndexPolicy::Skip)
+            .with_schema(Arc::clone(&wanted));
+        let arrow = ArrowReaderMetadata::try_new(Arc::new(metadata), options).map_err(corrupt)?;
+        let leaves = leaves(&wanted);
+        let schema = flat_schema(&leaves);
+        Ok(Self { arrow, leaves, schema })
+    }
+}
+
+pub(crate) fn corrupt(url: &str, error: ParquetError) -> SourceError {
+    SourceError::Corrupt {
+        url: url.to_owned(),
+        format: "Parquet",
+        detail: error.to_string(),
+        source: Some(Box::new(error)),
+    }
+}
+
+fn metadata(file: &OpenFile) -> Result<ParquetMetaData, SourceError> {
+    let size = file.file().size();
+    let mut length = size.min(FIRST_READ);
+    loop {
+        let end = file.read(size - length, usize::try_from(length).unwrap_or(usize::MAX))?;
+        let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
+        match decode(&mut reader, &end, size) {
+            Ok(metadata) => return Ok(metadata),
+            // The library asks for as many bytes from the end as the footer's length field says.
+            Err(ParquetError::NeedMoreData(needed)) if needed as u64 > length && needed as u64 <= size => {
+                length = needed as u64;
+            }
+            Err(error) => return Err(corrupt(file.file().url(), error)),
+        }
+    }
+}
+
+fn decode(reader: &mut ParquetMetaDataReader, end: &Bytes, size: u64) -> Result<ParquetMetaData, ParquetError> {
+    reader.try_parse_sized(end, size)?;
+    reader.finish()
+}
+
+/// What the decoder takes for granted, and panics without.
+fn check(url: &str, size: u64, metadata: &ParquetMetaData) -> Result<(), SourceError> {
+    let corrupt =
+        |detail: String| SourceError::Corrupt { url: url.to_owned(), format: "Parquet", detail, source: None };
+    let mut rows = 0_u64;
+    for (number, group) in metadata.row_groups().iter().enumerate() {
+        let in_group = u64::try_from(group.num_rows())
+            .map_err(|_| corrupt(format!("row group {number} claims {} rows", group.num_rows())))?;
+        rows = rows.saturating_add(in_group);
+        for column in group.columns() {
+            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+            let length = column.compressed_size();
+            let inside = column.data_page_offset() >= 0
+                && column.uncompressed_size() >= 0
+                && matches!((u64::try_from(start), u64::try_from(length)),
+                    (Ok(start), Ok(length)) if start.checked_add(length).is_some_and(|end| end <= size));
+            if !inside {
+                return Err(corrupt(format!(
+                    "column {} of row group {number} claims {length} bytes at {start}, and the file has {size}",
+                    column.column_path().string()
+                )));
+            }
+        }
+    }
+    if rows >= MOST_ROWS {
+        return Err(SourceError::TooLarge {
+            url: url.to_owned(),
+            what: format!("the file has {rows} rows, and the limit is {MOST_ROWS} rows in a file"),
+        });
+    }
+    Ok(())
+}
+
+/// The footers of a table's files, the ones used last.
+#[derive(Debug, Default)]
+pub(crate) struct Footers {
+    kept: Mutex<VecDeque<(usize, Arc<Footer>)>>,
+}
+
+impl Footers {
+    /// The footer of the file with this number.
+    pub(crate) fn get(&self, number: usize, file: &Arc<SourceFile>) -> Result<Arc<Footer>, SourceError> {
+        {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = kept.iter().position(|(held, _)| *held == number)
+                && let Some(entry) = kept.remove(at)
+            {
+                let footer = Arc::clone(&entry.1);
+                kept.push_front(entry);
+                return Ok(footer);
+            }
+        }
+        let footer = Arc::new(Footer::read(&file.open()?)?);
+        self.keep(number, &footer);
+        Ok(footer)
+    }
+
+    pub(crate) fn keep(&self, number: usize, footer: &Arc<Footer>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(held, _)| *held != number);
+        kept.push_front((number, Arc::clone(footer)));
+        let mut bytes = 0;
+        let fitting = kept
+            .iter()
+            .take_while(|(_, footer)| {
+                bytes += footer.metadata().memory_size();
+                bytes <= CACHE_BYTES
+            })
+            .count();
+        kept.truncate(fitting.max(1));
+    }
+}

@@ -1,0 +1,99 @@
+//! What is to be read, and how.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The table's files and their format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SourceSpec {
+    /// Parquet files.
+    Parquet {
+        /// `s3://`, `gs://`, `az://`, `http(s)://`, `file://` URLs or plain paths; each may hold `*`, `?`, `[..]` and `**`.
+        urls: Vec<String>,
+    },
+    /// CSV files.
+    Csv {
+        /// As for Parquet.
+        urls: Vec<String>,
+        /// How the files are written.
+        options: CsvOptions,
+    },
+}
+
+impl SourceSpec {
+    /// The URLs as they were given.
+    #[must_use]
+    pub fn urls(&self) -> &[String] {
+        match self {
+            Self::Parquet { urls } | Self::Csv { urls, options: _ } => urls,
+        }
+    }
+}
+
+/// How CSV files are written: RFC 4180 with a choice of characters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CsvOptions {
+    /// Whether each file's first row names the columns.
+    pub header: bool,
+    /// The byte between two cells.
+    pub delimiter: u8,
+    /// The byte around cells that hold delimiters or line breaks, doubled inside; `None`: no cell is quoted.
+    pub quote: Option<u8>,
+    /// The unquoted texts that mean NULL. A quoted cell is never NULL.
+    pub nulls: Vec<String>,
+    /// With a header: the types of the columns that are not text. Without: all columns in their order.
+    pub columns: Vec<CsvColumn>,
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self { header: true, delimiter: b',', quote: Some(b'"'), nulls: vec![String::new()], columns: Vec::new() }
+    }
+}
+
+/// A column of a CSV file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CsvColumn {
+    /// Its name.
+    pub name: String,
+    /// `bool`, `int8`..`int64`, `uint8`..`uint64`, `float32`, `float64`, `decimal(p,s)`, `date`, `time`, `timestamp`,
+    /// `timestamptz`, `string` or `bytes`. Times and timestamps are in microseconds.
+    #[serde(rename = "type")]
+    pub column_type: String,
+}
+
+/// How the object store is reached, where the environment does not say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StoreSettings {
+    /// The store's endpoint, if it is not the provider's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Whether plain `http://` endpoints are accepted.
+    pub allow_http: bool,
+    /// Further settings of `object_store` by their names (`aws_access_key_id`, ...); they win over the environment.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, String>,
+}
+
+/// How one reader reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// The most rows of one batch. Batches may be smaller where rows are long.
+    pub batch_rows: usize,
+    /// The most bytes of one uncompressed Parquet page, of one CSV row, and (estimated) of one batch.
+    pub page_budget: u64,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { batch_rows: 8192, page_budget: 64 << 20 }
+    }
+}

@@ -1,0 +1,224 @@
+//! A table: files of one format and one schema.
+
+use std::sync::Arc;
+
+use arrow_schema::{Schema, SchemaRef};
+
+use crate::batch::{BatchReader, Format as Reader, SourceBatch};
+use crate::csv_file::{CsvReader, CsvTable};
+use crate::error::SourceError;
+use crate::files::{FILES_AT_ONCE, SourceFile, Stores, in_parallel, list};
+use crate::parquet_file::{Footer, Footers, ParquetReader, Piece, Request, compare, group, row_groups};
+use crate::snapshot::Snapshot;
+use crate::spec::{ReadOptions, SourceSpec, StoreSettings};
+use crate::split::{Split, SplitPart, target_bytes};
+
+/// A table in the state that a snapshot pins. Clones share everything; all methods block.
+#[derive(Clone, Debug)]
+pub struct Table {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    files: Vec<Arc<SourceFile>>,
+    format: Format,
+    schema: SchemaRef,
+}
+
+#[derive(Debug)]
+enum Format {
+    Parquet(Footers),
+    Csv(Arc<CsvTable>),
+}
+
+impl Table {
+    /// Lists the files and notes their states. Every footer or header is read, so that what cannot be read is known now.
+    pub fn pin(spec: &SourceSpec, settings: &StoreSettings) -> Result<Snapshot, SourceError> {
+        Self::pin_in(spec, &Stores::new(settings))
+    }
+
+    /// The table of a snapshot. Every file is checked to be in the pinned state; only the first one's schema is read.
+    pub fn open(spec: &SourceSpec, settings: &StoreSettings, snapshot: &Snapshot) -> Result<Self, SourceError> {
+        Self::open_in(spec, &Stores::new(settings), snapshot)
+    }
+
+    pub(crate) fn pin_in(spec: &SourceSpec, stores: &Stores) -> Result<Snapshot, SourceError> {
+        let snapshot = list(spec.urls(), stores)?;
+        let table = Self::open_in(spec, stores, &snapshot)?;
+        table.check_schemas()?;
+        Ok(snapshot)
+    }
+
+    pub(crate) fn open_in(spec: &SourceSpec, stores: &Stores, snapshot: &Snapshot) -> Result<Self, SourceError> {
+        let files = snapshot
+            .files
+            .iter()
+            .map(|stamp| SourceFile::new(stamp, stores).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        in_parallel(&files, FILES_AT_ONCE, |file| file.check())?;
+        let Some(first) = files.first() else {
+            return Err(SourceError::NoFiles { url: spec.urls().join(", ") });
+        };
+        let (format, schema) = match spec {
+            SourceSpec::Parquet { urls: _ } => {
+                let footers = Footers::default();
+                let footer = footers.get(0, first)?;
+                (Format::Parquet(footers), Arc::clone(&footer.schema))
+            }
+            SourceSpec::Csv { urls: _, options } => {
+                let table = CsvTable::open(options, &Arc::new(first.open()?))?;
+                let schema = Arc::clone(&table.schema);
+                (Format::Csv(Arc::new(table)), schema)
+            }
+        };
+        Ok(Self { inner: Arc::new(Inner { files, format, schema }) })
+    }
+
+    fn check_schemas(&self) -> Result<(), SourceError> {
+        let numbered: Vec<_> = self.inner.files.iter().enumerate().collect();
+        in_parallel(&numbered, FILES_AT_ONCE, |(number, file)| match &self.inner.format {
+            Format::Parquet(footers) => self.footer(footers, *number, file).map(drop),
+            Format::Csv(table) => table.data_start(self.first_url(), &Arc::new(file.open()?)).map(drop),
+        })?;
+        Ok(())
+    }
+
+    /// A file's footer, checked to have the table's columns.
+    fn footer(&self, footers: &Footers, number: usize, file: &Arc<SourceFile>) -> Result<Arc<Footer>, SourceError> {
+        let footer = footers.get(number, file)?;
+        match compare(&self.inner.schema, &footer.schema) {
+            None => Ok(footer),
+            Some(difference) => Err(SourceError::SchemaMismatch {
+                first: self.first_url().to_owned(),
+                other: file.url().to_owned(),
+                difference,
+            }),
+        }
+    }
+
+    fn first_url(&self) -> &str {
+        self.inner.files.first().map_or("", |file| file.url())
+    }
+
+    /// The columns. Leaves of structs are named `a.b`; lists and maps are shown, but cannot be read.
+    #[must_use]
+    pub fn schema(&self) -> &SchemaRef {
+        &self.inner.schema
+    }
+
+    /// The columns with these names, in this order.
+    pub fn project(&self, columns: &[String]) -> Result<SchemaRef, SourceError> {
+        let fields = self.indices(columns)?.into_iter().map(|at| self.inner.schema.field(at).clone());
+        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    }
+
+    fn indices(&self, columns: &[String]) -> Result<Vec<usize>, SourceError> {
+        let fields = self.inner.schema.fields();
+        let index = |column: &String| {
+            let mut named = fields.iter().enumerate().filter(|(_, field)| field.name() == column).map(|(at, _)| at);
+            let at = named.next().ok_or_else(|| SourceError::MissingColumn {
+                column: column.clone(),
+                available: fields.iter().map(|field| field.name().clone()).collect(),
+            })?;
+            match named.next() {
+                None => Ok(at),
+                Some(_) => {
+                    Err(SourceError::AmbiguousColumn { url: self.first_url().to_owned(), column: column.clone() })
+                }
+            }
+        };
+        columns.iter().map(index).collect()
+    }
+
+    /// The table in pieces of 4 to 64 MiB (a larger row group is one piece), in the order of files and rows.
+    ///
+    /// A pure function of the snapshot and the columns (I10). A CSV file with quotes is read once for it.
+    pub fn splits(&self, columns: &[String]) -> Result<Vec<Split>, SourceError> {
+        self.splits_of(columns, target_bytes)
+    }
+
+    /// `target`: the size of splits, given the bytes of the table.
+    pub(crate) fn splits_of(&self, columns: &[String], target: impl Fn(u64) -> u64) -> Result<Vec<Split>, SourceError> {
+        self.indices(columns)?;
+        match &self.inner.format {
+            Format::Parquet(footers) => {
+                let numbered: Vec<_> = self.inner.files.iter().enumerate().collect();
+                let per_file = in_parallel(&numbered, FILES_AT_ONCE, |(number, file)| {
+                    let footer = self.footer(footers, *number, file)?;
+                    row_groups(file.url(), &footer, columns)
+                })?;
+                let target = target(per_file.iter().flatten().map(|group| group.bytes).fold(0, u64::saturating_add));
+                let pieces = per_file.into_iter().enumerate().flat_map(|(file, row_groups)| {
+                    group(row_groups, target).into_iter().map(move |Piece { first, count, rows, bytes }| {
+                        (file, SplitPart::RowGroups { first, count }, Some(rows), bytes)
+                    })
+                });
+                self.numbered(pieces)
+            }
+            Format::Csv(table) => {
+                let target = target(self.inner.files.iter().map(|file| file.size()).fold(0, u64::saturating_add));
+                let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+                let per_file = in_parallel(&self.inner.files, threads, |file| {
+                    table.parts(self.first_url(), &Arc::new(file.open()?), target)
+                })?;
+                let pieces = per_file.into_iter().enumerate().flat_map(|(file, parts)| {
+                    parts
+                        .into_iter()
+                        .map(move |(start, end)| (file, SplitPart::Bytes { start, end }, None, end - start))
+                });
+                self.numbered(pieces)
+            }
+        }
+    }
+
+    fn numbered(
+        &self,
+        pieces: impl Iterator<Item = (usize, SplitPart, Option<u64>, u64)>,
+    ) -> Result<Vec<Split>, SourceError> {
+        let too_many = || SourceError::TooLarge {
+            url: self.first_url().to_owned(),
+            what: "the table has more than 2^32 splits".to_owned(),
+        };
+        pieces
+            .enumerate()
+            .map(|(id, (file, part, rows, bytes))| {
+                let id = u32::try_from(id).map_err(|_| too_many())?;
+                let file = u32::try_from(file).map_err(|_| too_many())?;
+                Ok(Split { id, file, part, rows, bytes })
+            })
+            .collect()
+    }
+
+    /// Reads a split's columns. Each reader belongs to one thread; how many there are is the caller's choice.
+    pub fn read(&self, split: &Split, columns: &[String], options: &ReadOptions) -> Result<BatchReader, SourceError> {
+        let Split { id, file: number, part, rows: _, bytes: _ } = split;
+        let schema = self.project(columns)?;
+        let foreign = || SourceError::Internal {
+            url: self.first_url().to_owned(),
+            detail: format!("split {id} does not belong to this table"),
+        };
+        let file = self.inner.files.get(*number as usize).ok_or_else(foreign)?;
+        let reader = match (&self.inner.format, *part) {
+            (Format::Parquet(footers), SplitPart::RowGroups { first, count }) => {
+                let footer = self.footer(footers, *number as usize, file)?;
+                let request = Request { file, number: *number, first, count, columns, schema, options: *options };
+                Reader::Parquet(Box::new(ParquetReader::open(&footer, request)?))
+            }
+            (Format::Csv(table), SplitPart::Bytes { start, end }) if start <= end && end <= file.size() => {
+                let indices = self.indices(columns)?;
+                let part = (start, end);
+                Reader::Csv(Box::new(CsvReader::open(table, file.open()?, *number, part, &indices, schema, *options)))
+            }
+            (Format::Parquet(_), SplitPart::Bytes { .. })
+            | (Format::Csv(_), SplitPart::RowGroups { .. } | SplitPart::Bytes { .. }) => return Err(foreign()),
+        };
+        Ok(BatchReader::new(reader))
+    }
+
+    /// At most so many of a split's first rows; `None` if it has none.
+    pub fn sample(&self, split: &Split, columns: &[String], rows: usize) -> Result<Option<SourceBatch>, SourceError> {
+        let options = ReadOptions { batch_rows: rows.max(1), ..ReadOptions::default() };
+        self.read(split, columns, &options)?.next().transpose()
+    }
+}
