@@ -387,10 +387,13 @@ pub fn decode_entry(def: &IndexDefinition, key: &[u8], value: &[u8]) -> Result<D
     value.version()?;
     let columns = def.columns.iter().map(|column| key.column(column)).collect::<Result<Vec<_>, _>>()?;
     let in_key = !def.unique || columns.contains(&Value::Null);
+    let key_starts = key.at;
     let row_of_key = if in_key { Some(key.row_id(def)?) } else { None };
+    let value_starts = value.at;
     let row_of_value = if def.unique { Some(value.row_id(def)?) } else { None };
     let row_id = match (row_of_key, row_of_value) {
-        (Some(in_key), Some(in_value)) if in_key != in_value => {
+        // By their bytes: NaN is not equal to itself.
+        (Some(_), Some(_)) if key.since(key_starts) != value.since(value_starts) => {
             return Err(value.error("its row id is not that of the key"));
         }
         (Some(row_id), _) | (None, Some(row_id)) => row_id,
@@ -428,6 +431,10 @@ impl<'a> Cursor<'a> {
         let taken = taken.ok_or_else(|| self.error("it ends too early"))?;
         self.at += count;
         Ok(taken)
+    }
+
+    fn since(&self, start: usize) -> &'a [u8] {
+        self.bytes.get(start..self.at).unwrap_or_default()
     }
 
     fn byte(&mut self) -> Result<u8, DecodeError> {

@@ -14,6 +14,11 @@ pub mod sst;
 pub mod store;
 pub mod value;
 
+#[cfg(test)]
+mod docs_tests;
+#[cfg(test)]
+mod testing;
+
 pub use self::codec::{
     CodecError, DecodeError, DecodedEntry, MAX_KEY_BYTES, Position, RowIdValue, decode_entry, encode_entry,
     encode_key_prefix,

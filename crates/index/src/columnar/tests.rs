@@ -84,19 +84,17 @@ fn value_of(column_type: ColumnType) -> BoxedStrategy<Value> {
         }
         ColumnType::Decimal { precision, .. } => {
             let most = 10i128.pow(precision.into()) - 1;
-            prop_oneof![-most..=most, prop::sample::select(vec![-most, -1, 0, 1, most])].prop_map(Value::Decimal).boxed()
+            prop_oneof![-most..=most, prop::sample::select(vec![-most, -1, 0, 1, most])]
+                .prop_map(Value::Decimal)
+                .boxed()
         }
-        ColumnType::String => {
-            prop_oneof!["[\0\u{1}a\u{ff}é😀]{0,6}", ".{0,12}"].prop_map(Value::String).boxed()
-        }
-        ColumnType::Bytes => {
-            prop_oneof![
-                prop::collection::vec(prop::sample::select(vec![0u8, 1, 2, 0xFE, 0xFF]), 0..6),
-                prop::collection::vec(any::<u8>(), 0..12)
-            ]
-            .prop_map(Value::Bytes)
-            .boxed()
-        }
+        ColumnType::String => prop_oneof!["[\0\u{1}a\u{ff}é😀]{0,6}", ".{0,12}"].prop_map(Value::String).boxed(),
+        ColumnType::Bytes => prop_oneof![
+            prop::collection::vec(prop::sample::select(vec![0u8, 1, 2, 0xFE, 0xFF]), 0..6),
+            prop::collection::vec(any::<u8>(), 0..12)
+        ]
+        .prop_map(Value::Bytes)
+        .boxed(),
     }
 }
 
@@ -128,7 +126,9 @@ fn sql_order(column: &KeyColumn, left: &Value, right: &Value) -> Ordering {
 
 fn sql_order_of_rows(columns: &[KeyColumn], left: &[Value], right: &[Value]) -> Ordering {
     let each = columns.iter().zip(left.iter().zip(right));
-    each.map(|(column, (left, right))| sql_order(column, left, right)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    each.map(|(column, (left, right))| sql_order(column, left, right))
+        .find(|order| order.is_ne())
+        .unwrap_or(Ordering::Equal)
 }
 
 fn key_column(name: String, types: Vec<ColumnType>) -> BoxedStrategy<KeyColumn> {
@@ -245,7 +245,7 @@ fn concat(parts: &[&dyn Array]) -> ArrayRef {
     let data: Vec<_> = parts.iter().map(|part| part.to_data()).collect();
     let mut out = arrow_array_data(&data);
     for (number, part) in parts.iter().enumerate() {
-        out.extend(number, 0, part.len());
+        out.try_extend(number, 0, part.len()).unwrap();
     }
     arrow_array::make_array(out.freeze())
 }
@@ -306,9 +306,7 @@ fn array_of(column_type: ColumnType, values: &[Value], form: usize) -> ArrayRef 
             TimeUnit::Microsecond => {
                 Arc::new(TimestampMicrosecondArray::from(ints(values)).with_timezone_opt(utc(zone)))
             }
-            TimeUnit::Nanosecond => {
-                Arc::new(TimestampNanosecondArray::from(ints(values)).with_timezone_opt(utc(zone)))
-            }
+            TimeUnit::Nanosecond => Arc::new(TimestampNanosecondArray::from(ints(values)).with_timezone_opt(utc(zone))),
         },
         ColumnType::String => match form % 3 {
             0 => Arc::new(StringArray::from(texts(values))),
@@ -540,7 +538,11 @@ fn ascending(name: &str, column_type: ColumnType) -> KeyColumn {
     KeyColumn { name: name.into(), column_type, order: Order::Asc, nulls: Nulls::Last }
 }
 
-fn encode_one(def: IndexDefinition, columns: Vec<(&str, ArrayRef)>, at: RowPositions<'_>) -> Result<Entries, EncodeError> {
+fn encode_one(
+    def: IndexDefinition,
+    columns: Vec<(&str, ArrayRef)>,
+    at: RowPositions<'_>,
+) -> Result<Entries, EncodeError> {
     let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)));
     let mut entries = Entries::default();
     Encoder::new(Arc::new(def))?.encode(&batch.unwrap(), &at, &mut entries).map(|()| entries)
@@ -568,7 +570,10 @@ fn a_key_longer_than_the_limit_is_an_error_that_names_index_and_row() {
     assert_eq!(encode_one(def.clone(), fits, AT).unwrap().general.entries[0].key_len as usize, MAX_KEY_BYTES);
     let too_long = vec![("s", Arc::new(StringArray::from(vec!["a".to_owned(), longest + "x"])) as ArrayRef)];
     let error = encode_one(def, too_long, AT).unwrap_err();
-    assert!(matches!(&error, EncodeError::KeyTooLong { index, file: 2, row: 101, .. } if index == "by_test"), "{error}");
+    assert!(
+        matches!(&error, EncodeError::KeyTooLong { index, file: 2, row: 101, .. } if index == "by_test"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -604,11 +609,14 @@ fn an_unused_value_of_a_dictionary_does_no_harm() {
 
 #[test]
 fn an_empty_dictionary_is_a_column_of_null() {
-    for values in [Arc::new(StringArray::from(Vec::<&str>::new())) as ArrayRef, Arc::new(Int32Array::from(Vec::<i32>::new()))] {
+    for values in
+        [Arc::new(StringArray::from(Vec::<&str>::new())) as ArrayRef, Arc::new(Int32Array::from(Vec::<i32>::new()))]
+    {
         let column_type = ColumnType::from_arrow(values.data_type()).unwrap();
         let keys: PrimitiveArray<Int8Type> = vec![None, None].into();
         let def = def(vec![ascending("c", column_type)], RowId::Position);
-        let entries = encode_one(def, vec![("c", Arc::new(DictionaryArray::<Int8Type>::new(keys, values)))], AT).unwrap();
+        let entries =
+            encode_one(def, vec![("c", Arc::new(DictionaryArray::<Int8Type>::new(keys, values)))], AT).unwrap();
         assert_eq!(entries.general.key(entries.general.entries[1])[..2], [1, FLAG_NULL_LAST]);
     }
 }

@@ -67,7 +67,9 @@ fn open(database: &Path, create: bool) -> Result<DB, ReadError> {
         }
         let mut options = Options::default();
         options.create_if_missing(true);
-        return Ok(DB::open(&options, database).map_err(failed)?);
+        // By its name: a plain open gives no handle of the default column family.
+        let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, Options::default());
+        return Ok(DB::open_cf_descriptors(&options, database, [family]).map_err(failed)?);
     }
     let env = Env::new().map_err(failed)?;
     let cache = Cache::new_lru_cache(CACHE_BYTES);

@@ -106,9 +106,10 @@ impl IndexSet {
         let decode = |index: &IndexManifest| {
             let files = index.files.iter().map(|file| match (from_hex(&file.first_key), from_hex(&file.last_key)) {
                 (Some(first), Some(last)) => Ok(FileKeys { file: file.clone(), first, last }),
-                (None, _) | (_, None) => {
-                    Err(ReadError::Manifest { url: store.url(), why: format!("the key bounds of {} are not hex", file.path) })
-                }
+                (None, _) | (_, None) => Err(ReadError::Manifest {
+                    url: store.url(),
+                    why: format!("the key bounds of {} are not hex", file.path),
+                }),
             });
             files.collect::<Result<Vec<_>, _>>().map(Arc::new)
         };

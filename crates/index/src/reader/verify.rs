@@ -204,12 +204,8 @@ pub enum Problem {
 const MOST_OF_A_KIND: usize = 3;
 
 pub(super) fn verify(set: &Inner, options: &VerifyOptions<'_>) -> Result<VerifyReport, ReadError> {
-    let jobs: Vec<(usize, &FileKeys)> = set
-        .indexes
-        .iter()
-        .enumerate()
-        .flat_map(|(index, files)| files.iter().map(move |file| (index, file)))
-        .collect();
+    let jobs: Vec<(usize, &FileKeys)> =
+        set.indexes.iter().enumerate().flat_map(|(index, files)| files.iter().map(move |file| (index, file))).collect();
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from).min(4),
         threads => threads,
@@ -225,7 +221,8 @@ pub(super) fn verify(set: &Inner, options: &VerifyOptions<'_>) -> Result<VerifyR
                 break;
             };
             let definition = &set.manifest.indexes[*index].definition;
-            let report = check_file(set, &runtime, definition, file).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+            let report =
+                check_file(set, &runtime, definition, file).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
             if let Some(progress) = options.progress {
                 progress(&report);
             }
@@ -305,8 +302,7 @@ fn check_file(
         }
         Err(error) => return Err(error.into()),
     }
-    let (bytes, digest) =
-        FileDigest::of_file(&path).map_err(|source| ReadError::Io { path: path.clone(), source })?;
+    let (bytes, digest) = FileDigest::of_file(&path).map_err(|source| ReadError::Io { path: path.clone(), source })?;
     report.bytes = bytes;
     if bytes != expected.bytes {
         report.problems.push(Problem::Length { expected: expected.bytes, found: bytes });
@@ -318,6 +314,11 @@ fn check_file(
     match check.ingest(&[path]) {
         Ok(()) => {}
         Err(error @ DbError::NoSpace { .. }) => return Err(error.into()),
+        // Ingesting reads the first and the last block.
+        Err(error @ DbError::Corrupt { .. }) => {
+            report.problems.push(Problem::Checksum { why: error.to_string() });
+            return Ok(report);
+        }
         Err(error) => {
             report.problems.push(Problem::Unreadable { why: error.to_string() });
             return Ok(report);

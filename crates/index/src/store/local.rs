@@ -189,7 +189,11 @@ fn in_folder<T>(path: &Path, write: impl Fn() -> io::Result<T>) -> io::Result<T>
     let mut tries = 0;
     loop {
         if let Some(folder) = path.parent() {
-            durable::create_dir_all(folder)?;
+            durable::create_dir_all(folder).map_err(|error| match error.kind() {
+                // A file stands where the folder would be: not to be taken for the object that exists.
+                io::ErrorKind::AlreadyExists => io::Error::new(io::ErrorKind::NotADirectory, error),
+                _ => error,
+            })?;
         }
         tries += 1;
         match write() {
