@@ -99,13 +99,27 @@ struct Active {
     writes: AtomicU64,
 }
 
+impl Active {
+    const fn new(faults: Faults) -> Self {
+        Self { faults, points: AtomicU64::new(0), writes: AtomicU64::new(0) }
+    }
+}
+
+static ACTIVE: OnceLock<Option<Active>> = OnceLock::new();
+
+/// Asks for faults in this process, instead of by the environment. Whether it was in time: the first
+/// durable step settles what the process suffers.
+#[must_use]
+pub fn arm(faults: Faults) -> bool {
+    ACTIVE.set(Some(Active::new(faults))).is_ok()
+}
+
 fn active() -> Option<&'static Active> {
-    static ACTIVE: OnceLock<Option<Active>> = OnceLock::new();
     ACTIVE
         .get_or_init(|| {
             let text = std::env::var(VARIABLE).ok()?;
             match serde_json::from_str(&text) {
-                Ok(faults) => Some(Active { faults, points: AtomicU64::new(0), writes: AtomicU64::new(0) }),
+                Ok(faults) => Some(Active::new(faults)),
                 Err(error) => {
                     // A fault that was asked for and not understood must not read as a test passed.
                     tracing::error!(%error, variable = VARIABLE, "faults not understood; the process ends");

@@ -1,1 +1,36 @@
-//! See ARCHITECTURE.md.
+//! A build on one machine: pods are child processes, volumes are folders, the record of ownership is
+//! a file that the parent alone writes. The decisions are `indexbuild-lifecycle`'s; here is what is
+//! observed for it, and what carries its actions out.
+
+pub mod build;
+pub mod child;
+pub mod client;
+mod collect;
+mod execute;
+pub mod fault;
+pub mod folder;
+pub mod hub;
+mod inject;
+mod journal;
+mod observe;
+mod parent;
+pub mod picture;
+pub mod pods;
+pub mod process;
+pub mod progress;
+pub mod protocol;
+pub mod records;
+pub mod run;
+pub mod server;
+pub mod summary;
+pub mod timeline;
+mod view;
+mod volumes;
+
+pub use child::{ChildArgs, child};
+pub use client::ParentClient;
+pub use fault::{Fault, ParseFaultError};
+pub use folder::StateError;
+pub use progress::{Progress, ProgressSink, Quiet, SlotProgress};
+pub use run::{Overrides, RunError, RunOptions, run, state_folder};
+pub use summary::{ChildSummary, RunSummary, StageSummary};

@@ -1,0 +1,146 @@
+//! The build, as the control plane of a local run keeps it.
+
+use indexbuild_api::{
+    CheckError, ConditionStatus, ConditionType, IndexBuild, IndexBuildSpec, IndexBuildStatus, check_update,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::folder::{self, Folder, Layout, StateError};
+
+/// What `build.json` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StoredBuild {
+    /// The build's namespace.
+    pub namespace: String,
+    /// The build's name.
+    pub name: String,
+    /// The build's UID, given once.
+    pub uid: String,
+    /// When the build was first asked for (RFC 3339).
+    pub creation_timestamp: String,
+    /// Rises with every change of the spec.
+    pub generation: i64,
+    /// Whether a clean-up is still to be done.
+    pub finalizer: bool,
+    /// Whether the build was given up.
+    pub deleting: bool,
+    /// What is asked for.
+    pub spec: IndexBuildSpec,
+    /// What was found, as far as it decides anything at the next start.
+    pub status: Option<IndexBuildStatus>,
+}
+
+/// The namespace of a build that names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// Why a build cannot go on in a state folder.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The folder is another build's.
+    #[error("the state folder {} belongs to the build {theirs}, not to {ours}: choose another folder with --state", .folder.display())]
+    Other {
+        /// The state folder.
+        folder: std::path::PathBuf,
+        /// Whose it is.
+        theirs: String,
+        /// Who asks.
+        ours: String,
+    },
+    /// What may not change did.
+    #[error(
+        "the build in {} was begun with another spec:\n{source}\nundo the change, or begin a new build with --fresh or another metadata.name",
+        .folder.display()
+    )]
+    Immutable {
+        /// The state folder.
+        folder: std::path::PathBuf,
+        /// Which fields.
+        source: CheckError,
+    },
+}
+
+impl StoredBuild {
+    /// Begins a build, or goes on with the one that the folder holds, with what may change changed.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn begin(folder: &Folder, build: &IndexBuild, now: &str) -> Result<Self, BuildError> {
+        let layout = folder.layout();
+        let namespace = build.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let name = build.metadata.name.clone().unwrap_or_default();
+        let Some(stored) = Self::load(layout)? else {
+            let stored = Self {
+                namespace,
+                name,
+                uid: Uuid::new_v4().to_string(),
+                creation_timestamp: now.to_owned(),
+                generation: 1,
+                finalizer: false,
+                deleting: false,
+                spec: build.spec.clone(),
+                status: None,
+            };
+            stored.store(layout)?;
+            return Ok(stored);
+        };
+        if (&stored.namespace, &stored.name) != (&namespace, &name) {
+            return Err(BuildError::Other {
+                folder: layout.root().to_owned(),
+                theirs: format!("{}/{}", stored.namespace, stored.name),
+                ours: format!("{namespace}/{name}"),
+            });
+        }
+        if stored.spec == build.spec {
+            return Ok(stored);
+        }
+        let mut wanted = stored.to_build();
+        wanted.spec = build.spec.clone();
+        check_update(&stored.to_build(), &wanted)
+            .map_err(|source| BuildError::Immutable { folder: layout.root().to_owned(), source })?;
+        let changed = Self { generation: stored.generation + 1, spec: build.spec.clone(), ..stored };
+        changed.store(layout)?;
+        Ok(changed)
+    }
+
+    /// Whether the build has ended, either way.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| {
+            status.condition(ConditionType::Finished).is_some_and(|condition| condition.status == ConditionStatus::True)
+        })
+    }
+
+    /// The build of a state folder, if there is one.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn load(layout: &Layout) -> Result<Option<Self>, StateError> {
+        folder::read(layout, &layout.build())
+    }
+
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn store(&self, layout: &Layout) -> Result<(), StateError> {
+        folder::write(layout, &layout.build(), self)
+    }
+
+    /// As the resource that executors know.
+    #[must_use]
+    pub fn to_build(&self) -> IndexBuild {
+        let mut build = IndexBuild::new(&self.name, self.spec.clone());
+        build.metadata.namespace = Some(self.namespace.clone());
+        build.metadata.uid = Some(self.uid.clone());
+        build.metadata.generation = Some(self.generation);
+        build.metadata.creation_timestamp = self.creation_timestamp.parse().ok().map(Time);
+        build.status.clone_from(&self.status);
+        build
+    }
+}

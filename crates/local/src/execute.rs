@@ -1,0 +1,312 @@
+//! Execute: one action of the lifecycle, carried out on this machine.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use indexbuild_api::{EngineDirectorySpec, OwnerChangeReason};
+use indexbuild_durable as durable;
+use indexbuild_executor::TestSwitches;
+use indexbuild_executor::config::TEST_SWITCHES_VARIABLE;
+use indexbuild_lifecycle::Action;
+use rustix::process::Signal;
+use uuid::Uuid;
+
+use crate::build::StoredBuild;
+use crate::fault::{self, Fault};
+use crate::folder::{self, StateError};
+use crate::hub::{Hub, State, Watch};
+use crate::pods::PodFile;
+use crate::process::{self, Birth};
+use crate::records::{Change, RecordError};
+use crate::timeline::What;
+use crate::volumes;
+
+/// Gives memory back soon after it is freed, so that what a process holds is what it uses.
+const ALLOCATOR: (&str, &str) =
+    ("_RJEM_MALLOC_CONF", "background_thread:true,dirty_decay_ms:500,muzzy_decay_ms:0,narenas:4");
+
+/// Carries out the lifecycle's actions.
+pub trait Hands {
+    /// Carries out one action. What it finds done already counts as done.
+    ///
+    /// # Errors
+    /// [`ActionError`]: a conflict means to look again; everything else is for a person.
+    fn carry_out(&mut self, action: Action) -> Result<(), ActionError>;
+}
+
+/// Why an action was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// A record.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A process could not be started.
+    #[error("the process of pod {pod} cannot be started: {source}")]
+    Start {
+        /// The pod.
+        pod: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl ActionError {
+    /// Whether somebody else wrote first, so that looking again is all there is to do.
+    #[must_use]
+    pub const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Record(RecordError::Conflict { .. }))
+    }
+}
+
+/// What processes are born with.
+#[derive(Clone, Debug)]
+pub struct Births {
+    /// The program that is the executor.
+    pub executable: PathBuf,
+    /// Threads that work in each.
+    pub threads: usize,
+    /// What each may use, in bytes.
+    pub memory_limit: u64,
+    /// How long each goes on without contact, in milliseconds.
+    pub orphan_after_ms: u64,
+}
+
+/// Carries out actions on this machine.
+#[derive(Debug)]
+pub struct LocalHands<'a> {
+    /// What is known and written.
+    pub hub: &'a Arc<Hub>,
+    /// The build.
+    pub build: &'a mut StoredBuild,
+    /// What processes are born with.
+    pub births: &'a Births,
+}
+
+impl Hands for LocalHands<'_> {
+    fn carry_out(&mut self, action: Action) -> Result<(), ActionError> {
+        let hub = Arc::clone(self.hub);
+        let mut state = hub.state();
+        tracing::debug!(?action, "an action");
+        match action {
+            Action::AddFinalizer => self.finalizer(true)?,
+            Action::RemoveFinalizer => self.finalizer(false)?,
+            Action::CreateDirectory { slot, spec } => match state.records.create(slot, spec.clone()) {
+                Ok(()) => {
+                    state.watches.insert(slot, Watch::new(Instant::now()));
+                    note_grant(&mut state, slot, None, &spec, Some(OwnerChangeReason::FirstOwner));
+                }
+                Err(RecordError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            },
+            Action::UpdateDirectory { slot, version, spec, state: to, change, node } => {
+                let old = state.records.get(slot).map(|record| record.spec);
+                let time = jiff::Timestamp::now().to_string();
+                let write = Change { spec: spec.clone(), state: to, change, node };
+                state.records.update(slot, &version, write, &time)?;
+                let granted = old.as_ref().and_then(|old| old.grant.as_ref()) != spec.grant.as_ref();
+                let watch = state.watches.entry(slot).or_insert_with(|| Watch::new(Instant::now()));
+                if granted {
+                    watch.grant = Instant::now();
+                }
+                note_grant(&mut state, slot, old.as_ref(), &spec, change);
+                hub.changed.notify_waiters();
+            }
+            Action::DeleteDirectory { slot, version } => {
+                state.records.delete(slot, &version)?;
+                hub.changed.notify_waiters();
+            }
+            Action::CreateClaim { slot, generation, name } => {
+                let volume = volumes::create(&hub.layout, &name, slot, generation)?;
+                if !state.volumes.contains(&volume) {
+                    state.volumes.push(volume);
+                }
+            }
+            Action::CreatePod { slot, epoch, name, claim } => {
+                self.create_pod(&mut state, slot, epoch, &name, &claim)?;
+            }
+            Action::StopPod { name, uid, reason } => {
+                let cut = state.injector.cut_until(&uid, Instant::now()).is_some();
+                let Some(pod) = state.pods.get_mut(&name).filter(|pod| pod.file.uid == uid) else {
+                    return Ok(());
+                };
+                pod.deleting = true;
+                // A pod that is cut off hears nothing until it is in contact again.
+                if cut {
+                    return Ok(());
+                }
+                if pod.ended.is_some() {
+                    state.pods.remove(&name)?;
+                } else if pod.terminated_at.is_none() {
+                    tracing::info!(pod = %name, ?reason, "a process is asked to stop");
+                    pod.measure();
+                    pod.signal(&hub.layout, Signal::TERM);
+                    pod.terminated_at = Some(Instant::now());
+                }
+            }
+            Action::DeleteClaim { name, uid, condemned, evidence } => {
+                let Some(at) = state.volumes.iter().position(|volume| volume.name == name && volume.uid == uid) else {
+                    return Ok(());
+                };
+                tracing::info!(volume = %name, ?condemned, ?evidence, "a volume is removed");
+                volumes::remove(&hub.layout, &state.volumes[at])?;
+                state.volumes.remove(at);
+            }
+            Action::FreezeStage { stage } => {
+                let path = hub.layout.stage(&stage.name);
+                let bytes = folder::encode(&stage);
+                let io = |source| StateError::Io { folder: hub.layout.root().to_owned(), source };
+                match bytes.and_then(|bytes| durable::create_new(&path, &bytes)) {
+                    Ok(()) => {
+                        state.stages.insert(stage.name.clone(), stage);
+                    }
+                    // What is frozen is the truth (G6).
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        if let Some(frozen) = folder::read(&hub.layout, &path)? {
+                            state.stages.insert(stage.name, frozen);
+                        }
+                    }
+                    Err(error) => return Err(io(error).into()),
+                }
+                hub.changed.notify_waiters();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LocalHands<'_> {
+    fn finalizer(&mut self, finalizer: bool) -> Result<(), StateError> {
+        let changed = StoredBuild { finalizer, ..self.build.clone() };
+        changed.store(&self.hub.layout)?;
+        *self.build = changed;
+        Ok(())
+    }
+
+    fn create_pod(&self, state: &mut State, slot: u32, epoch: u64, name: &str, claim: &str) -> Result<(), ActionError> {
+        let hub = self.hub;
+        if state.pods.get(name).is_some() {
+            return Ok(());
+        }
+        let generation = state.volumes.iter().find(|volume| volume.name == claim).map_or(0, |volume| volume.generation);
+        let Births { executable, threads, memory_limit, orphan_after_ms } = self.births;
+        let file = PodFile {
+            name: name.to_owned(),
+            uid: Uuid::new_v4().to_string(),
+            slot,
+            epoch,
+            volume_generation: generation,
+            threads: *threads,
+            memory_limit: *memory_limit,
+            orphan_after_ms: *orphan_after_ms,
+        };
+        let lock = state.pods.create(file)?;
+        let birth = Birth {
+            executable,
+            arguments: vec![
+                "--log-format".into(),
+                "json".into(),
+                "executor".into(),
+                "--local".into(),
+                hub.layout.root().into(),
+                "--pod".into(),
+                name.into(),
+            ],
+            environment: environment(hub, state, slot),
+            without: vec![durable::fault::VARIABLE],
+            lock: &lock,
+            log: &hub.layout.log(name),
+        };
+        let mut child = process::start(&birth).map_err(|source| ActionError::Start { pod: name.to_owned(), source })?;
+        if let Some(pod) = state.pods.get_mut(name) {
+            pod.pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        }
+        let hub = Arc::clone(hub);
+        let name = name.to_owned();
+        tokio::spawn(async move {
+            match child.wait().await {
+                Ok(status) => {
+                    let mut state = hub.state();
+                    state.pods.reaped(&name, status, &jiff::Timestamp::now().to_string());
+                    let how = state.pods.get(&name).and_then(|pod| pod.ended.as_ref()).map(|ended| ended.how.clone());
+                    state.journal.add(slot, What::Ended { pod: name, how: how.unwrap_or_default() });
+                }
+                Err(error) => tracing::error!(pod = %name, %error, "a process cannot be waited for"),
+            }
+            hub.wake.notify_one();
+        });
+        Ok(())
+    }
+}
+
+/// The variables of a slot's next process.
+fn environment(hub: &Hub, state: &mut State, slot: u32) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    if std::env::var_os(ALLOCATOR.0).is_none() {
+        variables.push((ALLOCATOR.0.to_owned(), ALLOCATOR.1.to_owned()));
+    }
+    let fills = state.injector.fills_disk(slot);
+    let faults: Vec<Fault> = state.injector.at_birth(slot).to_vec();
+    let mut suffers = fault::of_slot(&faults, slot).unwrap_or_default();
+    if fills {
+        suffers.no_space_while = Some(hub.layout.no_space(slot));
+    }
+    if suffers != durable::fault::Faults::default()
+        && let Ok(text) = serde_json::to_string(&suffers)
+    {
+        variables.push((durable::fault::VARIABLE.to_owned(), text));
+    }
+    let leaks = faults.iter().any(|fault| matches!(fault, Fault::LeakEngine { slot: of } if *of == slot));
+    if leaks {
+        // On top of what the environment asks for.
+        let switches =
+            TestSwitches { leak_engine_handle: true, ..TestSwitches::from_environment().unwrap_or_default() };
+        if let Ok(text) = serde_json::to_string(&switches) {
+            variables.push((TEST_SWITCHES_VARIABLE.to_owned(), text));
+        }
+    }
+    variables
+}
+
+/// Writes into the journal what changed about a slot's owner.
+fn note_grant(
+    state: &mut State,
+    slot: u32,
+    old: Option<&EngineDirectorySpec>,
+    new: &EngineDirectorySpec,
+    change: Option<OwnerChangeReason>,
+) {
+    let before = old.and_then(|old| old.grant.as_ref());
+    let Some(grant) = &new.grant else {
+        return;
+    };
+    let fresh = before.is_none_or(|before| before.epoch != grant.epoch);
+    match (&new.work, before) {
+        (Some(work), _) if fresh => {
+            let granted = What::Granted {
+                epoch: grant.epoch,
+                pod: grant.pod_name.clone(),
+                work: Some(work.id.clone()),
+                volume: new.volume.as_ref().map_or(0, |volume| volume.generation),
+                reason: change.unwrap_or(OwnerChangeReason::NextWork),
+            };
+            state.journal.add(slot, granted);
+        }
+        (None, Some(before)) if fresh => {
+            let why = change.map_or("no work for it", crate::timeline::why).to_owned();
+            state.journal.add(slot, What::Released { epoch: before.epoch, why });
+        }
+        (Some(_) | None, _) => {}
+    }
+    if new.work.is_none() {
+        return;
+    }
+    let bound = before.is_none_or(|before| before.epoch != grant.epoch || before.boot_nonce.is_empty());
+    if bound && !grant.boot_nonce.is_empty() {
+        state.journal.add(slot, What::Bound { epoch: grant.epoch, boot_nonce: grant.boot_nonce.clone() });
+    }
+}

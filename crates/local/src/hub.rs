@@ -1,0 +1,275 @@
+//! What the parent knows, and how it answers its children.
+//!
+//! One lock around all of it: a child's write and the parent's own never interleave, and every write
+//! is on the disk before the lock is given back.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indexbuild_api::{Report, WorkKind};
+use indexbuild_lifecycle::NodeSeen;
+use indexbuild_lifecycle::world::{Record, Stage};
+use rustix::process::Signal;
+use tokio::sync::Notify;
+
+use crate::folder::Layout;
+use crate::inject::{Injector, Strike};
+use crate::journal::Journal;
+use crate::pods::Pods;
+use crate::protocol::{Answer, Ask, PROTOCOL_VERSION, Request};
+use crate::records::{RecordError, Records};
+use crate::timeline::What;
+use crate::volumes::Volume;
+
+/// When a slot's report last said something new, by this process's monotonic clock.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Since when the report is as it is, or since this parent watches.
+    pub report: Instant,
+    /// Since when the work is as far as it is.
+    pub progress: Instant,
+    /// Since when the grant is as it is.
+    pub grant: Instant,
+    progress_was: String,
+}
+
+impl Watch {
+    /// A watch that begins now.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { report: now, progress: now, grant: now, progress_was: String::new() }
+    }
+
+    fn saw(&mut self, report: &Report, now: Instant) {
+        self.report = now;
+        let progress = format!(
+            "{}/{}/{:?}/{:?}/{:?}/{:?}",
+            report.epoch, report.boot_nonce, report.progress, report.rows, report.bytes, report.step
+        );
+        if progress != self.progress_was {
+            self.progress = now;
+            self.progress_was = progress;
+        }
+    }
+}
+
+/// Everything that is observed and written.
+#[derive(Debug)]
+pub struct State {
+    /// The records of ownership.
+    pub records: Records,
+    /// The child processes.
+    pub pods: Pods,
+    /// The volumes.
+    pub volumes: Vec<Volume>,
+    /// The frozen stages.
+    pub stages: BTreeMap<String, Stage>,
+    /// Faults.
+    pub injector: Injector,
+    /// For the timeline.
+    pub journal: Journal,
+    /// Ages of reports.
+    pub watches: BTreeMap<u32, Watch>,
+}
+
+/// The parent's shared state.
+#[derive(Debug)]
+pub struct Hub {
+    /// Where things are.
+    pub layout: Layout,
+    /// This machine.
+    pub node: NodeSeen,
+    state: Mutex<State>,
+    /// Something was observed: the parent looks again.
+    pub wake: Notify,
+    /// A record changed: children that wait for that look again.
+    pub changed: Notify,
+    /// A cut is over.
+    pub healed: Notify,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is answered, then this happens to its sender.
+    Answer(Box<Answer>, Vec<Strike>),
+    /// It is lost: its sender is cut off.
+    Lost,
+    /// It is answered when the record of the slot changed, or after the time.
+    Wait(u32, String, Duration),
+}
+
+impl Hub {
+    /// A hub around what was read from the state folder.
+    #[must_use]
+    pub fn new(layout: Layout, node: NodeSeen, state: State) -> Self {
+        Self {
+            layout,
+            node,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            changed: Notify::new(),
+            healed: Notify::new(),
+        }
+    }
+
+    /// The state, for as long as the guard lives. Never held across an await.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a pod is cut off now.
+    pub fn is_cut(&self, pod_uid: &str) -> bool {
+        self.state().injector.cut_until(pod_uid, Instant::now()).is_some()
+    }
+
+    /// Whether the slot's record changed since it was at this version.
+    pub fn changed_since(&self, slot: u32, version: &str) -> bool {
+        self.state().records.changed_since(slot, version)
+    }
+
+    /// Answers one request of the process `peer` (0: not known).
+    pub fn answer(&self, request: Request, peer: i32) -> Outcome {
+        let Request { version, pod_uid, ask } = request;
+        let mut state = self.state();
+        let unknown = |message: String| Outcome::Answer(Box::new(Answer::Unknown { message }), Vec::new());
+        if version != PROTOCOL_VERSION {
+            return unknown(format!("this parent speaks version {PROTOCOL_VERSION}, not {version}"));
+        }
+        let Some(pod) = state.pods.by_uid(&pod_uid) else {
+            return unknown(format!("no pod of this run has the UID {pod_uid}"));
+        };
+        let slot = pod.file.slot;
+        if let Some(pid) = pod.pid.filter(|pid| peer != 0 && *pid != peer) {
+            return unknown(format!("pod {} is process {pid}, not {peer}", pod.file.name));
+        }
+        let now = Instant::now();
+        if state.injector.cut_until(&pod_uid, now).is_some() {
+            return Outcome::Lost;
+        }
+        match ask {
+            Ask::Record => {
+                let record = state.records.get(slot);
+                let kind = record.as_ref().and_then(|record| in_hand(record, &pod_uid));
+                let strikes = kind.map(|kind| state.injector.due(slot, kind, 0)).unwrap_or_default();
+                Outcome::Answer(Box::new(Answer::Record(record.map(Box::new))), strikes)
+            }
+            Ask::Changed { version, within_ms } => Outcome::Wait(slot, version, Duration::from_millis(within_ms)),
+            Ask::Claim(claim) => {
+                let written = state.records.claim(slot, &pod_uid, claim);
+                self.written(&written);
+                Outcome::Answer(Box::new(answer_of(written)), Vec::new())
+            }
+            Ask::Report(report) => {
+                if let Some(pod) = state.pods.iter_mut().find(|pod| pod.file.uid == pod_uid) {
+                    pod.measure();
+                }
+                let kind = state.records.get(slot).and_then(|record| in_hand(&record, &pod_uid));
+                let strikes = kind.map(|kind| state.injector.due(slot, kind, percent(&report))).unwrap_or_default();
+                drop(state);
+                if !strikes.is_empty() {
+                    self.strike(&pod_uid, &strikes);
+                    if self.is_cut(&pod_uid) {
+                        return Outcome::Lost;
+                    }
+                }
+                let mut state = self.state();
+                let written = state.records.report(slot, &pod_uid, (*report).clone());
+                if written.is_ok() {
+                    state.watches.entry(slot).or_insert_with(|| Watch::new(now)).saw(&report, now);
+                }
+                self.written(&written);
+                Outcome::Answer(Box::new(answer_of(written)), Vec::new())
+            }
+            Ask::Stage { name } => {
+                Outcome::Answer(Box::new(Answer::Stage(state.stages.get(&name).cloned())), Vec::new())
+            }
+        }
+    }
+
+    /// Wakes whom a write concerns: the parent always (a renewal is an observation too), children
+    /// only where something was decided.
+    fn written(&self, written: &Result<bool, RecordError>) {
+        match written {
+            Ok(decides) => {
+                if *decides {
+                    self.changed.notify_waiters();
+                }
+                self.wake.notify_one();
+            }
+            Err(error) => tracing::debug!(%error, "a child's write was not taken"),
+        }
+    }
+
+    /// Lets faults happen to a pod.
+    pub fn strike(&self, pod_uid: &str, strikes: &[Strike]) {
+        let mut state = self.state();
+        let Some((name, slot)) = state.pods.by_uid(pod_uid).map(|pod| (pod.file.name.clone(), pod.file.slot)) else {
+            return;
+        };
+        for strike in strikes {
+            let text = match strike {
+                Strike::Cut(lasts) => {
+                    state.injector.cut(pod_uid, Instant::now(), *lasts);
+                    format!("{name} is cut off for {} (asked for)", shown(*lasts))
+                }
+                Strike::Kill => {
+                    self.signal(&mut state, &name, Signal::KILL);
+                    format!("{name} is killed (asked for)")
+                }
+                Strike::Freeze(lasts) => {
+                    self.signal(&mut state, &name, Signal::STOP);
+                    format!("{name} is frozen for {} (asked for)", shown(*lasts))
+                }
+                Strike::FillDisk(lasts) => {
+                    if let Err(error) = std::fs::write(self.layout.no_space(slot), b"") {
+                        tracing::warn!(%error, "the disk cannot be made to look full");
+                    }
+                    format!("the disk of slot {slot} is full for {} (asked for)", shown(*lasts))
+                }
+            };
+            tracing::warn!(slot, "{text}");
+            state.journal.add(slot, What::Note { text });
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Sends a signal to a pod's process.
+    pub fn signal(&self, state: &mut State, pod: &str, signal: Signal) -> bool {
+        state.pods.get_mut(pod).is_some_and(|pod| pod.signal(&self.layout, signal))
+    }
+}
+
+fn shown(lasts: Duration) -> indexbuild_api::Duration {
+    lasts.into()
+}
+
+/// The kind of work that a pod has in hand: it is the bound owner, and there is work.
+fn in_hand(record: &Record, pod_uid: &str) -> Option<WorkKind> {
+    let grant = record.spec.grant.as_ref()?;
+    let bound = grant.pod_uid == pod_uid && !grant.boot_nonce.is_empty();
+    record.spec.work.as_ref().filter(|_| bound).map(|work| work.kind)
+}
+
+/// How far a report says its work is, 0 to 100.
+fn percent(report: &Report) -> u8 {
+    if report.result.is_some() {
+        return 100;
+    }
+    let share = report.progress.unwrap_or(0.0).clamp(0.0, 1.0);
+    // In range by the clamp.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let percent = (share * 100.0) as u8;
+    percent
+}
+
+fn answer_of(written: Result<bool, RecordError>) -> Answer {
+    match written {
+        Ok(_) => Answer::Done,
+        Err(RecordError::Conflict { .. }) => Answer::Conflict,
+        Err(RecordError::Refused { message, .. }) => Answer::Refused { message },
+        Err(RecordError::State(error)) => Answer::Failed { message: error.to_string() },
+    }
+}

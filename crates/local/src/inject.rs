@@ -1,0 +1,150 @@
+//! Faults while a run goes on: which are due, and who is cut off.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use indexbuild_api::WorkKind;
+
+use crate::fault::{Fault, When};
+
+/// What happens to a slot's process now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// It is cut off for so long.
+    Cut(Duration),
+    /// It gets SIGKILL.
+    Kill,
+    /// It is stopped for so long.
+    Freeze(Duration),
+    /// It finds no space left for so long.
+    FillDisk(Duration),
+}
+
+/// The faults of a run that have not happened yet, and the cuts that have.
+#[derive(Debug, Default)]
+pub struct Injector {
+    pending: Vec<(u32, When, Strike)>,
+    at_birth: Vec<Fault>,
+    born: BTreeSet<u32>,
+    cuts: BTreeMap<String, Instant>,
+}
+
+impl Injector {
+    /// Takes the faults of a run.
+    #[must_use]
+    pub fn new(faults: &[Fault]) -> Self {
+        let pending = faults
+            .iter()
+            .filter_map(|fault| match fault {
+                Fault::Cut { slot, lasts, when } => Some((*slot, *when, Strike::Cut(*lasts))),
+                Fault::Kill { slot, when } => Some((*slot, *when, Strike::Kill)),
+                Fault::Freeze { slot, lasts, when } => Some((*slot, *when, Strike::Freeze(*lasts))),
+                Fault::FillDisk { slot, lasts, when } => Some((*slot, *when, Strike::FillDisk(*lasts))),
+                Fault::LeakEngine { .. } | Fault::FailWrite { .. } | Fault::KillPoint { .. } | Fault::Trace { .. } => {
+                    None
+                }
+            })
+            .collect();
+        Self { pending, at_birth: faults.to_vec(), born: BTreeSet::new(), cuts: BTreeMap::new() }
+    }
+
+    /// What is due for the slot's owner, which has this work in hand, so far; each happens once.
+    pub fn due(&mut self, slot: u32, kind: WorkKind, percent: u8) -> Vec<Strike> {
+        let mut due = Vec::new();
+        self.pending.retain(|(of, when, strike)| {
+            let now = *of == slot && when.is_now(kind, percent);
+            if now {
+                due.push(*strike);
+            }
+            !now
+        });
+        due
+    }
+
+    /// The faults of the process that is about to be born in a slot: those of its first one only.
+    pub fn at_birth(&mut self, slot: u32) -> &[Fault] {
+        if self.born.insert(slot) { &self.at_birth } else { &[] }
+    }
+
+    /// Whether a slot's disk is to fill up at some time.
+    #[must_use]
+    pub fn fills_disk(&self, slot: u32) -> bool {
+        self.at_birth.iter().any(|fault| matches!(fault, Fault::FillDisk { slot: of, .. } if *of == slot))
+    }
+
+    /// Cuts a pod off.
+    pub fn cut(&mut self, pod_uid: &str, now: Instant, lasts: Duration) {
+        self.cuts.insert(pod_uid.to_owned(), now + lasts);
+    }
+
+    /// Until when a pod is cut off, if it is.
+    #[must_use]
+    pub fn cut_until(&self, pod_uid: &str, now: Instant) -> Option<Instant> {
+        self.cuts.get(pod_uid).copied().filter(|until| *until > now)
+    }
+
+    /// Pods whose cut is over since the last call.
+    pub fn healed(&mut self, now: Instant) -> Vec<String> {
+        let healed: Vec<String> =
+            self.cuts.iter().filter(|(_, until)| **until <= now).map(|(uid, _)| uid.clone()).collect();
+        for uid in &healed {
+            self.cuts.remove(uid);
+        }
+        healed
+    }
+
+    /// Ends all cuts.
+    pub fn heal_all(&mut self, now: Instant) {
+        for until in self.cuts.values_mut() {
+            *until = now;
+        }
+    }
+
+    /// When the next cut ends.
+    #[must_use]
+    pub fn next_heal(&self) -> Option<Instant> {
+        self.cuts.values().min().copied()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn injector(texts: &[&str]) -> Injector {
+        let faults: Vec<Fault> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        Injector::new(&faults)
+    }
+
+    #[test]
+    fn a_fault_happens_once_to_its_slot_at_its_moment() {
+        let mut injector = injector(&["cut:1:2s@encode:50%", "kill:0"]);
+        assert_eq!(injector.due(1, WorkKind::Encode, 10), vec![]);
+        assert_eq!(injector.due(0, WorkKind::Plan, 0), vec![Strike::Kill]);
+        assert_eq!(injector.due(1, WorkKind::Encode, 60), vec![Strike::Cut(Duration::from_secs(2))]);
+        assert_eq!(injector.due(1, WorkKind::Encode, 60), vec![]);
+    }
+
+    #[test]
+    fn a_cut_is_of_one_process_and_ends() {
+        let mut injector = injector(&[]);
+        let now = Instant::now();
+        injector.cut("a", now, Duration::from_secs(1));
+        assert!(injector.cut_until("a", now).is_some());
+        assert!(injector.cut_until("b", now).is_none(), "the process that takes its place is not cut off");
+        assert!(injector.healed(now).is_empty());
+        let later = now + Duration::from_secs(1);
+        assert!(injector.cut_until("a", later).is_none());
+        assert_eq!(injector.healed(later), vec!["a".to_owned()]);
+        assert!(injector.healed(later).is_empty());
+    }
+
+    #[test]
+    fn only_the_first_process_of_a_slot_is_born_with_faults() {
+        let mut injector = injector(&["leak-engine:1", "fill-disk:0:1s"]);
+        assert_eq!(injector.at_birth(1).len(), 2);
+        assert!(injector.at_birth(1).is_empty());
+        assert!(injector.fills_disk(0) && !injector.fills_disk(1));
+    }
+}

@@ -1,0 +1,143 @@
+//! Observe: from the parent's state to the lifecycle's view of the world.
+
+use std::time::{Duration, Instant};
+
+use indexbuild_api::{Retention, VolumeRetention};
+use indexbuild_lifecycle::world::{
+    BuildView, ClaimPhase, ClaimView, Clocks, Millis, NodeReady, NodeView, PodState, PodView, SlotView, Stage,
+    Termination, World,
+};
+
+use crate::build::StoredBuild;
+use crate::hub::{Hub, State, Watch};
+use crate::pods::Pod;
+
+/// What a run is told beside the build: it changes nothing that is written down.
+#[derive(Clone, Copy, Debug)]
+pub struct Wishes {
+    /// The times that hold.
+    pub clocks: Clocks,
+    /// The build pauses: the run was interrupted.
+    pub suspend: bool,
+    /// Volumes stay at the end.
+    pub keep_volumes: bool,
+    /// How long the run knows that the build was given up.
+    pub deletion_age: Millis,
+    /// How fast the build advances.
+    pub percent_per_second: Option<f64>,
+}
+
+/// Milliseconds of a duration.
+#[must_use]
+pub fn millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Everything that is observed, at this moment.
+#[must_use]
+pub fn observe(hub: &Hub, state: &State, build: &StoredBuild, wishes: &Wishes, started: Instant) -> World {
+    let now = Instant::now();
+    let mut spec = build.spec.clone();
+    spec.suspend |= wishes.suspend;
+    if wishes.keep_volumes {
+        let mut volume = spec.volume_or_default();
+        volume.retention = Some(VolumeRetention {
+            when_published: Retention::Retain,
+            when_failed: Retention::Retain,
+            when_deleted: Retention::Retain,
+        });
+        spec.volume = Some(volume);
+    }
+    World {
+        now: millis(now - started),
+        wall: jiff::Timestamp::now().to_string(),
+        build: BuildView {
+            uid: build.uid.clone(),
+            name: build.name.clone(),
+            namespace: build.namespace.clone(),
+            generation: build.generation,
+            spec,
+            status: build.status.clone(),
+            deleting: build.deleting,
+            deletion_age: wishes.deletion_age,
+            finalizer: build.finalizer,
+            reconcile_disabled: false,
+            clocks: wishes.clocks,
+            percent_per_second: wishes.percent_per_second,
+        },
+        slots: slots(state, now),
+        pods: state.pods.iter().map(|pod| pod_view(hub, state, pod, now)).collect(),
+        claims: claims(state),
+        nodes: vec![NodeView {
+            name: hub.node.name.clone(),
+            boot_id: hub.node.boot_id.clone(),
+            system_uuid: hub.node.system_uuid.clone(),
+            ready: NodeReady::True,
+            unready_age: 0,
+            out_of_service: false,
+            gone: false,
+            volumes_detached: false,
+            cordoned: false,
+        }],
+        stages: state.stages.values().cloned().collect::<Vec<Stage>>(),
+    }
+}
+
+fn slots(state: &State, now: Instant) -> Vec<SlotView> {
+    state
+        .records
+        .slots()
+        .filter_map(|slot| {
+            let record = state.records.get(slot)?;
+            let watch = state.watches.get(&slot).cloned().unwrap_or_else(|| Watch::new(now));
+            Some(SlotView {
+                record,
+                report_age: millis(now - watch.report),
+                progress_age: millis(now - watch.progress),
+                grant_age: millis(now - watch.grant),
+            })
+        })
+        .collect()
+}
+
+/// A pod that is cut off looks as it did when it was last heard of: nobody is told that it ended.
+fn pod_view(hub: &Hub, state: &State, pod: &Pod, now: Instant) -> PodView {
+    let cut = state.injector.cut_until(&pod.file.uid, now).is_some();
+    let pod_state = match &pod.ended {
+        Some(ended) if !cut => PodState::Terminated(Termination {
+            exit_code: ended.code,
+            finished_at: ended.at.clone(),
+            // This process reaped it, or took the lock that it held for its life; it is never
+            // started again.
+            kubelet_written: true,
+            container_id_present: true,
+            restart_never: true,
+        }),
+        Some(_) | None => PodState::Running,
+    };
+    PodView {
+        name: pod.file.name.clone(),
+        uid: pod.file.uid.clone(),
+        slot: pod.file.slot,
+        epoch: pod.file.epoch,
+        node: Some(hub.node.name.clone()),
+        deleting: pod.deleting,
+        state: pod_state,
+    }
+}
+
+fn claims(state: &State) -> Vec<ClaimView> {
+    state
+        .volumes
+        .iter()
+        .map(|volume| ClaimView {
+            name: volume.name.clone(),
+            uid: volume.uid.clone(),
+            slot: volume.slot,
+            generation: volume.generation,
+            phase: ClaimPhase::Bound,
+            foreign: false,
+            lock_taken: None,
+        })
+        .collect()
+}

@@ -1,0 +1,167 @@
+//! One run of a build: options in, a summary or an error out.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indexbuild_api::IndexBuild;
+
+use crate::build::{BuildError, DEFAULT_NAMESPACE, StoredBuild};
+use crate::execute::ActionError;
+use crate::fault::{self, Fault};
+use crate::folder::{self, Folder, Layout, StateError};
+use crate::parent::Parent;
+use crate::progress::ProgressSink;
+use crate::summary::RunSummary;
+
+/// How often an owner of a local run renews its report: the parent is near.
+pub const RENEW_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What a run is told.
+pub struct RunOptions {
+    /// The build, checked.
+    pub build: IndexBuild,
+    /// The state folder.
+    pub state: PathBuf,
+    /// What the command line says instead of the build.
+    pub overrides: Overrides,
+    /// Faults that are asked for.
+    pub faults: Vec<Fault>,
+    /// The program that is the executor: this one.
+    pub executable: PathBuf,
+    /// Where progress goes.
+    pub progress: Box<dyn ProgressSink>,
+    /// Volumes stay at the end.
+    pub keep_volumes: bool,
+    /// A build of this folder that has ended is forgotten, and a new one begun.
+    pub fresh: bool,
+    /// The build is given up: no index, and nothing of it stays.
+    pub abort: bool,
+    /// Whether Ctrl-C and SIGTERM are taken: only one run of a process can.
+    pub signals: bool,
+}
+
+/// What the command line says instead of the build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Slots.
+    pub parallelism: Option<u32>,
+    /// Threads of each process.
+    pub threads: Option<usize>,
+    /// What each process may use, in bytes.
+    pub memory: Option<u64>,
+    /// After so long without a word from a slot's owner, another takes its place.
+    pub replace_after: Option<Duration>,
+    /// After so long without contact, a process ends by itself.
+    pub orphan_after: Option<Duration>,
+    /// How often an owner renews its report.
+    pub renew_interval: Option<Duration>,
+}
+
+/// Why a run ended without its index.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The build cannot go on in that folder.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The socket cannot be made.
+    #[error(transparent)]
+    Socket(std::io::Error),
+    /// An action failed in a way that another try does not mend.
+    #[error(transparent)]
+    Action(#[from] ActionError),
+    /// The build failed.
+    #[error("the build failed: {message}{essentials}")]
+    Failed {
+        /// Why, and what to do.
+        message: String,
+        /// What the last process that failed wrote, each line indented.
+        essentials: String,
+    },
+    /// The run was interrupted.
+    #[error("interrupted: everything finished is sealed in {}; the same command goes on from there", .state.display())]
+    Interrupted {
+        /// The state folder.
+        state: PathBuf,
+    },
+    /// The build's own spec says that it pauses.
+    #[error("spec.suspend is true: the build pauses; set it to false to go on")]
+    Suspended,
+    /// There is nothing to give up.
+    #[error("the build is complete: there is nothing to give up; remove {} to forget the run", .state.display())]
+    CompleteAlready {
+        /// The state folder.
+        state: PathBuf,
+    },
+    /// A build that goes on cannot be forgotten.
+    #[error("the build in {} has not ended: give it up first (--abort), or go on without --fresh", .state.display())]
+    NotEnded {
+        /// The state folder.
+        state: PathBuf,
+    },
+    /// Faults were asked for too late.
+    #[error("faults of the run itself were asked for after its first write: give them to the first run of the process")]
+    FaultsTooLate,
+}
+
+/// The state folder of a build that is told none: `.indexbuild/<namespace>/<name>` in `here`.
+#[must_use]
+pub fn state_folder(here: &Path, build: &IndexBuild) -> PathBuf {
+    let namespace = build.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    here.join(".indexbuild").join(namespace).join(build.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// Runs a build to its end, or goes on with one that was interrupted or killed.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(options: RunOptions) -> Result<RunSummary, RunError> {
+    if let Some(faults) = fault::of_parent(&options.faults)
+        && !indexbuild_durable::fault::arm(faults)
+    {
+        return Err(RunError::FaultsTooLate);
+    }
+    let state = std::path::absolute(&options.state)
+        .map_err(|source| StateError::Io { folder: options.state.clone(), source })?;
+    let folder = Folder::hold(Layout::new(state.clone()))?;
+    let mut build = options.build.clone();
+    if let Some(parallelism) = options.overrides.parallelism {
+        build.spec.parallelism = parallelism;
+    }
+    if build.spec.suspend && !options.abort {
+        return Err(RunError::Suspended);
+    }
+    if options.fresh {
+        forget(&folder, &options)?;
+    }
+    let stored = StoredBuild::begin(&folder, &build, &jiff::Timestamp::now().to_string())?;
+    Parent::new(&folder, stored, options)?.run().await
+}
+
+/// Forgets a build that has ended: its records, stages, pods and volumes.
+fn forget(folder: &Folder, options: &RunOptions) -> Result<(), RunError> {
+    let layout = folder.layout();
+    let Some(stored) = StoredBuild::load(layout)? else {
+        return Ok(());
+    };
+    if !stored.has_ended() {
+        return Err(RunError::NotEnded { state: options.state.clone() });
+    }
+    let io = |source| StateError::Io { folder: layout.root().to_owned(), source };
+    // The build goes last: until then the folder is the old build's, and is forgotten again.
+    for part in [layout.slots(), layout.stages(), layout.pods(), layout.volumes()] {
+        for name in folder::names(layout, &part)? {
+            let path = part.join(name);
+            if path.is_dir() {
+                indexbuild_durable::remove_dir_all(&path).map_err(io)?;
+            } else {
+                indexbuild_durable::remove_file(&path).map_err(io)?;
+            }
+        }
+    }
+    indexbuild_durable::remove_file(&layout.journal()).map_err(io)?;
+    indexbuild_durable::remove_file(&layout.build()).map_err(io)?;
+    Ok(())
+}

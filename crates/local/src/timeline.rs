@@ -1,0 +1,356 @@
+//! Who owned which directory, when, and why that changed.
+//!
+//! Pure: from the journal's entries to spans, and from spans to text. [`crate::picture`] draws them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use indexbuild_api::OwnerChangeReason;
+use serde::{Deserialize, Serialize};
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// Which slot.
+    pub slot: u32,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened to a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum What {
+    /// An epoch began.
+    #[serde(rename_all = "camelCase")]
+    Granted {
+        /// The epoch.
+        epoch: u64,
+        /// The owner's pod.
+        pod: String,
+        /// The work, if any.
+        work: Option<String>,
+        /// The generation of the volume.
+        volume: u32,
+        /// Why the owner or the work changed.
+        reason: OwnerChangeReason,
+    },
+    /// The epoch's owner is bound; its directory has a name.
+    #[serde(rename_all = "camelCase")]
+    Bound {
+        /// The epoch.
+        epoch: u64,
+        /// The process's boot nonce.
+        boot_nonce: String,
+    },
+    /// The slot has no owner any more.
+    #[serde(rename_all = "camelCase")]
+    Released {
+        /// The epoch that ended.
+        epoch: u64,
+        /// Why.
+        why: String,
+    },
+    /// A pod's process is gone.
+    #[serde(rename_all = "camelCase")]
+    Ended {
+        /// The pod.
+        pod: String,
+        /// How it ended.
+        how: String,
+    },
+    /// Something else worth a line.
+    #[serde(rename_all = "camelCase")]
+    Note {
+        /// What.
+        text: String,
+    },
+}
+
+/// One owner's time with one directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Span {
+    /// The slot.
+    pub slot: u32,
+    /// The epoch.
+    pub epoch: u64,
+    /// `<epoch>-<boot nonce>`; only `<epoch>` when no process ever claimed it.
+    pub directory: String,
+    /// The owner's pod.
+    pub pod: String,
+    /// What it worked on.
+    pub work: Option<String>,
+    /// The generation of the slot's volume.
+    pub volume: u32,
+    /// Begin, in milliseconds since the timeline's.
+    pub from: u64,
+    /// End of the ownership, in milliseconds since the timeline's begin.
+    pub to: u64,
+    /// Why it began.
+    pub reason: OwnerChangeReason,
+    /// Until when its process lived on, where that was longer than the slot was its own.
+    pub lived_until: Option<u64>,
+    /// How its process ended, where that ended the span.
+    pub end: Option<String>,
+}
+
+/// A remark at a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Remark {
+    /// The slot.
+    pub slot: u32,
+    /// When, in milliseconds since the timeline's begin.
+    pub at: u64,
+    /// What.
+    pub text: String,
+}
+
+/// A build's timeline.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeline {
+    /// When it begins, in milliseconds since 1970.
+    pub start: u64,
+    /// How long it is, in milliseconds.
+    pub length: u64,
+    /// All spans, by slot and begin.
+    pub spans: Vec<Span>,
+    /// All remarks, by time.
+    pub remarks: Vec<Remark>,
+}
+
+/// Reads the timeline out of a journal. Entries may be of several runs of one build.
+#[must_use]
+pub fn timeline(entries: &[Entry]) -> Timeline {
+    let start = entries.iter().map(|entry| entry.at).min().unwrap_or(0);
+    let end = entries.iter().map(|entry| entry.at).max().unwrap_or(0);
+    let mut open: BTreeMap<u32, Span> = BTreeMap::new();
+    let mut spans: Vec<Span> = Vec::new();
+    let mut remarks = Vec::new();
+    for entry in entries {
+        let at = entry.at.saturating_sub(start);
+        let slot = entry.slot;
+        match &entry.what {
+            What::Granted { epoch, pod, work, volume, reason } => {
+                close(&mut spans, open.remove(&slot), at);
+                let span = Span {
+                    slot,
+                    epoch: *epoch,
+                    directory: epoch.to_string(),
+                    pod: pod.clone(),
+                    work: work.clone(),
+                    volume: *volume,
+                    from: at,
+                    to: at,
+                    reason: *reason,
+                    lived_until: None,
+                    end: None,
+                };
+                open.insert(slot, span);
+            }
+            What::Bound { epoch, boot_nonce } => {
+                if let Some(span) = open.get_mut(&slot).filter(|span| span.epoch == *epoch) {
+                    span.directory = format!("{epoch}-{boot_nonce}");
+                }
+            }
+            What::Released { epoch, why } => {
+                if let Some(mut span) = open.remove(&slot).filter(|span| span.epoch == *epoch) {
+                    span.end = Some(why.clone());
+                    close(&mut spans, Some(span), at);
+                }
+            }
+            What::Ended { pod, how } => {
+                if let Some(span) = open.get_mut(&slot).filter(|span| span.pod == *pod) {
+                    span.end = Some(how.clone());
+                } else if let Some(span) = spans.iter_mut().rev().find(|span| span.pod == *pod && span.slot == slot) {
+                    // An owner that idles between its last work and its end did nothing to tell of.
+                    let replaced = open.get(&slot).is_some_and(|owner| owner.pod != *pod);
+                    span.lived_until = replaced.then_some(at).filter(|at| *at > span.to);
+                    span.end = Some(how.clone());
+                }
+                remarks.push(Remark { slot, at, text: format!("{pod}: {how}") });
+            }
+            What::Note { text } => remarks.push(Remark { slot, at, text: text.clone() }),
+        }
+    }
+    for (_, span) in open {
+        close(&mut spans, Some(span), end.saturating_sub(start));
+    }
+    spans.sort_by_key(|span| (span.slot, span.from, span.epoch));
+    Timeline { start, length: end.saturating_sub(start), spans, remarks }
+}
+
+fn close(spans: &mut Vec<Span>, span: Option<Span>, at: u64) {
+    if let Some(mut span) = span {
+        span.to = at.max(span.from);
+        spans.push(span);
+    }
+}
+
+/// Why an owner or a work changed, in words.
+#[must_use]
+pub const fn why(reason: OwnerChangeReason) -> &'static str {
+    match reason {
+        OwnerChangeReason::FirstOwner => "the slot's first owner",
+        OwnerChangeReason::NextWork => "same process, next work",
+        OwnerChangeReason::Rebound => "the former owner is proved gone; same volume",
+        OwnerChangeReason::Replaced => "the former owner was silent too long; new volume",
+        OwnerChangeReason::Returned => "a former owner came back in time",
+        OwnerChangeReason::AttemptFailed => "the last attempt failed",
+        OwnerChangeReason::NoProgress => "the last owner's work did not advance",
+        OwnerChangeReason::OwnerEnded => "the last owner's process ended",
+        OwnerChangeReason::Suspended => "the build paused",
+        OwnerChangeReason::Resumed => "the build goes on",
+        OwnerChangeReason::ScaledDown => "the slot is not wanted any more",
+        OwnerChangeReason::Revoked => "its work is not wanted any more",
+        OwnerChangeReason::Aborted => "the build was aborted",
+    }
+}
+
+/// Milliseconds as seconds.
+#[must_use]
+pub fn seconds(milliseconds: u64) -> String {
+    format!("{}.{:03}s", milliseconds / 1_000, milliseconds % 1_000)
+}
+
+/// A directory's name, short enough for a table: the nonce's first eight characters.
+#[must_use]
+pub fn short(directory: &str) -> String {
+    match directory.split_once('-') {
+        Some((epoch, nonce)) => format!("{epoch}-{}", nonce.chars().take(8).collect::<String>()),
+        None => directory.to_owned(),
+    }
+}
+
+/// The timeline as a table of text, a line per span, remarks between them.
+#[must_use]
+pub fn text(timeline: &Timeline) -> String {
+    let mut rows: Vec<[String; 7]> =
+        vec![["slot", "from", "to", "directory", "work", "volume", "why"].map(str::to_owned)];
+    let mut slots: Vec<u32> = timeline.spans.iter().map(|span| span.slot).collect();
+    slots.dedup();
+    for slot in slots {
+        let mut of_slot: Vec<(u64, u8, [String; 7])> = Vec::new();
+        for span in timeline.spans.iter().filter(|span| span.slot == slot) {
+            let mut reason = why(span.reason).to_owned();
+            if let Some(until) = span.lived_until {
+                let end = span.end.as_deref().unwrap_or("ended");
+                let _ = write!(reason, " (its process lived on until {}: {end})", seconds(until));
+            }
+            let row = [
+                slot.to_string(),
+                seconds(span.from),
+                seconds(span.to),
+                short(&span.directory),
+                span.work.clone().unwrap_or_else(|| "-".to_owned()),
+                format!("{slot}-{}", span.volume),
+                reason,
+            ];
+            of_slot.push((span.from, 0, row));
+        }
+        for remark in timeline.remarks.iter().filter(|remark| remark.slot == slot) {
+            let dots = ["", "", "", ""].map(str::to_owned);
+            let [to, directory, work, volume] = dots;
+            let row = [slot.to_string(), seconds(remark.at), to, directory, work, volume, format!("* {}", remark.text)];
+            of_slot.push((remark.at, 1, row));
+        }
+        of_slot.sort_by_key(|(at, kind, _)| (*at, *kind));
+        rows.extend(of_slot.into_iter().map(|(_, _, row)| row));
+    }
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
+            // Times align to the right, everything else to the left.
+            if at == 1 || at == 2 {
+                let _ = write!(line, "{cell:>width$}  ");
+            } else {
+                let _ = write!(line, "{cell:<width$}  ");
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub(crate) mod tests {
+    use super::*;
+
+    fn granted(at: u64, slot: u32, epoch: u64, pod: &str, work: &str, volume: u32, reason: OwnerChangeReason) -> Entry {
+        let what = What::Granted { epoch, pod: pod.to_owned(), work: Some(work.to_owned()), volume, reason };
+        Entry { at, slot, what }
+    }
+
+    /// A slot that is cut off, replaced, and gives way; another that is left alone.
+    pub(crate) fn incident() -> Vec<Entry> {
+        let bound = |at, slot, epoch, nonce: &str| Entry {
+            at,
+            slot,
+            what: What::Bound { epoch, boot_nonce: nonce.to_owned() },
+        };
+        let note = |at, slot, text: &str| Entry { at, slot, what: What::Note { text: text.to_owned() } };
+        vec![
+            granted(1_000, 0, 1, "o-0-e1", "plan", 1, OwnerChangeReason::FirstOwner),
+            bound(1_010, 0, 1, "aaaaaaaa-1111"),
+            granted(1_200, 0, 2, "o-0-e1", "encode-0", 1, OwnerChangeReason::NextWork),
+            bound(1_200, 0, 2, "aaaaaaaa-1111"),
+            granted(1_200, 1, 1, "o-1-e1", "encode-1", 1, OwnerChangeReason::FirstOwner),
+            bound(1_230, 1, 1, "bbbbbbbb-2222"),
+            note(1_300, 1, "cut off (a fault that was asked for)"),
+            granted(3_300, 1, 2, "o-1-e2", "encode-1", 2, OwnerChangeReason::Replaced),
+            bound(3_330, 1, 2, "cccccccc-3333"),
+            note(4_300, 1, "in contact again"),
+            Entry {
+                at: 4_350,
+                slot: 1,
+                what: What::Ended { pod: "o-1-e1".to_owned(), how: "gave way to a newer owner".to_owned() },
+            },
+            Entry { at: 5_000, slot: 0, what: What::Released { epoch: 2, why: "nothing left to do".to_owned() } },
+            Entry { at: 5_000, slot: 1, what: What::Released { epoch: 2, why: "nothing left to do".to_owned() } },
+        ]
+    }
+
+    #[test]
+    fn a_timeline_reads_as_a_table() {
+        let expected = "\
+slot    from      to  directory   work      volume  why
+0     0.000s  0.200s  1-aaaaaaaa  plan      0-1     the slot's first owner
+0     0.200s  4.000s  2-aaaaaaaa  encode-0  0-1     same process, next work
+1     0.200s  2.300s  1-bbbbbbbb  encode-1  1-1     the slot's first owner (its process lived on until 3.350s: gave way to a newer owner)
+1     0.300s                                        * cut off (a fault that was asked for)
+1     2.300s  4.000s  2-cccccccc  encode-1  1-2     the former owner was silent too long; new volume
+1     3.300s                                        * in contact again
+1     3.350s                                        * o-1-e1: gave way to a newer owner
+";
+        assert_eq!(text(&timeline(&incident())), expected);
+    }
+
+    #[test]
+    fn an_empty_journal_is_an_empty_timeline() {
+        assert_eq!(timeline(&[]), Timeline::default());
+    }
+
+    #[test]
+    fn an_owner_that_idles_before_its_end_did_not_live_on() {
+        let entries = [
+            granted(0, 0, 1, "p", "plan", 1, OwnerChangeReason::FirstOwner),
+            Entry { at: 10, slot: 0, what: What::Released { epoch: 1, why: "done".to_owned() } },
+            Entry { at: 20, slot: 0, what: What::Ended { pod: "p".to_owned(), how: "exit code 0".to_owned() } },
+        ];
+        assert_eq!(timeline(&entries).spans[0].lived_until, None);
+    }
+}

@@ -1,0 +1,90 @@
+//! Reads a build's YAML file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use indexbuild_api::{CheckError, IndexBuild};
+
+/// Why a build's file is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not valid.
+    #[error("{0}")]
+    Invalid(CheckError),
+}
+
+/// Reads and checks a build by the resource's rules. What has no scheme in `source` and `output` is a
+/// path, relative to the file's own folder.
+pub fn read(path: &Path) -> Result<IndexBuild, FileError> {
+    let io = |source| FileError::Io { path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(io)?;
+    let absolute = std::path::absolute(path).map_err(io)?;
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    indexbuild_api::check_build_in(&path.display().to_string(), &text, &|url| resolve(folder, url))
+        .map_err(FileError::Invalid)
+}
+
+/// A place as a URL: what has no scheme is a path, relative to `folder`.
+pub fn resolve(folder: &Path, place: &str) -> String {
+    let has_scheme = place.split_once("://").is_some_and(|(scheme, _)| {
+        !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    });
+    if place.is_empty() || has_scheme {
+        return place.to_owned();
+    }
+    format!("file://{}", normal(&folder.join(place)).display())
+}
+
+/// A place that was given on the command line, as a URL.
+pub fn resolve_here(place: &str) -> anyhow::Result<String> {
+    let here = std::env::current_dir().context("the current folder cannot be told")?;
+    Ok(resolve(&here, place))
+}
+
+/// The path without `.` and `..`, by its text alone: what it names need not exist yet.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            std::path::Component::Prefix(_) | std::path::Component::RootDir | std::path::Component::Normal(_) => {
+                out.push(part);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_scheme_is_a_path_beside_the_file() {
+        let folder = Path::new("/home/u/builds");
+        for (place, url) in [
+            ("orders.csv", "file:///home/u/builds/orders.csv"),
+            ("../data/*.parquet", "file:///home/u/data/*.parquet"),
+            ("./x", "file:///home/u/builds/x"),
+            ("/abs/x", "file:///abs/x"),
+            ("s3://lake/x", "s3://lake/x"),
+            ("file:///x", "file:///x"),
+            ("ftp://x", "ftp://x"),
+            ("", ""),
+        ] {
+            assert_eq!(resolve(folder, place), url);
+        }
+    }
+}
