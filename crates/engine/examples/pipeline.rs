@@ -21,6 +21,10 @@ use indexbuild_index::{
     ColumnType, Compression, Encoder, Entries, IndexDefinition, KeyColumn, Nulls, Order, RowId, RowPositions, Rows,
 };
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const SPLIT_ROWS: u64 = 250_000;
 const BATCH_ROWS: u64 = 8192;
 

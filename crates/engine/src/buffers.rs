@@ -10,6 +10,15 @@ use crate::run::PieceKind;
 const LARGEST_CHUNK: usize = 128 << 10;
 const SMALLEST_CHUNK: usize = 4 << 10;
 
+/// What pays per destination: pieces of this size are read and written as fast as larger ones.
+const ENOUGH_PER_DESTINATION: u64 = 512 << 10;
+const ENOUGH: u64 = 8 << 20;
+
+/// Memory for so many destinations: a share of what there is, but not more than pays.
+pub(crate) fn useful(destinations: usize, share: u64) -> u64 {
+    share.min((destinations as u64 * ENOUGH_PER_DESTINATION).max(ENOUGH))
+}
+
 /// Some whole entries.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
@@ -87,6 +96,26 @@ impl Buffers {
         let open = &mut self.lists[destination * 2].open;
         open.bytes.extend_from_slice(&bytes[16 - W..]);
         open.entries += 1;
+    }
+
+    /// Appends many packed entries to one destination.
+    pub(crate) fn push_all_packed<const W: usize>(&mut self, destination: usize, mut entries: &[u128]) {
+        let list = destination * 2;
+        while !entries.is_empty() {
+            let room = |open: &Chunk| (open.bytes.capacity() - open.bytes.len()) / W;
+            if room(&self.lists[list].open) == 0 {
+                self.open_chunk(list, W);
+            }
+            let open = &mut self.lists[list].open;
+            let (now, later) = entries.split_at(room(open).min(entries.len()));
+            let begin = open.bytes.len();
+            open.bytes.resize(begin + now.len() * W, 0);
+            for (place, entry) in open.bytes[begin..].as_chunks_mut::<W>().0.iter_mut().zip(now) {
+                place.copy_from_slice(&entry.to_be_bytes()[16 - W..]);
+            }
+            open.entries += now.len() as u64;
+            entries = later;
+        }
     }
 
     #[cold]

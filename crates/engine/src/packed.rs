@@ -31,10 +31,7 @@ macro_rules! by_width {
 pub(crate) fn scatter(width: usize, entries: &[u128], router: &Router, buffers: &mut Buffers) {
     fn scatter_width<const W: usize>(entries: &[u128], router: &Router, buffers: &mut Buffers) {
         if router.destinations() == 1 {
-            let only = router.packed(0);
-            for entry in entries {
-                buffers.push_packed::<W>(only, *entry);
-            }
+            buffers.push_all_packed::<W>(router.packed(0), entries);
         } else {
             for entry in entries {
                 buffers.push_packed::<W>(router.packed(*entry), *entry);

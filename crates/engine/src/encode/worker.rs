@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use indexbuild_index::{Encoder, Entries, Frame, RowPositions, Rows, SetHash, entry_hash};
 
 use super::{DROP, GO, InputBatch, InputRows, Shared};
-use crate::buffers::{Buffers, Mark};
+use crate::buffers::{Buffers, Mark, useful};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::EngineError;
 use crate::packed;
@@ -55,7 +55,10 @@ pub(super) fn work(shared: &Shared<'_, '_>, threads: usize) -> Result<StepTimes,
         encoders,
         entries: Entries::default(),
         frame: Frame::new(),
-        buffers: Buffers::new(shared.destinations, shared.job.memory / threads as u64),
+        buffers: Buffers::new(
+            shared.destinations,
+            useful(shared.destinations, shared.job.memory / threads as u64 / 4 * 3),
+        ),
         writer: None,
         splits: Vec::new(),
         counts: Counts::default(),

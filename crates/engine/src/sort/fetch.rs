@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::part::{Part, SpillFolder, each_frame};
 use super::{Destination, SortJob};
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, useful};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::EngineError;
 use crate::packed;
@@ -34,6 +34,8 @@ pub(crate) struct Fetch<'f, 'j> {
     pub(crate) folder: &'f SpillFolder,
     /// Bytes of scattered entries kept in memory before they are spilled; `None`: all fit.
     pub(crate) spill_above: Option<u64>,
+    /// Bytes of all pieces, where all fit.
+    pub(crate) in_memory: u64,
 }
 
 /// Entries by destination.
@@ -56,7 +58,10 @@ impl Fetch<'_, '_> {
             let mut worker = Worker {
                 fetch: self,
                 parts: &parts,
-                buffers: Buffers::new(destinations.len(), self.spill_above.unwrap_or(u64::MAX / 4) / threads as u64),
+                buffers: match self.spill_above {
+                    Some(most) => Buffers::new(destinations.len(), useful(destinations.len(), most / threads as u64)),
+                    None => Buffers::new(destinations.len(), self.in_memory / threads as u64),
+                },
                 passed: vec![0; destinations.len()],
                 bytes: Vec::new(),
                 packed: Vec::new(),

@@ -4,6 +4,7 @@ use super::part::{Part, each_frame, whole_packed};
 use crate::error::EngineError;
 use crate::frames::{FrameRef, first_frame};
 use crate::packed;
+use crate::route::prefix;
 
 /// Memory per general entry besides its bytes.
 const PER_GENERAL: u64 = size_of::<Place>() as u64;
@@ -99,15 +100,7 @@ fn sort_places(arena: &[u8], places: &mut [Place]) {
         }
     });
     for place in places.iter_mut() {
-        let rest = &entry(place).0[common..];
-        place.prefix = match rest.first_chunk::<8>() {
-            Some(first) => u64::from_be_bytes(*first),
-            None => {
-                let mut padded = [0; 8];
-                padded[..rest.len()].copy_from_slice(rest);
-                u64::from_be_bytes(padded)
-            }
-        };
+        place.prefix = prefix(&entry(place).0[common..]);
     }
     // Padding makes prefixes of keys of different length equal: then the keys decide, then the
     // values, so that the order of the rows of one key is always the same.

@@ -134,7 +134,7 @@ pub(crate) struct Destination {
 /// `Disagrees` (I6), `Cancelled`, and those of the file system and of RocksDB. What was sealed before
 /// stays in the attempt's folder, for the next attempt to adopt; no handle stays open (I7).
 pub fn sort(mut job: SortJob<'_>) -> Result<SortOutcome, EngineError> {
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), thread_cpu());
     let already = std::mem::take(&mut job.already);
     for range in &already {
         hand_on(&job, range)?;
@@ -145,6 +145,7 @@ pub fn sort(mut job: SortJob<'_>) -> Result<SortOutcome, EngineError> {
     engine.close(job.options);
     outcome.map(|mut outcome| {
         outcome.stats.wall = nanos(begun.elapsed());
+        outcome.stats.cpu += thread_cpu() - cpu;
         outcome
     })
 }
@@ -217,6 +218,7 @@ struct Lay {
     destinations: Vec<Destination>,
     cuts: Vec<Cut>,
     spill_above: Option<u64>,
+    in_memory: u64,
 }
 
 impl Lay {
@@ -241,6 +243,7 @@ impl Lay {
             destinations: Vec::new(),
             cuts: Vec::new(),
             spill_above: (stored > job.memory / 2).then_some(job.memory / 2),
+            in_memory: stored,
         };
         let mut sample = Vec::new();
         if memory / u64::from(job.lane.ranges) > budget / 2 {
@@ -252,6 +255,7 @@ impl Lay {
                 router: Router::new(&[], 0),
                 folder,
                 spill_above: None,
+                in_memory: 0,
             };
             sample = sample_pieces(&fetch, pieces)?;
         }
@@ -288,9 +292,10 @@ impl Lay {
         pieces: &[Piece],
         folder: &SpillFolder,
     ) -> Result<Fetched, EngineError> {
-        let Self { destinations, cuts, spill_above } = self;
+        let Self { destinations, cuts, spill_above, in_memory } = self;
         let router = Router::new(cuts, 0);
-        Fetch { job, layout, pieces, destinations, router, folder, spill_above: *spill_above }.run()
+        Fetch { job, layout, pieces, destinations, router, folder, spill_above: *spill_above, in_memory: *in_memory }
+            .run()
     }
 
     /// I6: a range that was taken over holds exactly the entries that the runs have for it.
