@@ -509,13 +509,13 @@ impl<'a> Cursor<'a> {
             | ColumnType::Time { .. }
             | ColumnType::Timestamp { .. } => bits ^ top,
         };
-        self.from_bits(column_type, width, raw)
+        self.value_of(column_type, width, raw)
     }
 
     fn plain(&mut self, column_type: ColumnType) -> Result<Value, DecodeError> {
         if let Some(width) = column_type.width() {
             let bits = self.bits(width, 0)?;
-            return self.from_bits(column_type, width, bits);
+            return self.value_of(column_type, width, bits);
         }
         let mut length = 0usize;
         let mut shift = 0;
@@ -535,7 +535,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[allow(clippy::cast_possible_truncation)] // `bits` has at most `width` bytes.
-    fn from_bits(&self, column_type: ColumnType, width: usize, bits: u128) -> Result<Value, DecodeError> {
+    fn value_of(&self, column_type: ColumnType, width: usize, bits: u128) -> Result<Value, DecodeError> {
         let unused = 128 - width * 8;
         let signed = (bits << unused).cast_signed() >> unused;
         Ok(match column_type {

@@ -44,7 +44,7 @@ impl Frame {
     /// Makes it the frame that `template` holds, whose key has `key_len` bytes, and gives the bytes
     /// out to be filled in.
     #[inline]
-    pub(crate) fn from_template(&mut self, template: &[u8], key_len: usize) -> &mut [u8] {
+    pub(crate) fn start_from(&mut self, template: &[u8], key_len: usize) -> &mut [u8] {
         self.bytes.clear();
         self.bytes.extend_from_slice(template);
         self.key_len = key_len;

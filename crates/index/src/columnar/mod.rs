@@ -10,6 +10,8 @@ mod text;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::sync::Arc;
 

@@ -127,7 +127,7 @@ impl PackedLayout {
     #[inline]
     pub fn expand(&self, packed: u128, frame: &mut Frame) {
         let bodies = packed.to_be_bytes();
-        let bytes = frame.from_template(&self.template, self.key_len);
+        let bytes = frame.start_from(&self.template, self.key_len);
         for Piece { from, to, length } in &self.pieces {
             match length {
                 8 => bytes[*to..*to + 8].copy_from_slice(&bodies[*from..*from + 8]),

@@ -15,7 +15,7 @@ pub(crate) static GAUGE: std::sync::RwLock<()> = std::sync::RwLock::new(());
 
 #[test]
 fn ingested_files_are_counted_and_left_where_they_are() {
-    let _turn = GAUGE.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = GAUGE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
         let paths = [folder.path().join("a.sst"), folder.path().join("b.sst")];
@@ -37,7 +37,7 @@ fn ingested_files_are_counted_and_left_where_they_are() {
 
 #[test]
 fn files_that_overlap_are_refused() {
-    let _turn = GAUGE.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = GAUGE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let paths = [folder.path().join("a.sst"), folder.path().join("b.sst")];
     write_sst(&paths[0], &entries(1000, 0), Compression::Lz4);
@@ -51,12 +51,12 @@ fn files_that_overlap_are_refused() {
 
 #[test]
 fn a_flipped_byte_is_found_by_its_blocks_checksum() {
-    let _turn = GAUGE.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = GAUGE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.sst");
     write_sst(&path, &entries(100_000, 0), Compression::None);
     let sound = CheckDb::open(&folder.path().join("sound")).unwrap();
-    sound.ingest(&[path.clone()]).unwrap();
+    sound.ingest(std::slice::from_ref(&path)).unwrap();
     sound.verify_checksums().unwrap();
     sound.close();
     let file = fs::File::options().read(true).write(true).open(&path).unwrap();
@@ -80,7 +80,7 @@ fn i7_a_database_that_is_open_is_told_apart_by_who_has_it_open() {
         assert!(error.to_string().contains("Resource temporarily unavailable"), "{error}");
         return;
     }
-    let _alone = GAUGE.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _alone = GAUGE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("engine");
     let before = open_engine_handles();
