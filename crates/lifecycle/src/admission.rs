@@ -1,9 +1,7 @@
 //! Who may change what in the record of ownership: the admission policy and the schema's rules, as pure
 //! functions. A local run's parent asks them; to the API server's own policy they are the oracle.
 
-use indexbuild_api::{
-    Chosen, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, Report, VolumeRef,
-};
+use indexbuild_api::{Chosen, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, Report, VolumeRef};
 
 use crate::world::Record;
 
@@ -67,16 +65,8 @@ pub enum Refusal {
 /// The rule that refuses it.
 pub fn review_status(record: &Record, new_status: &EngineDirectoryStatus, caller_pod_uid: &str) -> Result<(), Refusal> {
     let old = &record.status;
-    let EngineDirectoryStatus {
-        state,
-        node_name,
-        node_boot_id,
-        node_system_uuid,
-        conditions,
-        history,
-        claim,
-        report,
-    } = new_status;
+    let EngineDirectoryStatus { state, node_name, node_boot_id, node_system_uuid, conditions, history, claim, report } =
+        new_status;
     let grant = record.spec.grant.as_ref();
     let owner = !caller_pod_uid.is_empty() && grant.is_some_and(|grant| grant.pod_uid == caller_pod_uid);
     let claims = *claim != old.claim;
@@ -124,8 +114,7 @@ fn review_report(record: &Record, grant: &Grant, report: &Report) -> Result<(), 
     }
     // G3: a result counts only for the epoch, process and work of the grant in the same object.
     if let Some(result) = &report.result
-        && (result.epoch != grant.epoch
-            || record.spec.work.as_ref().is_none_or(|work| work.id != result.work_id))
+        && (result.epoch != grant.epoch || record.spec.work.as_ref().is_none_or(|work| work.id != result.work_id))
     {
         return Err(Refusal::StaleResult);
     }
@@ -203,8 +192,6 @@ fn review_former(old: &[FormerVolume], new: &[FormerVolume]) -> Result<(), Refus
 }
 
 fn review_chosen(old: &[Chosen], new: &[Chosen]) -> Result<(), Refusal> {
-    let changed = old.iter().any(|before| {
-        new.iter().any(|after| after.work_id == before.work_id && after != before)
-    });
+    let changed = old.iter().any(|before| new.iter().any(|after| after.work_id == before.work_id && after != before));
     if changed { Err(Refusal::Choice) } else { Ok(()) }
 }

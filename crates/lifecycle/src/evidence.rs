@@ -198,12 +198,16 @@ impl Condemned {
     /// The proof for a claim, if the record condemns exactly it.
     #[must_use]
     pub fn of(record: &Record, claim_name: &str, claim_uid: &str) -> Option<Self> {
-        let current = record.spec.volume.iter().any(|volume| {
-            volume.condemned && volume.claim_name == claim_name && volume.claim_uid == claim_uid
-        });
-        let former = record.spec.former_volumes.iter().any(|volume| {
-            volume.condemned && volume.claim_name == claim_name && volume.claim_uid == claim_uid
-        });
+        let current = record
+            .spec
+            .volume
+            .iter()
+            .any(|volume| volume.condemned && volume.claim_name == claim_name && volume.claim_uid == claim_uid);
+        let former = record
+            .spec
+            .former_volumes
+            .iter()
+            .any(|volume| volume.condemned && volume.claim_name == claim_name && volume.claim_uid == claim_uid);
         (!claim_uid.is_empty() && (current || former)).then(|| Self {
             claim_name: claim_name.to_owned(),
             claim_uid: claim_uid.to_owned(),

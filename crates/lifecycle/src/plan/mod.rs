@@ -1,19 +1,272 @@
-//! What to do next about a build.
+//! What to do next about a build. One pass is a task list: what failed, each slot's owner and volumes, the next
+//! works, stages that are complete, pods that nobody needs; then the status.
 
-use indexbuild_api::IndexBuildStatus;
+mod assign;
+mod budget;
+mod disruption;
+mod grants;
+mod mode;
+mod stages;
+mod status;
+mod volumes;
 
-use crate::action::Decision;
-use crate::world::World;
+use std::collections::BTreeMap;
 
-/// What to do next about a build, given everything observed. A pure function.
+use indexbuild_api::{Reason, WorkErrorReason};
+
+use crate::action::{Action, Decision, Event, Wait};
+use crate::world::{Millis, World};
+use budget::Failure;
+use grants::Draft;
+use mode::Mode;
+use stages::Stages;
+
+pub use stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, ENCODE, PLAN, PUBLISH, SORT};
+
+/// What to do next about a build, given everything observed. A pure function: the same world, the same decision.
 #[must_use]
 pub fn plan(world: &World) -> Decision {
-    Decision {
-        actions: Vec::new(),
-        status: world.build.status.clone().unwrap_or_else(IndexBuildStatus::default),
-        requeue: world.build.clocks.renew_interval,
-        end: None,
-        waits: Vec::new(),
-        events: Vec::new(),
+    let mut pass = Pass::of(world);
+    if pass.mode == Mode::Disabled || pass.mode == Mode::Gone {
+        return pass.finish();
+    }
+    if pass.needs_finalizer() {
+        pass.steps.push(Action::AddFinalizer);
+        return pass.finish();
+    }
+    pass.find_failure();
+    // A failure is said first, in the status, and acted on by the next pass: what acts on it takes its evidence
+    // away, and a crash in between must not forget why the build failed.
+    if pass.failing.is_none() {
+        pass.each_slot();
+        pass.assign();
+        pass.freeze();
+        pass.superseded_pods();
+    }
+    pass.finish()
+}
+
+/// One look at a build.
+#[derive(Debug)]
+pub(crate) struct Pass<'w> {
+    world: &'w World,
+    mode: Mode,
+    stages: Stages<'w>,
+    drafts: BTreeMap<u32, Draft<'w>>,
+    /// What does not change a record: in the order in which it is done.
+    steps: Vec<Action>,
+    /// What takes something away: at most one of these is done.
+    destructive: Vec<Action>,
+    waits: Vec<Wait>,
+    events: Vec<Event>,
+    /// Why the build fails, found by this pass.
+    failing: Option<Failure>,
+    /// The last attempt's error that is seen now.
+    error: Option<Failure>,
+    /// Whether this pass begins a repair round.
+    repairing: bool,
+    /// Whether most nodes look lost: nothing is destroyed or replaced (row 23).
+    lost: bool,
+    /// Slots that are asked to stop by this pass.
+    stopping: Vec<u32>,
+}
+
+impl<'w> Pass<'w> {
+    fn of(world: &'w World) -> Self {
+        let mode = Mode::of(world);
+        let mut drafts = BTreeMap::new();
+        for view in &world.slots {
+            // A record of another build that has this name again is not ours to touch.
+            if view.record.spec.build_uid == world.build.uid {
+                drafts.entry(view.record.spec.slot).or_insert_with(|| Draft::of(world, view));
+            }
+        }
+        Self {
+            world,
+            mode,
+            stages: Stages::of(world, mode::clean_stage(world)),
+            drafts,
+            steps: Vec::new(),
+            destructive: Vec::new(),
+            waits: Vec::new(),
+            events: Vec::new(),
+            failing: None,
+            error: None,
+            repairing: false,
+            lost: world.most_nodes_lost(),
+            stopping: Vec::new(),
+        }
+    }
+
+    /// The finalizer is there before the first executor: a deleted build must be cleaned.
+    fn needs_finalizer(&self) -> bool {
+        let build = &self.world.build;
+        let begun = matches!(self.mode, Mode::Run | Mode::Suspend | Mode::Clean(_));
+        begun && !build.finalizer && !build.deleting
+    }
+
+    /// Whether a work of the slot is still to be done.
+    fn work_open(&self, draft: &Draft<'_>) -> bool {
+        let Some(work) = &draft.spec.work else {
+            return false;
+        };
+        !self.is_done(draft, &work.id)
+    }
+
+    fn is_done(&self, draft: &Draft<'_>, work_id: &str) -> bool {
+        let grant = draft.view.record.spec.grant.as_ref();
+        // A Clean that was done for the commit is not the Clean that a deletion asks for afterwards.
+        let cleaned = work_id == CLEAN_WORK
+            && self.world.stage(CLEAN).is_some_and(|stage| {
+                stage.chosen.iter().any(|chosen| {
+                    grant.is_some_and(|grant| grant.epoch == chosen.epoch && grant.boot_nonce == chosen.boot_nonce)
+                })
+            });
+        let just_chosen = draft.spec.chosen.iter().any(|chosen| {
+            chosen.work_id == work_id
+                && (work_id != CLEAN_WORK
+                    || grant.is_some_and(|grant| grant.epoch == chosen.epoch && grant.boot_nonce == chosen.boot_nonce))
+        });
+        cleaned || just_chosen || self.stages.done(work_id)
+    }
+
+    /// Finds out whether the build has failed: a permanent error, a spent budget, a plan that says nothing.
+    fn find_failure(&mut self) {
+        let mut pending = 0_u32;
+        let mut worst: Option<Failure> = None;
+        for draft in self.drafts.values() {
+            let done = draft.view.record.spec.work.as_ref().is_none_or(|work| self.is_done(draft, &work.id));
+            let Some(failure) = budget::failure(draft, done) else {
+                continue;
+            };
+            if failure.work_id == CLEAN_WORK {
+                continue;
+            }
+            pending = pending.saturating_add(u32::from(failure.counts));
+            let beyond_repair = !failure.damaged.is_empty() && self.stages.rounds() >= budget::max_rounds(self.world);
+            if (failure.permanent || beyond_repair) && worst.as_ref().is_none_or(|worst| !worst.permanent) {
+                worst = Some(Failure { permanent: true, ..failure.clone() });
+            }
+            if self.error.is_none() || failure.permanent {
+                self.error = Some(failure);
+            }
+        }
+        if !matches!(self.mode, Mode::Run | Mode::Suspend) || self.commit_is_reported() {
+            return;
+        }
+        let spent = budget::counted(self.world).saturating_add(pending);
+        if worst.is_none() && spent > self.world.build.spec.backoff_limit {
+            let last = self.error.clone();
+            worst = Some(Failure { permanent: false, ..last.unwrap_or_else(|| self.remembered_error()) });
+        }
+        if worst.is_none() && self.stages.plan_is_unusable() {
+            worst = Some(Failure {
+                work_id: PLAN.to_owned(),
+                reason: WorkErrorReason::Internal,
+                message: "the plan's result does not say how many works there are: the executor and the control plane are of different versions".to_owned(),
+                permanent: true,
+                counts: false,
+                damaged: Vec::new(),
+            });
+        }
+        self.failing = worst;
+    }
+
+    fn remembered_error(&self) -> Failure {
+        let said = self.world.build.status.as_ref().and_then(|status| status.last_error.clone());
+        let (work_id, reason, message) = said.map_or_else(
+            || (String::new(), WorkErrorReason::Internal, "attempts failed".to_owned()),
+            |error| (error.work_id, error.reason, error.message),
+        );
+        Failure { work_id, reason, message, permanent: false, counts: true, damaged: Vec::new() }
+    }
+
+    /// Whether a Publish has committed, as far as a record says: then nothing makes the build fail any more.
+    fn commit_is_reported(&self) -> bool {
+        self.drafts.values().any(|draft| {
+            draft.spec.chosen.iter().any(|chosen| chosen.work_id == PUBLISH)
+                || draft.result().is_some_and(|result| result.work_id == PUBLISH)
+        })
+    }
+
+    fn each_slot(&mut self) {
+        let slots: Vec<u32> = self.drafts.keys().copied().collect();
+        for slot in slots {
+            if let Some(mut draft) = self.drafts.remove(&slot) {
+                self.bind_claim(&mut draft);
+                self.choose(&mut draft);
+                self.owner(&mut draft);
+                self.volumes(&mut draft);
+                self.drafts.insert(slot, draft);
+            }
+        }
+    }
+
+    /// The first of the two steps of a choice, and the end of the second: a choice whose stage is frozen leaves
+    /// the record (G2).
+    fn choose(&self, draft: &mut Draft<'w>) {
+        if let Some(result) = draft.result()
+            && !self.is_done(draft, &result.work_id)
+        {
+            draft.choose(result);
+        }
+        let stages = &self.stages;
+        draft.spec.chosen.retain(|chosen| !stages.is_frozen(chosen));
+    }
+
+    /// Freezes a stage whose works are all chosen; or gives up cleaning, when its tries or its time are spent.
+    fn freeze(&mut self) {
+        let running = matches!(self.mode, Mode::Run | Mode::Suspend);
+        if let Some(stage) = self.stages.ready(running) {
+            self.steps.push(Action::FreezeStage { stage });
+            return;
+        }
+        let Mode::Clean(_) = self.mode else {
+            return;
+        };
+        if let Some(stage) = self.stages.ready_clean() {
+            self.steps.push(Action::FreezeStage { stage });
+        } else if let Some(why) = self.cleaning_is_hopeless() {
+            let prefix = status::prefix(&self.world.build);
+            self.events.push(Event {
+                reason: Reason::CleanupTimedOut,
+                warning: true,
+                message: format!("cleaning was given up: {why}; what is left under {prefix} can be removed by hand"),
+            });
+            let stage = crate::world::Stage { name: self.stages.clean_name().to_owned(), chosen: Vec::new() };
+            self.steps.push(Action::FreezeStage { stage });
+        }
+    }
+
+    fn cleaning_is_hopeless(&self) -> Option<String> {
+        let build = &self.world.build;
+        if build.deleting && build.deletion_age >= mode::time_box(build) {
+            return Some("the time allowed for it is over".to_owned());
+        }
+        let cleaners = self.drafts.values().filter(|draft| {
+            draft
+                .view
+                .record
+                .spec
+                .work
+                .as_ref()
+                .is_some_and(|work| work.id == CLEAN_WORK && !self.is_done(draft, CLEAN_WORK))
+        });
+        for draft in cleaners {
+            if let Some(failure) = budget::failure(draft, false)
+                && failure.permanent
+            {
+                return Some(failure.message);
+            }
+            if budget::tries(draft) >= budget::CLEAN_ATTEMPTS {
+                return Some(format!("{} attempts did not succeed", budget::CLEAN_ATTEMPTS));
+            }
+        }
+        None
+    }
+
+    fn wait(&mut self, reason: Reason, slot: Option<u32>, left: Millis, what: String, ends_when: &str) {
+        let until = self.world.now.saturating_add(left);
+        self.waits.push(Wait { reason, slot, what, until, ends_when: ends_when.to_owned() });
     }
 }

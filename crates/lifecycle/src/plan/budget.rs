@@ -1,0 +1,134 @@
+//! Attempts and their budget: which ends count, when the budget is spent, how long to wait before the next try.
+
+use indexbuild_api::{HISTORY_LENGTH, OwnerChangeReason, WorkErrorReason};
+
+use super::grants::Draft;
+use crate::evidence::EvidenceKind;
+use crate::world::{Millis, World};
+
+/// The executor's exit code for "no contact for orphanAfter": a partition's doing, never counted.
+const ORPHANED: i32 = 11;
+
+/// Clean is tried so often before it is given up: a store that is away must not keep a build from its end.
+pub const CLEAN_ATTEMPTS: usize = 4;
+
+/// Repair rounds that a build survives, beside its `backoffLimit`.
+const REPAIR_ROUNDS: u32 = 8;
+
+/// The most repair rounds of a build.
+pub fn max_rounds(world: &World) -> u32 {
+    world.build.spec.backoff_limit.saturating_add(REPAIR_ROUNDS)
+}
+
+/// An attempt that ended badly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its work.
+    pub work_id: String,
+    /// Why.
+    pub reason: WorkErrorReason,
+    /// What, where, what to do.
+    pub message: String,
+    /// Whether another attempt is useless.
+    pub permanent: bool,
+    /// Whether it counts against the budget. Drains, partitions and reboots do not, nor does damage that a
+    /// repair round mends.
+    pub counts: bool,
+    /// The splits to encode again.
+    pub damaged: Vec<u32>,
+}
+
+/// How the present attempt failed, if it did: as its owner reported, or as the kubelet says that its process ended.
+pub fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
+    let work = draft.view.record.spec.work.as_ref()?;
+    if done || draft.result().is_some() {
+        return None;
+    }
+    if let Some(error) = draft.error() {
+        let repairable = error.reason == WorkErrorReason::DamagedInput && !error.damaged_splits.is_empty();
+        return Some(Failure {
+            work_id: work.id.clone(),
+            reason: error.reason,
+            message: error.message.clone(),
+            permanent: !error.retryable,
+            counts: error.retryable && !repairable,
+            damaged: if repairable { error.damaged_splits.clone() } else { Vec::new() },
+        });
+    }
+    let pod = draft.pod();
+    let deleting = pod.is_some_and(|pod| pod.deleting);
+    let EvidenceKind::Terminated { exit_code } = draft.evidence()?.kind() else {
+        return None;
+    };
+    let stalled = deleting && draft.view.progress_age >= draft.no_progress_limit();
+    // A pod that somebody asked to end (a drain, a pause) ends as it was asked to.
+    let by_itself = !deleting && exit_code != 0 && exit_code != ORPHANED;
+    (by_itself || stalled).then(|| Failure {
+        work_id: work.id.clone(),
+        reason: WorkErrorReason::Internal,
+        message: if stalled {
+            format!("{} did not advance and was stopped; its log says what it was doing", describe(draft))
+        } else {
+            format!("{} ended with exit code {exit_code} and without a report; its log says why", describe(draft))
+        },
+        permanent: false,
+        counts: true,
+        damaged: Vec::new(),
+    })
+}
+
+/// The owner in words.
+pub fn describe(draft: &Draft<'_>) -> String {
+    let grant = draft.view.record.spec.grant.as_ref();
+    grant.map_or_else(
+        || format!("slot {}", draft.slot()),
+        |grant| format!("pod {} (slot {}, epoch {})", grant.pod_name, draft.slot(), grant.epoch),
+    )
+}
+
+/// Failed attempts that were counted: by the records, or by the status where a record is gone.
+pub fn counted(world: &World) -> u32 {
+    let records = world.slots.iter().map(|slot| slot.record.spec.failed_attempts);
+    let records = records.fold(0_u32, u32::saturating_add);
+    let said = world.build.status.as_ref().and_then(|status| status.failed_attempts);
+    records.max(said.unwrap_or(0))
+}
+
+/// How often the slot's owner has changed, since its work last advanced.
+pub fn tries(draft: &Draft<'_>) -> usize {
+    let history = &draft.view.record.status.history;
+    history.iter().rev().take(HISTORY_LENGTH).take_while(|change| is_retry(change.reason)).count()
+}
+
+const fn is_retry(reason: OwnerChangeReason) -> bool {
+    match reason {
+        OwnerChangeReason::Rebound
+        | OwnerChangeReason::Replaced
+        | OwnerChangeReason::Returned
+        | OwnerChangeReason::AttemptFailed
+        | OwnerChangeReason::NoProgress
+        | OwnerChangeReason::OwnerEnded => true,
+        OwnerChangeReason::FirstOwner
+        | OwnerChangeReason::NextWork
+        | OwnerChangeReason::Suspended
+        | OwnerChangeReason::Resumed
+        | OwnerChangeReason::ScaledDown
+        | OwnerChangeReason::Revoked
+        | OwnerChangeReason::Aborted => false,
+    }
+}
+
+/// How long to wait before the pod of the present grant is made: exponential in the tries of this work. The first
+/// change of owner that is nobody's fault is not waited for.
+pub fn backoff(draft: &Draft<'_>) -> Millis {
+    let clocks = &draft.clocks();
+    let tries = u32::try_from(tries(draft)).unwrap_or(u32::MAX);
+    let last = draft.view.record.status.history.last().map(|change| change.reason);
+    let failed = matches!(last, Some(OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress));
+    if tries == 0 || (tries == 1 && !failed) {
+        return 0;
+    }
+    let first = clocks.renew_interval.saturating_mul(2);
+    let longest = first.max((clocks.replace_after / 2).min(300_000));
+    first.saturating_mul(1_u64.checked_shl(tries - 1).unwrap_or(u64::MAX)).min(longest)
+}

@@ -1,0 +1,515 @@
+//! A slot's owner: wait for it, bind it, keep it, rebind, replace, return, stop.
+
+use indexbuild_api::{DirectoryState, FormerVolume, OwnerChangeReason, Reason, VolumeState, Work};
+
+use super::Pass;
+use super::budget::{self, Failure};
+use super::grants::{Draft, Next, Place};
+use super::mode::Mode;
+use super::stages::{CLEAN_WORK, repair_round, repair_work};
+use crate::action::{Action, End, StopReason};
+use crate::evidence::Evidence;
+use crate::world::{ClaimPhase, PodState, PodView};
+
+/// A replacement that has reported this much of its work has caught up: what a cut-off owner had done before is
+/// hardly worth doing its rest again.
+const CAUGHT_UP: f64 = 0.5;
+
+/// The most splits that a repair round encodes again; more take further rounds.
+const MAX_SPLITS: usize = 1_000;
+
+impl<'w> Pass<'w> {
+    /// Fills in the claim's UID, once.
+    pub(super) fn bind_claim(&self, draft: &mut Draft<'w>) {
+        let Some(volume) = draft.spec.volume.as_mut().filter(|volume| volume.claim_uid.is_empty()) else {
+            return;
+        };
+        if let Some(claim) = self.world.claim(&volume.claim_name).filter(|claim| !claim.foreign) {
+            volume.claim_uid.clone_from(&claim.uid);
+        }
+    }
+
+    /// What is to be done about the slot's owner.
+    pub(super) fn owner(&mut self, draft: &mut Draft<'w>) {
+        let wanted = self.wanted(draft.slot());
+        let clean = draft.spec.work.as_ref().is_some_and(|work| work.id == CLEAN_WORK);
+        let open = self.work_open(draft)
+            && match self.mode {
+                Mode::Run | Mode::Suspend => true,
+                Mode::Clean(_) => clean,
+                Mode::Disabled | Mode::Gone | Mode::Drain(_) => false,
+            };
+        if draft.spec.grant.is_none() {
+            return;
+        }
+        if draft.claimed() {
+            self.claimed(draft, wanted, open);
+        } else {
+            self.unclaimed(draft, wanted, open);
+        }
+    }
+
+    // ---- a grant that no process is bound to ----
+
+    fn unclaimed(&mut self, draft: &mut Draft<'w>, wanted: bool, open: bool) {
+        if !open || !wanted {
+            // No pod is made for a work that is not wanted here: another slot can have it from the next look on.
+            if draft.spec.work.is_some() && !matches!(self.mode, Mode::Drain(_)) {
+                self.release(draft, if wanted { OwnerChangeReason::Revoked } else { self.why_unwanted() });
+            }
+            return;
+        }
+        let pod = draft.pod();
+        if self.mode == Mode::Suspend {
+            draft.state = Some(DirectoryState::Suspended);
+            if pod.is_some() {
+                let work = draft.spec.work.clone();
+                self.rebind(draft, OwnerChangeReason::Suspended, work);
+            }
+            return;
+        }
+        if let Some(former) = self.returnable(draft) {
+            self.take_back(draft, former);
+            return;
+        }
+        if !draft.volume_is_sound() {
+            let work = self.same_work(draft);
+            let state = draft.volume_state();
+            draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, Place::New(state));
+            return;
+        }
+        match pod {
+            None => self.unborn(draft),
+            Some(pod) => self.born(draft, pod),
+        }
+    }
+
+    /// The grant's pod is not there.
+    fn unborn(&mut self, draft: &mut Draft<'w>) {
+        let grant = draft.spec.grant.clone().unwrap_or_default();
+        if !grant.pod_uid.is_empty() {
+            // It was there, and nobody claimed. Its name is never used again (G10).
+            let work = self.same_work(draft);
+            self.rebind(draft, OwnerChangeReason::OwnerEnded, work);
+            return;
+        }
+        let slot = draft.slot();
+        let Some(volume) = draft.spec.volume.clone() else {
+            return;
+        };
+        let left = budget::backoff(draft).saturating_sub(draft.view.grant_age);
+        if left > 0 {
+            draft.state = Some(DirectoryState::BackingOff);
+            let what = format!("slot {slot} waits before its next attempt");
+            self.wait(Reason::BackingOff, Some(slot), left, what, "the time is over");
+            return;
+        }
+        draft.state = Some(DirectoryState::Starting);
+        let recorded = draft.view.record.spec.volume.as_ref();
+        if self.world.claim(&volume.claim_name).is_none() {
+            self.steps.push(Action::CreateClaim { slot, generation: volume.generation, name: volume.claim_name });
+        } else if recorded.is_some_and(|recorded| !recorded.claim_uid.is_empty()) {
+            self.steps.push(Action::CreatePod {
+                slot,
+                epoch: grant.epoch,
+                name: grant.pod_name,
+                claim: volume.claim_name,
+            });
+        }
+        let left = draft.clocks().replace_after.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
+        let what = format!("slot {slot} waits for its pod");
+        self.wait(
+            Reason::WaitingForPod,
+            Some(slot),
+            left,
+            what,
+            "its volume's claim and its pod are made; else that is tried again",
+        );
+    }
+
+    /// The grant's pod is there, and no process of it is bound.
+    fn born(&mut self, draft: &mut Draft<'w>, pod: &'w PodView) {
+        let slot = draft.slot();
+        if matches!(pod.state, PodState::Terminated(_)) || pod.deleting {
+            let failure = budget::failure(draft, false);
+            self.retry(draft, failure);
+            return;
+        }
+        draft.state = Some(DirectoryState::Starting);
+        let grant = draft.spec.grant.clone().unwrap_or_default();
+        if grant.pod_uid.is_empty() {
+            // Before it is on a node no process of it can run: a pod that is never scheduled is never bound.
+            if pod.node.is_some() || pod.state == PodState::Running {
+                draft.bind_pod(pod);
+                return;
+            }
+        } else if let Some(claim) = draft.view.record.status.claim.as_ref()
+            && claim.pod_uid == grant.pod_uid
+            && !claim.boot_nonce.is_empty()
+        {
+            draft.bind_nonce(&claim.boot_nonce);
+            return;
+        }
+        let patience = draft.clocks().replace_after;
+        if draft.view.grant_age < patience || self.lost {
+            let left = patience.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
+            let what = format!("pod {} of slot {slot} has not begun", pod.name);
+            self.wait(
+                Reason::WaitingForPod,
+                Some(slot),
+                left,
+                what,
+                "it is scheduled, starts and claims; after replaceAfter another one is made, on a new volume where this one is bound to a node",
+            );
+            return;
+        }
+        // Row 29: a bound volume may hold the pod at a node that takes none. The volume is idle: nobody claimed it.
+        let bound = draft.volume_claim().is_some_and(|claim| claim.phase == ClaimPhase::Bound);
+        let place = if bound { Place::New(VolumeState::Idle) } else { Place::Keep };
+        let work = self.same_work(draft);
+        draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, place);
+    }
+
+    // ---- a grant that a process is bound to ----
+
+    fn claimed(&mut self, draft: &mut Draft<'w>, wanted: bool, open: bool) {
+        if open
+            && wanted
+            && self.mode == Mode::Run
+            && let Some(former) = self.returnable(draft)
+        {
+            self.take_back(draft, former);
+            return;
+        }
+        if draft.evidence().is_some() {
+            self.gone(draft, wanted, open);
+        } else if open {
+            self.working(draft, wanted);
+        } else {
+            self.idle(draft, wanted);
+        }
+    }
+
+    /// The owner is proved gone.
+    fn gone(&mut self, draft: &mut Draft<'w>, wanted: bool, open: bool) {
+        if matches!(self.mode, Mode::Drain(_)) {
+            return;
+        }
+        if !open {
+            // Said in the record at once: what proves it may not be there any more at the next look.
+            self.release(draft, if wanted { OwnerChangeReason::OwnerEnded } else { self.why_unwanted() });
+            return;
+        }
+        let failure = budget::failure(draft, false);
+        if !wanted {
+            count(draft, failure.as_ref());
+            self.release(draft, self.why_unwanted());
+        } else if self.mode == Mode::Suspend {
+            count(draft, failure.as_ref());
+            let work = draft.spec.work.clone();
+            self.rebind(draft, OwnerChangeReason::Suspended, work);
+        } else {
+            self.retry(draft, failure);
+        }
+    }
+
+    /// The owner has something to do, and nothing proves it gone.
+    fn working(&mut self, draft: &mut Draft<'w>, wanted: bool) {
+        let slot = draft.slot();
+        let clocks = draft.clocks();
+        let silence = draft.silence();
+        let error = draft.error().is_some();
+        draft.state = Some(match draft.report() {
+            _ if silence > draft.quiet_limit() => DirectoryState::Silent,
+            Some(report) if report.waiting.is_some() => DirectoryState::Waiting,
+            _ if error => DirectoryState::Stopping,
+            _ => DirectoryState::Working,
+        });
+        if self.mode == Mode::Suspend {
+            self.stop(draft, StopReason::Suspended);
+            return;
+        }
+        if !draft.volume_is_sound() && draft.volume_state() != VolumeState::Terminating {
+            // Row 17: a lost claim. Its data is gone; whoever still writes there can no longer be chosen.
+            let (work, state) = (if wanted { self.same_work(draft) } else { None }, draft.volume_state());
+            draft.bump(
+                OwnerChangeReason::Replaced,
+                work,
+                Next::NewPod,
+                if wanted { Place::New(state) } else { Place::None(state) },
+            );
+            return;
+        }
+        if silence >= clocks.replace_after && !self.lost {
+            self.replace(draft, wanted);
+        } else if silence > draft.quiet_limit() {
+            let left = clocks.replace_after.saturating_sub(silence).max(clocks.renew_interval);
+            let what = format!("{} is silent", budget::describe(draft));
+            self.wait(
+                Reason::OwnerSilent,
+                Some(slot),
+                left,
+                what,
+                "it is heard from, or proved gone; after replaceAfter another one takes its place on a new volume",
+            );
+        } else if error && draft.view.progress_age >= clocks.renew_interval.saturating_mul(4) {
+            // Its process should have ended by itself: the kernel closes what it may have left open.
+            self.stop(draft, StopReason::NoProgress);
+        } else if draft.view.progress_age >= draft.no_progress_limit() {
+            self.stop(draft, StopReason::NoProgress);
+        } else if error || draft.pod().is_some_and(|pod| pod.deleting) {
+            let left = clocks.replace_after.saturating_sub(silence);
+            let what = format!("{} is ending", budget::describe(draft));
+            self.wait(
+                Reason::WaitingForEvidence,
+                Some(slot),
+                left,
+                what,
+                "the kubelet reports it terminated; after replaceAfter without a word another one takes its place",
+            );
+        } else if draft.view.progress_age >= clocks.replace_after {
+            let left = draft.no_progress_limit().saturating_sub(draft.view.progress_age);
+            let waiting = draft.report().and_then(|report| report.waiting.as_ref());
+            let (reason, what) = waiting.map_or_else(
+                || (Reason::NoProgress, format!("{} reports, but does not advance", budget::describe(draft))),
+                |waiting| (waiting.reason, format!("{}: {}", budget::describe(draft), waiting.message)),
+            );
+            self.wait(
+                reason,
+                Some(slot),
+                left,
+                what,
+                "it advances; after orphanAfter its attempt is ended and counted",
+            );
+        }
+    }
+
+    /// The owner is silent for too long, and nothing proves it gone: the epoch rises, which is always safe, and a
+    /// new owner works on a new volume. The old one is stranded (rows 5 and 8).
+    fn replace(&mut self, draft: &mut Draft<'w>, wanted: bool) {
+        let failure = budget::failure(draft, false);
+        let failed = failure.is_some();
+        count(draft, failure.as_ref());
+        let owner = budget::describe(draft);
+        if wanted {
+            let reason = if failed { OwnerChangeReason::AttemptFailed } else { OwnerChangeReason::Replaced };
+            let work = match failure {
+                Some(failure) if !failure.damaged.is_empty() => {
+                    self.repair(draft, &failure).unwrap_or_else(|| self.same_work(draft))
+                }
+                Some(_) | None => self.same_work(draft),
+            };
+            draft.bump(reason, work, Next::NewPod, Place::New(VolumeState::Stranded));
+        } else {
+            draft.bump(self.why_unwanted(), None, Next::NewPod, Place::None(VolumeState::Stranded));
+        }
+        if draft.bumped() {
+            self.events.push(crate::action::Event {
+                reason: Reason::OwnerReplaced,
+                warning: true,
+                message: format!("{owner} was silent for replaceAfter: its epoch is over; its volume is held until something proves that it is gone (its pod's end reported by the kubelet, a reboot or the removal of its node)"),
+            });
+        }
+    }
+
+    /// The owner has nothing to do, and nothing proves it gone.
+    fn idle(&mut self, draft: &mut Draft<'w>, wanted: bool) {
+        let alive_long = draft.silence() < draft.clocks().replace_after;
+        draft.state = Some(DirectoryState::Idle);
+        match self.mode {
+            Mode::Run if wanted => {
+                if !alive_long && !self.lost && !self.unassigned().is_empty() {
+                    draft.bump(OwnerChangeReason::Replaced, None, Next::NewPod, Place::None(VolumeState::Stranded));
+                }
+            }
+            Mode::Run => {
+                self.stop(draft, StopReason::ScaledDown);
+                if !alive_long && !self.lost {
+                    draft.bump(self.why_unwanted(), None, Next::NewPod, Place::None(VolumeState::Stranded));
+                }
+            }
+            Mode::Suspend => self.stop(draft, StopReason::Suspended),
+            // Who is to clean is granted that; the others are stopped.
+            Mode::Clean(_) if wanted => {}
+            Mode::Clean(End::Failed | End::Aborted) => {
+                // Revoked at once: nothing of it counts any more, and it gives way as soon as it sees that (G11).
+                if !self.lost || draft.in_contact() {
+                    draft.bump(OwnerChangeReason::Aborted, None, Next::NewPod, Place::None(VolumeState::Stranded));
+                }
+            }
+            Mode::Clean(End::Complete) | Mode::Drain(_) => self.stop(draft, StopReason::BuildEnded),
+            Mode::Disabled | Mode::Gone => {}
+        }
+    }
+
+    // ---- steps ----
+
+    /// Asks the owner's pod to end, with its full grace, once; and says what is waited for.
+    fn stop(&mut self, draft: &mut Draft<'w>, reason: StopReason) {
+        let slot = draft.slot();
+        let Some(pod) = draft.pod() else {
+            return;
+        };
+        if matches!(pod.state, PodState::Terminated(_)) {
+            return;
+        }
+        draft.state = Some(DirectoryState::Stopping);
+        if !pod.deleting {
+            self.destructive.push(Action::StopPod { name: pod.name.clone(), uid: pod.uid.clone(), reason });
+        }
+        self.stopping.push(slot);
+        let left = draft.clocks().replace_after.saturating_sub(draft.silence()).max(draft.clocks().renew_interval);
+        let what = format!("pod {} is asked to end", pod.name);
+        self.wait(
+            Reason::WaitingForEvidence,
+            Some(slot),
+            left,
+            what,
+            "the kubelet reports it terminated, or its node is proved gone",
+        );
+    }
+
+    /// The same work, or its mending, for a new pod after an owner that is proved gone or never claimed.
+    fn retry(&mut self, draft: &mut Draft<'w>, failure: Option<Failure>) {
+        let Some(failure) = failure else {
+            let reason = if draft.claimed() { OwnerChangeReason::Rebound } else { OwnerChangeReason::OwnerEnded };
+            let work = self.same_work(draft);
+            self.rebind(draft, reason, work);
+            return;
+        };
+        if failure.permanent {
+            // Only a Clean gets here: it is given up.
+            return;
+        }
+        let work = if failure.damaged.is_empty() {
+            self.same_work(draft)
+        } else if let Some(work) = self.repair(draft, &failure) {
+            work
+        } else {
+            let slot = draft.slot();
+            let left = draft.clocks().replace_after;
+            let what = format!("{} waits for a repair round that another slot does", failure.work_id);
+            self.wait(Reason::Repairing, Some(slot), left, what, "the round's stage is frozen");
+            return;
+        };
+        let stalled = failure.counts && draft.pod().is_some_and(|pod| pod.deleting) && draft.error().is_none();
+        let reason = if stalled { OwnerChangeReason::NoProgress } else { OwnerChangeReason::AttemptFailed };
+        self.rebind(draft, reason, work);
+        count(draft, Some(&failure));
+    }
+
+    /// What follows a report of damaged runs: the next repair round; the same work with rounds that are done since
+    /// as further inputs; or nothing yet (`None`) while another slot does a round.
+    fn repair(&mut self, draft: &Draft<'w>, failure: &Failure) -> Option<Option<Work>> {
+        let rounds = self.stages.rounds();
+        let work = draft.view.record.spec.work.as_ref()?;
+        let knows_all = (1..=rounds).all(|round| work.inputs.contains(&super::stages::repair_stage(round)));
+        if !knows_all {
+            return Some(self.same_work(draft));
+        }
+        let next = repair_work(rounds.saturating_add(1));
+        let under_way = self.repairing
+            || self.drafts.values().any(|other| {
+                let has = other.spec.work.as_ref().is_some_and(|work| work.id == next);
+                has || other.spec.chosen.iter().any(|chosen| chosen.work_id == next)
+            });
+        if under_way {
+            return None;
+        }
+        let mut splits = failure.damaged.clone();
+        splits.sort_unstable();
+        splits.dedup();
+        splits.truncate(MAX_SPLITS);
+        self.repairing = true;
+        self.events.push(crate::action::Event {
+            reason: Reason::Repairing,
+            warning: true,
+            message: format!("{}: {}; {} splits are encoded again", failure.work_id, failure.message, splits.len()),
+        });
+        Some(Some(self.stages.work(&next, &splits)))
+    }
+
+    /// The draft's work as it is read today: rounds may have been added to its inputs.
+    fn same_work(&self, draft: &Draft<'w>) -> Option<Work> {
+        let work = draft.spec.work.as_ref()?;
+        let splits: &[u32] = if repair_round(&work.id).is_some() { &work.splits } else { &[] };
+        Some(self.stages.work(&work.id, splits))
+    }
+
+    /// A new pod on the same volume, whose owner is proved gone (evidence), or on a new one where this is not sound.
+    fn rebind(&self, draft: &mut Draft<'w>, reason: OwnerChangeReason, work: Option<Work>) {
+        let sound = draft.volume_is_sound() && draft.evidence().is_some();
+        let place = if sound { Place::Keep } else { Place::New(draft.volume_state()) };
+        draft.bump(reason, work, Next::NewPod, place);
+    }
+
+    /// No work, no owner; the volume stays where it is sound and its owner is proved gone.
+    fn release(&self, draft: &mut Draft<'w>, reason: OwnerChangeReason) {
+        let condemned = draft.spec.volume.as_ref().is_some_and(|volume| volume.condemned);
+        let keep = !condemned && draft.evidence().is_some();
+        let place = if keep { Place::Keep } else { Place::None(draft.volume_state()) };
+        draft.bump(reason, None, Next::NewPod, place);
+    }
+
+    fn why_unwanted(&self) -> OwnerChangeReason {
+        match self.mode {
+            Mode::Clean(End::Failed | End::Aborted) => OwnerChangeReason::Aborted,
+            Mode::Clean(End::Complete) | Mode::Drain(_) | Mode::Disabled | Mode::Gone => OwnerChangeReason::Revoked,
+            Mode::Run | Mode::Suspend => OwnerChangeReason::ScaledDown,
+        }
+    }
+
+    // ---- return ----
+
+    /// The volume of a cut-off owner that came back, gave way and ended, so that the volume is idle, before its
+    /// replacement has caught up. A process that saw a higher epoch gives way and exits (G11); what comes back is
+    /// its directory, with all that it has sealed. Only a volume that was stranded by a replacement returns, and
+    /// only after evidence: so two volumes never take turns.
+    pub(super) fn returnable(&self, draft: &Draft<'w>) -> Option<FormerVolume> {
+        if self.mode != Mode::Run || self.lost || draft.bumped() || caught_up(draft) {
+            return None;
+        }
+        let former = draft.view.record.spec.former_volumes.iter().max_by_key(|volume| volume.epoch)?;
+        let claim = self.world.claim(&former.claim_name)?;
+        let sound = !former.condemned
+            && former.state == VolumeState::Stranded
+            && claim.uid == former.claim_uid
+            && !claim.foreign
+            && claim.phase == ClaimPhase::Bound;
+        (sound && Evidence::of_former(self.world, former).is_some()).then(|| former.clone())
+    }
+
+    fn take_back(&mut self, draft: &mut Draft<'w>, former: FormerVolume) {
+        let work = self.same_work(draft);
+        let (name, slot) = (former.claim_name.clone(), draft.slot());
+        draft.bump(OwnerChangeReason::Returned, work, Next::NewPod, Place::Back(former));
+        if draft.bumped() {
+            self.events.push(crate::action::Event {
+                reason: Reason::OwnerReturned,
+                warning: false,
+                message: format!("slot {slot} goes on with volume {name}, whose owner came back and gave way before its replacement had caught up"),
+            });
+        }
+    }
+}
+
+/// Whether a replacement has caught up with the owner that it replaced: it has reported half of its work, or has
+/// ended one work since. How far the other one was is not known any more: its last report is overwritten.
+pub(super) fn caught_up(draft: &Draft<'_>) -> bool {
+    let record = &draft.view.record;
+    let replaced_at = record.spec.former_volumes.iter().map(|volume| volume.epoch).max().unwrap_or(0);
+    let went_on = record
+        .status
+        .history
+        .iter()
+        .any(|change| change.epoch > replaced_at && change.reason == OwnerChangeReason::NextWork);
+    let half = draft.report().and_then(|report| report.progress).is_some_and(|progress| progress >= CAUGHT_UP);
+    went_on || half || draft.result().is_some()
+}
+
+/// Counts a failed attempt in the write that ends it, so that each is counted once.
+fn count(draft: &mut Draft<'_>, failure: Option<&Failure>) {
+    if failure.is_some_and(|failure| failure.counts) {
+        draft.spec.failed_attempts = draft.view.record.spec.failed_attempts.saturating_add(1);
+    }
+}

@@ -1,0 +1,404 @@
+//! A slot's record as this pass would leave it: grants, epochs, choices.
+
+use indexbuild_api::{
+    Chosen, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Report, VolumeRef,
+    VolumeState, Work, WorkError, WorkResult, names,
+};
+
+use crate::action::{Action, NodeSeen};
+use crate::evidence::Evidence;
+use crate::world::{ClaimPhase, ClaimView, Millis, PodState, PodView, SlotView, World};
+
+/// The most volumes that a record remembers.
+const MAX_FORMER: usize = 64;
+
+/// Who gets the next epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A pod that does not exist yet.
+    NewPod,
+    /// The process that has the present one.
+    SameProcess,
+}
+
+/// On which volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On the present one.
+    Keep,
+    /// On a new one; the present one is held as this.
+    New(VolumeState),
+    /// On none; the present one is held as this.
+    None(VolumeState),
+    /// On one that the slot had; the present one is held as superseded.
+    Back(FormerVolume),
+}
+
+/// A slot's record as this pass would leave it. Written by one compare-and-set (G1).
+#[derive(Debug)]
+pub struct Draft<'w> {
+    world: &'w World,
+    /// The record as observed.
+    pub view: &'w SlotView,
+    /// The spec as it would be.
+    pub spec: EngineDirectorySpec,
+    /// What the slot is doing, as far as this pass has said.
+    pub state: Option<DirectoryState>,
+    change: Option<OwnerChangeReason>,
+    node: Option<NodeSeen>,
+}
+
+impl<'w> Draft<'w> {
+    /// The record as observed.
+    pub fn of(world: &'w World, view: &'w SlotView) -> Self {
+        let mut spec = view.record.spec.clone();
+        spec.renew_interval = indexbuild_api::Duration::from_millis(world.build.clocks.renew_interval);
+        Self { world, view, spec, state: None, change: None, node: None }
+    }
+
+    /// The slot's number.
+    pub fn slot(&self) -> u32 {
+        self.spec.slot
+    }
+
+    /// Whether the epoch rises in this pass: then everything else waits for the next look.
+    pub const fn bumped(&self) -> bool {
+        self.change.is_some()
+    }
+
+    /// Since the owner was heard from, or the grant changed, whichever is later.
+    pub fn silence(&self) -> Millis {
+        self.view.report_age.min(self.view.grant_age)
+    }
+
+    /// The pod of the grant: by UID once that is bound, by name before.
+    pub fn pod(&self) -> Option<&'w PodView> {
+        let grant = self.spec.grant.as_ref()?;
+        self.world
+            .pods
+            .iter()
+            .find(|pod| if grant.pod_uid.is_empty() { pod.name == grant.pod_name } else { pod.uid == grant.pod_uid })
+    }
+
+    /// Whether a process is bound to the grant.
+    pub fn claimed(&self) -> bool {
+        self.spec.grant.as_ref().is_some_and(|grant| !grant.boot_nonce.is_empty())
+    }
+
+    /// Whether the owner can be given something to do: it was heard from of late, and nobody asked its pod to end.
+    pub fn in_contact(&self) -> bool {
+        self.claimed()
+            && self.silence() <= self.quiet_limit()
+            && self.pod().is_some_and(|pod| {
+                !pod.deleting && matches!(pod.state, PodState::Running | PodState::Unknown | PodState::Pending)
+            })
+    }
+
+    /// The times that hold for the build.
+    pub const fn clocks(&self) -> crate::world::Clocks {
+        self.world.build.clocks
+    }
+
+    /// After so long without progress an attempt is ended, whatever its owner says.
+    pub const fn no_progress_limit(&self) -> Millis {
+        self.world.build.clocks.orphan_after
+    }
+
+    /// After so long without a word an owner counts as silent.
+    pub fn quiet_limit(&self) -> Millis {
+        self.world.build.clocks.renew_interval.saturating_mul(3)
+    }
+
+    /// The proof that the record's present owner is gone, if there is one.
+    pub fn evidence(&self) -> Option<Evidence> {
+        Evidence::of_current(self.world, &self.view.record)
+    }
+
+    /// The report, if it speaks for the grant in the same object (G3).
+    pub fn report(&self) -> Option<&'w Report> {
+        let grant = self.view.record.spec.grant.as_ref()?;
+        let report = self.view.record.status.report.as_ref()?;
+        let current = report.epoch == grant.epoch && report.boot_nonce == grant.boot_nonce;
+        (current && !grant.boot_nonce.is_empty()).then_some(report)
+    }
+
+    /// The result of the granted work, if it was reported for the granted epoch, nonce and work (G3).
+    pub fn result(&self) -> Option<&'w WorkResult> {
+        let grant = self.view.record.spec.grant.as_ref()?;
+        let work = self.view.record.spec.work.as_ref()?;
+        let result = self.report()?.result.as_ref()?;
+        (result.epoch == grant.epoch && result.work_id == work.id).then_some(result)
+    }
+
+    /// Why the granted attempt failed, if it was reported so (G3) without a result.
+    pub fn error(&self) -> Option<&'w WorkError> {
+        let report = self.report()?;
+        if self.result().is_some() { None } else { report.error.as_ref() }
+    }
+
+    /// Takes the result for the one that counts: the first of the two steps (G2).
+    pub fn choose(&mut self, result: &WorkResult) {
+        let Some(grant) = &self.spec.grant else {
+            return;
+        };
+        let WorkResult { work_id, epoch, digest, rows, entries, bytes, on_volume, encode_works, sort_works } = result;
+        if self.spec.chosen.iter().any(|chosen| chosen.work_id == *work_id) {
+            return;
+        }
+        self.spec.chosen.push(Chosen {
+            work_id: work_id.clone(),
+            epoch: *epoch,
+            boot_nonce: grant.boot_nonce.clone(),
+            digest: digest.clone(),
+            rows: *rows,
+            entries: *entries,
+            bytes: *bytes,
+            on_volume: *on_volume,
+            encode_works: *encode_works,
+            sort_works: *sort_works,
+        });
+    }
+
+    /// Fills in the pod's UID, once (G1, G10), and remembers its machine.
+    pub fn bind_pod(&mut self, pod: &PodView) {
+        let Some(grant) = self.spec.grant.as_mut().filter(|grant| grant.pod_uid.is_empty()) else {
+            return;
+        };
+        grant.pod_uid.clone_from(&pod.uid);
+        self.node = pod.node.as_deref().map(|name| {
+            let node = self.world.node(name);
+            NodeSeen {
+                name: name.to_owned(),
+                boot_id: node.map(|node| node.boot_id.clone()).unwrap_or_default(),
+                system_uuid: node.map(|node| node.system_uuid.clone()).unwrap_or_default(),
+            }
+        });
+    }
+
+    /// Fills in the nonce, once (G9): from then on the process may open the volume.
+    pub fn bind_nonce(&mut self, nonce: &str) {
+        if let Some(grant) = self.spec.grant.as_mut().filter(|grant| grant.boot_nonce.is_empty()) {
+            nonce.clone_into(&mut grant.boot_nonce);
+        }
+    }
+
+    /// The claim of the present volume, if it is there and is the one that the record means.
+    pub fn volume_claim(&self) -> Option<&'w ClaimView> {
+        let volume = self.spec.volume.as_ref()?;
+        let claim = self.world.claim(&volume.claim_name)?;
+        (volume.claim_uid.is_empty() || volume.claim_uid == claim.uid).then_some(claim)
+    }
+
+    /// Whether the present volume can be worked on.
+    pub fn volume_is_sound(&self) -> bool {
+        let Some(volume) = &self.spec.volume else {
+            return false;
+        };
+        let claim_is_sound = match self.volume_claim() {
+            Some(claim) => {
+                !claim.foreign
+                    && match claim.phase {
+                        ClaimPhase::Pending | ClaimPhase::Bound => true,
+                        ClaimPhase::Lost | ClaimPhase::Terminating => false,
+                    }
+            }
+            // It was not made yet; one that was bound once and is not there is gone.
+            None => volume.claim_uid.is_empty() && self.world.claim(&volume.claim_name).is_none(),
+        };
+        !volume.condemned && claim_is_sound
+    }
+
+    /// What became of the present volume, where it is not sound.
+    pub fn volume_state(&self) -> VolumeState {
+        match self.volume_claim() {
+            Some(claim) if claim.foreign => VolumeState::Foreign,
+            Some(claim) => match claim.phase {
+                ClaimPhase::Lost => VolumeState::Lost,
+                ClaimPhase::Terminating => VolumeState::Terminating,
+                ClaimPhase::Pending | ClaimPhase::Bound => VolumeState::Idle,
+            },
+            None => VolumeState::Lost,
+        }
+    }
+
+    /// Raises the epoch by one, and with it changes the owner, the work, the volume (G1, G3). At most once in
+    /// a pass. The former owner loses its right to be chosen: always safe. Keeping the volume is for the caller
+    /// to justify: evidence, or the same process.
+    pub fn bump(&mut self, reason: OwnerChangeReason, work: Option<Work>, next: Next, place: Place) {
+        if self.bumped() {
+            return;
+        }
+        let build = &self.world.build;
+        let old = self.spec.grant.clone();
+        let Some(epoch) = old.as_ref().map_or(Some(self.first_epoch()), |grant| grant.epoch.checked_add(1)) else {
+            return;
+        };
+        let changes_volume = place != Place::Keep;
+        if changes_volume && self.spec.volume.is_some() && self.spec.former_volumes.len() >= MAX_FORMER {
+            return;
+        }
+        // G7: nothing is granted on a volume that is about to be deleted.
+        if !changes_volume && self.spec.volume.as_ref().is_some_and(|volume| volume.condemned) {
+            return;
+        }
+        match place {
+            Place::Keep => {}
+            Place::New(state) => {
+                self.hold_volume(state);
+                self.spec.volume = Some(self.new_volume(epoch));
+            }
+            Place::None(state) => self.hold_volume(state),
+            Place::Back(former) => {
+                self.hold_volume(VolumeState::Superseded);
+                self.spec.former_volumes.retain(|volume| volume.claim_name != former.claim_name);
+                let generation = self.new_generation(epoch);
+                self.spec.volume = Some(VolumeRef {
+                    claim_name: former.claim_name,
+                    claim_uid: former.claim_uid,
+                    generation,
+                    condemned: false,
+                });
+            }
+        }
+        self.spec.grant = Some(match (next, old) {
+            (Next::SameProcess, Some(old)) => Grant { epoch, ..old },
+            // G10: the name contains the epoch that the pod is made for.
+            (Next::SameProcess | Next::NewPod, _) => Grant {
+                epoch,
+                pod_name: names::pod(&build.name, &build.uid, self.spec.slot, epoch),
+                pod_uid: String::new(),
+                boot_nonce: String::new(),
+            },
+        });
+        self.spec.work = work;
+        self.change = Some(reason);
+    }
+
+    /// The first epoch of a record without a grant: above any that is seen anywhere, so that a record deleted by
+    /// hand does not begin again at 1 (disruptions, row 31).
+    fn first_epoch(&self) -> u64 {
+        first_epoch(self.world, self.spec.slot)
+    }
+
+    /// A volume's generation is the epoch that it was made for, unless that is taken: so an attempt's epoch tells
+    /// whether its files can be on the present volume.
+    fn new_generation(&self, epoch: u64) -> u32 {
+        let wanted = u32::try_from(epoch).unwrap_or(u32::MAX);
+        let held = self.spec.former_volumes.iter().map(|volume| volume.generation);
+        let present = self.view.record.spec.volume.iter().map(|volume| volume.generation);
+        let seen = self.world.claims.iter().filter(|claim| claim.slot == self.spec.slot).map(|claim| claim.generation);
+        let highest = held.chain(present).chain(seen).max();
+        highest.map_or(wanted, |highest| wanted.max(highest.saturating_add(1)))
+    }
+
+    fn new_volume(&self, epoch: u64) -> VolumeRef {
+        let build = &self.world.build;
+        let generation = self.new_generation(epoch);
+        let claim_name = names::claim(&build.name, &build.uid, self.spec.slot, generation);
+        VolumeRef { claim_name, claim_uid: String::new(), generation, condemned: false }
+    }
+
+    /// Puts the present volume among the former ones, with the owner it had. One that was never made, is gone,
+    /// or belongs to somebody else, is not held.
+    fn hold_volume(&mut self, state: VolumeState) {
+        let Some(VolumeRef { claim_name, claim_uid, generation, condemned }) = self.spec.volume.take() else {
+            return;
+        };
+        let Some(claim) = self.world.claim(&claim_name).filter(|claim| !claim.foreign) else {
+            return;
+        };
+        if !claim_uid.is_empty() && claim_uid != claim.uid {
+            return;
+        }
+        let status = &self.view.record.status;
+        let grant = self.view.record.spec.grant.clone().unwrap_or_default();
+        self.spec.former_volumes.push(FormerVolume {
+            claim_name,
+            claim_uid: claim.uid.clone(),
+            generation,
+            condemned,
+            pod_name: grant.pod_name,
+            pod_uid: grant.pod_uid,
+            boot_nonce: grant.boot_nonce,
+            epoch: grant.epoch,
+            node_name: status.node_name.clone().unwrap_or_default(),
+            node_boot_id: status.node_boot_id.clone().unwrap_or_default(),
+            node_system_uuid: status.node_system_uuid.clone().unwrap_or_default(),
+            state,
+        });
+    }
+
+    /// The write, if anything differs from what was observed (I8).
+    pub fn into_action(self) -> Option<Action> {
+        let observed = &self.view.record;
+        let state = self.state.unwrap_or(observed.status.state);
+        let differs = self.spec != observed.spec || state != observed.status.state;
+        differs.then(|| Action::UpdateDirectory {
+            slot: self.spec.slot,
+            version: observed.version.clone(),
+            spec: self.spec,
+            state,
+            change: self.change,
+            node: self.node,
+        })
+    }
+}
+
+/// The first epoch of a slot: above any that its pods, its claims' generations or any choice show.
+pub fn first_epoch(world: &World, slot: u32) -> u64 {
+    let pods = world.pods.iter().filter(|pod| pod.slot == slot).map(|pod| pod.epoch);
+    let claims = world.claims.iter().filter(|claim| claim.slot == slot).map(|claim| u64::from(claim.generation));
+    pods.chain(claims).max().map_or(1, |seen| seen.saturating_add(1))
+}
+
+/// The record of a slot that has none: its first grant, on its first volume.
+pub fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirectorySpec {
+    let build = &world.build;
+    let epoch = first_epoch(world, slot);
+    let generation = u32::try_from(epoch).unwrap_or(u32::MAX);
+    // Claims that no record accounts for: the record was deleted by hand. Whoever owned them is unknown, so that
+    // nothing can prove it gone: they are held until somebody who knows removes them.
+    let unaccounted = world.claims.iter().filter(|claim| claim.slot == slot && !claim.foreign);
+    let former_volumes = unaccounted
+        .take(MAX_FORMER)
+        .map(|claim| FormerVolume {
+            claim_name: claim.name.clone(),
+            claim_uid: claim.uid.clone(),
+            generation: claim.generation,
+            condemned: false,
+            pod_name: String::new(),
+            pod_uid: UNKNOWN_OWNER.to_owned(),
+            boot_nonce: UNKNOWN_OWNER.to_owned(),
+            epoch: 0,
+            node_name: String::new(),
+            node_boot_id: String::new(),
+            node_system_uuid: String::new(),
+            state: VolumeState::Stranded,
+        })
+        .collect();
+    EngineDirectorySpec {
+        build_name: build.name.clone(),
+        build_uid: build.uid.clone(),
+        slot,
+        renew_interval: indexbuild_api::Duration::from_millis(build.clocks.renew_interval),
+        grant: Some(Grant {
+            epoch,
+            pod_name: names::pod(&build.name, &build.uid, slot, epoch),
+            pod_uid: String::new(),
+            boot_nonce: String::new(),
+        }),
+        work: Some(work),
+        volume: Some(VolumeRef {
+            claim_name: names::claim(&build.name, &build.uid, slot, generation),
+            claim_uid: String::new(),
+            generation,
+            condemned: false,
+        }),
+        former_volumes,
+        failed_attempts: 0,
+        chosen: Vec::new(),
+    }
+}
+
+/// Stands for an owner that nobody remembers. No pod has this UID, no process this nonce.
+pub const UNKNOWN_OWNER: &str = "unknown";

@@ -1,0 +1,119 @@
+//! What a build is about: running, pausing, cleaning up, or nothing any more.
+
+use indexbuild_api::{ConditionStatus, ConditionType, DeletionPolicy, Retention};
+
+use super::stages::{CLEAN, CLEAN_INDEX, PLAN, PUBLISH};
+use crate::action::End;
+use crate::world::{BuildView, Millis, World};
+
+/// What a build is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing is done: it is to be left alone.
+    Disabled,
+    /// Nothing is left to do: it is deleted, and nobody holds it.
+    Gone,
+    /// Works are done.
+    Run,
+    /// Pods go, volumes stay.
+    Suspend,
+    /// One slot removes what is not needed in the store; the others go.
+    Clean(End),
+    /// All slots go, and their volumes as the policy says.
+    Drain(End),
+}
+
+impl Mode {
+    /// What the build is about, as observed. What has been reached is in frozen stages and, for a failure, in the
+    /// status: an operator that starts anew finds the same.
+    pub fn of(world: &World) -> Self {
+        let build = &world.build;
+        if build.reconcile_disabled {
+            return Self::Disabled;
+        }
+        if build.deleting && !build.finalizer {
+            return Self::Gone;
+        }
+        let Some(end) = ending(world) else {
+            return if build.spec.suspend { Self::Suspend } else { Self::Run };
+        };
+        if world.stage(clean_stage(world)).is_some() || nothing_was_begun(world) {
+            Self::Drain(end)
+        } else {
+            Self::Clean(end)
+        }
+    }
+
+    /// How the build ends, if it does.
+    pub const fn end(self) -> Option<End> {
+        match self {
+            Self::Clean(end) | Self::Drain(end) => Some(end),
+            Self::Gone => Some(End::Aborted),
+            Self::Disabled | Self::Run | Self::Suspend => None,
+        }
+    }
+
+    /// Whether a volume that nobody needs, and whose owner is proved gone, is deleted.
+    pub fn deletes_volumes(self, build: &BuildView) -> bool {
+        let retention = build.spec.volume_or_default().retention.unwrap_or_default();
+        let policy = match self {
+            // While it runs, what a slot left behind has the fate of a build that ends well.
+            Self::Disabled | Self::Gone | Self::Run | Self::Suspend => retention.when_published,
+            Self::Clean(end) | Self::Drain(end) => match end {
+                End::Complete => retention.when_published,
+                End::Failed => retention.when_failed,
+                End::Aborted => retention.when_deleted,
+            },
+        };
+        match policy {
+            Retention::Delete => true,
+            Retention::Retain => false,
+        }
+    }
+}
+
+/// How a build ends. A commit outlives everything but the build's deletion.
+fn ending(world: &World) -> Option<End> {
+    if world.build.deleting {
+        Some(End::Aborted)
+    } else if published(world) {
+        Some(End::Complete)
+    } else if failed(world) {
+        Some(End::Failed)
+    } else {
+        None
+    }
+}
+
+/// Whether the index is committed.
+pub fn published(world: &World) -> bool {
+    world.stage(PUBLISH).is_some()
+}
+
+/// Whether the build was said to have failed: final, unless its Publish had committed.
+pub fn failed(world: &World) -> bool {
+    let status = world.build.status.as_ref();
+    status
+        .and_then(|status| status.condition(ConditionType::Failed))
+        .is_some_and(|condition| condition.status == ConditionStatus::True)
+}
+
+/// The Clean stage that is meant: a committed index whose build is deleted needs another one than its commit did.
+pub fn clean_stage(world: &World) -> &'static str {
+    let build = &world.build;
+    let index_goes = match build.spec.output.deletion_policy {
+        DeletionPolicy::Delete => true,
+        DeletionPolicy::Retain => false,
+    };
+    if build.deleting && published(world) && index_goes { CLEAN_INDEX } else { CLEAN }
+}
+
+/// How long a deletion may take before the finalizer goes whatever is left.
+pub fn time_box(build: &BuildView) -> Millis {
+    build.clocks.orphan_after
+}
+
+/// Whether no executor can ever have written anything.
+fn nothing_was_begun(world: &World) -> bool {
+    world.slots.is_empty() && world.pods.is_empty() && world.claims.is_empty() && world.stage(PLAN).is_none()
+}

@@ -1,0 +1,230 @@
+//! Stages and their works: which come next, what they read, which of their results count.
+
+use std::collections::BTreeSet;
+
+use indexbuild_api::{Chosen, EngineDirectorySpec, IndexBuildSpec, RunLocation, Work, WorkKind};
+use serde_json::json;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::world::{Stage, World};
+
+/// The stage that pins the source and cuts the index.
+pub const PLAN: &str = "plan";
+/// The stage that reads the table.
+pub const ENCODE: &str = "encode";
+/// The stage that sorts.
+pub const SORT: &str = "sort";
+/// The stage that commits.
+pub const PUBLISH: &str = "publish";
+/// The stage that removes what is not needed, after the commit or after an abort. Frozen without a choice: given up.
+pub const CLEAN: &str = "clean";
+/// The stage that removes a committed index whose build was deleted.
+pub const CLEAN_INDEX: &str = "clean-index";
+/// The id of a Clean work, in either stage.
+pub const CLEAN_WORK: &str = "clean";
+
+/// The stage of a repair round, from 1.
+#[must_use]
+pub fn repair_stage(round: u32) -> String {
+    format!("encode-r{round}")
+}
+
+/// The one work of a repair round.
+#[must_use]
+pub fn repair_work(round: u32) -> String {
+    format!("encode-r{round}-0")
+}
+
+/// The round of a repair work's id.
+#[must_use]
+pub fn repair_round(work_id: &str) -> Option<u32> {
+    let (round, _) = work_id.strip_prefix("encode-r")?.split_once('-')?;
+    round.parse().ok()
+}
+
+/// The stage that a work id belongs to, `clean` aside, which may belong to two.
+fn stage_of(work_id: &str) -> Option<String> {
+    if let Some(round) = repair_round(work_id) {
+        return Some(repair_stage(round));
+    }
+    match work_id {
+        PLAN | PUBLISH => Some(work_id.to_owned()),
+        _ if work_id.starts_with("encode-") => Some(ENCODE.to_owned()),
+        _ if work_id.starts_with("sort-") => Some(SORT.to_owned()),
+        _ => None,
+    }
+}
+
+/// The records that are of this build, and not of another one that had its name.
+fn records(world: &World) -> impl Iterator<Item = &EngineDirectorySpec> {
+    world.slots.iter().map(|slot| &slot.record.spec).filter(|spec| spec.build_uid == world.build.uid)
+}
+
+/// What is known of the stages, and of the choices that are not frozen yet.
+#[derive(Debug)]
+pub struct Stages<'w> {
+    world: &'w World,
+    /// The Clean stage that is meant now: [`CLEAN`] or [`CLEAN_INDEX`].
+    clean: &'static str,
+    /// Works that are chosen in a record, by this observation or by an earlier one.
+    in_records: BTreeSet<&'w str>,
+    /// Encode and Sort works, once the plan is frozen.
+    counts: Option<(u32, u32)>,
+}
+
+impl<'w> Stages<'w> {
+    /// What is observed of the stages.
+    pub fn of(world: &'w World, clean: &'static str) -> Self {
+        let chosen = records(world).flat_map(|spec| &spec.chosen);
+        let in_records = chosen.map(|chosen| chosen.work_id.as_str()).collect();
+        let planned = world.stage(PLAN).and_then(|stage| stage.chosen.first());
+        let counts = planned.and_then(|plan| Some((plan.encode_works?, plan.sort_works?)));
+        Self { world, clean, in_records, counts }
+    }
+
+    /// Whether a stage is frozen.
+    pub fn frozen(&self, name: &str) -> bool {
+        self.world.stage(name).is_some()
+    }
+
+    /// Whether the plan is frozen and does not say how many works there are: nothing can follow.
+    pub fn plan_is_unusable(&self) -> bool {
+        self.frozen(PLAN) && self.counts.is_none()
+    }
+
+    /// The number of the last repair round that is frozen; 0 where there was none.
+    pub fn rounds(&self) -> u32 {
+        (1..).take_while(|round| self.frozen(&repair_stage(*round))).last().unwrap_or(0)
+    }
+
+    /// Whether a work has a result that counts, or can have none any more because its stage is frozen.
+    pub fn done(&self, work_id: &str) -> bool {
+        if work_id == CLEAN_WORK {
+            return self.frozen(self.clean) || (self.clean == CLEAN && self.in_records.contains(CLEAN_WORK));
+        }
+        self.in_records.contains(work_id) || stage_of(work_id).is_some_and(|stage| self.frozen(&stage))
+    }
+
+    /// Whether a choice in a record is not needed there any more: its stage is frozen (G2).
+    pub fn is_frozen(&self, chosen: &Chosen) -> bool {
+        match stage_of(&chosen.work_id) {
+            Some(stage) => self.frozen(&stage),
+            None => self.world.stages.iter().any(|stage| stage.chosen.contains(chosen)) || self.frozen(self.clean),
+        }
+    }
+
+    /// The stage that is worked on, and the ids of all its works.
+    pub fn current(&self) -> (&'static str, Vec<String>) {
+        let numbered = |prefix: &str, count: u32| (0..count).map(|number| format!("{prefix}-{number}")).collect();
+        let (encode, sort) = self.counts.unwrap_or_default();
+        if !self.frozen(PLAN) {
+            (PLAN, vec![PLAN.to_owned()])
+        } else if !self.frozen(ENCODE) {
+            (ENCODE, numbered(ENCODE, encode))
+        } else if !self.frozen(SORT) {
+            (SORT, numbered(SORT, sort))
+        } else {
+            (PUBLISH, vec![PUBLISH.to_owned()])
+        }
+    }
+
+    /// A stage whose works are all chosen in records, ready to be frozen. Choices are read from the records as
+    /// observed, never from what this pass is about to write: record first, then the immutable `ConfigMap` (G2).
+    /// A stage that exists is never made again (G6).
+    pub fn ready(&self, running: bool) -> Option<Stage> {
+        let round = self.rounds().saturating_add(1);
+        if running && let Some(chosen) = self.choice(&repair_work(round)) {
+            return Some(Stage { name: repair_stage(round), chosen: vec![chosen] });
+        }
+        let (name, works) = self.current();
+        if name != PUBLISH && (!running || self.plan_is_unusable()) {
+            return None;
+        }
+        if self.frozen(name) {
+            return None;
+        }
+        let chosen = works.iter().map(|work| self.choice(work)).collect::<Option<Vec<_>>>()?;
+        Some(Stage { name: name.to_owned(), chosen })
+    }
+
+    /// The Clean stage, if its work is chosen.
+    pub fn ready_clean(&self) -> Option<Stage> {
+        if self.frozen(self.clean) {
+            return None;
+        }
+        let chosen = self.clean_choice()?;
+        Some(Stage { name: self.clean.to_owned(), chosen: vec![chosen] })
+    }
+
+    /// The Clean stage's name.
+    pub const fn clean_name(&self) -> &'static str {
+        self.clean
+    }
+
+    fn clean_choice(&self) -> Option<Chosen> {
+        let frozen_elsewhere = |chosen: &Chosen| self.world.stages.iter().any(|stage| stage.chosen.contains(chosen));
+        self.choices(CLEAN_WORK).find(|chosen| !frozen_elsewhere(chosen)).cloned()
+    }
+
+    /// The choice for a work: of several (two operators with stale reads can make two), that of the lowest
+    /// slot; whatever is frozen first is the truth.
+    fn choice(&self, work_id: &str) -> Option<Chosen> {
+        self.choices(work_id).next().cloned()
+    }
+
+    fn choices(&self, work_id: &str) -> impl Iterator<Item = &'w Chosen> {
+        let mut slots: Vec<_> = records(self.world).collect();
+        slots.sort_by_key(|spec| spec.slot);
+        let work_id = work_id.to_owned();
+        slots.into_iter().flat_map(|spec| &spec.chosen).filter(move |chosen| chosen.work_id == work_id)
+    }
+
+    /// Makes a work of its id: what it reads, and the digest of that. `splits`: of a repair round.
+    pub fn work(&self, id: &str, splits: &[u32]) -> Work {
+        let repairs = (1..=self.rounds()).map(repair_stage);
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (kind, inputs) = match id {
+            PLAN => (WorkKind::Plan, Vec::new()),
+            PUBLISH => {
+                let inputs = named(&[PLAN, ENCODE]).into_iter().chain(repairs).chain(named(&[SORT])).collect();
+                (WorkKind::Publish, inputs)
+            }
+            CLEAN_WORK => {
+                let frozen = [PLAN, ENCODE, SORT, PUBLISH].into_iter().filter(|name| self.frozen(name));
+                (WorkKind::Clean, frozen.map(str::to_owned).collect())
+            }
+            _ if id.starts_with("sort-") => {
+                (WorkKind::Sort, named(&[PLAN, ENCODE]).into_iter().chain(repairs).collect())
+            }
+            _ => (WorkKind::Encode, named(&[PLAN])),
+        };
+        let spec = &self.world.build.spec;
+        let runs = if spec.parallelism == 1 { RunLocation::Volume } else { RunLocation::Store };
+        let inputs_digest = self.digest(spec, &inputs, splits);
+        Work { id: id.to_owned(), kind, inputs_digest, runs, splits: splits.to_vec(), inputs }
+    }
+
+    /// The digest of what a work reads: a pure function of what cannot change, so that parallelism, memory
+    /// and patience never enter (I10).
+    fn digest(&self, spec: &IndexBuildSpec, inputs: &[String], splits: &[u32]) -> String {
+        let stages: Vec<_> = inputs.iter().filter_map(|name| self.world.stage(name)).collect();
+        let what = json!({
+            "build": self.world.build.uid,
+            "source": spec.source,
+            "rowId": spec.row_id,
+            "indexes": spec.indexes,
+            "output": spec.output.url,
+            "compression": spec.output.compression,
+            "targetFileSize": spec.output.target_file_bytes(),
+            "stages": stages,
+            "splits": splits,
+        });
+        format!("{:032x}", xxh3_128(what.to_string().as_bytes()))
+    }
+
+    /// Encode results that are on a volume alone.
+    pub fn on_volume(&self) -> impl Iterator<Item = &'w Chosen> {
+        let encodes = |stage: &&Stage| stage.name == ENCODE || stage.name.starts_with("encode-r");
+        self.world.stages.iter().filter(encodes).flat_map(|stage| &stage.chosen).filter(|chosen| chosen.on_volume)
+    }
+}

@@ -1,0 +1,308 @@
+//! Volumes and records that nobody needs any more: condemned, deleted, held, or kept by policy. And pods.
+
+use indexbuild_api::{DirectoryState, Reason, VolumeState};
+
+use super::Pass;
+use super::disruption::caught_up;
+use super::grants::Draft;
+use super::mode::Mode;
+use crate::action::{Action, StopReason};
+use crate::evidence::{Condemned, Evidence};
+use crate::world::{ClaimPhase, PodState, PodView, World};
+
+/// Of which class a volume is. Exhaustive: only `Idle` and `Superseded` may be reused or deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Its claim is not there any more.
+    Gone,
+    /// An owner works on it.
+    Owned,
+    /// Its owner is proved gone.
+    Idle(Evidence),
+    /// Another volume took its place, and its owner is proved gone.
+    Superseded(Evidence),
+    /// Nothing proves that its former owner is gone.
+    Stranded,
+    /// Its data is lost. Deleted with evidence only: a lost claim can still be mounted.
+    Lost(Option<Evidence>),
+    /// It is being deleted.
+    Terminating,
+    /// It belongs to somebody else.
+    Foreign,
+}
+
+/// The class of a former volume.
+pub fn former_class(world: &World, volume: &indexbuild_api::FormerVolume) -> Class {
+    let Some(claim) = world.claim(&volume.claim_name).filter(|claim| claim.uid == volume.claim_uid) else {
+        return Class::Gone;
+    };
+    if claim.foreign {
+        return Class::Foreign;
+    }
+    let evidence = Evidence::of_former(world, volume);
+    match (claim.phase, evidence) {
+        (ClaimPhase::Terminating, _) => Class::Terminating,
+        (ClaimPhase::Lost, evidence) => Class::Lost(evidence),
+        (ClaimPhase::Pending | ClaimPhase::Bound, Some(evidence)) => Class::Superseded(evidence),
+        (ClaimPhase::Pending | ClaimPhase::Bound, None) => Class::Stranded,
+    }
+}
+
+/// The class of a slot's present volume; `None`: it has none.
+pub fn current_class(draft: &Draft<'_>) -> Option<Class> {
+    let volume = draft.view.record.spec.volume.as_ref()?;
+    let Some(claim) = draft.volume_claim() else {
+        return Some(Class::Gone);
+    };
+    if claim.foreign {
+        return Some(Class::Foreign);
+    }
+    debug_assert_eq!(volume.claim_name, claim.name);
+    let evidence = draft.evidence();
+    Some(match (claim.phase, evidence) {
+        (ClaimPhase::Terminating, _) => Class::Terminating,
+        (ClaimPhase::Lost, evidence) => Class::Lost(evidence),
+        (ClaimPhase::Pending | ClaimPhase::Bound, Some(evidence)) => Class::Idle(evidence),
+        (ClaimPhase::Pending | ClaimPhase::Bound, None) => Class::Owned,
+    })
+}
+
+fn is_alive(pod: &PodView) -> bool {
+    match &pod.state {
+        PodState::Pending | PodState::Running | PodState::Unknown => true,
+        PodState::Terminated(_) => false,
+    }
+}
+
+impl<'w> Pass<'w> {
+    /// What is to be done about the slot's volumes, and about its record when none is left.
+    pub(super) fn volumes(&mut self, draft: &mut Draft<'w>) {
+        self.former_volumes(draft);
+        let leaving = !self.wanted(draft.slot()) && !matches!(self.mode, Mode::Suspend);
+        if leaving && !draft.bumped() {
+            self.present_volume(draft);
+            self.record(draft);
+        }
+    }
+
+    fn former_volumes(&mut self, draft: &mut Draft<'w>) {
+        let observed = &draft.view.record;
+        let world = self.world;
+        // Those of which nothing is left are accounted for.
+        draft.spec.former_volumes.retain(|volume| former_class(world, volume) != Class::Gone);
+        let returnable = self.returnable(draft);
+        for index in 0..draft.spec.former_volumes.len() {
+            let volume = draft.spec.former_volumes[index].clone();
+            if !observed.spec.former_volumes.contains(&volume) || returnable.as_ref() == Some(&volume) {
+                continue;
+            }
+            let (state, evidence) = match former_class(world, &volume) {
+                Class::Gone => continue,
+                Class::Owned | Class::Stranded => (VolumeState::Stranded, None),
+                Class::Idle(evidence) | Class::Superseded(evidence) => (VolumeState::Idle, Some(evidence)),
+                Class::Lost(evidence) => (VolumeState::Lost, evidence),
+                Class::Terminating => (VolumeState::Terminating, None),
+                Class::Foreign => (VolumeState::Foreign, None),
+            };
+            let unused = !self.used(draft.slot(), &volume.pod_uid, &volume.pod_name);
+            if let Some(evidence) = evidence
+                && unused
+                && self.mode.deletes_volumes(&world.build)
+                && !self.lost
+            {
+                if let Some(condemned) = Condemned::of(observed, &volume.claim_name, &volume.claim_uid) {
+                    let (name, uid) = (volume.claim_name, volume.claim_uid);
+                    self.destructive.push(Action::DeleteClaim { name, uid, condemned, evidence });
+                } else {
+                    // G7: said in the record first.
+                    let volume = &mut draft.spec.former_volumes[index];
+                    volume.condemned = true;
+                    volume.state = state;
+                }
+            } else if matches!(state, VolumeState::Lost | VolumeState::Terminating | VolumeState::Foreign)
+                || !matches!(self.mode, Mode::Run | Mode::Suspend)
+            {
+                draft.spec.former_volumes[index].state = state;
+            }
+        }
+    }
+
+    /// Whether a pod that has not ended may still have a volume mounted.
+    fn used(&self, slot: u32, pod_uid: &str, pod_name: &str) -> bool {
+        let theirs = |pod: &&PodView| pod.uid == pod_uid || (pod.slot == slot && pod.name == pod_name);
+        self.world.pods.iter().filter(theirs).any(is_alive)
+    }
+
+    /// The present volume of a slot that is not wanted any more.
+    fn present_volume(&mut self, draft: &mut Draft<'w>) {
+        let observed = &draft.view.record;
+        let Some(class) = current_class(draft) else {
+            return;
+        };
+        let evidence = match class {
+            Class::Gone => {
+                draft.spec.volume = None;
+                return;
+            }
+            Class::Idle(evidence) | Class::Superseded(evidence) | Class::Lost(Some(evidence)) => evidence,
+            Class::Foreign => {
+                // Never ours to touch: the record lets go of the name.
+                draft.spec.volume = None;
+                return;
+            }
+            Class::Owned | Class::Stranded | Class::Terminating | Class::Lost(None) => return,
+        };
+        let grant = observed.spec.grant.clone().unwrap_or_default();
+        if self.work_open(draft) && matches!(self.mode, Mode::Run) || self.lost {
+            return;
+        }
+        if self.used(draft.slot(), &grant.pod_uid, &grant.pod_name) || !self.mode.deletes_volumes(&self.world.build) {
+            return;
+        }
+        let Some(volume) = observed.spec.volume.as_ref() else {
+            return;
+        };
+        if let Some(condemned) = Condemned::of(observed, &volume.claim_name, &volume.claim_uid) {
+            let (name, uid) = (volume.claim_name.clone(), volume.claim_uid.clone());
+            self.destructive.push(Action::DeleteClaim { name, uid, condemned, evidence });
+        } else if let Some(volume) = draft.spec.volume.as_mut() {
+            // G7: said in the record first; from then on no grant can land on it.
+            volume.condemned = true;
+        }
+    }
+
+    /// The record of a slot that is not wanted any more: removed when all its volumes are accounted for.
+    fn record(&mut self, draft: &mut Draft<'w>) {
+        let observed = &draft.view.record.spec;
+        let empty = observed.volume.is_none() && observed.former_volumes.is_empty();
+        let settled = observed.chosen.is_empty() && !self.work_open(draft);
+        let draining = matches!(self.mode, Mode::Drain(_));
+        let (slot, version) = (draft.slot(), draft.view.record.version.clone());
+        let alive = self.world.pods.iter().any(|pod| pod.slot == slot && is_alive(pod) && !self.given_up(draft));
+        if empty && (settled || draining) && !alive {
+            self.destructive.push(Action::DeleteDirectory { slot, version });
+        } else if draining && draft.state != Some(DirectoryState::Stopping) {
+            draft.state = Some(if self.world.build.deleting && !empty {
+                DirectoryState::Tombstone
+            } else {
+                DirectoryState::Finished
+            });
+        } else if draft.state.is_none() {
+            draft.state = Some(DirectoryState::Finished);
+        }
+    }
+
+    /// Whether patience with the slot's pods is over: they are unreachable, and not waited for any more.
+    fn given_up(&self, draft: &Draft<'_>) -> bool {
+        draft.silence() >= draft.clocks().replace_after
+    }
+
+    /// Pods of older epochs: they are asked to end, but for one whose volume may still return (row 13). And the
+    /// objects of pods that ended, once no record needs them as evidence.
+    pub(super) fn superseded_pods(&mut self) {
+        let mut pods: Vec<&PodView> = self.world.pods.iter().collect();
+        pods.sort_by(|a, b| (&a.name, &a.uid).cmp(&(&b.name, &b.uid)));
+        let mut ended = Vec::new();
+        for pod in pods {
+            let (name, uid) = (pod.name.clone(), pod.uid.clone());
+            let Some(draft) = self.drafts.get(&pod.slot) else {
+                let unrecorded = !self.world.slots.iter().any(|view| view.record.spec.slot == pod.slot);
+                let reason = match self.mode {
+                    Mode::Clean(_) | Mode::Drain(_) => StopReason::BuildEnded,
+                    Mode::Disabled | Mode::Gone | Mode::Run | Mode::Suspend => StopReason::ScaledDown,
+                };
+                if !unrecorded || (self.wanted(pod.slot) && is_alive(pod)) {
+                    continue;
+                }
+                if !is_alive(pod) {
+                    ended.push(Action::StopPod { name, uid, reason: StopReason::Ended });
+                } else if !pod.deleting {
+                    self.destructive.push(Action::StopPod { name, uid, reason });
+                }
+                continue;
+            };
+            let observed = &draft.view.record.spec;
+            let grant = observed.grant.clone().unwrap_or_default();
+            let current = if grant.pod_uid.is_empty() { pod.name == grant.pod_name } else { pod.uid == grant.pod_uid };
+            if current || draft.bumped() || pod.epoch > grant.epoch {
+                continue;
+            }
+            let former = observed.former_volumes.iter().find(|volume| volume.pod_uid == pod.uid);
+            if !is_alive(pod) {
+                if former.is_none() {
+                    ended.push(Action::StopPod { name, uid, reason: StopReason::Ended });
+                }
+                continue;
+            }
+            let may_return = self.mode == Mode::Run
+                && self.wanted(pod.slot)
+                && former.is_some_and(|volume| volume.state == VolumeState::Stranded && !volume.boot_nonce.is_empty())
+                && !caught_up(draft);
+            if !may_return && !pod.deleting {
+                self.destructive.push(Action::StopPod { name, uid, reason: StopReason::Superseded });
+            }
+        }
+        self.destructive.extend(ended);
+    }
+
+    /// Whether nothing is left to do about a slot while its build ends: its record is kept for volumes that are
+    /// held without proof, or by policy.
+    pub(super) fn is_settled(&self, draft: &Draft<'_>) -> bool {
+        let observed = &draft.view.record.spec;
+        let retains = !self.mode.deletes_volumes(&self.world.build);
+        let formers = observed.former_volumes.iter().map(|volume| match former_class(self.world, volume) {
+            Class::Gone => false,
+            Class::Foreign => true,
+            Class::Stranded | Class::Owned | Class::Lost(None) => self.gave_up_on(draft, &volume.pod_uid),
+            Class::Idle(_) | Class::Superseded(_) | Class::Lost(Some(_)) => {
+                retains || (self.used(draft.slot(), &volume.pod_uid, &volume.pod_name) && self.given_up(draft))
+            }
+            Class::Terminating => self.given_up(draft),
+        });
+        let present = current_class(draft).map(|class| match class {
+            Class::Gone | Class::Foreign => false,
+            Class::Owned | Class::Stranded | Class::Lost(None) => self.given_up(draft),
+            Class::Idle(_) | Class::Superseded(_) | Class::Lost(Some(_)) => retains,
+            Class::Terminating => self.given_up(draft),
+        });
+        let mut all = formers.chain(present).peekable();
+        // A record without volumes is removed, and until then not settled.
+        all.peek().is_some() && all.all(|settled| settled)
+    }
+
+    /// Whether an unproved former owner is not waited for any more: it is stranded since longer than patience
+    /// lasts, or its pod is not there to be heard of.
+    fn gave_up_on(&self, draft: &Draft<'_>, pod_uid: &str) -> bool {
+        self.given_up(draft) || !self.world.pods.iter().any(|pod| pod.uid == pod_uid)
+    }
+
+    /// Says which volumes are waited for.
+    pub(super) fn volume_waits(&mut self) {
+        let held: Vec<(u32, String)> = self
+            .drafts
+            .values()
+            .flat_map(|draft| {
+                let stranded =
+                    |volume: &&indexbuild_api::FormerVolume| former_class(self.world, volume) == Class::Stranded;
+                draft
+                    .view
+                    .record
+                    .spec
+                    .former_volumes
+                    .iter()
+                    .filter(stranded)
+                    .map(|volume| (draft.slot(), volume.claim_name.clone()))
+            })
+            .collect();
+        let left = self.world.build.clocks.orphan_after;
+        for (slot, name) in held {
+            self.wait(
+                Reason::WaitingForEvidence,
+                Some(slot),
+                left,
+                format!("volume {name} is held: nothing proves that its former owner is gone"),
+                "the kubelet reports that owner's pod terminated, its node is rebooted or removed, or somebody puts the out-of-service taint; the build does not wait for it",
+            );
+        }
+    }
+}
