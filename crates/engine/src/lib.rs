@@ -1,7 +1,7 @@
 //! The engine directory: where rows become the sorted files of an index.
 //!
 //! An [`Attempt`] is one process's try at one piece of work, in a folder of its own on a slot's
-//! [`Volume`]. [`encode`] turns splits of the table into runs; [`sort`] turns a lane of all runs into
+//! [`Volume`]. [`encode()`] turns splits of the table into runs; [`sort()`] turns a lane of all runs into
 //! SST files that RocksDB can ingest. Both work in a budget of memory, seal what they finish, and
 //! take over ([`adopt_runs`], [`adopt_ranges`]) what former attempts sealed.
 //!

@@ -253,3 +253,86 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use indexbuild_index::{ColumnType, KeyColumn, Order, RowId, RowPositions, Rows};
+
+    fn definition(nulls: Nulls) -> IndexDefinition {
+        IndexDefinition {
+            name: "by_k".to_owned(),
+            unique: false,
+            columns: vec![KeyColumn { name: "k".to_owned(), column_type: ColumnType::Int64, order: Order::Asc, nulls }],
+            row_id: RowId::Position,
+            include: Vec::new(),
+        }
+    }
+
+    fn sample(definition: &IndexDefinition, values: impl Iterator<Item = Option<i64>>) -> Entries {
+        let column: arrow_array::Int64Array = values.collect();
+        let columns: Vec<(&str, arrow_array::ArrayRef)> = vec![("k", Arc::new(column))];
+        let batch = arrow_array::RecordBatch::try_from_iter(columns).unwrap();
+        let mut entries = Entries::default();
+        let mut encoder = Encoder::new(Arc::new(definition.clone())).unwrap();
+        encoder.encode(&batch, &RowPositions { file: 0, rows: Rows::From(0) }, &mut entries).unwrap();
+        entries
+    }
+
+    fn planned(nulls: Nulls, bytes: u64, slots: u32) -> IndexPlan {
+        let definition = definition(nulls);
+        let sample = sample(&definition, (0..20_000).map(|n| (n % 10 != 0).then_some(n * 7919 % 20_000)));
+        plan_index(definition, &sample, 1_000_000, bytes, 64 << 20, Compression::Lz4, LaneWish { slots }).unwrap()
+    }
+
+    #[test]
+    fn i10_slots_group_ranges_and_never_move_a_boundary() {
+        for bytes in [1 << 20, 1 << 30, 40 << 30, 5 << 40] {
+            let one = planned(Nulls::Last, bytes, 1);
+            for slots in [2, 5, 64, 5000] {
+                let many = planned(Nulls::Last, bytes, slots);
+                assert_eq!(many.boundaries, one.boundaries);
+                assert!(many.lanes.len() >= one.lanes.len() && many.lanes.len() <= 1000);
+                many.checked_boundaries().unwrap();
+            }
+            one.checked_boundaries().unwrap();
+        }
+    }
+
+    #[test]
+    fn ranges_follow_the_size_of_the_table_and_lanes_that_of_the_ranges() {
+        assert_eq!(planned(Nulls::Last, 1 << 20, 8).ranges(), 2, "one for values and one for NULLs");
+        let ranges = planned(Nulls::Last, 256 << 20, 1).ranges();
+        assert!((16..=18).contains(&ranges), "{ranges}");
+        let ranges = planned(Nulls::Last, 6400 << 20, 1).ranges();
+        assert!((100..=102).contains(&ranges), "{ranges}");
+        let large = planned(Nulls::Last, 250_000_000_000, 1);
+        assert_eq!(large.lanes.len(), 100);
+    }
+
+    #[test]
+    fn nulls_and_values_of_the_leading_column_never_share_a_range() {
+        for (nulls, boundary) in [(Nulls::First, "0101"), (Nulls::Last, "0102")] {
+            let plan = planned(nulls, 256 << 20, 1);
+            assert!(plan.boundaries.iter().any(|found| found == boundary), "{:?}", plan.boundaries);
+        }
+    }
+
+    #[test]
+    fn a_plan_that_does_not_hold_together_is_refused() {
+        let good = planned(Nulls::Last, 256 << 20, 2);
+        let bad = |change: fn(&mut IndexPlan)| {
+            let mut plan = good.clone();
+            change(&mut plan);
+            assert!(matches!(plan.checked_boundaries(), Err(EngineError::BadPlan { .. })));
+        };
+        bad(|plan| plan.boundaries.swap(0, 1));
+        bad(|plan| plan.boundaries[0] = "xy".to_owned());
+        bad(|plan| plan.lanes[1].first_range += 1);
+        bad(|plan| plan.lanes.truncate(1));
+        bad(|plan| plan.target_file_bytes = 0);
+        let text = serde_json::to_string(&good).unwrap();
+        assert_eq!(serde_json::from_str::<IndexPlan>(&text).unwrap(), good);
+    }
+}

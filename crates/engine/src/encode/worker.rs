@@ -160,7 +160,7 @@ impl Worker<'_, '_, '_> {
                 }
             };
             for index in 0..self.encoders.len() {
-                self.entries_of(split, index, &part, &RowPositions { file: *file, rows: positions.clone() })?;
+                self.entries_of(split, index, &part, &RowPositions { file: *file, rows: positions })?;
             }
             self.counts.rows += count as u64;
             self.stats.rows += count as u64;

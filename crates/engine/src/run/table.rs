@@ -54,6 +54,7 @@ pub struct PieceRef {
 }
 
 /// A place to read runs from: a file, an object.
+#[allow(clippy::len_without_is_empty)] // A run is never empty.
 pub trait ReadAt {
     /// Length in bytes.
     ///

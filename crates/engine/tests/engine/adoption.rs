@@ -107,7 +107,7 @@ fn i3_a_run_with_a_flipped_byte_is_kept_aside_at_adoption_and_its_splits_are_rea
     let [damaged] = adopted.quarantined.as_slice() else { panic!("{:?}", adopted.quarantined) };
     assert_eq!(damaged.found, runs[1]);
     assert!(damaged.why.contains("not what was sealed"), "{}", damaged.why);
-    assert_eq!(place.volume.quarantined().unwrap(), [damaged.kept.clone()]);
+    assert_eq!(place.volume.quarantined().unwrap(), std::slice::from_ref(&damaged.kept));
     finish(&place, &table, adopted.taken, &attempt);
 }
 

@@ -91,7 +91,7 @@ fn the_stream_is_in_the_order_of_an_independent_sort() {
 fn a_key_that_nine_rows_of_ten_hold_is_cut_by_row_id_and_sorts_like_any_other() {
     let mut table = Table::mixed(30_000);
     for row in &mut table.rows {
-        if mixed(u64::try_from(row.id).unwrap() + 77) % 10 != 0 {
+        if !mixed(u64::try_from(row.id).unwrap() + 77).is_multiple_of(10) {
             row.k = Some(7);
             row.c = Some("the one that nearly all have".to_owned());
         }
@@ -188,7 +188,7 @@ fn one_key_in_all_rows_beyond_the_budget_is_counted_whatever_the_memory() {
         assert_eq!((plenty.entries, plenty.duplicates.count), (1, 39_999));
         let (tiny, outcomes, _place) = build(&definition, &table, 1, TINY);
         assert_eq!(tiny, plenty);
-        assert!(outcomes[0].stats.cut_again > 0 || outcomes[0].stats.bytes_spilled > 0, "it was over budget");
+        assert!(outcomes[0].stats.cut_again > 0, "it was over budget, and cut until only equal entries resisted");
     }
 }
 

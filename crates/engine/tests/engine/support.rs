@@ -64,8 +64,9 @@ impl Table {
                 .map(|id| {
                     let random = mixed(id);
                     Row {
-                        k: (random % 17 != 0).then(|| i32::try_from(random % (count / 2 + 1)).unwrap() - 5000),
-                        c: (random % 13 != 0)
+                        k: (!random.is_multiple_of(17))
+                            .then(|| i32::try_from(random % (count / 2 + 1)).unwrap() - 5000),
+                        c: (!random.is_multiple_of(13))
                             .then(|| format!("customer-{:08}-{}", random % count, "x".repeat((random % 40) as usize))),
                         id: i64::try_from(id).unwrap(),
                     }
@@ -100,7 +101,7 @@ impl SplitReader for Table {
             }
             self.read.fetch_add(rows.len() as u64, Ordering::SeqCst);
             let at = (begin + number * self.batch_rows) as u64;
-            let rows_at = if split % 2 == 0 {
+            let rows_at = if split.is_multiple_of(2) {
                 InputRows::From(at)
             } else {
                 InputRows::Each((at..at + rows.len() as u64).collect())

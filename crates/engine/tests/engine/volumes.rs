@@ -77,7 +77,7 @@ fn a_damaged_file_is_kept_aside_once_with_the_reason_beside_it() {
     let kept = place.volume.quarantine(&file, "a byte is wrong").unwrap();
     assert_eq!(place.volume.quarantine(&file, "a byte is wrong").unwrap(), kept);
     assert_eq!(std::fs::read(&kept).unwrap(), b"damaged");
-    assert_eq!(place.volume.quarantined().unwrap(), [kept.clone()]);
+    assert_eq!(place.volume.quarantined().unwrap(), std::slice::from_ref(&kept));
     let why = std::fs::read_to_string(kept.with_file_name("file.run.why")).unwrap();
     assert!(why.contains("a byte is wrong") && why.contains("file.run"), "{why}");
 }
