@@ -20,6 +20,8 @@ const READ: usize = 256 * 1024;
 pub struct Frame {
     bytes: Vec<u8>,
     key_len: usize,
+    /// The template that the bytes came of; 0: of none.
+    template: u64,
 }
 
 impl Frame {
@@ -39,15 +41,20 @@ impl Frame {
         self.bytes.extend_from_slice(&length(value));
         self.bytes.extend_from_slice(value);
         self.key_len = key.len();
+        self.template = 0;
     }
 
     /// Makes it the frame that `template` holds, whose key has `key_len` bytes, and gives the bytes
-    /// out to be filled in.
+    /// out to be filled in. A frame that came of this template already keeps its bytes: all that
+    /// differ between two entries are filled in each time.
     #[inline]
-    pub(crate) fn start_from(&mut self, template: &[u8], key_len: usize) -> &mut [u8] {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(template);
-        self.key_len = key_len;
+    pub(crate) fn start_from(&mut self, id: u64, template: &[u8], key_len: usize) -> &mut [u8] {
+        if self.template != id {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(template);
+            self.key_len = key_len;
+            self.template = id;
+        }
         &mut self.bytes
     }
 

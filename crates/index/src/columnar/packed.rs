@@ -1,5 +1,7 @@
 //! Entries of fixed width as one integer each.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::codec::{ENCODING_VERSION, FLAG_VALUE};
 use crate::definition::{IndexDefinition, RowId};
 use crate::digest::Frame;
@@ -11,8 +13,10 @@ const POSITION_BYTES: usize = 8;
 /// big-endian and in that order, without the bytes that are the same in every entry (version,
 /// flags); right-aligned to [`PackedLayout::width`] bytes. The numeric order is that of the stored
 /// (key, row id). An entry with NULL in a key column has no packed form.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PackedLayout {
+    /// Unlike every other layout's but its clones': a frame that holds this template knows it by that.
+    id: u64,
     width: usize,
     /// Bits of the row id, when it is not part of the stored key.
     apart: u32,
@@ -52,7 +56,9 @@ impl PackedLayout {
         if width > 16 {
             return None;
         }
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
         let mut layout = Self {
+            id: SERIAL.fetch_add(1, Ordering::Relaxed),
             width,
             apart: if def.unique { u32::try_from(row_id_width * 8).ok()? } else { 0 },
             key_len: 0,
@@ -127,7 +133,7 @@ impl PackedLayout {
     #[inline]
     pub fn expand(&self, packed: u128, frame: &mut Frame) {
         let bodies = packed.to_be_bytes();
-        let bytes = frame.start_from(&self.template, self.key_len);
+        let bytes = frame.start_from(self.id, &self.template, self.key_len);
         for Piece { from, to, length } in &self.pieces {
             match length {
                 8 => bytes[*to..*to + 8].copy_from_slice(&bodies[*from..*from + 8]),

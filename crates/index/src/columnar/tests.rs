@@ -349,7 +349,24 @@ fn a_packed_layout_is_there_when_sixteen_bytes_hold_it() {
     assert_eq!(width(vec![ascending("s", ColumnType::String)], &id), None);
     let mut carrying = def(vec![ascending("k", ColumnType::Int32)], id);
     carrying.include.push(IncludedColumn { name: "i".into(), column_type: ColumnType::Bool });
-    assert_eq!(Encoder::new(Arc::new(carrying)).unwrap().packed(), None);
+    assert!(Encoder::new(Arc::new(carrying)).unwrap().packed().is_none());
+}
+
+#[test]
+fn a_frame_may_serve_several_layouts_in_turn() {
+    let layouts = [ColumnType::Int32, ColumnType::Int64]
+        .map(|column_type| Encoder::new(Arc::new(def(vec![ascending("k", column_type)], RowId::Position))).unwrap());
+    let [narrow, wide] = layouts.each_ref().map(|encoder| encoder.packed().unwrap());
+    let mut shared = Frame::new();
+    for packed in [7u128, 8 << 64, u128::from(u64::MAX)] {
+        for layout in [narrow, wide, narrow] {
+            let mut fresh = Frame::new();
+            layout.expand(packed, &mut fresh);
+            layout.expand(packed, &mut shared);
+            assert_eq!((shared.bytes(), shared.key()), (fresh.bytes(), fresh.key()));
+        }
+        shared.set(b"between", b"two");
+    }
 }
 
 /// Guards the strategies above: a world of one type only would prove little.
