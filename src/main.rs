@@ -45,13 +45,13 @@ Exit codes:
 #[command(next_help_heading = "Global options")]
 struct Global {
     /// How much is logged to standard error
-    #[arg(long, global = true, value_enum, env = "INDEXBUILD_LOG_LEVEL")]
+    #[arg(long, global = true, value_enum)]
     log_level: Option<LogLevel>,
     /// Log more: -v info, -vv debug, -vvv trace
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "log_level")]
     verbose: u8,
     /// How log lines look; human on a terminal, JSON otherwise
-    #[arg(long, global = true, value_enum, env = "INDEXBUILD_LOG_FORMAT")]
+    #[arg(long, global = true, value_enum)]
     log_format: Option<LogFormat>,
 }
 

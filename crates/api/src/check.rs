@@ -25,8 +25,25 @@ use crate::{EngineDirectory, EngineDirectorySpec, IndexBuild};
 /// # Errors
 /// What is wrong, where (`file:line:column` and field path), and the way out.
 pub fn check_build(file_name: &str, text: &str) -> Result<IndexBuild, CheckError> {
+    check_build_in(file_name, text, &str::to_owned)
+}
+
+/// As [`check_build`], for a local run: each place in `source` and `output` is first replaced by what
+/// `resolve` makes of it, so that a path beside the file can stand where a cluster needs a URL.
+///
+/// # Errors
+/// What is wrong, where (`file:line:column` and field path), and the way out.
+pub fn check_build_in(
+    file_name: &str,
+    text: &str,
+    resolve: &dyn Fn(&str) -> String,
+) -> Result<IndexBuild, CheckError> {
     let failed = |problems| CheckError { file: file_name.to_owned(), problems };
-    let document = yaml::parse_one(text).map_err(|problem| failed(vec![problem]))?;
+    let mut document = yaml::parse_one(text).map_err(|problem| failed(vec![problem]))?;
+    for path in [&["spec", "source", "parquet", "urls"][..], &["spec", "source", "csv", "urls"], &["spec", "output", "url"]]
+    {
+        document.replace_texts(path, resolve);
+    }
     if let Some(problems) = wrong_kind(&document) {
         return Err(failed(problems));
     }

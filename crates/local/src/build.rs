@@ -111,9 +111,20 @@ impl StoredBuild {
     /// Whether the build has ended, either way.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| {
-            status.condition(ConditionType::Finished).is_some_and(|condition| condition.status == ConditionStatus::True)
-        })
+        self.holds(ConditionType::Finished)
+    }
+
+    /// Whether the build has ended without an index.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.has_ended() && self.holds(ConditionType::Failed)
+    }
+
+    fn holds(&self, condition_type: ConditionType) -> bool {
+        self.status
+            .as_ref()
+            .and_then(|status| status.condition(condition_type))
+            .is_some_and(|condition| condition.status == ConditionStatus::True)
     }
 
     /// The build of a state folder, if there is one.

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indexbuild_api::IndexBuild;
+use rustix::process::Signal;
 
 use crate::build::{BuildError, DEFAULT_NAMESPACE, StoredBuild};
 use crate::execute::ActionError;
 use crate::fault::{self, Fault};
 use crate::folder::{self, Folder, Layout, StateError};
 use crate::parent::Parent;
+use crate::process;
 use crate::progress::ProgressSink;
 use crate::summary::RunSummary;
 
@@ -117,7 +119,7 @@ pub fn state_folder(here: &Path, build: &IndexBuild) -> PathBuf {
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run(options: RunOptions) -> Result<RunSummary, RunError> {
+pub async fn run(mut options: RunOptions) -> Result<RunSummary, RunError> {
     if let Some(faults) = fault::of_parent(&options.faults)
         && !indexbuild_durable::fault::arm(faults)
     {
@@ -133,21 +135,29 @@ pub async fn run(options: RunOptions) -> Result<RunSummary, RunError> {
     if build.spec.suspend && !options.abort {
         return Err(RunError::Suspended);
     }
-    if options.fresh {
-        forget(&folder, &options)?;
+    let last = StoredBuild::load(folder.layout())?;
+    let failed = last.as_ref().is_some_and(StoredBuild::has_failed);
+    if options.fresh || (failed && !options.abort) {
+        if failed {
+            options.progress.say("the last build of this state folder failed; a new one begins", false);
+        }
+        forget(&folder, last.as_ref()).await?;
     }
     let stored = StoredBuild::begin(&folder, &build, &jiff::Timestamp::now().to_string())?;
     Parent::new(&folder, stored, options)?.run().await
 }
 
 /// Forgets a build that has ended: its records, stages, pods and volumes.
-fn forget(folder: &Folder, options: &RunOptions) -> Result<(), RunError> {
+async fn forget(folder: &Folder, last: Option<&StoredBuild>) -> Result<(), RunError> {
     let layout = folder.layout();
-    let Some(stored) = StoredBuild::load(layout)? else {
+    let Some(last) = last else {
         return Ok(());
     };
-    if !stored.has_ended() {
-        return Err(RunError::NotEnded { state: options.state.clone() });
+    if !last.has_ended() {
+        return Err(RunError::NotEnded { state: layout.root().to_owned() });
+    }
+    for name in folder::names(layout, &layout.pods())? {
+        end_former(&layout.pod_lock(&name)).await;
     }
     let io = |source| StateError::Io { folder: layout.root().to_owned(), source };
     // The build goes last: until then the folder is the old build's, and is forgotten again.
@@ -164,4 +174,22 @@ fn forget(folder: &Folder, options: &RunOptions) -> Result<(), RunError> {
     indexbuild_durable::remove_file(&layout.journal()).map_err(io)?;
     indexbuild_durable::remove_file(&layout.build()).map_err(io)?;
     Ok(())
+}
+
+/// Ends a process that outlived its parent and its build, and waits until its lock shows that it is
+/// gone: only then may its volume go.
+async fn end_former(lock: &Path) {
+    const PATIENCE: u32 = 100;
+    for tick in 0.. {
+        if !lock.exists() || process::is_gone(lock) {
+            return;
+        }
+        let signal = if tick < PATIENCE { Signal::TERM } else { Signal::KILL };
+        if let Some(pid) = process::holder(lock).filter(|_| tick % PATIENCE == 0)
+            && let Err(error) = process::signal(pid, signal)
+        {
+            tracing::debug!(%error, pid, "a former process could not be told to end");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -294,8 +294,7 @@ mod tests {
             ..RunSummary::default()
         };
         let table = summary.table();
-        for part in
-            ["file:///x/manifest.json", "500,000 rows/s", "encode: encode        90.0", "orders-0-e1    100 MiB"]
+        for part in ["file:///x/manifest.json", "500,000 rows/s", "encode: encode        90.0", "orders-0-e1   100 MiB"]
         {
             assert!(table.contains(part), "{part} in\n{table}");
         }

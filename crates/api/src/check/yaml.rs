@@ -43,6 +43,20 @@ impl Node {
         }
     }
 
+    /// Replaces the text at a path of fields, or each text of the list there.
+    pub(super) fn replace_texts(&mut self, path: &[&str], replace: &dyn Fn(&str) -> String) {
+        match (path.split_first(), &mut self.content) {
+            (None, Content::Text(text)) => *text = replace(text),
+            (None, Content::List(items)) => items.iter_mut().for_each(|item| item.replace_texts(&[], replace)),
+            (Some((name, rest)), Content::Map(fields)) => {
+                for (_, node) in fields.iter_mut().filter(|(key, _)| key.name == *name) {
+                    node.replace_texts(rest, replace);
+                }
+            }
+            (None | Some(_), _) => {}
+        }
+    }
+
     /// The name of the value's type, as schemas call it.
     pub(super) fn type_name(&self) -> &'static str {
         match &self.content {
