@@ -4,7 +4,7 @@
 //! nothing where nothing is proved. A silent watch, a missing pod, `phase: Failed` written by the pod
 //! garbage collector, a refused token, `ContainerStatusUnknown` prove nothing.
 
-use indexbuild_api::FormerVolume;
+use indexbuild_api::{FormerVolume, VolumeState};
 
 use crate::world::{LockScope, PodState, Record, Termination, World};
 
@@ -36,6 +36,9 @@ pub enum EvidenceKind {
     /// The record never bound a process to the volume: without its nonce in the grant no process opens one,
     /// and a compare-and-set has ended the chance that one could (G1, G9).
     NeverClaimed,
+    /// The record says so: it was written by compare-and-set when one of the proofs above was seen. What was
+    /// proved once stays true, though the pod that proved it is not there any more.
+    Recorded,
 }
 
 impl EvidenceKind {
@@ -49,6 +52,7 @@ impl EvidenceKind {
             Self::OutOfService => "its node is out of service and the volume is detached",
             Self::LockTaken => "its advisory lock could be taken",
             Self::NeverClaimed => "no process ever claimed it",
+            Self::Recorded => "it was proved before, and the record says so",
         }
     }
 }
@@ -63,6 +67,7 @@ struct LastOwner<'a> {
     node_name: &'a str,
     node_boot_id: &'a str,
     node_system_uuid: &'a str,
+    recorded: bool,
 }
 
 impl Evidence {
@@ -78,6 +83,7 @@ impl Evidence {
             node_name: record.status.node_name.as_deref().unwrap_or_default(),
             node_boot_id: record.status.node_boot_id.as_deref().unwrap_or_default(),
             node_system_uuid: record.status.node_system_uuid.as_deref().unwrap_or_default(),
+            recorded: false,
         };
         Self::of(world, owner)
     }
@@ -93,6 +99,7 @@ impl Evidence {
             node_name: &volume.node_name,
             node_boot_id: &volume.node_boot_id,
             node_system_uuid: &volume.node_system_uuid,
+            recorded: volume.state == VolumeState::Idle,
         };
         Self::of(world, owner)
     }
@@ -103,7 +110,8 @@ impl Evidence {
             .or_else(|| node_gone(world, owner))
             .or_else(|| out_of_service(world, owner))
             .or_else(|| lock_taken(world, owner))
-            .or_else(|| owner.boot_nonce.is_empty().then_some(EvidenceKind::NeverClaimed))?;
+            .or_else(|| owner.boot_nonce.is_empty().then_some(EvidenceKind::NeverClaimed))
+            .or_else(|| owner.recorded.then_some(EvidenceKind::Recorded))?;
         let LastOwner { claim_name, pod_uid, epoch, .. } = owner;
         Some(Self { kind, claim_name: claim_name.to_owned(), pod_uid: pod_uid.to_owned(), epoch })
     }

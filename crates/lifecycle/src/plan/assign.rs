@@ -140,7 +140,10 @@ impl Pass<'_> {
 
     fn assign_clean(&mut self, end: End) {
         let slot = self.cleaner();
-        if self.stages.done(CLEAN_WORK)
+        let chosen = |draft: &Draft<'_>| draft.spec.chosen.iter().any(|chosen| chosen.work_id == CLEAN_WORK);
+        let just_done = self.drafts.values().any(|draft| chosen(draft) && self.is_done(draft, CLEAN_WORK));
+        if just_done
+            || self.stages.done(CLEAN_WORK)
             || self.drafts.values().any(|draft| {
                 draft.spec.work.as_ref().is_some_and(|work| work.id == CLEAN_WORK) && !self.is_done(draft, CLEAN_WORK)
             })

@@ -192,9 +192,6 @@ impl<'w> Pass<'w> {
 
     /// The owner is proved gone.
     fn gone(&mut self, draft: &mut Draft<'w>, wanted: bool, open: bool) {
-        if matches!(self.mode, Mode::Drain(_)) {
-            return;
-        }
         if !open {
             // Said in the record at once: what proves it may not be there any more at the next look.
             self.release(draft, if wanted { OwnerChangeReason::OwnerEnded } else { self.why_unwanted() });

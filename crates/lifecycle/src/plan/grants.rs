@@ -208,14 +208,15 @@ impl<'w> Draft<'w> {
         !volume.condemned && claim_is_sound
     }
 
-    /// What became of the present volume, where it is not sound.
+    /// What becomes of the present volume if it is left now. `Idle` only with evidence: the record vouches for it.
     pub fn volume_state(&self) -> VolumeState {
         match self.volume_claim() {
             Some(claim) if claim.foreign => VolumeState::Foreign,
             Some(claim) => match claim.phase {
                 ClaimPhase::Lost => VolumeState::Lost,
                 ClaimPhase::Terminating => VolumeState::Terminating,
-                ClaimPhase::Pending | ClaimPhase::Bound => VolumeState::Idle,
+                ClaimPhase::Pending | ClaimPhase::Bound if self.evidence().is_some() => VolumeState::Idle,
+                ClaimPhase::Pending | ClaimPhase::Bound => VolumeState::Stranded,
             },
             None => VolumeState::Lost,
         }

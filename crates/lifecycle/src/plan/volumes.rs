@@ -105,25 +105,27 @@ impl<'w> Pass<'w> {
                 Class::Foreign => (VolumeState::Foreign, None),
             };
             let unused = !self.used(draft.slot(), &volume.pod_uid, &volume.pod_name);
-            if let Some(evidence) = evidence
-                && unused
-                && self.mode.deletes_volumes(&world.build)
-                && !self.lost
-            {
+            let Some(evidence) = evidence else {
+                if matches!(state, VolumeState::Lost | VolumeState::Terminating | VolumeState::Foreign) {
+                    draft.spec.former_volumes[index].state = state;
+                }
+                continue;
+            };
+            // A pause ends; what is stranded may still return then.
+            if self.lost || self.mode == Mode::Suspend {
+                continue;
+            }
+            if unused && self.mode.deletes_volumes(&world.build) {
                 if let Some(condemned) = Condemned::of(observed, &volume.claim_name, &volume.claim_uid) {
                     let (name, uid) = (volume.claim_name, volume.claim_uid);
                     self.destructive.push(Action::DeleteClaim { name, uid, condemned, evidence });
-                } else {
-                    // G7: said in the record first.
-                    let volume = &mut draft.spec.former_volumes[index];
-                    volume.condemned = true;
-                    volume.state = state;
+                    continue;
                 }
-            } else if matches!(state, VolumeState::Lost | VolumeState::Terminating | VolumeState::Foreign)
-                || !matches!(self.mode, Mode::Run | Mode::Suspend)
-            {
-                draft.spec.former_volumes[index].state = state;
+                // G7: said in the record first.
+                draft.spec.former_volumes[index].condemned = true;
             }
+            // The proof is written down: what it was seen in may go.
+            draft.spec.former_volumes[index].state = VolumeState::Idle;
         }
     }
 
