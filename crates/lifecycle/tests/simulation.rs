@@ -1,0 +1,193 @@
+//! Builds in a simulated world of faults: once they stop, every build ends, and what it ends with is right.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    missing_docs,
+    clippy::format_push_string
+)]
+
+mod sim;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use indexbuild_api::Phase;
+use indexbuild_lifecycle::End;
+use sim::{Faults, Manifest, Rng, Sim};
+
+/// Ticks with faults, and ticks after which a build without faults must have ended.
+const FAULTY: usize = 140;
+const CALM: usize = 4_000;
+
+fn run(seed: u64, faults: Faults, backoff_limit: u32, delete_at: Option<usize>) -> Sim {
+    let parallelism = 1 + (seed % 4) as u32;
+    let mut sim = Sim::new(seed, parallelism, backoff_limit, faults);
+    for tick in 0..FAULTY {
+        if Some(tick) == delete_at {
+            sim.deleting_since = Some(sim.now);
+        }
+        sim.tick(true);
+    }
+    for _ in 0..CALM {
+        if sim.end.is_some() && (sim.deleting_since.is_none() || sim.released) {
+            break;
+        }
+        sim.tick(false);
+    }
+    assert!(sim.end.is_some(), "seed {seed}: no end\n{}", sim.explain());
+    check(seed, &sim);
+    sim
+}
+
+/// I1 and what else must hold at the end.
+fn check(seed: u64, sim: &Sim) {
+    // I1: one attempt per work, and every work of the plan.
+    for stage in sim.stages.values() {
+        let works: BTreeSet<_> = stage.chosen.iter().map(|chosen| &chosen.work_id).collect();
+        assert_eq!(works.len(), stage.chosen.len(), "seed {seed}: {stage:?}");
+    }
+    let (encode, sort) = sim.plan_works;
+    match sim.end.unwrap() {
+        End::Complete => {
+            assert_eq!(sim.stages["encode"].chosen.len(), encode as usize);
+            assert_eq!(sim.stages["sort"].chosen.len(), sort as usize);
+            let Some(Manifest::Committed(inputs)) = &sim.manifest else {
+                panic!("seed {seed}: complete without a manifest\n{}", sim.explain());
+            };
+            for input in inputs {
+                assert_eq!(input, &sim.stages[&input.name], "seed {seed}: the manifest is made of what was frozen");
+            }
+            assert_eq!(sim.status.as_ref().unwrap().phase, Some(Phase::Complete));
+        }
+        End::Failed => {
+            let status = sim.status.as_ref().unwrap();
+            assert_eq!(status.phase, Some(Phase::Failed), "seed {seed}");
+            assert!(status.last_error.is_some(), "seed {seed}: the evidence is kept");
+            let spent = status.failed_attempts.unwrap_or(0) >= sim.spec.backoff_limit;
+            assert!(sim.permanent_injected || spent, "seed {seed}: {status:?}");
+        }
+        End::Aborted => assert!(sim.deleting_since.is_some()),
+    }
+    // I9: nothing is left but what a record holds: without proof, or by policy.
+    let held: BTreeSet<String> = sim
+        .records()
+        .flat_map(|spec| {
+            let formers = spec.former_volumes.iter().map(|volume| volume.claim_name.clone());
+            formers.chain(spec.volume.iter().map(|volume| volume.claim_name.clone())).collect::<Vec<_>>()
+        })
+        .collect();
+    for claim in sim.claim_names() {
+        assert!(
+            held.contains(&claim) || sim.stray_claims.contains(&claim),
+            "seed {seed}: claim {claim} leaked\n{}",
+            sim.explain()
+        );
+    }
+}
+
+fn seeds(count: u64, salt: u64) -> impl Iterator<Item = u64> {
+    let mut rng = Rng(salt);
+    (0..count).map(move |_| rng.next() >> 8)
+}
+
+fn all_faults() -> Faults {
+    Faults {
+        partition: 2,
+        cut: 2,
+        kill: 1,
+        reboot: 1,
+        node_gone: 1,
+        drain: 1,
+        freeze: 1,
+        crash: 10,
+        stale: 20,
+        late: 10,
+        fail: 5,
+        permanent: 0,
+        damage: 5,
+        lose_claim: 1,
+        scale: 1,
+        suspend: 2,
+    }
+}
+
+#[test]
+fn a_build_without_faults_completes_leaves_nothing_and_changes_no_owner() {
+    for seed in seeds(40, 1) {
+        let sim = run(seed, Faults::NONE, 6, None);
+        assert_eq!(sim.end, Some(End::Complete), "{}", sim.explain());
+        assert_eq!(sim.claim_names(), Vec::<String>::new(), "seed {seed}\n{}", sim.explain());
+        assert_eq!(sim.records().count(), 0, "{}", sim.explain());
+        assert_eq!(sim.living(), 0);
+        for change in ["rebound", "replaced", "returned", "attempt failed", "no progress"] {
+            assert_eq!(sim.counts.get(change), None, "seed {seed}: {change}\n{}", sim.explain());
+        }
+    }
+}
+
+/// G1, G2, G3, G6, G9, G10, I1, I2, I4: checked at every step by the simulation itself.
+#[test]
+fn whatever_happens_every_build_completes_once_faults_stop() {
+    let mut totals: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for seed in seeds(350, 2) {
+        let sim = run(seed, all_faults(), 1_000, None);
+        assert_eq!(sim.end, Some(End::Complete), "seed {seed}\n{}", sim.explain());
+        for (what, count) in sim.counts {
+            *totals.entry(what).or_default() += count;
+        }
+    }
+    println!("{totals:?}");
+    // The schedule is worth nothing if it does not reach what it is to test.
+    for what in [
+        "partition",
+        "cut",
+        "kill",
+        "reboot",
+        "crash",
+        "conflict",
+        "rebound",
+        "replaced",
+        "returned",
+        "attempt failed",
+        "damage",
+        "claim deleted",
+        "scaled down",
+    ] {
+        assert!(totals.get(what).is_some_and(|count| *count >= 5), "{what} was hardly tried: {totals:?}");
+    }
+}
+
+#[test]
+fn partitions_alone_never_fail_a_build_even_without_a_budget() {
+    for seed in seeds(80, 3) {
+        let faults = Faults { partition: 4, cut: 3, drain: 1, crash: 5, stale: 10, late: 10, ..Faults::NONE };
+        let sim = run(seed, faults, 0, None);
+        assert_eq!(sim.end, Some(End::Complete), "seed {seed}\n{}", sim.explain());
+    }
+}
+
+#[test]
+fn a_spent_budget_or_a_permanent_error_fails_the_build_with_its_reason() {
+    let mut failed = 0;
+    for seed in seeds(80, 4) {
+        let faults = Faults { fail: 40, permanent: 5, partition: 1, crash: 5, stale: 10, ..Faults::NONE };
+        let sim = run(seed, faults, 1, None);
+        failed += u32::from(sim.end == Some(End::Failed));
+        if sim.end == Some(End::Failed) {
+            // G5: no late Publish can commit any more, unless cleaning was given up.
+            assert!(sim.manifest.is_some() || sim.stages["clean"].chosen.is_empty(), "seed {seed}");
+        }
+    }
+    assert!(failed > 30, "{failed}");
+}
+
+#[test]
+fn a_deleted_build_is_let_go_in_time_whatever_the_network_does() {
+    for seed in seeds(100, 5) {
+        let delete_at = (seed % FAULTY as u64) as usize;
+        let sim = run(seed, Faults { suspend: 0, ..all_faults() }, 1_000, Some(delete_at));
+        assert!(sim.released, "seed {seed}\n{}", sim.explain());
+    }
+}
