@@ -60,7 +60,7 @@ pub fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
     let EvidenceKind::Terminated { exit_code } = draft.evidence()?.kind() else {
         return None;
     };
-    let stalled = deleting && draft.view.progress_age >= draft.no_progress_limit();
+    let stalled = deleting && draft.stall() >= draft.no_progress_limit();
     // A pod that somebody asked to end (a drain, a pause) ends as it was asked to.
     let by_itself = !deleting && exit_code != 0 && exit_code != ORPHANED;
     (by_itself || stalled).then(|| Failure {

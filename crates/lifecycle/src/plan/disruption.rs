@@ -249,10 +249,10 @@ impl<'w> Pass<'w> {
                 what,
                 "it is heard from, or proved gone; after replaceAfter another one takes its place on a new volume",
             );
-        } else if error && draft.view.progress_age >= clocks.renew_interval.saturating_mul(4) {
+        } else if error && draft.stall() >= clocks.renew_interval.saturating_mul(4) {
             // Its process should have ended by itself: the kernel closes what it may have left open.
             self.stop(draft, StopReason::NoProgress);
-        } else if draft.view.progress_age >= draft.no_progress_limit() {
+        } else if draft.stall() >= draft.no_progress_limit() {
             self.stop(draft, StopReason::NoProgress);
         } else if error || draft.pod().is_some_and(|pod| pod.deleting) {
             let left = clocks.replace_after.saturating_sub(silence);
@@ -264,8 +264,8 @@ impl<'w> Pass<'w> {
                 what,
                 "the kubelet reports it terminated; after replaceAfter without a word another one takes its place",
             );
-        } else if draft.view.progress_age >= clocks.replace_after {
-            let left = draft.no_progress_limit().saturating_sub(draft.view.progress_age);
+        } else if draft.stall() >= clocks.replace_after {
+            let left = draft.no_progress_limit().saturating_sub(draft.stall());
             let waiting = draft.report().and_then(|report| report.waiting.as_ref());
             let (reason, what) = waiting.map_or_else(
                 || (Reason::NoProgress, format!("{} reports, but does not advance", budget::describe(draft))),
@@ -506,7 +506,7 @@ pub(super) fn caught_up(draft: &Draft<'_>) -> bool {
 
 /// Counts a failed attempt in the write that ends it, so that each is counted once.
 fn count(draft: &mut Draft<'_>, failure: Option<&Failure>) {
-    if failure.is_some_and(|failure| failure.counts) {
+    if failure.is_some_and(|failure| failure.counts && failure.work_id != CLEAN_WORK) {
         draft.spec.failed_attempts = draft.view.record.spec.failed_attempts.saturating_add(1);
     }
 }

@@ -71,6 +71,12 @@ impl<'w> Draft<'w> {
         self.view.report_age.min(self.view.grant_age)
     }
 
+    /// Since the owner was seen to advance, or the grant changed, whichever is later: a new owner is not blamed for
+    /// what the former one did not do.
+    pub fn stall(&self) -> Millis {
+        self.view.progress_age.min(self.view.grant_age)
+    }
+
     /// The pod of the grant: by UID once that is bound, by name before.
     pub fn pod(&self) -> Option<&'w PodView> {
         let grant = self.spec.grant.as_ref()?;

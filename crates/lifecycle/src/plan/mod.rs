@@ -63,6 +63,8 @@ pub(crate) struct Pass<'w> {
     failing: Option<Failure>,
     /// The last attempt's error that is seen now.
     error: Option<Failure>,
+    /// Failed attempts that count, those included that are not ended yet.
+    failures: u32,
     /// Whether this pass begins a repair round.
     repairing: bool,
     /// Whether most nodes look lost: nothing is destroyed or replaced (row 23).
@@ -92,6 +94,7 @@ impl<'w> Pass<'w> {
             events: Vec::new(),
             failing: None,
             error: None,
+            failures: budget::counted(world),
             repairing: false,
             lost: world.most_nodes_lost(),
             stopping: Vec::new(),
@@ -168,6 +171,11 @@ impl<'w> Pass<'w> {
                 counts: false,
                 damaged: Vec::new(),
             });
+        }
+        if worst.is_some() {
+            // Said once, as the last word. Before, an attempt that has not ended is not in the number: it would be
+            // counted again when it ends.
+            self.failures = spent;
         }
         self.failing = worst;
     }

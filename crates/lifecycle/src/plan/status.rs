@@ -7,10 +7,10 @@ use indexbuild_api::{
 };
 use jiff::{SignedDuration, Timestamp};
 
+use super::Pass;
 use super::mode::{self, Mode};
 use super::stages::{ENCODE, PLAN, PUBLISH, SORT};
 use super::volumes::{Class, current_class, former_class};
-use super::{Pass, budget};
 use crate::action::{Action, Decision, End};
 use crate::world::{BuildView, Millis};
 
@@ -142,8 +142,7 @@ impl Pass<'_> {
         let finished = published || failed;
         let (rows, entries, bytes) = self.totals();
         let published_by = self.world.stage(PUBLISH).and_then(|stage| stage.chosen.first());
-        let failures = budget::counted(self.world)
-            .max(self.drafts.values().map(|draft| draft.spec.failed_attempts).fold(0, u32::saturating_add));
+        let failures = self.failures;
         let mut status = IndexBuildStatus {
             observed_generation: build.generation,
             conditions: Vec::new(),
