@@ -4,12 +4,27 @@
 //! [`indexbuild_lifecycle::owner`]; here it is done. Work runs on threads of its own; the loop that
 //! watches the record never waits for it.
 
+pub mod assemble;
+mod attempt;
 pub mod config;
 pub mod control;
+pub mod coverage;
+pub mod definitions;
 pub mod exit;
+pub mod failure;
 mod life;
+pub mod memory;
+pub mod names;
+pub mod objects;
+mod parallel;
+pub mod plan_file;
+pub mod pulse;
+pub mod rate;
+pub mod results;
+pub mod stats;
+mod work;
 
 pub use config::{BadSwitches, ExecutorConfig, TestSwitches};
 pub use control::{ContactError, ControlPlane, WriteError};
 pub use exit::ExitStatus;
-pub use life::run;
+pub use life::{live, run};

@@ -1,13 +1,392 @@
-//! The loop of one owner's life.
+//! The loop of one owner's life: what [`indexbuild_lifecycle::owner::next`] says is done here, and
+//! nothing is decided here.
+//!
+//! The loop never waits for the work: it reads the record, reports, and tells the attempt to end;
+//! the attempt works on a thread of its own. Whatever the way out, the attempt is closed first and
+//! no engine handle stays open (I7); a close that hangs ends the process (G11).
 
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use crate::config::ExecutorConfig;
-use crate::control::ControlPlane;
+use indexbuild_api::{Claim, Work};
+use indexbuild_index::manifest::BuildRef;
+use indexbuild_lifecycle::owner::{Current, ExitReason, GiveWayReason, OwnerState, Seen, Step, next};
+use indexbuild_lifecycle::world::{Millis, Record};
+
+use crate::attempt::{Attempt, Hung, Process, handles_closed};
+use crate::config::{ExecutorConfig, TestSwitches};
+use crate::control::{ContactError, ControlPlane, WriteError};
 use crate::exit::ExitStatus;
+use crate::failure::WorkFailure;
+use crate::memory::Budget;
+use crate::pulse::Ending;
+use crate::rate::RateLimit;
 
-/// One owner's life, from the claim to the process's end.
+/// What a pod has for sealing after SIGTERM; the kubelet kills it 30 s after.
+const SEAL_WITHIN: Duration = Duration::from_secs(15);
+/// What an attempt has for closing everything, once it must.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// What the last word to the control plane may take.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
+/// How long after an attempt's end its handles may still be closing.
+const HANDLES_WITHIN: Duration = Duration::from_secs(2);
+/// The longest pause before a control plane that does not answer is asked again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// One owner's life, from drawing its nonce to the process's end. SIGTERM asks it to stop.
+///
+/// The process must end when this returns: what it could not close, only the kernel can.
 pub async fn run(config: ExecutorConfig, control: Arc<dyn ControlPlane>) -> ExitStatus {
-    let _ = (config, control);
-    ExitStatus::Unusable
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            let stop = async move {
+                terminate.recv().await;
+            };
+            live(config, control, stop).await
+        }
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM cannot be listened to; this process cannot be asked to stop");
+            ExitStatus::Unusable
+        }
+    }
+}
+
+/// As [`run`], with another way to be asked to stop.
+pub async fn live(
+    config: ExecutorConfig,
+    control: Arc<dyn ControlPlane>,
+    stop: impl Future<Output = ()> + Send,
+) -> ExitStatus {
+    let config = Arc::new(config);
+    if config.test != TestSwitches::default() {
+        tracing::warn!(switches = ?config.test, "test switches are on: this process misbehaves on purpose");
+    }
+    let metadata = &config.build.metadata;
+    let (Some(namespace), Some(name), Some(uid)) =
+        (metadata.namespace.clone(), metadata.name.clone(), metadata.uid.clone())
+    else {
+        tracing::error!("the build has no namespace, name or UID: nothing could be told apart");
+        return ExitStatus::Unusable;
+    };
+    if let Err(error) = indexbuild_durable::create_dir_all(&config.volume) {
+        tracing::error!(volume = %config.volume.display(), %error, "the volume cannot be used: check that it is mounted and writable");
+        return ExitStatus::Unusable;
+    }
+    let spec = &config.build.spec;
+    let boot_nonce = uuid::Uuid::new_v4().to_string();
+    tracing::info!(slot = config.slot, pod = %config.pod_name, pod_uid = %config.pod_uid, boot_nonce, "executor starts");
+    let state = OwnerState {
+        pod_uid: config.pod_uid.clone(),
+        boot_nonce: boot_nonce.clone(),
+        orphan_after: spec.disruption_or_default().orphan_after.as_millis(),
+        last_contact: 0,
+        claimed: false,
+        current: None,
+        stop_requested: false,
+    };
+    let process = Process {
+        budget: Budget::new(config.memory_limit, config.threads),
+        rate: Arc::new(RateLimit::share(spec.rows_per_second, u64::from(spec.parallelism))),
+        plans: Arc::new(OnceLock::new()),
+        build: BuildRef { namespace, name, uid },
+        boot_nonce,
+        control,
+        config,
+    };
+    let mut life = Life {
+        process,
+        state,
+        born: Instant::now(),
+        attempt: None,
+        interval: LONGEST_PAUSE,
+        reported: Reported::default(),
+        leaked: false,
+        version: None,
+    };
+    let status = life.live(Box::pin(stop)).await;
+    tracing::info!(code = status.code(), "executor ends: {status}");
+    status
+}
+
+/// What the control plane knows of the attempt in hand.
+#[derive(Debug, Default)]
+struct Reported {
+    at: Option<Instant>,
+    outcome: bool,
+    waiting: bool,
+}
+
+type Stop<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+struct Life {
+    process: Process,
+    state: OwnerState,
+    born: Instant,
+    attempt: Option<Attempt>,
+    interval: Duration,
+    reported: Reported,
+    /// An attempt that ended has left an engine handle open.
+    leaked: bool,
+    /// The record as it was last seen.
+    version: Option<String>,
+}
+
+impl Life {
+    async fn live(&mut self, mut stop: Stop<'_>) -> ExitStatus {
+        loop {
+            let answer = self.ask(&mut stop).await;
+            let seen = match &answer {
+                None => Seen::Unreachable, // asked to stop meanwhile: that decides
+                Some(Ok(Some(record))) => Seen::Record(record),
+                Some(Ok(None)) => Seen::Absent,
+                Some(Err(ContactError::Refused(_))) => Seen::Refused,
+                Some(Err(ContactError::Unreachable(_))) => Seen::Unreachable,
+            };
+            self.note(seen);
+            let now = self.now();
+            match next(&self.state, seen, now) {
+                Step::Wait | Step::GoOn => {}
+                Step::Claim => self.claim().await,
+                Step::Start { epoch, work } => {
+                    if let Err(status) = self.start(epoch, work).await {
+                        return status;
+                    }
+                }
+                Step::Report => {
+                    if let Some(status) = self.report_if_due().await {
+                        return status;
+                    }
+                }
+                Step::GiveWay(reason) => return self.give_way(reason).await,
+                Step::Exit(reason) => return self.exit(reason).await,
+            }
+            self.pause(&mut stop).await;
+        }
+    }
+
+    fn now(&self) -> Millis {
+        Millis::try_from(self.born.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Reads the record; `None` when asked to stop meanwhile.
+    async fn ask(&mut self, stop: &mut Stop<'_>) -> Option<Result<Option<Record>, ContactError>> {
+        if self.state.stop_requested {
+            return Some(self.process.control.record().await);
+        }
+        tokio::select! {
+            biased;
+            () = stop.as_mut() => {
+                tracing::info!("asked to stop");
+                self.state.stop_requested = true;
+                None
+            }
+            answer = self.process.control.record() => Some(answer),
+        }
+    }
+
+    /// Takes note of what was seen: contact, the record's version, how often to report.
+    fn note(&mut self, seen: Seen<'_>) {
+        let contact = match seen {
+            Seen::Record(record) => {
+                self.state.last_contact = self.now();
+                self.version = Some(record.version.clone());
+                self.interval = record.spec.renew_interval.to_std().max(Duration::from_millis(10));
+                true
+            }
+            Seen::Absent | Seen::Refused | Seen::Unreachable => {
+                self.version = None;
+                false
+            }
+        };
+        if let Some(attempt) = &self.attempt {
+            if attempt.pulse().in_contact() && !contact {
+                tracing::warn!(epoch = attempt.epoch(), "no contact with the control plane; going on with the work");
+            } else if !attempt.pulse().in_contact() && contact {
+                tracing::info!(epoch = attempt.epoch(), "contact with the control plane again");
+            }
+            attempt.pulse().set_contact(contact);
+        }
+    }
+
+    /// Waits until there may be something to do: the record changed, the attempt ended, a report is
+    /// due, or somebody asks to stop.
+    async fn pause(&mut self, stop: &mut Stop<'_>) {
+        let control = Arc::clone(&self.process.control);
+        let wait = self.due_in();
+        let version = self.version.clone();
+        let changed = async move {
+            match version {
+                Some(version) => {
+                    // A record that changes all the time must not make this loop spin.
+                    let floor = tokio::time::sleep(wait.min(Duration::from_millis(5)));
+                    control.changed(&version, wait).await;
+                    floor.await;
+                }
+                None => tokio::time::sleep(wait.min(LONGEST_PAUSE)).await,
+            }
+        };
+        let stop_requested = self.state.stop_requested;
+        let attempt = &mut self.attempt;
+        let ended = async move {
+            match attempt {
+                Some(attempt) if !attempt.has_ended() => attempt.ended().await,
+                Some(_) | None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.as_mut(), if !stop_requested => {
+                tracing::info!("asked to stop");
+                self.state.stop_requested = true;
+            }
+            () = ended => {}
+            () = changed => {}
+        }
+    }
+
+    /// How long until the next report is due.
+    fn due_in(&self) -> Duration {
+        match (&self.attempt, self.reported.at) {
+            (Some(_), Some(at)) => self.interval.saturating_sub(at.elapsed()).max(Duration::from_millis(5)),
+            (Some(_), None) => Duration::from_millis(5),
+            (None, _) => self.interval,
+        }
+    }
+
+    async fn claim(&mut self) {
+        let claim = Claim { pod_uid: self.state.pod_uid.clone(), boot_nonce: self.state.boot_nonce.clone() };
+        match self.process.control.claim(claim).await {
+            Ok(()) => self.state.claimed = true,
+            // Whether it was taken after all, or another process's, the record tells.
+            Err(error) => tracing::warn!(%error, "the claim was not taken"),
+        }
+    }
+
+    /// Begins a granted work, after the one in hand was ended and closed.
+    async fn start(&mut self, epoch: u64, work: Work) -> Result<(), ExitStatus> {
+        self.state.claimed = true;
+        self.close(Ending::Now).await;
+        if self.leaked {
+            return Err(ExitStatus::HandleLeaked);
+        }
+        self.state.current = Some(Current { epoch, work_id: work.id.clone() });
+        self.reported = Reported::default();
+        self.attempt = Some(Attempt::start(&self.process, epoch, work));
+        Ok(())
+    }
+
+    /// Reports when the time has come, or when there is news. A status: the process is to end.
+    async fn report_if_due(&mut self) -> Option<ExitStatus> {
+        let (ended, failed, waiting) = match &self.attempt {
+            Some(attempt) => (
+                attempt.has_ended(),
+                matches!(attempt.outcome(), Some(Err(WorkFailure::Failed(_) | WorkFailure::NoSpace(_)))),
+                attempt.pulse().view().waiting.is_some(),
+            ),
+            None => return None,
+        };
+        if ended {
+            self.look_for_leaks().await;
+        }
+        let news = (ended && !self.reported.outcome) || waiting != self.reported.waiting;
+        let due = self.reported.at.is_none_or(|at| at.elapsed() >= self.interval);
+        if !news && !due {
+            return None;
+        }
+        let report = self.attempt.as_ref()?.report();
+        self.reported.at = Some(Instant::now());
+        match self.process.control.report(report).await {
+            Ok(()) => {
+                self.reported.waiting = waiting;
+                self.reported.outcome = ended;
+                if ended && failed {
+                    // The kernel closes everything; the next attempt is another process.
+                    self.close(Ending::Now).await;
+                    return Some(if self.leaked { ExitStatus::HandleLeaked } else { ExitStatus::WorkFailed });
+                }
+                if ended && self.leaked {
+                    tracing::error!("the result is reported; this process ends because of the open handle");
+                    return Some(ExitStatus::HandleLeaked);
+                }
+            }
+            // The record tells what is true; unreached, the next try is due soon.
+            Err(error @ (WriteError::Conflict | WriteError::Refused(_) | WriteError::Contact(_))) => {
+                tracing::warn!(%error, "the report was not taken");
+            }
+        }
+        None
+    }
+
+    /// After an attempt its process holds no engine handle (I7).
+    async fn look_for_leaks(&mut self) {
+        if self.leaked || self.process.config.test.share_attempt_directory {
+            return;
+        }
+        if !handles_closed(HANDLES_WITHIN).await {
+            tracing::error!(
+                handles = indexbuild_engine::open_handles(),
+                "engine handles stay open after an attempt; no further work is taken, the process ends"
+            );
+            self.leaked = true;
+        }
+    }
+
+    /// Ends the attempt in hand and waits for it. One that hangs ends the process, here and now.
+    async fn close(&mut self, ending: Ending) {
+        let Some(mut attempt) = self.attempt.take() else {
+            return;
+        };
+        if !attempt.has_ended()
+            && let Err(Hung) = attempt.close(ending, SEAL_WITHIN, CLOSE_WITHIN).await
+        {
+            tracing::error!(epoch = attempt.epoch(), "the attempt does not close; the process ends under it");
+            std::process::exit(i32::from(ExitStatus::CloseHung.code()));
+        }
+        self.attempt = Some(attempt);
+        self.look_for_leaks().await;
+    }
+
+    async fn give_way(&mut self, reason: GiveWayReason) -> ExitStatus {
+        let finished = self.reported.outcome;
+        tracing::info!(?reason, finished, "giving way");
+        let (ending, status) = match reason {
+            GiveWayReason::StopRequested => (Ending::Seal, ExitStatus::Stopped),
+            GiveWayReason::Orphaned => (Ending::Now, ExitStatus::Orphaned),
+            GiveWayReason::SecondNonce => (Ending::Now, ExitStatus::ClaimRefused),
+            GiveWayReason::HigherEpoch | GiveWayReason::Revoked | GiveWayReason::WorkChanged => {
+                (Ending::Now, if finished { ExitStatus::Done } else { ExitStatus::GaveWay })
+            }
+        };
+        self.close(ending).await;
+        if status == ExitStatus::Stopped {
+            self.last_word().await;
+        }
+        if self.leaked { ExitStatus::HandleLeaked } else { status }
+    }
+
+    async fn exit(&mut self, reason: ExitReason) -> ExitStatus {
+        self.close(Ending::Now).await;
+        let status = match reason {
+            ExitReason::StopRequested => ExitStatus::Stopped,
+            ExitReason::Orphaned => ExitStatus::Orphaned,
+            ExitReason::Superseded => ExitStatus::Done,
+            ExitReason::SecondNonce => ExitStatus::ClaimRefused,
+        };
+        if self.leaked { ExitStatus::HandleLeaked } else { status }
+    }
+
+    /// The last report of a process that was asked to stop: how far it came, or its result after all.
+    async fn last_word(&mut self) {
+        let Some(attempt) = &self.attempt else { return };
+        let mut report = attempt.report();
+        if report.result.is_none() && report.error.is_none() {
+            report.step = Some("stopped: what is whole is sealed".to_owned());
+        }
+        match tokio::time::timeout(LAST_WORD_WITHIN, self.process.control.report(report)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the last report was not taken"),
+            Err(_) => tracing::warn!("the last report was not answered"),
+        }
+    }
 }

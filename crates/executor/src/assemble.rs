@@ -1,0 +1,266 @@
+//! The manifest as a pure function of the chosen results, and the proof that they add up.
+
+use indexbuild_api::Chosen;
+use indexbuild_index::digest::{SetHash, digest_bytes};
+use indexbuild_index::manifest::{
+    ChosenWork, FORMAT_VERSION, IndexFile, IndexManifest, Manifest, SourceFile, SourceSummary,
+};
+use indexbuild_source::FileStamp;
+
+use crate::coverage::{CoverageError, cover, parse_hash};
+use crate::plan_file::{PlanFile, SortWork};
+use crate::results::{DuplicateSummary, EncodeResult, SortResult};
+
+/// Why the chosen results make no index.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssembleError {
+    /// They do not cover the table exactly once.
+    #[error(transparent)]
+    Coverage(#[from] CoverageError),
+    /// A result follows another plan.
+    #[error("the result of {work_id} follows another plan ({theirs}) than the one chosen ({ours})")]
+    OtherPlan {
+        /// The work.
+        work_id: String,
+        /// Its plan.
+        theirs: String,
+        /// The build's.
+        ours: String,
+    },
+    /// Lanes that are missing, there twice, or unknown.
+    #[error("the chosen Sorts do not cover each lane once: {0}")]
+    Lanes(String),
+    /// I6.
+    #[error(
+        "index {index:?}: {rows} rows were read and {encoded} entries encoded (hash {encoded_hash}), but {sorted} sorted (hash {sorted_hash}): entries were lost, doubled or changed on the way; the build must not be published"
+    )]
+    Disagree {
+        /// The index.
+        index: String,
+        /// Rows read.
+        rows: u64,
+        /// Entries by Encode.
+        encoded: u64,
+        /// Their hash.
+        encoded_hash: String,
+        /// Entries by Sort.
+        sorted: u64,
+        /// Their hash.
+        sorted_hash: String,
+    },
+    /// A Sort's result contradicts itself.
+    #[error("the result of {work_id} contradicts itself: {what}")]
+    Contradiction {
+        /// The work.
+        work_id: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// Rows with equal keys in a unique index.
+    #[error("{}", duplicates_message(.0))]
+    Duplicates(Vec<IndexDuplicates>),
+    /// Something that cannot be written as JSON.
+    #[error("the list of chosen results cannot be written: {0}")]
+    Json(String),
+}
+
+/// Duplicates in one unique index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexDuplicates {
+    /// The index.
+    pub index: String,
+    /// Entries whose key an earlier entry has; exact.
+    pub count: u64,
+    /// The objects with up to 100 pairs each.
+    pub files: Vec<String>,
+    /// The first pair.
+    pub example: Option<String>,
+}
+
+fn duplicates_message(all: &[IndexDuplicates]) -> String {
+    let texts = all.iter().map(|IndexDuplicates { index, count, files, example }| {
+        let example = example.as_ref().map(|pair| format!(", for example {pair}")).unwrap_or_default();
+        format!(
+            "unique index {index:?} has {count} duplicate {}{example}; pairs of rows are listed in {}",
+            if *count == 1 { "key" } else { "keys" },
+            files.join(", ")
+        )
+    });
+    format!(
+        "{}. Remove the duplicates from the table, add a column to the key, or make the index not unique",
+        texts.collect::<Vec<_>>().join("; ")
+    )
+}
+
+/// All that was chosen before Publish.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChosenResults {
+    /// The entries of all frozen stages, in their order.
+    pub chosen: Vec<Chosen>,
+    /// Results of all rounds of Encode.
+    pub encode: Vec<EncodeResult>,
+    /// Results of Sort.
+    pub sort: Vec<SortResult>,
+}
+
+/// Makes the manifest (I1), after proving that splits are covered exactly once, that lanes are, and
+/// that entries and hashes of Encode and Sort agree (I6).
+///
+/// # Errors
+/// [`AssembleError`]. Duplicates come last: with another fault they might not be what they seem.
+pub fn assemble(plan: &PlanFile, plan_digest: &str, results: &ChosenResults) -> Result<Manifest, AssembleError> {
+    let ChosenResults { chosen, encode, sort } = results;
+    let followed = encode
+        .iter()
+        .map(|result| (&result.attempt, &result.plan_digest))
+        .chain(sort.iter().map(|result| (&result.attempt, &result.plan_digest)));
+    for (attempt, theirs) in followed {
+        if theirs != plan_digest {
+            return Err(AssembleError::OtherPlan {
+                work_id: attempt.work_id.clone(),
+                theirs: theirs.clone(),
+                ours: plan_digest.to_owned(),
+            });
+        }
+    }
+    let coverage = cover(plan, encode)?;
+    let lanes = by_lane(plan, sort)?;
+
+    let mut indexes = Vec::with_capacity(plan.indexes.len());
+    let mut duplicates = Vec::new();
+    for ((number, index), (encoded, encoded_hash)) in (0u32..).zip(&plan.indexes).zip(&coverage.indexes) {
+        let mut sorted = 0;
+        let mut sorted_hash = SetHash(0);
+        let mut files: Vec<IndexFile> = Vec::new();
+        let mut found =
+            IndexDuplicates { index: index.definition.name.clone(), count: 0, files: Vec::new(), example: None };
+        for (_, result) in lanes.iter().filter(|(work, _)| work.index == number) {
+            let (entries, hash) = check_sort(plan, result)?;
+            sorted += entries;
+            sorted_hash.merge(hash);
+            files.extend(result.ranges.iter().flat_map(|range| range.files.iter().cloned()));
+            let DuplicateSummary { count, file, example } = &result.duplicates;
+            found.count += count;
+            found.files.extend(file.clone());
+            found.example = found.example.take().or_else(|| example.clone());
+        }
+        // Of rows with equal keys in a unique index only the first is written: then entries and
+        // duplicates together are the rows, and hashes cannot agree.
+        let agrees = sorted + found.count == *encoded && (found.count > 0 || sorted_hash == *encoded_hash);
+        if !agrees || *encoded != coverage.rows || (found.count > 0 && !index.definition.unique) {
+            return Err(AssembleError::Disagree {
+                index: index.definition.name.clone(),
+                rows: coverage.rows,
+                encoded: *encoded,
+                encoded_hash: encoded_hash.hex(),
+                sorted,
+                sorted_hash: sorted_hash.hex(),
+            });
+        }
+        if found.count > 0 {
+            duplicates.push(found);
+        }
+        indexes.push(IndexManifest {
+            definition: index.definition.clone(),
+            entries: sorted,
+            hash: sorted_hash.hex(),
+            bytes: files.iter().map(|file| file.bytes).sum(),
+            files,
+        });
+    }
+    if !duplicates.is_empty() {
+        return Err(AssembleError::Duplicates(duplicates));
+    }
+    let works: Vec<ChosenWork> = chosen
+        .iter()
+        .map(|chosen| ChosenWork {
+            work_id: chosen.work_id.clone(),
+            epoch: chosen.epoch,
+            boot_nonce: chosen.boot_nonce.clone(),
+            digest: chosen.digest.clone(),
+        })
+        .collect();
+    // Who publishes again from the same choice writes the same bytes: the id names the content.
+    let put_id = digest_bytes(&serde_json::to_vec(&works).map_err(|error| AssembleError::Json(error.to_string()))?);
+    Ok(Manifest {
+        version: FORMAT_VERSION,
+        put_id,
+        build: plan.build.clone(),
+        plan_digest: plan_digest.to_owned(),
+        source: SourceSummary {
+            files: plan
+                .snapshot
+                .files
+                .iter()
+                .map(|FileStamp { url, size, etag, mtime }| SourceFile {
+                    url: url.clone(),
+                    size: *size,
+                    etag: etag.clone(),
+                    mtime: mtime.clone(),
+                })
+                .collect(),
+            rows: coverage.rows,
+        },
+        indexes,
+        works,
+    })
+}
+
+/// The Sorts' results in the plan's order: each lane once.
+fn by_lane<'a>(plan: &PlanFile, sort: &'a [SortResult]) -> Result<Vec<(SortWork, &'a SortResult)>, AssembleError> {
+    let mut lanes: Vec<(SortWork, &SortResult)> =
+        sort.iter().map(|result| (SortWork { index: result.index, lane: result.lane }, result)).collect();
+    lanes.sort_by_key(|(work, _)| (work.index, work.lane));
+    if let Some(twice) = lanes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let SortWork { index, lane } = twice[0].0;
+        return Err(AssembleError::Lanes(format!("lane {lane} of index {index} is there twice")));
+    }
+    if let Some(missing) = plan.sort_works.iter().find(|work| !lanes.iter().any(|(there, _)| there == *work)) {
+        return Err(AssembleError::Lanes(format!("lane {} of index {} is missing", missing.lane, missing.index)));
+    }
+    if lanes.len() != plan.sort_works.len() {
+        return Err(AssembleError::Lanes(format!("{} results for {} lanes", lanes.len(), plan.sort_works.len())));
+    }
+    Ok(lanes)
+}
+
+/// A Sort's files add up to its ranges, these to its sums, and these to what RocksDB counted.
+fn check_sort(plan: &PlanFile, result: &SortResult) -> Result<(u64, SetHash), AssembleError> {
+    let contradiction = |what| AssembleError::Contradiction { work_id: result.attempt.work_id.clone(), what };
+    let lane = usize::try_from(result.index)
+        .ok()
+        .and_then(|index| plan.indexes.get(index))
+        .zip(usize::try_from(result.lane).ok())
+        .and_then(|(index, lane)| index.lanes.get(lane))
+        .ok_or_else(|| contradiction("the plan has no such lane".to_owned()))?;
+    let expected = lane.first_range..lane.first_range.saturating_add(lane.ranges);
+    if !result.ranges.iter().map(|range| range.range).eq(expected) {
+        return Err(contradiction("its ranges are not those of its lane, each once and in order".to_owned()));
+    }
+    let mut entries = 0;
+    let mut hash = SetHash(0);
+    let mut files = 0;
+    for range in &result.ranges {
+        let in_files: u64 = range.files.iter().map(|file| file.entries).sum();
+        if in_files != range.sum.entries {
+            return Err(contradiction(format!(
+                "the files of range {} hold {in_files} entries, the range {}",
+                range.range, range.sum.entries
+            )));
+        }
+        entries += range.sum.entries;
+        files += range.files.len() as u64;
+        hash.merge(parse_hash(&range.sum.hash).map_err(contradiction)?);
+    }
+    let own = parse_hash(&result.sum.hash).map_err(contradiction)?;
+    if (entries, hash) != (result.sum.entries, own) {
+        return Err(contradiction("its ranges do not add up to its own entries and hash".to_owned()));
+    }
+    if (result.ingested.entries, result.ingested.files) != (entries, files) {
+        return Err(contradiction(format!(
+            "RocksDB counted {} entries in {} files, the result names {entries} in {files}",
+            result.ingested.entries, result.ingested.files
+        )));
+    }
+    Ok((entries, hash))
+}

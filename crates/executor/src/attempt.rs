@@ -1,0 +1,218 @@
+//! One attempt as the loop sees it: a thread that works, and how it ended.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use indexbuild_api::{Report, Work, WorkResult};
+use indexbuild_index::manifest::BuildRef;
+use indexbuild_index::store::Store;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::config::ExecutorConfig;
+use crate::control::ControlPlane;
+use crate::definitions::output_options;
+use crate::failure::WorkFailure;
+use crate::memory::Budget;
+use crate::names::WorkName;
+use crate::objects::Objects;
+use crate::plan_file::PlanFile;
+use crate::pulse::{Ending, Pulse, View};
+use crate::rate::RateLimit;
+use crate::stats::Meter;
+use crate::work::{Job, perform};
+
+/// What outlives attempts in one process.
+pub struct Process {
+    /// What it was told at its birth.
+    pub config: Arc<ExecutorConfig>,
+    /// The control plane.
+    pub control: Arc<dyn ControlPlane>,
+    /// The build.
+    pub build: BuildRef,
+    /// The nonce that it drew.
+    pub boot_nonce: String,
+    /// Its memory, divided.
+    pub budget: Budget,
+    /// `spec.rowsPerSecond`, this process's share.
+    pub rate: Arc<RateLimit>,
+    /// The plan, once read.
+    pub plans: Arc<OnceLock<Arc<PlanFile>>>,
+}
+
+/// An attempt whose thread may still work.
+pub struct Attempt {
+    epoch: u64,
+    boot_nonce: String,
+    pulse: Arc<Pulse>,
+    done: Option<oneshot::Receiver<Result<WorkResult, WorkFailure>>>,
+    outcome: Option<Result<WorkResult, WorkFailure>>,
+}
+
+/// An attempt did not end within its time (G11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hung;
+
+impl Attempt {
+    /// Starts to work, on a thread of its own.
+    pub fn start(process: &Process, epoch: u64, work: Work) -> Self {
+        let pulse = Arc::new(Pulse::new());
+        let (sender, done) = oneshot::channel();
+        let attempt = Self {
+            epoch,
+            boot_nonce: process.boot_nonce.clone(),
+            pulse: Arc::clone(&pulse),
+            done: Some(done),
+            outcome: None,
+        };
+        tracing::info!(epoch, work = %work.id, "starting work");
+        match job(process, epoch, work, pulse) {
+            Err(failure) => {
+                // The receiver is held above, so that this cannot fail.
+                let _ = sender.send(Err(failure));
+            }
+            Ok(job) => {
+                let spawned = std::thread::Builder::new().name("work".to_owned()).spawn(move || {
+                    let outcome = perform(&job);
+                    drop(job);
+                    // Nobody listens any more only when the process is about to end.
+                    let _ = sender.send(outcome);
+                });
+                if let Err(error) = spawned {
+                    tracing::error!(%error, "no thread to work on");
+                }
+            }
+        }
+        attempt
+    }
+
+    /// The epoch that it works under.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What it shares with its thread.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// How it ended, if it has.
+    pub fn outcome(&self) -> Option<&Result<WorkResult, WorkFailure>> {
+        self.outcome.as_ref()
+    }
+
+    /// Returns when the thread has ended; at once where that is known.
+    pub async fn ended(&mut self) {
+        if let Some(done) = &mut self.done {
+            // A thread that ends without a word has panicked, or was never started.
+            let mut outcome =
+                done.await.unwrap_or_else(|_| Err(WorkFailure::internal("the thread that works ended without a word")));
+            if outcome == Err(WorkFailure::Ended) && self.pulse.ending() == Ending::No {
+                outcome = Err(WorkFailure::internal("the work ended early, and nobody had told it to"));
+            }
+            match &outcome {
+                Ok(result) => {
+                    tracing::info!(epoch = self.epoch, work = %result.work_id, digest = %result.digest, "work done")
+                }
+                Err(WorkFailure::Ended) => tracing::info!(epoch = self.epoch, "work ended as told"),
+                Err(WorkFailure::NoSpace(message)) => tracing::error!(epoch = self.epoch, "no space: {message}"),
+                Err(WorkFailure::Failed(error)) => {
+                    tracing::error!(epoch = self.epoch, reason = %error.reason, "work failed: {}", error.message);
+                }
+            }
+            self.done = None;
+            self.outcome = Some(outcome);
+        }
+    }
+
+    /// Whether the thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.done.is_none()
+    }
+
+    /// Ends the attempt and waits for it, at most so long; one that may seal gets `grace` for that
+    /// before it must end at once.
+    ///
+    /// # Errors
+    /// [`Hung`]: the thread still works, or hangs in a close.
+    pub async fn close(&mut self, ending: Ending, grace: Duration, within: Duration) -> Result<(), Hung> {
+        self.pulse.end(ending);
+        if ending == Ending::Seal && tokio::time::timeout(grace, self.ended()).await.is_err() {
+            tracing::warn!("sealing takes too long; ending at once");
+        }
+        self.pulse.end(Ending::Now);
+        tokio::time::timeout(within, self.ended()).await.map_err(|_| Hung)
+    }
+
+    /// What is reported of it now.
+    pub fn report(&self) -> Report {
+        let View { per_mille, rows, bytes, step, waiting } = self.pulse.view();
+        let mut report = Report {
+            epoch: self.epoch,
+            boot_nonce: self.boot_nonce.clone(),
+            renew_time: jiff::Timestamp::now().to_string(),
+            #[allow(clippy::cast_precision_loss)] // at most 1000
+            progress: Some(per_mille as f64 / 1_000.0),
+            rows: Some(rows),
+            bytes: Some(bytes),
+            step: Some(step),
+            waiting,
+            result: None,
+            error: None,
+        };
+        match &self.outcome {
+            None | Some(Err(WorkFailure::Ended)) => {}
+            Some(Ok(result)) => {
+                report.progress = Some(1.0);
+                report.rows = Some(result.rows);
+                report.bytes = Some(result.bytes);
+                report.step = Some("done".to_owned());
+                report.result = Some(result.clone());
+            }
+            Some(Err(failure @ (WorkFailure::NoSpace(_) | WorkFailure::Failed(_)))) => {
+                report.step = Some("failed".to_owned());
+                report.error = failure.error();
+            }
+        }
+        report
+    }
+}
+
+fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<Job, WorkFailure> {
+    let Process { config, control, build, boot_nonce, budget, rate, plans } = process;
+    let name: WorkName = work.id.parse().map_err(|error: crate::names::UnknownWork| WorkFailure::internal(error))?;
+    let meter = Arc::new(Meter::start());
+    let spec = &config.build.spec;
+    let store = Store::open(&spec.output.url, &output_options(spec))?
+        .child(&format!("{}/{}/{}", build.namespace, build.name, build.uid));
+    let runtime = Handle::current();
+    let objects = Objects::new(store, runtime.clone(), Arc::clone(&pulse), Arc::clone(&meter));
+    Ok(Job {
+        attempt: Job::attempt_name(&build.uid, &work.id, epoch, boot_nonce),
+        config: Arc::clone(config),
+        build: build.clone(),
+        work,
+        name,
+        objects,
+        pulse,
+        meter,
+        budget: *budget,
+        rate: Arc::clone(rate),
+        control: Arc::clone(control),
+        runtime,
+        plans: Arc::clone(plans),
+    })
+}
+
+/// Waits until this process holds no engine handle (I7). A handle is closed by the thread that
+/// worked, before it says that it has ended; a moment is for other attempts of a test's process.
+pub async fn handles_closed(within: Duration) -> bool {
+    let until = Instant::now() + within;
+    while indexbuild_engine::open_handles() > 0 {
+        if Instant::now() >= until {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    true
+}

@@ -1,0 +1,305 @@
+//! From a build's spec and a table's schema to what `source` and `index` understand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_schema::Schema;
+use indexbuild_api::{IndexBuildSpec, IndexSpec, Nulls as ApiNulls, Order as ApiOrder};
+use indexbuild_index::definition::{
+    ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId, UnsupportedType,
+};
+use indexbuild_index::store::StoreOptions;
+use indexbuild_source::{CsvColumn, CsvOptions, SourceSpec, StoreSettings};
+
+/// The spec asks for something that the table does not have, or that cannot be indexed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DefinitionError {
+    /// No such column.
+    #[error(
+        "{role} {column:?} of index {index:?} is not in the table: name one of its columns: {}",
+        available.join(", ")
+    )]
+    MissingColumn {
+        /// The index's name.
+        index: String,
+        /// What the column is for.
+        role: Role,
+        /// The column asked for.
+        column: String,
+        /// The columns there are.
+        available: Vec<String>,
+    },
+    /// A type without an order, or unknown.
+    #[error("{role} {column:?} of index {index:?} has the type {data_type}, which cannot be indexed: {why}")]
+    UnsupportedType {
+        /// The index's name.
+        index: String,
+        /// What the column is for.
+        role: Role,
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: String,
+        /// Why not, and what can be done.
+        why: &'static str,
+    },
+    /// Neither or both of the kinds of source.
+    #[error("spec.source must name exactly one of parquet and csv")]
+    NoSource,
+}
+
+/// What a column is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is part of the key.
+    Key,
+    /// It is part of the row id.
+    RowId,
+    /// It is stored beside the key.
+    Included,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Key => "key column",
+            Self::RowId => "rowId column",
+            Self::Included => "included column",
+        })
+    }
+}
+
+/// The indexes' definitions, with types from the table's schema and all that the spec leaves out
+/// resolved.
+///
+/// # Errors
+/// [`DefinitionError`], which names index, column and what is available.
+pub fn definitions(spec: &IndexBuildSpec, schema: &Schema) -> Result<Vec<IndexDefinition>, DefinitionError> {
+    spec.indexes.iter().map(|index| definition(spec, index, schema)).collect()
+}
+
+fn definition(spec: &IndexBuildSpec, index: &IndexSpec, schema: &Schema) -> Result<IndexDefinition, DefinitionError> {
+    let column_type = |column: &str, role| column_type(schema, &index.name, column, role);
+    let columns = index
+        .columns
+        .iter()
+        .map(|column| {
+            Ok(KeyColumn {
+                name: column.name.clone(),
+                column_type: column_type(&column.name, Role::Key)?,
+                order: match column.resolved_order() {
+                    ApiOrder::Asc => Order::Asc,
+                    ApiOrder::Desc => Order::Desc,
+                },
+                nulls: match column.resolved_nulls() {
+                    ApiNulls::First => Nulls::First,
+                    ApiNulls::Last => Nulls::Last,
+                },
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    let row_id = match &spec.row_id {
+        None => RowId::Position,
+        Some(row_id) => RowId::Columns(
+            row_id
+                .columns
+                .iter()
+                .map(|name| {
+                    Ok(KeyColumn {
+                        name: name.clone(),
+                        column_type: column_type(name, Role::RowId)?,
+                        order: Order::Asc,
+                        nulls: Nulls::Last,
+                    })
+                })
+                .collect::<Result<_, _>>()?,
+        ),
+    };
+    let include = index
+        .include
+        .iter()
+        .map(|name| Ok(IncludedColumn { name: name.clone(), column_type: column_type(name, Role::Included)? }))
+        .collect::<Result<_, _>>()?;
+    Ok(IndexDefinition { name: index.name.clone(), unique: index.is_unique(), columns, row_id, include })
+}
+
+fn column_type(schema: &Schema, index: &str, column: &str, role: Role) -> Result<ColumnType, DefinitionError> {
+    let field =
+        schema.fields().iter().find(|field| field.name() == column).ok_or_else(|| DefinitionError::MissingColumn {
+            index: index.to_owned(),
+            role,
+            column: column.to_owned(),
+            available: schema.fields().iter().map(|field| field.name().clone()).collect(),
+        })?;
+    ColumnType::from_arrow(field.data_type()).map_err(|UnsupportedType { arrow, why }| {
+        DefinitionError::UnsupportedType {
+            index: index.to_owned(),
+            role,
+            column: column.to_owned(),
+            data_type: arrow,
+            why,
+        }
+    })
+}
+
+/// The columns that a scan for all these indexes reads: each once, in the order of first need.
+#[must_use]
+pub fn projection<'a>(definitions: impl IntoIterator<Item = &'a IndexDefinition>) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    for definition in definitions {
+        for column in definition.needed_columns() {
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+    }
+    columns
+}
+
+/// The table, and how to reach its store.
+///
+/// # Errors
+/// [`DefinitionError::NoSource`], which the spec's own rules exclude.
+pub fn source(spec: &IndexBuildSpec) -> Result<(SourceSpec, StoreSettings), DefinitionError> {
+    match (&spec.source.parquet, &spec.source.csv) {
+        (Some(parquet), None) => Ok((
+            SourceSpec::Parquet { urls: parquet.urls.clone() },
+            settings(parquet.endpoint.as_ref(), parquet.region.as_ref()),
+        )),
+        (None, Some(csv)) => {
+            let byte = |text: &str| text.bytes().next();
+            let options = CsvOptions {
+                header: csv.header,
+                delimiter: byte(&csv.delimiter).unwrap_or(b','),
+                quote: byte(&csv.quote),
+                nulls: csv.nulls.clone(),
+                columns: csv
+                    .columns
+                    .iter()
+                    .map(|column| CsvColumn { name: column.name.clone(), column_type: column.column_type.clone() })
+                    .collect(),
+            };
+            Ok((
+                SourceSpec::Csv { urls: csv.urls.clone(), options },
+                settings(csv.endpoint.as_ref(), csv.region.as_ref()),
+            ))
+        }
+        (None, None) | (Some(_), Some(_)) => Err(DefinitionError::NoSource),
+    }
+}
+
+fn settings(endpoint: Option<&String>, region: Option<&String>) -> StoreSettings {
+    StoreSettings {
+        endpoint: endpoint.cloned(),
+        region: region.cloned(),
+        allow_http: plain_http(endpoint),
+        extra: BTreeMap::new(),
+    }
+}
+
+/// How to reach the output store.
+#[must_use]
+pub fn output_options(spec: &IndexBuildSpec) -> StoreOptions {
+    StoreOptions {
+        endpoint: spec.output.endpoint.clone(),
+        region: spec.output.region.clone(),
+        allow_http: plain_http(spec.output.endpoint.as_ref()),
+        extra: BTreeMap::new(),
+    }
+}
+
+/// An endpoint that is written with `http://` is meant to be reached without TLS.
+fn plain_http(endpoint: Option<&String>) -> bool {
+    endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
+}
+
+/// Digest of what of the spec decides the content of the indexes and where they are written.
+///
+/// # Errors
+/// None in practice.
+pub fn spec_digest(spec: &IndexBuildSpec) -> Result<String, serde_json::Error> {
+    let deciding = serde_json::json!({
+        "source": spec.source,
+        "rowId": spec.row_id,
+        "indexes": spec.indexes,
+        "output": {
+            "url": spec.output.url,
+            "compression": spec.output.compression,
+            "targetFileBytes": spec.output.target_file_bytes(),
+        },
+    });
+    Ok(indexbuild_index::digest::digest_bytes(deciding.to_string().as_bytes()))
+}
+
+/// The definitions, shared by the threads that encode.
+#[must_use]
+pub fn shared(definitions: &[IndexDefinition]) -> Vec<Arc<IndexDefinition>> {
+    definitions.iter().cloned().map(Arc::new).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use arrow_schema::{DataType, Field};
+
+    use super::*;
+
+    fn spec(json: serde_json::Value) -> IndexBuildSpec {
+        let mut whole = serde_json::json!({
+            "source": {"parquet": {"urls": ["file:///t/*.parquet"]}},
+            "indexes": [],
+            "output": {"url": "file:///out"},
+        });
+        for (name, value) in json.as_object().unwrap() {
+            whole[name] = value.clone();
+        }
+        serde_json::from_value(whole).unwrap()
+    }
+
+    fn schema() -> Schema {
+        Schema::new(vec![
+            Field::new("id", DataType::Int64, false),
+            Field::new("address.city", DataType::Utf8, true),
+            Field::new("tags", DataType::new_list(DataType::Utf8, true), true),
+        ])
+    }
+
+    #[test]
+    fn what_a_spec_leaves_out_is_resolved() {
+        let spec = spec(serde_json::json!({
+            "rowId": {"columns": ["id"]},
+            "indexes": [{"name": "by_city", "columns": [{"name": "address.city", "order": "Desc"}], "include": ["id"]}],
+        }));
+        let made = definitions(&spec, &schema()).unwrap();
+        assert_eq!(made[0].columns[0].nulls, Nulls::First);
+        assert_eq!(made[0].columns[0].column_type, ColumnType::String);
+        assert!(matches!(&made[0].row_id, RowId::Columns(columns) if columns[0].name == "id"));
+        assert_eq!(projection(&made), ["address.city", "id"]);
+    }
+
+    #[test]
+    fn a_missing_column_is_named_with_the_index_and_what_there_is() {
+        let spec = spec(serde_json::json!({"indexes": [{"name": "by_x", "columns": [{"name": "nope"}]}]}));
+        let error = definitions(&spec, &schema()).unwrap_err().to_string();
+        for part in ["by_x", "nope", "key column", "id", "address.city"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_refused_by_name() {
+        let spec = spec(serde_json::json!({"indexes": [{"name": "by_tag", "columns": [{"name": "tags"}]}]}));
+        let error = definitions(&spec, &schema()).unwrap_err();
+        assert!(matches!(error, DefinitionError::UnsupportedType { .. }), "{error}");
+        assert!(error.to_string().contains("tags") && error.to_string().contains("List"), "{error}");
+    }
+
+    #[test]
+    fn the_spec_digest_ignores_what_may_change() {
+        let base = spec(serde_json::json!({}));
+        let more = spec(serde_json::json!({"parallelism": 7, "rowsPerSecond": 3}));
+        let other = spec(serde_json::json!({"rowId": {"columns": ["id"]}}));
+        assert_eq!(spec_digest(&base).unwrap(), spec_digest(&more).unwrap());
+        assert_ne!(spec_digest(&base).unwrap(), spec_digest(&other).unwrap());
+    }
+}

@@ -1,0 +1,122 @@
+//! The one memory figure, divided.
+//!
+//! `spec.executor.resources.limits.memory` is what a pod may use, as its cgroup measures it. Every
+//! buffer of an executor is cut from it here, and nowhere else, so that the sum can be read in one
+//! table. The content of an index never depends on it (I10): a smaller budget means smaller
+//! batches, more cuts of over-full ranges and more, smaller runs; never other entries or other files.
+//!
+//! | part | size | at 256 MiB, 2 threads |
+//! |---|---|---|
+//! | fixed: the program's pages, the runtime, the plan, what an allocator keeps for itself | 56 MiB | 56 |
+//! | upload: two parts of 8 MiB in flight | 16 MiB | 16 |
+//! | *left* | limit − fixed − upload | 184 |
+//! | slack: what a buffer's growth and a cache of freed pages take | 1/10 of what is left | 18 |
+//! | **Encode**, per thread: the largest page of a file | left ÷ (8 × threads), 4 to 64 MiB | 2 × 11 |
+//! | Encode, per thread: a batch as it is read and as it is encoded | 2 × batch, batch = left ÷ (16 × threads), 1 to 4 MiB | 2 × 2 × 4 |
+//! | Encode: entries waiting to be spilled | the rest | 126 |
+//! | **Sort**, per thread: what is read ahead of a piece | 2 windows of 1 or 2 MiB | 2 × 4 |
+//! | Sort, per thread: RocksDB's file writer | 6 MiB | 2 × 6 |
+//! | Sort: the RocksDB that checks the files | 12 MiB | 12 |
+//! | Sort: entries being scattered and sorted | the rest | 134 |
+//!
+//! Encode and Sort never run at once in one process. Threads are as many as the table has room for,
+//! at most those asked for.
+
+/// A mebibyte.
+const MIB: u64 = 1 << 20;
+const FIXED: u64 = 56 * MIB;
+const UPLOAD: u64 = 16 * MIB;
+const WRITER: u64 = 6 * MIB;
+const ENGINE: u64 = 12 * MIB;
+/// The least that a thread can work with, in either stage, with its share of the buffers.
+const LEAST_PER_THREAD: u64 = 20 * MIB;
+
+/// A process's memory, divided; all sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Threads that there is room for.
+    pub threads: usize,
+    /// The largest page of a Parquet file that can be read.
+    pub page: u64,
+    /// What a batch of rows may take as it is read.
+    pub batch: u64,
+    /// What entries may take while they wait to be spilled.
+    pub encode: u64,
+    /// What one window of read-ahead takes.
+    pub window: u64,
+    /// How many windows there are.
+    pub windows: usize,
+    /// What entries may take while they are scattered and sorted.
+    pub sort: u64,
+}
+
+impl Budget {
+    /// Divides `limit` bytes among what `threads` threads need. A limit under 128 MiB (which no
+    /// spec may ask for) is treated as one.
+    #[must_use]
+    pub fn new(limit: u64, threads: usize) -> Self {
+        let left = limit.max(128 * MIB) - FIXED - UPLOAD;
+        let room = usize::try_from(left / LEAST_PER_THREAD).unwrap_or(usize::MAX);
+        let threads = threads.clamp(1, room.max(1));
+        let many = threads as u64;
+        let usable = left - left / 10;
+        let page = (left / (8 * many)).clamp(4 * MIB, 64 * MIB);
+        let batch = (left / (16 * many)).clamp(MIB, 4 * MIB);
+        let window = if left / many >= 48 * MIB { 2 * MIB } else { MIB };
+        let windows = 2 * threads;
+        let encode = usable.saturating_sub(many * (page + 2 * batch)).max(4 * MIB);
+        let sort = usable.saturating_sub(many * (2 * window + WRITER) + ENGINE).max(4 * MIB);
+        Self { threads, page, batch, encode, window, windows, sort }
+    }
+
+    /// Rows per batch, for rows of `row_bytes` bytes on average: as many as the batch's share of
+    /// the memory holds, and never so many that giving way waits long for the batch in hand.
+    #[must_use]
+    pub fn batch_rows(&self, row_bytes: u64) -> usize {
+        let rows = self.batch / row_bytes.max(1);
+        usize::try_from(rows.clamp(16, 32_768)).unwrap_or(16)
+    }
+}
+
+/// How large a run may grow, in bytes: large enough that a Sort reads few pieces, small enough that
+/// a kill costs little and that the volume holds it. The figure has no effect on the index.
+#[must_use]
+pub fn run_bytes(estimated_total: u64, free_on_volume: u64) -> u64 {
+    (estimated_total / 64).clamp(64 * MIB, 1024 * MIB).min((free_on_volume / 8).max(8 * MIB))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_never_exceed_the_limit() {
+        for limit in [128, 160, 256, 512, 1024, 4096, 65_536].map(|mib| mib * MIB) {
+            for threads in [1, 2, 3, 8, 64] {
+                let budget = Budget::new(limit, threads);
+                let many = budget.threads as u64;
+                assert!(budget.threads >= 1 && budget.threads <= threads);
+                let encode = FIXED + UPLOAD + many * (budget.page + 2 * budget.batch) + budget.encode;
+                let sort =
+                    FIXED + UPLOAD + many * WRITER + budget.windows as u64 * budget.window + ENGINE + budget.sort;
+                assert!(encode <= limit, "encode at {limit}, {threads} threads: {encode}, {budget:?}");
+                assert!(sort <= limit, "sort at {limit}, {threads} threads: {sort}, {budget:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_threads_have_room_to_work_in_256_mib() {
+        let budget = Budget::new(256 * MIB, 2);
+        assert_eq!(budget.threads, 2);
+        assert!(budget.encode >= 100 * MIB && budget.sort >= 100 * MIB, "{budget:?}");
+    }
+
+    #[test]
+    fn wide_rows_come_in_small_batches() {
+        let budget = Budget::new(256 * MIB, 2);
+        assert_eq!(budget.batch_rows(8), 32_768);
+        assert!(budget.batch_rows(1 << 20) <= 16);
+    }
+}

@@ -1,0 +1,247 @@
+//! What the loop that watches the record and the threads that work share: progress in one
+//! direction, the wish to end in the other.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indexbuild_api::Waiting;
+use indexbuild_engine::{Control, Step};
+use tokio::sync::watch;
+
+/// Whether an attempt is to end, and how soon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// It goes on.
+    #[default]
+    No,
+    /// It seals what is whole, uploads it, and ends (SIGTERM).
+    Seal,
+    /// It closes everything and ends at once (a higher epoch, G11).
+    Now,
+}
+
+/// The attempt was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the attempt was told to end")]
+pub struct Ended;
+
+/// What is shown of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// Per mille of the work in hand.
+    pub per_mille: u64,
+    /// Rows encoded, or entries sorted.
+    pub rows: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// What is being done.
+    pub step: String,
+    /// Why it stands still, if it does (I5).
+    pub waiting: Option<Waiting>,
+}
+
+/// One attempt's shared state.
+#[derive(Debug)]
+pub struct Pulse {
+    control: Arc<Control>,
+    ending: watch::Sender<Ending>,
+    bell: Condvar,
+    ended: Mutex<Ending>,
+    shown: Mutex<Shown>,
+    in_contact: AtomicBool,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    step: Option<&'static str>,
+    waiting: Option<Waiting>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pulse {
+    /// An attempt that goes on.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            control: Arc::new(Control::new()),
+            ending: watch::Sender::new(Ending::No),
+            bell: Condvar::new(),
+            ended: Mutex::new(Ending::No),
+            shown: Mutex::new(Shown::default()),
+            in_contact: AtomicBool::new(true),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+        }
+    }
+
+    /// What the engine looks at.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Tells the attempt to end. A sooner end replaces a later one, never the other way round.
+    pub fn end(&self, ending: Ending) {
+        {
+            let mut ended = lock(&self.ended);
+            if *ended >= ending {
+                return;
+            }
+            *ended = ending;
+        }
+        match ending {
+            Ending::No => {}
+            Ending::Seal => self.control.stop_after_seal(),
+            Ending::Now => self.control.cancel(),
+        }
+        self.ending.send_replace(ending);
+        self.bell.notify_all();
+    }
+
+    /// Whether and how the attempt is to end.
+    #[must_use]
+    pub fn ending(&self) -> Ending {
+        *lock(&self.ended)
+    }
+
+    /// Ends the attempt's own doing where it was told to end, in whatever way.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub fn go_on(&self) -> Result<(), Ended> {
+        if self.ending() == Ending::No { Ok(()) } else { Err(Ended) }
+    }
+
+    /// Waits, on a thread of the attempt's own.
+    ///
+    /// # Errors
+    /// [`Ended`], as soon as the attempt was told to end.
+    pub fn sleep(&self, time: Duration) -> Result<(), Ended> {
+        let until = Instant::now() + time;
+        let mut ended = lock(&self.ended);
+        loop {
+            if *ended != Ending::No {
+                return Err(Ended);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            ended = self.bell.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Completes when the attempt must end at once.
+    pub async fn cancelled(&self) {
+        let mut ending = self.ending.subscribe();
+        // An error means that the sender is gone, and with it the attempt.
+        let _ = ending.wait_for(|ending| *ending == Ending::Now).await;
+    }
+
+    /// Whether the control plane answered lately: time during a partition counts against nothing.
+    #[must_use]
+    pub fn in_contact(&self) -> bool {
+        self.in_contact.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the control plane answers.
+    pub fn set_contact(&self, in_contact: bool) {
+        self.in_contact.store(in_contact, Ordering::Relaxed);
+    }
+
+    /// Names what is being done, over the engine's own step; `None`: the engine's.
+    pub fn set_step(&self, step: Option<&'static str>) {
+        lock(&self.shown).step = step;
+    }
+
+    /// Says how much the engine will count in this work.
+    pub fn set_total(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// Adds to what was done outside the engine.
+    pub fn add_done(&self, done: u64) {
+        self.done.fetch_add(done, Ordering::Relaxed);
+    }
+
+    /// Says why the work stands still, or that it goes on.
+    pub fn set_waiting(&self, waiting: Option<Waiting>) {
+        let mut shown = lock(&self.shown);
+        if shown.waiting != waiting {
+            match &waiting {
+                Some(waiting) => tracing::warn!(reason = ?waiting.reason, "waiting: {}", waiting.message),
+                None => tracing::info!("going on"),
+            }
+            shown.waiting = waiting;
+        }
+    }
+
+    /// What is shown now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let shown = lock(&self.shown);
+        let rows = self.control.rows() + self.done.load(Ordering::Relaxed);
+        let total = self.total.load(Ordering::Relaxed);
+        let per_mille = if total == 0 { 0 } else { (u128::from(rows) * 1_000 / u128::from(total)).min(999) };
+        let step = shown.step.unwrap_or(match self.control.step() {
+            Step::Idle => "starting",
+            Step::Encode => "encoding",
+            Step::Fetch => "fetching",
+            Step::Sort => "sorting",
+            Step::Check => "checking",
+        });
+        View {
+            per_mille: u64::try_from(per_mille).unwrap_or(999),
+            rows,
+            bytes: self.control.bytes(),
+            step: step.to_owned(),
+            waiting: shown.waiting.clone(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_to_end_cuts_a_wait_short_and_is_never_taken_back() {
+        let pulse = Arc::new(Pulse::new());
+        let waiter = std::thread::spawn({
+            let pulse = Arc::clone(&pulse);
+            move || pulse.sleep(Duration::from_secs(600))
+        });
+        pulse.end(Ending::Now);
+        assert_eq!(waiter.join().unwrap(), Err(Ended));
+        pulse.end(Ending::Seal);
+        assert_eq!(pulse.ending(), Ending::Now);
+        assert!(pulse.control().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn sealing_does_not_cancel_what_is_on_its_way() {
+        let pulse = Pulse::new();
+        pulse.end(Ending::Seal);
+        assert!(pulse.control().is_stopping() && !pulse.control().is_cancelled());
+        tokio::select! {
+            biased;
+            () = pulse.cancelled() => panic!("cancelled"),
+            () = std::future::ready(()) => {}
+        }
+        pulse.end(Ending::Now);
+        pulse.cancelled().await;
+    }
+}

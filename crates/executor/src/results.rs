@@ -1,0 +1,267 @@
+//! `result.json`: what an attempt hands over, one per attempt, written last.
+//!
+//! A result's digest is that of its bytes. It is what the report carries and what is chosen; whoever
+//! reads a result checks it first. Paths are relative to the build's prefix in the output store.
+
+use indexbuild_index::digest::digest_bytes;
+use indexbuild_index::manifest::IndexFile;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::names;
+use crate::stats::Statistics;
+
+/// The version of the results' format.
+pub const RESULT_VERSION: u32 = 1;
+
+/// Which attempt a result is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AttemptName {
+    /// The version of this format.
+    pub version: u32,
+    /// The build's UID.
+    pub build_uid: String,
+    /// The work.
+    pub work_id: String,
+    /// The epoch of the grant.
+    pub epoch: u64,
+    /// The process's boot nonce.
+    pub boot_nonce: String,
+}
+
+impl AttemptName {
+    /// Where the attempt's objects stand.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        names::attempt_prefix(&self.work_id, self.epoch, &self.boot_nonce)
+    }
+}
+
+/// Entries of one index: how many, and the order-independent hash of their set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EntrySum {
+    /// Entries.
+    pub entries: u64,
+    /// Sum modulo 2^128 of the entries' hashes, 32 hex digits.
+    pub hash: String,
+}
+
+/// A Plan's result. The plan itself is `plan.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlanResult {
+    /// Whose result it is.
+    pub attempt: AttemptName,
+    /// Digest of `plan.json`.
+    pub plan_digest: String,
+    /// Encode works in the plan.
+    pub encode_works: u32,
+    /// Sort works in the plan.
+    pub sort_works: u32,
+    /// What it cost.
+    pub statistics: Statistics,
+}
+
+/// Where a run is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum RunPlace {
+    /// An object: its path.
+    Store {
+        /// Relative to the build's prefix.
+        path: String,
+    },
+    /// A file on the volume of the slot that encoded it.
+    Volume {
+        /// The attempt's folder, `<epoch>-<nonce>`, in the build's folder on the volume.
+        attempt: String,
+    },
+}
+
+/// A run, as the result names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunRef {
+    /// The file's name.
+    pub name: String,
+    /// Where it is.
+    pub place: RunPlace,
+    /// The splits whose rows it holds, all of each.
+    pub splits: Vec<u32>,
+    /// Rows.
+    pub rows: u64,
+    /// The file's length in bytes.
+    pub bytes: u64,
+    /// Digest of the run's table, which holds the digests of its pieces.
+    pub table_digest: String,
+    /// Per index of the plan.
+    pub indexes: Vec<EntrySum>,
+}
+
+/// An Encode's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EncodeResult {
+    /// Whose result it is.
+    pub attempt: AttemptName,
+    /// Digest of the plan it follows.
+    pub plan_digest: String,
+    /// The splits that were encoded; the runs cover exactly these.
+    pub splits: Vec<u32>,
+    /// Rows of these splits.
+    pub rows: u64,
+    /// Per index of the plan.
+    pub indexes: Vec<EntrySum>,
+    /// The runs, in the order of their first split.
+    pub runs: Vec<RunRef>,
+    /// What it cost.
+    pub statistics: Statistics,
+}
+
+/// Rows with equal keys in a unique index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DuplicateSummary {
+    /// Entries whose key an earlier entry has; exact.
+    pub count: u64,
+    /// The object with up to 100 pairs of them, as JSON lines; none without duplicates.
+    pub file: Option<String>,
+    /// The first pair, for a message: the key and both rows.
+    pub example: Option<String>,
+}
+
+/// One range of a sorted lane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RangeResult {
+    /// The range's number in the index's plan.
+    pub range: u32,
+    /// Its entries.
+    pub sum: EntrySum,
+    /// Its files, in the order of their keys; none without entries.
+    pub files: Vec<IndexFile>,
+}
+
+/// A Sort's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SortResult {
+    /// Whose result it is.
+    pub attempt: AttemptName,
+    /// Digest of the plan it follows.
+    pub plan_digest: String,
+    /// The index, by its number in the plan.
+    pub index: u32,
+    /// The lane, by its number in the index's plan.
+    pub lane: u32,
+    /// The lane's entries.
+    pub sum: EntrySum,
+    /// The lane's ranges, all of them, in order.
+    pub ranges: Vec<RangeResult>,
+    /// Rows with equal keys, in a unique index.
+    pub duplicates: DuplicateSummary,
+    /// Entries and files that the RocksDB of the attempt counted after it had ingested the files.
+    pub ingested: IngestCheck,
+    /// What it cost.
+    pub statistics: Statistics,
+}
+
+/// What a RocksDB says of the files it ingested.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IngestCheck {
+    /// Entries, from the files' own properties.
+    pub entries: u64,
+    /// Files.
+    pub files: u64,
+}
+
+/// A Publish's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PublishResult {
+    /// Whose result it is.
+    pub attempt: AttemptName,
+    /// Digest of `manifest.json`.
+    pub manifest_digest: String,
+    /// What identifies the manifest's content.
+    pub put_id: String,
+    /// Whether this attempt created the manifest; else it found an equal one.
+    pub created: bool,
+    /// Rows of the table.
+    pub rows: u64,
+    /// Entries of all indexes.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Figures of all chosen results together.
+    pub works: Statistics,
+    /// What it cost.
+    pub statistics: Statistics,
+}
+
+/// A Clean's result. It is not uploaded after an abort: nothing of the attempts stays.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CleanResult {
+    /// Whose result it is.
+    pub attempt: AttemptName,
+    /// Whether a tombstone stands at `manifest.json`.
+    pub tombstone: bool,
+    /// Objects deleted.
+    pub objects: u64,
+    /// Attempts removed from this slot's volume.
+    pub attempts_on_volume: u64,
+    /// What it cost.
+    pub statistics: Statistics,
+}
+
+/// A result's bytes and their digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The JSON text.
+    pub bytes: Vec<u8>,
+    /// Its digest, 32 hex digits.
+    pub digest: String,
+}
+
+/// The bytes that are uploaded, and their digest.
+///
+/// # Errors
+/// None in practice: results hold no maps with keys that are not text.
+pub fn seal<T: Serialize>(result: &T) -> Result<Sealed, serde_json::Error> {
+    let mut bytes = serde_json::to_vec_pretty(result)?;
+    bytes.push(b'\n');
+    let digest = digest_bytes(&bytes);
+    Ok(Sealed { bytes, digest })
+}
+
+/// Why an object that should be a result is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BadResult {
+    /// Its bytes are not those that were chosen.
+    #[error("its digest is {is}, but {chosen} was chosen: the object was changed or damaged")]
+    Digest {
+        /// The digest of what is there.
+        is: String,
+        /// The digest that was chosen.
+        chosen: String,
+    },
+    /// It is not a result of the kind expected.
+    #[error("it is not understood: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Reads a result whose digest was chosen.
+///
+/// # Errors
+/// [`BadResult`].
+pub fn open<T: DeserializeOwned>(bytes: &[u8], chosen: &str) -> Result<T, BadResult> {
+    let is = digest_bytes(bytes);
+    if is != chosen {
+        return Err(BadResult::Digest { is, chosen: chosen.to_owned() });
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}

@@ -1,0 +1,172 @@
+//! Clean: remove what no index needs.
+//!
+//! What stands at `manifest.json` decides, never what this process believes. A manifest: the build
+//! is committed, and what it does not refer to goes. Nothing: the build is aborted, and before
+//! anything goes a tombstone is created there (G5), so that no late Publish can ever commit files
+//! that are gone. A tombstone: all else goes.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use indexbuild_api::{DeletionPolicy, WorkErrorReason, WorkResult};
+use indexbuild_engine::Volume;
+use indexbuild_index::manifest::{Document, FORMAT_VERSION, Latest, Manifest, Tombstone};
+use indexbuild_index::store::{Store, Version};
+
+use super::Job;
+use crate::definitions::output_options;
+use crate::failure::WorkFailure;
+use crate::names;
+use crate::parallel;
+use crate::results::{CleanResult, seal};
+
+/// Removes what no index needs, in the store and on this slot's volume.
+pub fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
+    job.pulse.set_step(Some("looking for the manifest"));
+    let (keep, tombstone) = settle(job)?;
+    job.pulse.set_step(Some("deleting objects"));
+    let objects = sweep(job, &keep)?;
+    job.pulse.set_step(Some("removing attempts from the volume"));
+    let attempts_on_volume = sweep_volume(job, tombstone)?;
+    let statistics = job.meter.statistics();
+    let result = CleanResult { attempt: job.attempt.clone(), tombstone, objects, attempts_on_volume, statistics };
+    // Not uploaded: what cleans leaves nothing.
+    let sealed = seal(&result).map_err(WorkFailure::internal)?;
+    Ok(job.reported(sealed.digest))
+}
+
+/// Decides what stays, by what stands at `manifest.json`; makes the tombstone where one is due.
+fn settle(job: &Job) -> Result<(BTreeSet<String>, bool), WorkFailure> {
+    loop {
+        job.pulse.go_on()?;
+        match standing(job)? {
+            Some((Document::Tombstone(_), _)) => return Ok((BTreeSet::from([names::MANIFEST.to_owned()]), true)),
+            Some((Document::Manifest(manifest), version)) => {
+                if !index_goes(job) {
+                    return Ok((referred(&manifest), false));
+                }
+                let bytes = tombstone(job, "the build was deleted, and its index with it (deletionPolicy Delete)")?;
+                job.objects.put_if_match(names::MANIFEST, &bytes, &version)?;
+                forget_latest(job)?;
+            }
+            None if job.work.inputs.iter().any(|stage| stage == "publish") => {
+                return Err(WorkFailure::failed(
+                    WorkErrorReason::Verification,
+                    false,
+                    format!(
+                        "the build is committed, but {} is not under {}: somebody deleted it; nothing was removed",
+                        names::MANIFEST,
+                        job.objects.url()
+                    ),
+                ));
+            }
+            None => {
+                let bytes = tombstone(job, "the build was aborted or deleted before it was committed")?;
+                job.objects.put_if_absent(names::MANIFEST, &bytes)?;
+            }
+        }
+        // Whatever the outcome of the request: what stands there now decides.
+    }
+}
+
+fn standing(job: &Job) -> Result<Option<(Document, Version)>, WorkFailure> {
+    let Some((bytes, version)) = job.objects.get(names::MANIFEST)? else {
+        return Ok(None);
+    };
+    let foreign = |why: String| {
+        WorkFailure::failed(
+            WorkErrorReason::OutputConflict,
+            false,
+            format!("{} under {} {why}; nothing was removed", names::MANIFEST, job.objects.url()),
+        )
+    };
+    let document = Document::parse(&bytes).map_err(|error| foreign(format!("cannot be understood: {error}")))?;
+    if *document.build() != job.build {
+        return Err(foreign(format!("belongs to another build ({})", document.build().uid)));
+    }
+    Ok(Some((document, version)))
+}
+
+/// Whether a committed index is to be deleted: the build is, and its policy says so.
+fn index_goes(job: &Job) -> bool {
+    let build = &job.config.build;
+    build.metadata.deletion_timestamp.is_some()
+        && match build.spec.output.deletion_policy {
+            DeletionPolicy::Delete => true,
+            DeletionPolicy::Retain => false,
+        }
+}
+
+fn tombstone(job: &Job, reason: &str) -> Result<Bytes, WorkFailure> {
+    let tombstone = Tombstone {
+        version: FORMAT_VERSION,
+        put_id: format!("{}-{}", job.attempt.epoch, job.attempt.boot_nonce),
+        build: job.build.clone(),
+        reason: reason.to_owned(),
+    };
+    Document::Tombstone(tombstone).to_bytes().map(Bytes::from).map_err(WorkFailure::internal)
+}
+
+/// What a committed index needs: the manifest, its files, and where they come from (the plan and
+/// the chosen results: small, and what `describe` and an inspection read).
+pub fn referred(manifest: &Manifest) -> BTreeSet<String> {
+    let mut keep = BTreeSet::from([names::MANIFEST.to_owned(), names::PLAN.to_owned()]);
+    keep.extend(manifest.indexes.iter().flat_map(|index| &index.files).map(|file| file.path.clone()));
+    keep.extend(manifest.works.iter().map(|work| names::result_path(&work.work_id, work.epoch, &work.boot_nonce)));
+    keep
+}
+
+/// Takes `LATEST` away, if it names this build.
+fn forget_latest(job: &Job) -> Result<(), WorkFailure> {
+    let spec = &job.config.build.spec;
+    let parent = Store::open(&spec.output.url, &output_options(spec))?
+        .child(&format!("{}/{}", job.build.namespace, job.build.name));
+    let objects = job.objects.at(parent);
+    match objects.get(names::LATEST)? {
+        Some((bytes, _)) if Latest::parse(&bytes).is_ok_and(|latest| latest.build_uid == job.build.uid) => {
+            Ok(objects.delete(names::LATEST)?)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Deletes all objects under the build's prefix but those to keep and, after a commit, what Publish
+/// handed over.
+fn sweep(job: &Job, keep: &BTreeSet<String>) -> Result<u64, WorkFailure> {
+    let committed = keep.contains(names::PLAN);
+    let publish = format!("{}/", names::work_prefix("publish"));
+    let doomed: Vec<String> = job
+        .objects
+        .list("")?
+        .into_iter()
+        .map(|(path, _)| path)
+        .filter(|path| !keep.contains(path))
+        .filter(|path| !(committed && path.starts_with(&publish) && path.ends_with(names::RESULT)))
+        .collect();
+    job.pulse.set_total(doomed.len() as u64);
+    parallel::each(&doomed, |path| {
+        job.pulse.go_on()?;
+        job.objects.delete(path)?;
+        job.pulse.add_done(1);
+        Ok::<(), WorkFailure>(())
+    })?;
+    job.objects.remove_unfinished("")?;
+    Ok(doomed.len() as u64)
+}
+
+/// Removes the attempts that nobody holds from this slot's volume. What was kept aside for
+/// inspection stays after a commit, and goes with an aborted build.
+fn sweep_volume(job: &Job, all: bool) -> Result<u64, WorkFailure> {
+    let volume = Volume::open(&job.config.volume, &job.build.uid)?;
+    let mut removed = 0;
+    for former in volume.attempts()? {
+        if let Some(unheld) = former.take()? {
+            volume.remove(unheld)?;
+            removed += 1;
+        }
+    }
+    if all || volume.quarantined()?.is_empty() {
+        volume.remove_all()?;
+    }
+    Ok(removed)
+}

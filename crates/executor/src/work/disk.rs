@@ -1,0 +1,179 @@
+//! The slot's volume: an attempt's folder, former attempts, room.
+
+use std::time::Duration;
+
+use indexbuild_api::{Reason, Waiting};
+use indexbuild_engine::{Attempt, EngineError, FormerAttempt, Owner, Volume};
+
+use super::Job;
+use crate::failure::WorkFailure;
+use crate::names::WorkName;
+
+/// What an attempt needs to begin: its folders and its owner file.
+const ROOM_TO_BEGIN: u64 = 1 << 20;
+const ROOM_RETRY: Duration = Duration::from_millis(500);
+
+/// The volume, this attempt's folder on it, and what older attempts left.
+pub struct Workplace {
+    /// The build's part of the volume.
+    pub volume: Volume,
+    /// This attempt's folder.
+    pub attempt: Attempt,
+    /// Older attempts at the same work from the same inputs: what they sealed may be adopted.
+    pub same_work: Vec<FormerAttempt>,
+}
+
+impl Workplace {
+    /// Makes the attempt's folder: a new one for each epoch (G9).
+    ///
+    /// # Errors
+    /// [`WorkFailure`].
+    pub fn begin(job: &Job) -> Result<Self, WorkFailure> {
+        let volume = open_with_room(job)?;
+        let owner = Owner {
+            build_uid: job.build.uid.clone(),
+            work_id: job.work.id.clone(),
+            inputs_digest: job.work.inputs_digest.clone(),
+            epoch: job.attempt.epoch,
+            boot_nonce: job.attempt.boot_nonce.clone(),
+            pod_uid: job.config.pod_uid.clone(),
+            pod_name: job.config.pod_name.clone(),
+        };
+        let own = owner.attempt_name();
+        let attempt = if job.config.test.share_attempt_directory {
+            volume.begin_shared(&owner)?
+        } else {
+            volume.begin(&owner)?
+        };
+        let same_work = volume
+            .attempts()?
+            .into_iter()
+            .filter(|former| former.name != own)
+            .filter(|former| {
+                former
+                    .owner
+                    .as_ref()
+                    .is_some_and(|owner| owner.work_id == job.work.id && owner.inputs_digest == job.work.inputs_digest)
+            })
+            .collect();
+        Ok(Self { volume, attempt, same_work })
+    }
+
+    /// Waits until the volume has room for so many bytes, with the figures in the report (I5): first
+    /// by removing what nothing needs any more, then for a person.
+    ///
+    /// # Errors
+    /// [`WorkFailure`]; not [`WorkFailure::NoSpace`].
+    pub fn admit(&self, job: &Job, need: u64) -> Result<(), WorkFailure> {
+        let mut swept = false;
+        let outcome = loop {
+            match self.volume.admit(need) {
+                Ok(()) => break Ok(()),
+                Err(error) if error.is_no_space() => {
+                    if !swept {
+                        swept = true;
+                        self.sweep(job)?;
+                        continue;
+                    }
+                    show(job, &crate::failure::chain(&error));
+                }
+                Err(error) => break Err(error.into()),
+            }
+            if let Err(ended) = job.pulse.sleep(ROOM_RETRY) {
+                break Err(ended.into());
+            }
+        };
+        job.pulse.set_waiting(None);
+        outcome
+    }
+
+    /// Says that the volume is full, and waits a moment; the work then tries again.
+    ///
+    /// # Errors
+    /// When the attempt was told to end.
+    pub fn wait_for_room(&self, job: &Job, message: &str) -> Result<(), WorkFailure> {
+        self.sweep(job)?;
+        let free = self.volume.free_bytes().map_or_else(|_| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
+        show(job, &format!("{message} (free on the volume: {free})"));
+        job.pulse.sleep(ROOM_RETRY)?;
+        Ok(())
+    }
+
+    /// Removes attempts that nobody holds and nothing needs: those at this very work (what they had
+    /// sealed is linked into this attempt by now), and unfinished ones at others, whose work a slot
+    /// can do again. An Encode at another work may have been chosen, with runs that are on this
+    /// volume alone: it stays.
+    fn sweep(&self, job: &Job) -> Result<(), WorkFailure> {
+        for former in self.volume.attempts()? {
+            let Some(owner) = &former.owner else { continue };
+            if former.name == self.attempt.owner().attempt_name() {
+                continue;
+            }
+            let disposable = match owner.work_id.parse::<WorkName>() {
+                Ok(WorkName::Encode { .. }) => owner.work_id == job.work.id,
+                Ok(WorkName::Sort { .. }) => true,
+                Ok(WorkName::Plan | WorkName::Publish | WorkName::Clean) | Err(_) => false,
+            };
+            if disposable {
+                remove(&self.volume, &former)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the attempt. Its folder goes if `keep` is false: all that counts is in the store then.
+    /// Older attempts at the same work go in either case, unless somebody holds them: what they had
+    /// sealed is linked here or in the store.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn leave(self, keep: bool) -> Result<(), WorkFailure> {
+        let Self { volume, attempt, same_work } = self;
+        let own = attempt.owner().attempt_name();
+        drop(attempt);
+        for former in &same_work {
+            remove(&volume, former)?;
+        }
+        if !keep {
+            for former in volume.attempts()?.into_iter().filter(|former| former.name == own) {
+                remove(&volume, &former)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens the volume once it has room to begin at all: an attempt's folder can be made only once.
+fn open_with_room(job: &Job) -> Result<Volume, WorkFailure> {
+    let mut shown = false;
+    let outcome = loop {
+        let opened = Volume::open(&job.config.volume, &job.build.uid)
+            .and_then(|volume| volume.admit(ROOM_TO_BEGIN).map(|()| volume));
+        match opened {
+            Err(error) if error.is_no_space() => {
+                shown = true;
+                show(job, &crate::failure::chain(&error));
+            }
+            Err(error) => break Err(error.into()),
+            Ok(volume) => break Ok(volume),
+        }
+        if let Err(ended) = job.pulse.sleep(ROOM_RETRY) {
+            break Err(ended.into());
+        }
+    };
+    if shown {
+        job.pulse.set_waiting(None);
+    }
+    outcome
+}
+
+fn remove(volume: &Volume, former: &FormerAttempt) -> Result<(), EngineError> {
+    match former.take()? {
+        Some(unheld) => volume.remove(unheld),
+        None => Ok(()),
+    }
+}
+
+fn show(job: &Job, message: &str) {
+    job.pulse.set_waiting(Some(Waiting { reason: Reason::WaitingForSpace, message: message.to_owned() }));
+}

@@ -1,0 +1,342 @@
+//! Encode: splits become runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indexbuild_api::{RunLocation, WorkError, WorkErrorReason, WorkResult};
+use indexbuild_engine::{
+    BoxError, EncodeJob, EncodeOutcome, EngineError, SealedRun, adopt_runs, encode as encode_splits, need_of_encode,
+};
+use indexbuild_index::digest::SetHash;
+use indexbuild_source::{ReadOptions, Table};
+
+use super::Job;
+use super::adopt::{Former, UploadedRun, former_objects, uploaded_runs};
+use super::disk::Workplace;
+use super::reader::TableReader;
+use super::upload::{self, Upload, Uploads};
+use crate::coverage::parse_hash;
+use crate::definitions;
+use crate::failure::{WorkFailure, chain, file_of};
+use crate::memory::run_bytes;
+use crate::objects::PATIENCE;
+use crate::plan_file::PlanFile;
+use crate::results::{EncodeResult, EntrySum, RunPlace, RunRef};
+
+const SOURCE_RETRY: Duration = Duration::from_secs(1);
+
+/// Encodes the work's splits, but for what older attempts have sealed.
+pub fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, WorkFailure> {
+    let plan = job.plan()?;
+    let splits = splits_of(job, &plan, round, number)?;
+    let place = Workplace::begin(job)?;
+    job.pulse.set_step(Some("taking over what is sealed"));
+    let taken = TakenOver::look(job, &place, &splits)?;
+    let (source, settings) = definitions::source(&job.config.build.spec)?;
+    let table = Table::open(&source, &settings, &plan.snapshot)?;
+    job.pulse.set_total(taken.rows_ahead(&plan, &splits));
+    job.pulse.set_step(None);
+
+    let here: Vec<u32> = splits.iter().copied().filter(|split| !taken.elsewhere(*split)).collect();
+    let options =
+        ReadOptions { batch_rows: job.budget.batch_rows(plan.estimated_row_bytes), page_budget: job.budget.page };
+    let reader = TableReader { job, plan: &plan, table, options };
+    let outcome = match job.work.runs {
+        RunLocation::Store => {
+            upload::beside(job, |uploads| run(job, &plan, &place, &here, &taken, &reader, Some(uploads)))?
+        }
+        RunLocation::Volume => run(job, &plan, &place, &here, &taken, &reader, None)?,
+    };
+    job.pulse.set_waiting(None);
+    if !outcome.missing.is_empty() {
+        return Err(WorkFailure::Ended);
+    }
+
+    let result = taken.result(job, &plan, &place, &splits, &outcome)?;
+    let sealed = job.hand_over(&result)?;
+    let on_volume = match job.work.runs {
+        RunLocation::Store => false,
+        RunLocation::Volume => true,
+    };
+    place.leave(on_volume)?;
+    Ok(WorkResult {
+        rows: result.rows,
+        entries: result.indexes.iter().map(|index| index.entries).sum(),
+        bytes: result.runs.iter().map(|run| run.bytes).sum(),
+        on_volume,
+        ..job.reported(sealed.digest)
+    })
+}
+
+fn splits_of(job: &Job, plan: &PlanFile, round: u32, number: u32) -> Result<Vec<u32>, WorkFailure> {
+    if round > 0 || !job.work.splits.is_empty() {
+        return Ok(job.work.splits.clone());
+    }
+    usize::try_from(number)
+        .ok()
+        .and_then(|number| plan.encode_works.get(number))
+        .cloned()
+        .ok_or_else(|| WorkFailure::internal(format!("the plan has no Encode work {number}")))
+}
+
+/// What older attempts at this work have sealed, and what of it is used.
+struct TakenOver {
+    /// Linked into this attempt's folder.
+    local: Vec<SealedRun>,
+    /// In the store alone.
+    stored: Vec<UploadedRun>,
+    /// All objects of older attempts, by name: a linked run that is among them is not uploaded again.
+    objects: BTreeMap<String, Former>,
+    /// Rows that were sealed by an older attempt, and are not used.
+    lost_rows: u64,
+}
+
+impl TakenOver {
+    fn look(job: &Job, place: &Workplace, splits: &[u32]) -> Result<Self, WorkFailure> {
+        let adopted = adopt_runs(&place.attempt, &place.same_work, splits)?;
+        let wanted: BTreeSet<u32> = splits.iter().copied().collect();
+        let mut covered: BTreeSet<u32> =
+            adopted.taken.iter().flat_map(|run| run.sidecar.splits.iter().copied()).collect();
+        let mut stored = Vec::new();
+        let mut unused = Vec::new();
+        let objects = match job.work.runs {
+            RunLocation::Store => former_objects(job)?,
+            RunLocation::Volume => BTreeMap::new(),
+        };
+        for run in uploaded_runs(job, &objects)? {
+            let of_run = &run.sidecar.splits;
+            let fits = of_run.iter().all(|split| wanted.contains(split) && !covered.contains(split));
+            if fits && run.verify(job)? {
+                covered.extend(of_run.iter().copied());
+                stored.push(run);
+            } else {
+                unused.push((of_run.clone(), run.sidecar.rows));
+            }
+        }
+        for former in &place.same_work {
+            unused.extend(sealed_in(&former.dir).into_iter().map(|run| (run.sidecar.splits, run.sidecar.rows)));
+        }
+        let mut lost = covered.clone();
+        let mut lost_rows = 0;
+        for (of_run, rows) in unused {
+            if of_run.iter().all(|split| wanted.contains(split) && !lost.contains(split)) {
+                lost.extend(of_run);
+                lost_rows += rows;
+            }
+        }
+        Ok(Self { local: adopted.taken, stored, objects, lost_rows })
+    }
+
+    /// Whether the split is in a run that is in the store alone.
+    fn elsewhere(&self, split: u32) -> bool {
+        self.stored.iter().any(|run| run.sidecar.splits.contains(&split))
+    }
+
+    /// Rows that the engine will count: those of linked runs, and those to be read.
+    fn rows_ahead(&self, plan: &PlanFile, splits: &[u32]) -> u64 {
+        splits
+            .iter()
+            .filter(|split| !self.elsewhere(**split))
+            .filter_map(|split| usize::try_from(*split).ok().and_then(|place| plan.splits.get(place)))
+            .map(|split| split.rows.unwrap_or(split.bytes / plan.estimated_row_bytes.max(1)))
+            .sum()
+    }
+
+    fn result(
+        &self,
+        job: &Job,
+        plan: &PlanFile,
+        place: &Workplace,
+        splits: &[u32],
+        outcome: &EncodeOutcome,
+    ) -> Result<EncodeResult, WorkFailure> {
+        let folder =
+            place.attempt.dir().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let place_of = |run: &SealedRun| match job.work.runs {
+            RunLocation::Volume => RunPlace::Volume { attempt: folder.clone() },
+            RunLocation::Store => RunPlace::Store {
+                path: self
+                    .already_uploaded(run)
+                    .map_or_else(|| format!("{}/{}", job.attempt.prefix(), run.name), |former| former.path.clone()),
+            },
+        };
+        let mut runs: Vec<RunRef> =
+            outcome.runs.iter().map(|run| run_ref(&run.name, place_of(run), &run.sidecar)).collect();
+        runs.extend(
+            self.stored
+                .iter()
+                .map(|run| run_ref(&run.object.name, RunPlace::Store { path: run.object.path.clone() }, &run.sidecar)),
+        );
+        runs.sort_by(|left, right| (&left.splits, &left.name).cmp(&(&right.splits, &right.name)));
+        let mut indexes: Vec<(u64, SetHash)> =
+            outcome.indexes.iter().map(|count| (count.entries, count.hash)).collect();
+        for run in &self.stored {
+            for ((entries, hash), said) in indexes.iter_mut().zip(&run.sidecar.indexes) {
+                *entries += said.entries;
+                hash.merge(parse_hash(&said.hash).map_err(WorkFailure::internal)?);
+            }
+        }
+        let stored_rows: u64 = self.stored.iter().map(|run| run.sidecar.rows).sum();
+        let mut statistics = job.meter.statistics();
+        statistics.add_steps(&outcome.stats);
+        statistics.threads = job.budget.threads as u64;
+        statistics.rows_adopted = stored_rows + self.local.iter().map(|run| run.sidecar.rows).sum::<u64>();
+        statistics.rows_redone = self.lost_rows;
+        statistics.bytes_in = source_bytes(plan, splits, &self.covered());
+        Ok(EncodeResult {
+            attempt: job.attempt.clone(),
+            plan_digest: Job::plan_digest(plan)?,
+            splits: splits.to_vec(),
+            rows: outcome.rows + stored_rows,
+            indexes: indexes.into_iter().map(|(entries, hash)| EntrySum { entries, hash: hash.hex() }).collect(),
+            runs,
+            statistics,
+        })
+    }
+
+    fn covered(&self) -> BTreeSet<u32> {
+        let local = self.local.iter().flat_map(|run| &run.sidecar.splits);
+        local.chain(self.stored.iter().flat_map(|run| &run.sidecar.splits)).copied().collect()
+    }
+
+    /// The object that an older attempt made of this run, with its sidecar.
+    fn already_uploaded(&self, run: &SealedRun) -> Option<&Former> {
+        let object = self.objects.get(&run.name).filter(|object| object.bytes == run.sidecar.bytes)?;
+        let stem = run.name.strip_suffix(".run")?;
+        self.objects.contains_key(&format!("{stem}.json")).then_some(object)
+    }
+}
+
+fn source_bytes(plan: &PlanFile, splits: &[u32], without: &BTreeSet<u32>) -> u64 {
+    splits
+        .iter()
+        .filter(|split| !without.contains(split))
+        .filter_map(|split| usize::try_from(*split).ok().and_then(|place| plan.splits.get(place)))
+        .map(|split| split.bytes)
+        .sum()
+}
+
+fn run_ref(name: &str, place: RunPlace, sidecar: &indexbuild_engine::RunSidecar) -> RunRef {
+    RunRef {
+        name: name.to_owned(),
+        place,
+        splits: sidecar.splits.clone(),
+        rows: sidecar.rows,
+        bytes: sidecar.bytes,
+        table_digest: sidecar.table_digest.clone(),
+        indexes: sidecar
+            .indexes
+            .iter()
+            .map(|index| EntrySum { entries: index.entries, hash: index.hash.clone() })
+            .collect(),
+    }
+}
+
+/// The sealed runs in an attempt's folder, as far as they can be understood.
+fn sealed_in(attempt: &std::path::Path) -> Vec<SealedRun> {
+    let Ok(entries) = std::fs::read_dir(attempt.join("runs")) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "run"))
+        .filter_map(|path| SealedRun::found(&path).ok())
+        .collect()
+}
+
+/// Encodes what is not covered, again and again while all that is missing is room on the volume, or
+/// the source's store for a while.
+fn run(
+    job: &Job,
+    plan: &PlanFile,
+    place: &Workplace,
+    splits: &[u32],
+    taken: &TakenOver,
+    reader: &TableReader<'_>,
+    uploads: Option<&Uploads>,
+) -> Result<EncodeOutcome, WorkFailure> {
+    let covered = taken.covered();
+    let open: Vec<u32> = splits.iter().copied().filter(|split| !covered.contains(split)).collect();
+    place.admit(job, need_of_encode(plan.estimated_run_bytes(&open)))?;
+    let run_bytes = run_bytes(plan.estimated_entry_bytes, place.volume.free_bytes()?);
+    let sealed: Mutex<BTreeMap<String, SealedRun>> = Mutex::default();
+    let on_sealed = |run: &SealedRun| -> Result<(), BoxError> {
+        let new = sealed.lock().unwrap_or_else(PoisonError::into_inner).insert(run.name.clone(), run.clone()).is_none();
+        if let Some(uploads) = uploads
+            && new
+            && taken.already_uploaded(run).is_none()
+        {
+            uploads.queue(upload_of(run)?)?;
+        }
+        Ok(())
+    };
+    let mut already = taken.local.clone();
+    let mut outage: Option<(usize, Duration)> = None;
+    loop {
+        let outcome = encode_splits(EncodeJob {
+            attempt: &place.attempt,
+            indexes: &plan.indexes,
+            splits,
+            already: already.clone(),
+            reader,
+            threads: job.budget.threads,
+            memory: job.budget.encode,
+            run_bytes,
+            control: job.pulse.control(),
+            on_sealed: &on_sealed,
+        });
+        let error = match outcome {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        already = sealed.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        match failure(plan, &error) {
+            WorkFailure::NoSpace(message) => place.wait_for_room(job, &message)?,
+            WorkFailure::Failed(WorkError {
+                reason: WorkErrorReason::SourceUnreadable,
+                retryable: true,
+                message,
+                ..
+            }) => {
+                // An outage ends where anything new is sealed.
+                let waited = match outage {
+                    Some((runs, waited)) if runs == already.len() => waited,
+                    Some(_) | None => Duration::ZERO,
+                };
+                if waited >= PATIENCE {
+                    return Err(failure(plan, &error));
+                }
+                let start = Instant::now();
+                tracing::warn!("the source cannot be read; trying again: {message}");
+                job.pulse.sleep(SOURCE_RETRY)?;
+                let counted = if job.pulse.in_contact() { start.elapsed() } else { Duration::ZERO };
+                outage = Some((already.len(), waited + counted));
+            }
+            other @ (WorkFailure::Ended | WorkFailure::Failed(_)) => return Err(other),
+        }
+    }
+}
+
+/// The failure, with the URL of the file that it is about.
+fn failure(plan: &PlanFile, error: &EngineError) -> WorkFailure {
+    let failure = WorkFailure::from_error(error);
+    let url = file_of(error)
+        .and_then(|file| usize::try_from(file).ok())
+        .and_then(|file| plan.snapshot.files.get(file))
+        .map(|file| &file.url);
+    match (failure, url) {
+        (WorkFailure::Failed(failed), Some(url)) => {
+            WorkFailure::failed(failed.reason, failed.retryable, format!("{url}: {}", chain(error)))
+        }
+        (failure, _) => failure,
+    }
+}
+
+fn upload_of(run: &SealedRun) -> Result<Upload, BoxError> {
+    let sidecar = run.sidecar_path();
+    let name = sidecar.file_name().map(|name| name.to_string_lossy().into_owned()).ok_or("a sidecar without a name")?;
+    let bytes = std::fs::metadata(&sidecar)?.len();
+    Ok(Upload { files: vec![(run.name.clone(), run.path.clone(), run.sidecar.bytes), (name, sidecar, bytes)] })
+}

@@ -1,0 +1,205 @@
+//! The works, a module each, and what they all need.
+
+pub mod clean;
+pub mod encode;
+pub mod plan;
+pub mod publish;
+pub mod sort;
+
+mod adopt;
+mod disk;
+mod reader;
+mod runs;
+mod upload;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use indexbuild_api::{Chosen, Work, WorkErrorReason, WorkKind, WorkResult};
+use indexbuild_index::digest::digest_bytes;
+use indexbuild_index::manifest::BuildRef;
+use indexbuild_lifecycle::world::Stage;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+
+use crate::config::ExecutorConfig;
+use crate::control::{ContactError, ControlPlane};
+use crate::failure::WorkFailure;
+use crate::memory::Budget;
+use crate::names::{self, WorkName};
+use crate::objects::Objects;
+use crate::plan_file::PlanFile;
+use crate::pulse::Pulse;
+use crate::rate::RateLimit;
+use crate::results::{self, AttemptName, PlanResult, RESULT_VERSION, Sealed};
+use crate::stats::Meter;
+
+/// How long a stage that a work names may be missing before that is an error.
+const STAGE_PATIENCE: Duration = Duration::from_secs(30);
+const STAGE_RETRY: Duration = Duration::from_millis(200);
+
+/// One attempt at one work, and all that it needs.
+pub struct Job {
+    /// What the process was told at its birth.
+    pub config: Arc<ExecutorConfig>,
+    /// The build.
+    pub build: BuildRef,
+    /// The work.
+    pub work: Work,
+    /// What its id says.
+    pub name: WorkName,
+    /// The attempt.
+    pub attempt: AttemptName,
+    /// The build's prefix in the output store.
+    pub objects: Objects,
+    /// What is shared with the loop that watches the record.
+    pub pulse: Arc<Pulse>,
+    /// What the attempt costs.
+    pub meter: Arc<Meter>,
+    /// The process's memory, divided.
+    pub budget: Budget,
+    /// `spec.rowsPerSecond`.
+    pub rate: Arc<RateLimit>,
+    /// For questions to the control plane.
+    pub control: Arc<dyn ControlPlane>,
+    /// Drives those.
+    pub runtime: Handle,
+    /// The build's plan, once this process has read it.
+    pub plans: Arc<OnceLock<Arc<PlanFile>>>,
+}
+
+/// Does the work, to its result in the output store.
+///
+/// # Errors
+/// [`WorkFailure`]. All engine handles and locks are released by then, whatever the outcome.
+pub fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
+    let fits = |kind| if job.work.kind == kind { Ok(()) } else { Err(WorkFailure::internal(misfit(&job.work))) };
+    match job.name {
+        WorkName::Plan => fits(WorkKind::Plan).and_then(|()| plan::plan(job)),
+        WorkName::Encode { round, number } => fits(WorkKind::Encode).and_then(|()| encode::encode(job, round, number)),
+        WorkName::Sort { number } => fits(WorkKind::Sort).and_then(|()| sort::sort(job, number)),
+        WorkName::Publish => fits(WorkKind::Publish).and_then(|()| publish::publish(job)),
+        WorkName::Clean => fits(WorkKind::Clean).and_then(|()| clean::clean(job)),
+    }
+}
+
+fn misfit(work: &Work) -> String {
+    format!(
+        "work {:?} is said to be of kind {}: the control plane and this executor are of different versions",
+        work.id, work.kind
+    )
+}
+
+impl Job {
+    /// The attempt's name, as results carry it.
+    #[must_use]
+    pub fn attempt_name(build_uid: &str, work_id: &str, epoch: u64, boot_nonce: &str) -> AttemptName {
+        AttemptName {
+            version: RESULT_VERSION,
+            build_uid: build_uid.to_owned(),
+            work_id: work_id.to_owned(),
+            epoch,
+            boot_nonce: boot_nonce.to_owned(),
+        }
+    }
+
+    /// A frozen stage. Waits while the control plane is silent; a work is granted only when its
+    /// inputs are frozen, so that one that stays absent is an error.
+    fn stage(&self, name: &str) -> Result<Stage, WorkFailure> {
+        let mut waited = Duration::ZERO;
+        loop {
+            self.pulse.go_on()?;
+            let answer = self.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = self.pulse.cancelled() => None,
+                    answer = self.control.stage(name) => Some(answer),
+                }
+            });
+            match answer {
+                None => {}
+                Some(Ok(Some(stage))) => return Ok(stage),
+                Some(Ok(None)) if waited >= STAGE_PATIENCE => {
+                    return Err(WorkFailure::failed(
+                        WorkErrorReason::Internal,
+                        true,
+                        format!("stage {name}, which {} reads, is not frozen", self.work.id),
+                    ));
+                }
+                Some(Ok(None)) => waited += STAGE_RETRY,
+                Some(Err(error @ (ContactError::Unreachable(_) | ContactError::Refused(_)))) => {
+                    tracing::debug!(stage = name, %error, "a stage cannot be read; trying again");
+                }
+            }
+            self.pulse.sleep(STAGE_RETRY)?;
+        }
+    }
+
+    /// The chosen result of a work, its digest checked.
+    fn result<T: DeserializeOwned>(&self, chosen: &Chosen) -> Result<T, WorkFailure> {
+        let path = names::result_path(&chosen.work_id, chosen.epoch, &chosen.boot_nonce);
+        let Some((bytes, _)) = self.objects.get(&path)? else {
+            return Err(WorkFailure::failed(
+                WorkErrorReason::Verification,
+                false,
+                format!(
+                    "the chosen result {path} is not under {}: somebody deleted it; nothing that was chosen may be deleted before the build has ended",
+                    self.objects.url()
+                ),
+            ));
+        };
+        results::open(&bytes, &chosen.digest).map_err(|error| {
+            WorkFailure::failed(
+                WorkErrorReason::Verification,
+                false,
+                format!("the chosen result {path} under {} cannot be used: {error}", self.objects.url()),
+            )
+        })
+    }
+
+    /// The build's plan, as it was chosen.
+    fn plan(&self) -> Result<Arc<PlanFile>, WorkFailure> {
+        if let Some(plan) = self.plans.get() {
+            return Ok(Arc::clone(plan));
+        }
+        self.pulse.set_step(Some("reading the plan"));
+        let stage = self.stage("plan")?;
+        let chosen = stage.chosen.first().ok_or_else(|| WorkFailure::internal("stage plan names no result"))?;
+        let result: PlanResult = self.result(chosen)?;
+        let unusable = |why: String| {
+            WorkFailure::failed(
+                WorkErrorReason::Verification,
+                false,
+                format!("{} under {} cannot be used: {why}", names::PLAN, self.objects.url()),
+            )
+        };
+        let (bytes, _) = self.objects.get(names::PLAN)?.ok_or_else(|| unusable("it is not there".to_owned()))?;
+        let digest = digest_bytes(&bytes);
+        if digest != result.plan_digest {
+            return Err(unusable(format!("its digest is {digest}, that of the plan chosen is {}", result.plan_digest)));
+        }
+        let plan = Arc::new(PlanFile::from_bytes(&bytes).map_err(|error| unusable(error.to_string()))?);
+        self.pulse.set_step(None);
+        Ok(Arc::clone(self.plans.get_or_init(|| plan)))
+    }
+
+    /// Digest of the plan that the attempt follows.
+    fn plan_digest(plan: &PlanFile) -> Result<String, WorkFailure> {
+        plan.digest().map_err(WorkFailure::internal)
+    }
+
+    /// Uploads `result.json`, the attempt's last object.
+    fn hand_over<T: Serialize>(&self, result: &T) -> Result<Sealed, WorkFailure> {
+        let sealed = results::seal(result).map_err(WorkFailure::internal)?;
+        let path = format!("{}/{}", self.attempt.prefix(), names::RESULT);
+        self.objects.put(&path, &Bytes::from(sealed.bytes.clone()))?;
+        Ok(sealed)
+    }
+
+    /// What is reported of a result.
+    fn reported(&self, digest: String) -> WorkResult {
+        WorkResult { work_id: self.attempt.work_id.clone(), epoch: self.attempt.epoch, digest, ..WorkResult::default() }
+    }
+}

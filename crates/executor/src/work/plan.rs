@@ -1,0 +1,309 @@
+//! Plan: what the build reads and how it is cut, fixed once.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use indexbuild_api::{Compression as ApiCompression, IndexBuildSpec, WorkErrorReason, WorkResult};
+use indexbuild_engine::{IndexPlan, LaneWish, plan_index};
+use indexbuild_index::definition::{Compression, IndexDefinition};
+use indexbuild_index::digest::digest_bytes;
+use indexbuild_index::manifest::Document;
+use indexbuild_index::{Encoder, Entries, RowPositions, Rows};
+use indexbuild_source::{BatchRows, SourceBatch, SourceError, Split, SplitPart, Table};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Job;
+use crate::definitions::{self, definitions, projection};
+use crate::failure::WorkFailure;
+use crate::names;
+use crate::plan_file::{PLAN_VERSION, PlanFile, encode_works, sort_works};
+use crate::results::PlanResult;
+
+/// Splits that are sampled at most.
+const SAMPLED_SPLITS: usize = 1_000;
+/// Rows that are sampled of a split at most.
+const SAMPLED_ROWS: u64 = 1_024;
+/// And at least: a sample of fewer says little about the split.
+const FEWEST_ROWS: u64 = 32;
+/// Bytes of rows that are sampled in all, about. A constant: the plan must not depend on memory.
+const SAMPLED_BYTES: u64 = 32 << 20;
+
+/// Makes the plan, or adopts the one that is there.
+pub fn plan(job: &Job) -> Result<WorkResult, WorkFailure> {
+    check_output(job)?;
+    let digest = definitions::spec_digest(&job.config.build.spec).map_err(WorkFailure::internal)?;
+    let (plan, bytes) = match job.objects.get(names::PLAN)? {
+        Some((bytes, _)) => adopt(job, &digest, &bytes)?,
+        None => create(job, digest)?,
+    };
+    let (encode_works, sort_works) = (count(plan.encode_works.len()), count(plan.sort_works.len()));
+    let mut statistics = job.meter.statistics();
+    statistics.threads = job.budget.threads as u64;
+    let result = PlanResult {
+        attempt: job.attempt.clone(),
+        plan_digest: digest_bytes(&bytes),
+        encode_works,
+        sort_works,
+        statistics,
+    };
+    let sealed = job.hand_over(&result)?;
+    Ok(WorkResult {
+        rows: plan.estimated_rows,
+        bytes: plan.estimated_entry_bytes,
+        encode_works: Some(encode_works),
+        sort_works: Some(sort_works),
+        ..job.reported(sealed.digest)
+    })
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// The prefix is this build's own, and no tombstone stands in it.
+pub(super) fn check_output(job: &Job) -> Result<Option<Document>, WorkFailure> {
+    let Some((bytes, _)) = job.objects.get(names::MANIFEST)? else {
+        return Ok(None);
+    };
+    let conflict = |why: String| {
+        WorkFailure::failed(
+            WorkErrorReason::OutputConflict,
+            false,
+            format!("{} under {} {why}; give the build an output.url of its own", names::MANIFEST, job.objects.url()),
+        )
+    };
+    let document = Document::parse(&bytes).map_err(|error| conflict(format!("is not this build's: {error}")))?;
+    let build = document.build();
+    if *build != job.build {
+        return Err(conflict(format!("belongs to another build, {}/{} ({})", build.namespace, build.name, build.uid)));
+    }
+    match document {
+        Document::Tombstone(tombstone) => Err(WorkFailure::failed(
+            WorkErrorReason::Tombstoned,
+            false,
+            format!(
+                "a tombstone stands at {} under {}: {}; this build can never be committed, make a new one",
+                names::MANIFEST,
+                job.objects.url(),
+                tombstone.reason
+            ),
+        )),
+        manifest @ Document::Manifest(_) => Ok(Some(manifest)),
+    }
+}
+
+/// An existing plan is the truth, if it is of this build and spec.
+fn adopt(job: &Job, spec_digest: &str, bytes: &Bytes) -> Result<(PlanFile, Bytes), WorkFailure> {
+    let conflict = |why: String| {
+        WorkFailure::failed(
+            WorkErrorReason::OutputConflict,
+            false,
+            format!("{} under {} {why}", names::PLAN, job.objects.url()),
+        )
+    };
+    let plan = PlanFile::from_bytes(bytes).map_err(|error| conflict(format!("cannot be followed: {error}")))?;
+    if plan.build != job.build {
+        let other = &plan.build;
+        return Err(conflict(format!(
+            "belongs to another build, {}/{} ({}): give this one an output.url of its own",
+            other.namespace, other.name, other.uid
+        )));
+    }
+    if plan.spec_digest != spec_digest {
+        return Err(conflict(
+            "was made for another source, rowId, indexes or output than the spec has now: these cannot change; undo the change, or start a new build"
+                .to_owned(),
+        ));
+    }
+    tracing::info!("the plan is there already and is adopted");
+    Ok((plan, bytes.clone()))
+}
+
+fn create(job: &Job, spec_digest: String) -> Result<(PlanFile, Bytes), WorkFailure> {
+    let plan = make(job, spec_digest.clone())?;
+    let bytes = Bytes::from(plan.to_bytes().map_err(WorkFailure::internal)?);
+    job.pulse.go_on()?;
+    // Created or not: what stands there now is the plan, ours or that of an attempt that was first.
+    job.objects.put_if_absent(names::PLAN, &bytes)?;
+    let Some((there, _)) = job.objects.get(names::PLAN)? else {
+        return Err(WorkFailure::failed(
+            WorkErrorReason::StoreUnavailable,
+            true,
+            format!(
+                "{} was created under {} and is not there: the store loses objects",
+                names::PLAN,
+                job.objects.url()
+            ),
+        ));
+    };
+    if there == bytes { Ok((plan, there)) } else { adopt(job, &spec_digest, &there) }
+}
+
+/// The plan: a pure function of the table's files and the spec, but for the grouping into works.
+fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
+    let spec = &job.config.build.spec;
+    let (source, settings) = definitions::source(spec)?;
+    job.pulse.set_step(Some("pinning the table's files"));
+    let snapshot = Table::pin(&source, &settings)?;
+    job.pulse.go_on()?;
+    let table = Table::open(&source, &settings, &snapshot)?;
+    let definitions = definitions(spec, table.schema())?;
+    let columns = projection(&definitions);
+    job.pulse.set_step(Some("listing splits"));
+    let splits = table.splits(&columns)?;
+    job.pulse.go_on()?;
+    job.pulse.set_step(Some("sampling"));
+    let sample = Sample::take(job, &table, &splits, &columns, &definitions)?;
+    let slots = spec.parallelism;
+    let estimated_rows = sample.rows(&splits);
+    let indexes = definitions
+        .into_iter()
+        .zip(&sample.entries)
+        .map(|(definition, entries)| {
+            let wish = LaneWish { slots };
+            let target = spec.output.target_file_bytes();
+            plan_index(definition, entries, estimated_rows, 0, target, compression(spec), wish)
+        })
+        .collect::<Result<Vec<IndexPlan>, _>>()?;
+    let split_bytes: u64 = splits.iter().map(|split| split.bytes).sum();
+    Ok(PlanFile {
+        version: PLAN_VERSION,
+        build: job.build.clone(),
+        spec_digest,
+        snapshot,
+        columns,
+        estimated_rows,
+        estimated_row_bytes: split_bytes.div_ceil(estimated_rows.max(1)).max(1),
+        estimated_entry_bytes: sample.entry_bytes(estimated_rows),
+        encode_works: encode_works(&splits, u64::from(slots)),
+        sort_works: sort_works(&indexes),
+        splits,
+        indexes,
+    })
+}
+
+fn compression(spec: &IndexBuildSpec) -> Compression {
+    match spec.output.compression {
+        ApiCompression::None => Compression::None,
+        ApiCompression::Lz4 => Compression::Lz4,
+        ApiCompression::Zstd => Compression::Zstd,
+    }
+}
+
+/// Rows of splits chosen by hash, encoded for each index.
+struct Sample {
+    entries: Vec<Entries>,
+    rows: u64,
+    /// Of files whose metadata say nothing about rows: bytes from row to row, and such steps.
+    stepped: (u64, u64),
+}
+
+impl Sample {
+    fn take(
+        job: &Job,
+        table: &Table,
+        splits: &[Split],
+        columns: &[String],
+        definitions: &[IndexDefinition],
+    ) -> Result<Self, WorkFailure> {
+        let mut encoders =
+            definitions::shared(definitions).into_iter().map(Encoder::new).collect::<Result<Vec<_>, _>>()?;
+        let mut sample =
+            Self { entries: definitions.iter().map(|_| Entries::default()).collect(), rows: 0, stepped: (0, 0) };
+        let chosen = choose(splits);
+        let rows_each = rows_each(splits, chosen.len());
+        job.pulse.set_total(chosen.len() as u64);
+        for some in chosen.chunks(job.budget.threads.max(1)) {
+            job.pulse.go_on()?;
+            for batch in read_all(table, some, columns, rows_each)? {
+                job.pulse.add_done(1);
+                if let Some(batch) = batch? {
+                    sample.add(&batch, &mut encoders)?;
+                }
+            }
+        }
+        Ok(sample)
+    }
+
+    fn add(&mut self, batch: &SourceBatch, encoders: &mut [Encoder]) -> Result<(), WorkFailure> {
+        let SourceBatch { batch, file, rows } = batch;
+        let rows = match rows {
+            BatchRows::From(first) => Rows::From(*first),
+            BatchRows::Each(places) => {
+                if let (Some(first), Some(last)) = (places.first(), places.last()) {
+                    self.stepped.0 += last - first;
+                    self.stepped.1 += places.len() as u64 - 1;
+                }
+                Rows::Each(places)
+            }
+        };
+        let at = RowPositions { file: *file, rows };
+        for (encoder, entries) in encoders.iter_mut().zip(&mut self.entries) {
+            encoder.encode(batch, &at, entries)?;
+        }
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// Rows of the table: from metadata where there are any, else by the sample's mean row.
+    fn rows(&self, splits: &[Split]) -> u64 {
+        if let Some(rows) = splits.iter().map(|split| split.rows).sum::<Option<u64>>() {
+            return rows;
+        }
+        let bytes: u64 = splits
+            .iter()
+            .map(|split| match split.part {
+                SplitPart::Bytes { start, end } => end.saturating_sub(start),
+                SplitPart::RowGroups { .. } => split.bytes,
+            })
+            .sum();
+        let (stepped, steps) = self.stepped;
+        let estimate = u128::from(bytes) * u128::from(steps) / u128::from(stepped.max(1));
+        u64::try_from(estimate).unwrap_or(u64::MAX).max(self.rows)
+    }
+
+    /// Bytes of the entries of all indexes, if `rows` rows are like those sampled.
+    fn entry_bytes(&self, rows: u64) -> u64 {
+        let sampled: u64 = self
+            .entries
+            .iter()
+            .map(|entries| {
+                (entries.packed.len() * 16 + entries.general.bytes.len() + entries.general.entries.len() * 8) as u64
+            })
+            .sum();
+        let estimate = u128::from(sampled) * u128::from(rows) / u128::from(self.rows.max(1));
+        u64::try_from(estimate).unwrap_or(u64::MAX)
+    }
+}
+
+/// The splits that are sampled: all, or as many as the limit allows, chosen by hash; in their order.
+fn choose(splits: &[Split]) -> Vec<&Split> {
+    let mut by_hash: Vec<(u64, u32)> =
+        splits.iter().map(|split| (xxh3_64(&split.id.to_le_bytes()), split.id)).collect();
+    by_hash.sort_unstable();
+    let chosen: BTreeSet<u32> = by_hash.into_iter().take(SAMPLED_SPLITS).map(|(_, id)| id).collect();
+    splits.iter().filter(|split| chosen.contains(&split.id)).collect()
+}
+
+/// Rows to sample of each split, so that wide rows do not fill the memory.
+fn rows_each(splits: &[Split], chosen: usize) -> usize {
+    let bytes: u64 = splits.iter().map(|split| split.bytes).sum();
+    let width =
+        splits.iter().map(|split| split.rows).sum::<Option<u64>>().map_or(256, |rows| bytes / rows.max(1)).max(1);
+    let rows = SAMPLED_BYTES / (chosen.max(1) as u64 * width).max(1);
+    usize::try_from(rows.clamp(FEWEST_ROWS, SAMPLED_ROWS)).unwrap_or(usize::MAX)
+}
+
+type Sampled = Result<Option<SourceBatch>, SourceError>;
+
+/// A few splits at once: a sample is mostly waiting for a store.
+fn read_all(table: &Table, splits: &[&Split], columns: &[String], rows: usize) -> Result<Vec<Sampled>, WorkFailure> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            splits.iter().map(|split| scope.spawn(move || table.sample(split, columns, rows))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| WorkFailure::internal("a thread that sampled panicked")))
+            .collect()
+    })
+}

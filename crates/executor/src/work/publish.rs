@@ -1,0 +1,238 @@
+//! Publish: prove that all adds up, then commit.
+
+use std::cmp::Ordering;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use indexbuild_api::{WorkErrorReason, WorkResult};
+use indexbuild_index::manifest::{Document, FORMAT_VERSION, IndexFile, Latest, Manifest};
+use indexbuild_index::store::{PutOutcome, Store};
+use jiff::Timestamp;
+
+use super::{Job, plan};
+use crate::assemble::{AssembleError, ChosenResults, assemble};
+use crate::definitions::output_options;
+use crate::failure::WorkFailure;
+use crate::names::{self, WorkName};
+use crate::parallel;
+use crate::results::PublishResult;
+use crate::stats::Statistics;
+
+/// Commits the build: what is chosen, and nothing else (I1).
+pub fn publish(job: &Job) -> Result<WorkResult, WorkFailure> {
+    let standing = plan::check_output(job)?;
+    let plan = job.plan()?;
+    let plan_digest = Job::plan_digest(&plan)?;
+    job.pulse.set_step(Some("reading the chosen results"));
+    let (results, works) = read_results(job)?;
+    job.pulse.set_step(Some("proving that all adds up"));
+    let manifest = assemble(&plan, &plan_digest, &results).map_err(|error| refused(job, &error))?;
+    job.pulse.set_step(Some("looking for each file"));
+    check_files(job, &manifest)?;
+    job.pulse.set_step(Some("committing"));
+    let document = Document::Manifest(manifest.clone());
+    let bytes = Bytes::from(document.to_bytes().map_err(WorkFailure::internal)?);
+    let created = match standing {
+        Some(standing) => adopt(job, &manifest, &standing)?,
+        None => commit(job, &manifest, &bytes)?,
+    };
+    point_latest(job)?;
+
+    let entries = manifest.indexes.iter().map(|index| index.entries).sum();
+    let file_bytes = manifest.indexes.iter().map(|index| index.bytes).sum();
+    let result = PublishResult {
+        attempt: job.attempt.clone(),
+        manifest_digest: indexbuild_index::digest::digest_bytes(&bytes),
+        put_id: manifest.put_id.clone(),
+        created,
+        rows: manifest.source.rows,
+        entries,
+        bytes: file_bytes,
+        works,
+        statistics: job.meter.statistics(),
+    };
+    let sealed = job.hand_over(&result)?;
+    Ok(WorkResult { rows: result.rows, entries, bytes: file_bytes, ..job.reported(sealed.digest) })
+}
+
+/// The results of all frozen stages that the work names, and their figures together.
+fn read_results(job: &Job) -> Result<(ChosenResults, Statistics), WorkFailure> {
+    let mut results = ChosenResults { chosen: Vec::new(), encode: Vec::new(), sort: Vec::new() };
+    let mut figures = Statistics::default();
+    for name in &job.work.inputs {
+        results.chosen.extend(job.stage(name)?.chosen);
+    }
+    job.pulse.set_total(results.chosen.len() as u64);
+    for chosen in &results.chosen {
+        job.pulse.go_on()?;
+        match WorkName::from_str(&chosen.work_id).map_err(WorkFailure::internal)? {
+            WorkName::Plan => {}
+            WorkName::Encode { .. } => {
+                let result: crate::results::EncodeResult = job.result(chosen)?;
+                figures.merge(&result.statistics);
+                results.encode.push(result);
+            }
+            WorkName::Sort { .. } => {
+                let result: crate::results::SortResult = job.result(chosen)?;
+                figures.merge(&result.statistics);
+                results.sort.push(result);
+            }
+            WorkName::Publish | WorkName::Clean => {
+                return Err(WorkFailure::internal(format!("{} is no input of publish", chosen.work_id)));
+            }
+        }
+        job.pulse.add_done(1);
+    }
+    results.chosen.sort_by_key(|chosen| WorkName::from_str(&chosen.work_id).ok());
+    Ok((results, figures))
+}
+
+fn refused(job: &Job, error: &AssembleError) -> WorkFailure {
+    match error {
+        AssembleError::Duplicates(_) => WorkFailure::failed(
+            WorkErrorReason::DuplicateKey,
+            false,
+            format!("{error} (paths are under {})", job.objects.url()),
+        ),
+        AssembleError::Coverage(_)
+        | AssembleError::OtherPlan { .. }
+        | AssembleError::Lanes(_)
+        | AssembleError::Disagree { .. }
+        | AssembleError::Contradiction { .. }
+        | AssembleError::Json(_) => WorkFailure::failed(WorkErrorReason::Verification, false, error.to_string()),
+    }
+}
+
+/// Each file exists with its size.
+fn check_files(job: &Job, manifest: &Manifest) -> Result<(), WorkFailure> {
+    let files: Vec<&IndexFile> = manifest.indexes.iter().flat_map(|index| &index.files).collect();
+    job.pulse.set_total((manifest.works.len() + files.len()) as u64);
+    parallel::each(&files, |file| {
+        job.pulse.go_on()?;
+        let found = job.objects.head(&file.path)?.map(|info| info.size);
+        job.pulse.add_done(1);
+        if found == Some(file.bytes) {
+            return Ok(());
+        }
+        let found =
+            found.map_or_else(|| "is not there".to_owned(), |size| format!("has {size} bytes, not {}", file.bytes));
+        Err(WorkFailure::failed(
+            WorkErrorReason::Verification,
+            false,
+            format!(
+                "{} under {} {found}: it was deleted or overwritten after it was chosen",
+                file.path,
+                job.objects.url()
+            ),
+        ))
+    })
+}
+
+/// The commit. Whatever the outcome of the request, what stands there afterwards decides.
+fn commit(job: &Job, manifest: &Manifest, bytes: &Bytes) -> Result<bool, WorkFailure> {
+    job.pulse.go_on()?;
+    let outcome = job.objects.put_if_absent(names::MANIFEST, bytes)?;
+    match plan::check_output(job)? {
+        Some(standing) => {
+            adopt(job, manifest, &standing)?;
+            Ok(outcome == PutOutcome::Created)
+        }
+        None => Err(WorkFailure::failed(
+            WorkErrorReason::StoreUnavailable,
+            true,
+            format!(
+                "{} was created under {} and is not there: the store loses objects; nothing was removed",
+                names::MANIFEST,
+                job.objects.url()
+            ),
+        )),
+    }
+}
+
+/// An existing manifest is the truth (G6): taken if it says the same, refused if not.
+fn adopt(job: &Job, ours: &Manifest, standing: &Document) -> Result<bool, WorkFailure> {
+    let same = match standing {
+        Document::Manifest(standing) => standing == ours,
+        Document::Tombstone(_) => false,
+    };
+    if same {
+        return Ok(false);
+    }
+    Err(WorkFailure::failed(
+        WorkErrorReason::OutputConflict,
+        false,
+        format!(
+            "another manifest (put id {}) stands at {} under {} than the chosen results make (put id {}): it is the truth and stays; this build does not match it",
+            standing.put_id(),
+            names::MANIFEST,
+            job.objects.url(),
+            ours.put_id
+        ),
+    ))
+}
+
+/// Points `LATEST` to this build, unless it points to one that was created later.
+fn point_latest(job: &Job) -> Result<(), WorkFailure> {
+    let spec = &job.config.build.spec;
+    let parent = Store::open(&spec.output.url, &output_options(spec))?
+        .child(&format!("{}/{}", job.build.namespace, job.build.name));
+    let objects = job.objects.at(parent);
+    let created =
+        job.config.build.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
+    let ours = Latest { version: FORMAT_VERSION, build_uid: job.build.uid.clone(), created };
+    let bytes = Bytes::from(ours.to_bytes().map_err(WorkFailure::internal)?);
+    loop {
+        job.pulse.go_on()?;
+        let outcome = match objects.get(names::LATEST)? {
+            None => objects.put_if_absent(names::LATEST, &bytes)?,
+            Some((there, version)) => match Latest::parse(&there) {
+                Ok(there) if there == ours => return Ok(()),
+                Ok(there) if newer(&there, &ours) => {
+                    tracing::info!(latest = %there.build_uid, "LATEST points to a build that was created later, and stays");
+                    return Ok(());
+                }
+                Ok(_) => objects.put_if_match(names::LATEST, &bytes, &version)?,
+                Err(error) => {
+                    return Err(WorkFailure::failed(
+                        WorkErrorReason::OutputConflict,
+                        false,
+                        format!("{} under {} is not ours: {error}", names::LATEST, objects.url()),
+                    ));
+                }
+            },
+        };
+        match outcome {
+            PutOutcome::Created => return Ok(()),
+            // Somebody else wrote, or our own write whose reply was lost: look again.
+            PutOutcome::Exists => {}
+        }
+    }
+}
+
+/// Whether the build that `there` names was created after ours; of two of the same instant, the
+/// UIDs decide, so that all agree.
+fn newer(there: &Latest, ours: &Latest) -> bool {
+    let order = match (Timestamp::from_str(&there.created), Timestamp::from_str(&ours.created)) {
+        (Ok(there), Ok(ours)) => there.cmp(&ours),
+        (Ok(_), Err(_)) => Ordering::Greater,
+        (Err(_), Ok(_)) => Ordering::Less,
+        (Err(_), Err(_)) => Ordering::Equal,
+    };
+    order.then_with(|| there.build_uid.cmp(&ours.build_uid)) == Ordering::Greater
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latest_never_goes_back_to_a_build_created_earlier() {
+        let latest = |uid: &str, created: &str| Latest { version: 1, build_uid: uid.into(), created: created.into() };
+        let old = latest("z", "2026-01-02T03:04:05Z");
+        let new = latest("a", "2026-01-02T05:04:05+01:00");
+        assert!(newer(&new, &old) && !newer(&old, &new));
+        let twin = latest("b", "2026-01-02T04:04:05Z");
+        assert!(newer(&twin, &new) != newer(&new, &twin), "one of two of the same instant stays");
+    }
+}

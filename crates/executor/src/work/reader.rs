@@ -1,0 +1,64 @@
+//! Splits of the table as the engine reads them, no faster than `rowsPerSecond` allows.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use indexbuild_engine::{Batches, BoxError, InputBatch, InputRows, SplitReader};
+use indexbuild_source::{BatchReader, BatchRows, ReadOptions, SourceBatch, Table};
+
+use super::Job;
+use crate::plan_file::PlanFile;
+
+/// The table, projected to what the plan's indexes need.
+pub struct TableReader<'a> {
+    /// The attempt.
+    pub job: &'a Job,
+    /// The plan.
+    pub plan: &'a PlanFile,
+    /// The table, of the plan's snapshot.
+    pub table: Table,
+    /// How much to read at once.
+    pub options: ReadOptions,
+}
+
+impl SplitReader for TableReader<'_> {
+    fn read(&self, split: u32) -> Result<Batches<'_>, BoxError> {
+        self.job.pulse.go_on()?;
+        let split = usize::try_from(split)
+            .ok()
+            .and_then(|place| self.plan.splits.get(place))
+            .ok_or_else(|| format!("the plan has no split {split}"))?;
+        let batches = self.table.read(split, &self.plan.columns, &self.options)?;
+        Ok(Box::new(Throttled { job: self.job, batches }))
+    }
+}
+
+struct Throttled<'a> {
+    job: &'a Job,
+    batches: BatchReader,
+}
+
+impl Iterator for Throttled<'_> {
+    type Item = Result<InputBatch, BoxError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let SourceBatch { batch, file, rows } = match self.batches.next()? {
+            Ok(batch) => batch,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let pause = self.job.rate.take(batch.num_rows() as u64, Instant::now());
+        if !pause.is_zero() {
+            let start = Instant::now();
+            if let Err(ended) = self.job.pulse.sleep(pause) {
+                return Some(Err(ended.into()));
+            }
+            crate::stats::add_since(&self.job.meter.counters.throttle_ns, start);
+        }
+        self.job.meter.counters.rows_read.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+        let rows = match rows {
+            BatchRows::From(first) => InputRows::From(first),
+            BatchRows::Each(places) => InputRows::Each(places),
+        };
+        Some(Ok(InputBatch { batch, file, rows }))
+    }
+}

@@ -1,0 +1,456 @@
+//! A control plane in memory, tables on disk, and a parent that grants works one after another.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use async_trait::async_trait;
+use indexbuild_api::{
+    Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, Grant, IndexBuild, Report, RunLocation, Work, WorkError,
+    WorkKind, WorkResult,
+};
+use indexbuild_executor::control::{ContactError, ControlPlane, WriteError};
+use indexbuild_executor::plan_file::PlanFile;
+use indexbuild_executor::results::{EncodeResult, SortResult};
+use indexbuild_executor::{ExecutorConfig, ExitStatus, TestSwitches, live};
+use indexbuild_index::manifest::{Document, Manifest};
+use indexbuild_lifecycle::admission::review_status;
+use indexbuild_lifecycle::world::{Record, Stage};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+/// Engine handles are counted per process: tests of whole lives take turns.
+pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+pub const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The record of one slot, and the frozen stages; admission is lifecycle's.
+pub struct Parent {
+    record: Mutex<Record>,
+    stages: Mutex<Vec<Stage>>,
+    reachable: AtomicBool,
+    changed: Notify,
+}
+
+impl Parent {
+    pub fn new() -> Arc<Self> {
+        let spec = EngineDirectorySpec {
+            build_name: "orders".into(),
+            build_uid: UID.into(),
+            renew_interval: indexbuild_api::Duration::from_millis(20),
+            ..EngineDirectorySpec::default()
+        };
+        Arc::new(Self {
+            record: Mutex::new(Record { spec, status: EngineDirectoryStatus::default(), version: "0".into() }),
+            stages: Mutex::default(),
+            reachable: AtomicBool::new(true),
+            changed: Notify::new(),
+        })
+    }
+
+    fn write<T>(&self, act: impl FnOnce(&mut Record) -> T) -> T {
+        let mut record = self.record.lock().unwrap();
+        let done = act(&mut record);
+        record.version = (record.version.parse::<u64>().unwrap() + 1).to_string();
+        drop(record);
+        self.changed.notify_waiters();
+        done
+    }
+
+    /// Grants a work to a pod: the next epoch.
+    pub fn grant(&self, pod: &str, work: Work) -> u64 {
+        self.write(|record| {
+            let before = record.spec.grant.clone().unwrap_or_default();
+            let same = before.pod_uid == pod;
+            let grant = Grant {
+                epoch: before.epoch + 1,
+                pod_name: pod.into(),
+                pod_uid: pod.into(),
+                boot_nonce: if same { before.boot_nonce } else { String::new() },
+            };
+            let epoch = grant.epoch;
+            record.spec.grant = Some(grant);
+            record.spec.work = Some(work);
+            epoch
+        })
+    }
+
+    /// Takes the grant away: there is nothing left to do.
+    pub fn revoke(&self) {
+        self.write(|record| {
+            record.spec.grant = None;
+            record.spec.work = None;
+        });
+    }
+
+    pub fn set_reachable(&self, reachable: bool) {
+        self.reachable.store(reachable, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    pub fn freeze(&self, name: &str, chosen: Vec<Chosen>) {
+        self.stages.lock().unwrap().push(Stage { name: name.into(), chosen });
+    }
+
+    pub fn report(&self) -> Option<Report> {
+        self.record.lock().unwrap().status.report.clone()
+    }
+
+    pub fn nonce(&self) -> String {
+        self.record.lock().unwrap().spec.grant.clone().unwrap().boot_nonce
+    }
+
+    /// Waits for a report of this epoch that satisfies.
+    pub async fn wait_for(&self, epoch: u64, what: &str, fits: impl Fn(&Report) -> bool) -> Report {
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                if let Some(report) = self.report().filter(|report| report.epoch == epoch && fits(report)) {
+                    return report;
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(50), changed).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(report) => report,
+            Err(_) => panic!("epoch {epoch} never reported {what}; its last report is {:#?}", self.report()),
+        }
+    }
+
+    pub async fn outcome(&self, epoch: u64) -> Result<WorkResult, WorkError> {
+        let report = self.wait_for(epoch, "an end", |report| report.result.is_some() || report.error.is_some()).await;
+        match (report.result, report.error) {
+            (Some(result), None) => Ok(result),
+            (None, Some(error)) => Err(error),
+            other => panic!("both or neither: {other:?}"),
+        }
+    }
+}
+
+#[async_trait]
+impl ControlPlane for Parent {
+    async fn record(&self) -> Result<Option<Record>, ContactError> {
+        if !self.reachable.load(Ordering::SeqCst) {
+            return Err(ContactError::Unreachable("cut".into()));
+        }
+        Ok(Some(self.record.lock().unwrap().clone()))
+    }
+
+    async fn changed(&self, version: &str, within: Duration) {
+        let changed = self.changed.notified();
+        if self.record.lock().unwrap().version == version {
+            let _ = tokio::time::timeout(within, changed).await;
+        }
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<(), WriteError> {
+        if !self.reachable.load(Ordering::SeqCst) {
+            return Err(ContactError::Unreachable("cut".into()).into());
+        }
+        self.write(|record| {
+            let status = EngineDirectoryStatus { claim: Some(claim.clone()), ..record.status.clone() };
+            review_status(record, &status, &claim.pod_uid)
+                .map_err(|refusal| WriteError::Refused(refusal.to_string()))?;
+            record.status = status;
+            // The control plane binds the nonce at once.
+            if let Some(grant) = record.spec.grant.as_mut().filter(|grant| grant.pod_uid == claim.pod_uid) {
+                grant.boot_nonce.clone_from(&claim.boot_nonce);
+            }
+            Ok(())
+        })
+    }
+
+    async fn report(&self, report: Report) -> Result<(), WriteError> {
+        if !self.reachable.load(Ordering::SeqCst) {
+            return Err(ContactError::Unreachable("cut".into()).into());
+        }
+        self.write(|record| {
+            let caller = record.spec.grant.as_ref().map(|grant| grant.pod_uid.clone()).unwrap_or_default();
+            let status = EngineDirectoryStatus { report: Some(report), ..record.status.clone() };
+            review_status(record, &status, &caller).map_err(|refusal| WriteError::Refused(refusal.to_string()))?;
+            record.status = status;
+            Ok(())
+        })
+    }
+
+    async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError> {
+        if !self.reachable.load(Ordering::SeqCst) {
+            return Err(ContactError::Unreachable("cut".into()));
+        }
+        Ok(self.stages.lock().unwrap().iter().find(|stage| stage.name == name).cloned())
+    }
+}
+
+/// A table, an output, a volume and a parent.
+pub struct Scene {
+    pub dir: tempfile::TempDir,
+    pub build: IndexBuild,
+    pub parent: Arc<Parent>,
+    pub threads: usize,
+    pub memory: u64,
+    pub switches: TestSwitches,
+}
+
+pub struct Child {
+    pub life: JoinHandle<ExitStatus>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Child {
+    pub async fn exit(self) -> ExitStatus {
+        tokio::time::timeout(PATIENCE, self.life).await.expect("the process does not end").unwrap()
+    }
+
+    pub async fn stop(mut self) -> ExitStatus {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.exit().await
+    }
+}
+
+/// Rows per file and number of files.
+pub const ROWS: i64 = 20_000;
+pub const FILES: i64 = 6;
+
+/// Deterministic rows: an id, a number that repeats, a text.
+pub fn write_table(folder: &Path, duplicate: bool) {
+    std::fs::create_dir_all(folder).unwrap();
+    for file in 0..FILES {
+        let ids: Vec<i64> = (file * ROWS..(file + 1) * ROWS).collect();
+        let mixed = |id: i64| (id as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+        let numbers: Vec<Option<i64>> =
+            ids.iter().map(|id| (id % 50 != 0).then(|| (mixed(*id) % 40_000) as i64)).collect();
+        let texts: Vec<String> = ids.iter().map(|id| format!("{:020}-{:040}", mixed(*id), id)).collect();
+        let unique: Vec<i64> =
+            ids.iter().map(|id| if duplicate && *id == FILES * ROWS - 1 { 3 } else { *id }).collect();
+        let batch = RecordBatch::try_from_iter([
+            ("id", Arc::new(Int64Array::from(ids)) as ArrayRef),
+            ("k", Arc::new(Int64Array::from(numbers)) as ArrayRef),
+            ("c", Arc::new(StringArray::from(texts)) as ArrayRef),
+            ("u", Arc::new(Int64Array::from(unique)) as ArrayRef),
+        ])
+        .unwrap();
+        write_parquet(&folder.join(format!("part-{file}.parquet")), &batch);
+    }
+}
+
+pub fn write_parquet(path: &Path, batch: &RecordBatch) {
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        Self::with(serde_json::json!({}))
+    }
+
+    /// A scene whose spec is overridden by fields of `spec`.
+    pub fn with(spec: serde_json::Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let table = dir.path().join("table");
+        write_table(&table, spec.get("duplicate").is_some());
+        let mut whole = serde_json::json!({
+            "apiVersion": "indexbuild.dev/v1alpha1",
+            "kind": "IndexBuild",
+            "metadata": {"name": "orders", "namespace": "shop", "uid": UID, "creationTimestamp": "2026-01-02T03:04:05Z"},
+            "spec": {
+                "source": {"parquet": {"urls": [format!("file://{}/*.parquet", table.display())]}},
+                "rowId": {"columns": ["id"]},
+                "indexes": [
+                    {"name": "by_k", "columns": [{"name": "k"}]},
+                    {"name": "by_c", "columns": [{"name": "c", "order": "Desc"}], "include": ["k"]},
+                ],
+                "output": {"url": format!("file://{}", dir.path().join("out").display()), "targetFileSize": "1Mi"},
+                "parallelism": 2,
+            },
+        });
+        for (name, value) in spec.as_object().unwrap().iter().filter(|(name, _)| *name != "duplicate") {
+            whole["spec"][name] = value.clone();
+        }
+        let build = serde_json::from_value(whole).unwrap();
+        Self { dir, build, parent: Parent::new(), threads: 2, memory: 256 << 20, switches: TestSwitches::default() }
+    }
+
+    pub fn prefix(&self) -> PathBuf {
+        self.dir.path().join("out/shop/orders").join(UID)
+    }
+
+    pub fn volume(&self) -> PathBuf {
+        self.dir.path().join("volume")
+    }
+
+    pub fn child(&self, pod: &str) -> Child {
+        let config = ExecutorConfig {
+            build: self.build.clone(),
+            slot: 0,
+            pod_name: pod.into(),
+            pod_uid: pod.into(),
+            volume: self.volume(),
+            threads: self.threads,
+            memory_limit: self.memory,
+            test: self.switches.clone(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let control: Arc<dyn ControlPlane> = Arc::<Parent>::clone(&self.parent);
+        let life = tokio::spawn(live(config, control, async move {
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }));
+        Child { life, stop: Some(stop) }
+    }
+
+    fn runs(&self) -> RunLocation {
+        if self.build.spec.parallelism == 1 { RunLocation::Volume } else { RunLocation::Store }
+    }
+
+    pub fn work(&self, id: &str, inputs: &[&str]) -> Work {
+        let kind = match id {
+            "plan" => WorkKind::Plan,
+            "publish" => WorkKind::Publish,
+            "clean" => WorkKind::Clean,
+            id if id.starts_with("sort") => WorkKind::Sort,
+            _ => WorkKind::Encode,
+        };
+        Work {
+            id: id.into(),
+            kind,
+            inputs_digest: format!("inputs of {id}"),
+            runs: self.runs(),
+            splits: Vec::new(),
+            inputs: inputs.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    pub async fn done(&self, pod: &str, work: Work) -> Chosen {
+        let epoch = self.parent.grant(pod, work.clone());
+        match self.parent.outcome(epoch).await {
+            Ok(result) => self.choose(&result),
+            Err(error) => panic!("{} failed: {error:?}", work.id),
+        }
+    }
+
+    pub async fn failed(&self, pod: &str, work: Work) -> WorkError {
+        let epoch = self.parent.grant(pod, work);
+        self.parent.outcome(epoch).await.expect_err("a failure")
+    }
+
+    pub fn choose(&self, result: &WorkResult) -> Chosen {
+        Chosen {
+            work_id: result.work_id.clone(),
+            epoch: result.epoch,
+            boot_nonce: self.parent.nonce(),
+            digest: result.digest.clone(),
+            rows: result.rows,
+            entries: result.entries,
+            bytes: result.bytes,
+            on_volume: result.on_volume,
+            encode_works: result.encode_works,
+            sort_works: result.sort_works,
+        }
+    }
+
+    /// Plan, frozen: how many works of each kind.
+    pub async fn plan(&self, pod: &str) -> (u32, u32) {
+        let chosen = self.done(pod, self.work("plan", &[])).await;
+        let counts = (chosen.encode_works.unwrap(), chosen.sort_works.unwrap());
+        self.parent.freeze("plan", vec![chosen]);
+        counts
+    }
+
+    pub async fn encode(&self, pod: &str, works: u32) {
+        let mut chosen = Vec::new();
+        for number in 0..works {
+            chosen.push(self.done(pod, self.work(&format!("encode-{number}"), &["plan"])).await);
+        }
+        self.parent.freeze("encode", chosen);
+    }
+
+    pub async fn sort(&self, pod: &str, works: u32, inputs: &[&str]) {
+        let mut chosen = Vec::new();
+        for number in 0..works {
+            chosen.push(self.done(pod, self.work(&format!("sort-{number}"), inputs)).await);
+        }
+        self.parent.freeze("sort", chosen);
+    }
+
+    /// A whole build in one process, but for its Clean; the process has ended afterwards.
+    pub async fn whole(&self) -> Manifest {
+        let child = self.child("pod-1");
+        let (encodes, sorts) = self.plan("pod-1").await;
+        self.encode("pod-1", encodes).await;
+        self.sort("pod-1", sorts, &["plan", "encode"]).await;
+        self.done("pod-1", self.work("publish", &["plan", "encode", "sort"])).await;
+        self.parent.revoke();
+        assert_eq!(child.exit().await, ExitStatus::Done);
+        self.manifest()
+    }
+
+    pub fn document(&self) -> Document {
+        Document::parse(&std::fs::read(self.prefix().join("manifest.json")).unwrap()).unwrap()
+    }
+
+    pub fn manifest(&self) -> Manifest {
+        match self.document() {
+            Document::Manifest(manifest) => manifest,
+            Document::Tombstone(tombstone) => panic!("{tombstone:?}"),
+        }
+    }
+
+    pub fn plan_file(&self) -> PlanFile {
+        PlanFile::from_bytes(&std::fs::read(self.prefix().join("plan.json")).unwrap()).unwrap()
+    }
+
+    fn result_bytes(&self, chosen: &Chosen) -> Vec<u8> {
+        let path = indexbuild_executor::names::result_path(&chosen.work_id, chosen.epoch, &chosen.boot_nonce);
+        std::fs::read(self.prefix().join(path)).unwrap()
+    }
+
+    pub fn encode_result(&self, chosen: &Chosen) -> EncodeResult {
+        indexbuild_executor::results::open(&self.result_bytes(chosen), &chosen.digest).unwrap()
+    }
+
+    pub fn sort_result(&self, chosen: &Chosen) -> SortResult {
+        indexbuild_executor::results::open(&self.result_bytes(chosen), &chosen.digest).unwrap()
+    }
+
+    /// All files under a folder, relative to it.
+    pub fn files(folder: &Path) -> Vec<String> {
+        fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
+            let Ok(entries) = std::fs::read_dir(folder) else { return };
+            for entry in entries.map(Result::unwrap) {
+                let path = entry.path();
+                if path.is_dir() {
+                    walk(root, &path, found);
+                } else {
+                    found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(folder, folder, &mut found);
+        found.sort();
+        found
+    }
+}
+
+/// What must not depend on anything but table and spec (I10).
+pub fn content(manifest: &Manifest) -> BTreeMap<String, Vec<(String, String, u64, String)>> {
+    manifest
+        .indexes
+        .iter()
+        .map(|index| {
+            let files = index
+                .files
+                .iter()
+                .map(|file| (file.first_key.clone(), file.last_key.clone(), file.entries, file.content_digest.clone()));
+            (index.definition.name.clone(), files.collect())
+        })
+        .collect()
+}
