@@ -220,12 +220,14 @@ impl Hub {
                 }
                 Strike::Freeze(lasts) => {
                     self.signal(&mut state, &name, Signal::STOP);
+                    state.injector.freeze(pod_uid, Instant::now(), *lasts);
                     format!("{name} is frozen for {} (asked for)", shown(*lasts))
                 }
                 Strike::FillDisk(lasts) => {
                     if let Err(error) = std::fs::write(self.layout.no_space(slot), b"") {
                         tracing::warn!(%error, "the disk cannot be made to look full");
                     }
+                    state.injector.fill(slot, Instant::now(), *lasts);
                     format!("the disk of slot {slot} is full for {} (asked for)", shown(*lasts))
                 }
             };

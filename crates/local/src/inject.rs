@@ -27,6 +27,19 @@ pub struct Injector {
     at_birth: Vec<Fault>,
     born: BTreeSet<u32>,
     cuts: BTreeMap<String, Instant>,
+    frozen: BTreeMap<String, Instant>,
+    full: BTreeMap<u32, Instant>,
+}
+
+/// Faults whose time is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Over {
+    /// UIDs of pods that are in contact again.
+    pub healed: Vec<String>,
+    /// UIDs of pods that are to go on.
+    pub thawed: Vec<String>,
+    /// Slots whose disk has room again.
+    pub emptied: Vec<u32>,
 }
 
 impl Injector {
@@ -45,7 +58,7 @@ impl Injector {
                 }
             })
             .collect();
-        Self { pending, at_birth: faults.to_vec(), born: BTreeSet::new(), cuts: BTreeMap::new() }
+        Self { pending, at_birth: faults.to_vec(), ..Self::default() }
     }
 
     /// What is due for the slot's owner, which has this work in hand, so far; each happens once.
@@ -83,28 +96,45 @@ impl Injector {
         self.cuts.get(pod_uid).copied().filter(|until| *until > now)
     }
 
-    /// Pods whose cut is over since the last call.
-    pub fn healed(&mut self, now: Instant) -> Vec<String> {
-        let healed: Vec<String> =
-            self.cuts.iter().filter(|(_, until)| **until <= now).map(|(uid, _)| uid.clone()).collect();
-        for uid in &healed {
-            self.cuts.remove(uid);
-        }
-        healed
+    /// Notes that a pod is frozen.
+    pub fn freeze(&mut self, pod_uid: &str, now: Instant, lasts: Duration) {
+        self.frozen.insert(pod_uid.to_owned(), now + lasts);
     }
 
-    /// Ends all cuts.
-    pub fn heal_all(&mut self, now: Instant) {
-        for until in self.cuts.values_mut() {
+    /// Notes that a slot's disk is full.
+    pub fn fill(&mut self, slot: u32, now: Instant, lasts: Duration) {
+        self.full.insert(slot, now + lasts);
+    }
+
+    /// What is over since the last call.
+    pub fn over(&mut self, now: Instant) -> Over {
+        Over {
+            healed: take_past(&mut self.cuts, now),
+            thawed: take_past(&mut self.frozen, now),
+            emptied: take_past(&mut self.full, now),
+        }
+    }
+
+    /// Ends everything that lasts.
+    pub fn end_all(&mut self, now: Instant) {
+        for until in self.cuts.values_mut().chain(self.frozen.values_mut()).chain(self.full.values_mut()) {
             *until = now;
         }
     }
 
-    /// When the next cut ends.
+    /// When the next one is over.
     #[must_use]
-    pub fn next_heal(&self) -> Option<Instant> {
-        self.cuts.values().min().copied()
+    pub fn next_over(&self) -> Option<Instant> {
+        self.cuts.values().chain(self.frozen.values()).chain(self.full.values()).min().copied()
     }
+}
+
+fn take_past<K: Ord + Clone>(until: &mut BTreeMap<K, Instant>, now: Instant) -> Vec<K> {
+    let past: Vec<K> = until.iter().filter(|(_, until)| **until <= now).map(|(key, _)| key.clone()).collect();
+    for key in &past {
+        until.remove(key);
+    }
+    past
 }
 
 #[cfg(test)]
@@ -133,11 +163,23 @@ mod tests {
         injector.cut("a", now, Duration::from_secs(1));
         assert!(injector.cut_until("a", now).is_some());
         assert!(injector.cut_until("b", now).is_none(), "the process that takes its place is not cut off");
-        assert!(injector.healed(now).is_empty());
+        assert_eq!(injector.over(now), Over::default());
         let later = now + Duration::from_secs(1);
         assert!(injector.cut_until("a", later).is_none());
-        assert_eq!(injector.healed(later), vec!["a".to_owned()]);
-        assert!(injector.healed(later).is_empty());
+        assert_eq!(injector.over(later).healed, vec!["a".to_owned()]);
+        assert_eq!(injector.over(later), Over::default());
+    }
+
+    #[test]
+    fn what_lasts_is_over_in_time_or_when_the_build_ends() {
+        let mut injector = injector(&[]);
+        let now = Instant::now();
+        injector.freeze("a", now, Duration::from_secs(1));
+        injector.fill(3, now, Duration::from_secs(9));
+        assert_eq!(injector.next_over(), Some(now + Duration::from_secs(1)));
+        assert_eq!(injector.over(now + Duration::from_secs(1)).thawed, vec!["a".to_owned()]);
+        injector.end_all(now);
+        assert_eq!(injector.over(now).emptied, vec![3]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::collect::Collector;
 use crate::execute::{Births, Hands, LocalHands};
 use crate::folder::{self, Folder, StateError};
 use crate::hub::{Hub, State, Watch};
-use crate::inject::Injector;
+use crate::inject::{Injector, Over};
 use crate::journal::Journal;
 use crate::observe::{Wishes, millis, observe};
 use crate::pods::{Pods, essential_lines_of};
@@ -149,10 +149,7 @@ impl Parent {
         let outcome = self.watch_over(&mut stops).await;
         self.progress.finish();
         let outcome = match outcome {
-            Ok((world, end)) => {
-                self.end_processes().await;
-                self.ended(&world, end).await
-            }
+            Ok((world, end)) => self.ended(&world, end).await,
             Err(error) => Err(error),
         };
         serving.abort();
@@ -171,8 +168,12 @@ impl Parent {
             let decision = plan(&world);
             let changed = self.execute(&decision)?;
             self.report(&world, &decision)?;
-            if let Some(end) = decision.end {
-                return Ok((world, end));
+            if let Some(end) = decision.end.filter(|_| !changed) {
+                // Also what proves nothing to the lifecycle any more must not outlive this run; what a
+                // process's end proves, the lifecycle then acts on.
+                if self.end_processes() {
+                    return Ok((world, end));
+                }
             }
             if self.interrupted.is_some() && self.hub.state().pods.iter().all(|pod| !pod.is_alive()) {
                 return Err(RunError::Interrupted { state: self.hub.layout.root().to_owned() });
@@ -263,29 +264,10 @@ impl Parent {
                 state.journal.add(slot, What::Ended { pod: name, how });
             }
         }
-        let healed = state.injector.healed(now);
-        for uid in &healed {
-            let Some((name, slot)) = state.pods.by_uid(uid).map(|pod| (pod.file.name.clone(), pod.file.slot)) else {
-                continue;
-            };
-            state.journal.add(slot, What::Note { text: format!("{name} is in contact again") });
-            if let Some(pod) = state.pods.get_mut(&name).filter(|pod| pod.deleting && pod.is_alive()) {
-                pod.signal(&hub.layout, Signal::TERM);
-                pod.terminated_at = Some(now);
-            }
-        }
-        if !healed.is_empty() {
-            hub.healed.notify_waiters();
-        }
-        let ending = self
-            .build
-            .status
-            .as_ref()
-            .and_then(|status| status.phase)
-            .is_some_and(|phase| matches!(phase, Phase::Cleaning | Phase::Complete | Phase::Failed));
-        if ending {
-            // Nothing that a process which is cut off still does can matter: it is this run's own
-            // child, and is told to end, so that its volume can be cleaned.
+        // Once nothing that they do can matter, processes that are cut off or frozen are told to end:
+        // they are this run's own children, and their end is what lets their volumes be cleaned.
+        let phase = self.build.status.as_ref().and_then(|status| status.phase);
+        if phase.is_some_and(|phase| matches!(phase, Phase::Cleaning | Phase::Complete | Phase::Failed)) {
             let cut: Vec<String> = state
                 .pods
                 .iter()
@@ -295,8 +277,9 @@ impl Parent {
             for name in cut {
                 ask_to_end(&hub, &mut state, &name, now);
             }
-            state.injector.heal_all(now);
+            state.injector.end_all(now);
         }
+        faults_over(&hub, &mut state, now);
         for pod in state.pods.iter_mut() {
             if pod.is_alive() && pod.terminated_at.is_some_and(|at| now - at >= GRACE) {
                 tracing::warn!(pod = %pod.file.name, "a process does not stop; it is killed");
@@ -314,7 +297,7 @@ impl Parent {
         if state.pods.iter().any(|pod| pod.is_alive() && !pod.own) {
             pause = pause.min(LOOK_AT_FORMER);
         }
-        if let Some(heal) = state.injector.next_heal() {
+        if let Some(heal) = state.injector.next_over() {
             pause = pause.min(heal.saturating_duration_since(now) + Duration::from_millis(1));
         }
         for at in state.pods.iter().filter(|pod| pod.is_alive()).filter_map(|pod| pod.terminated_at) {
@@ -336,7 +319,7 @@ impl Parent {
         }
         self.interrupted = Some(now);
         self.wishes.suspend = true;
-        state.injector.heal_all(now);
+        state.injector.end_all(now);
         let alive: Vec<String> =
             state.pods.iter().filter(|pod| pod.is_alive()).map(|pod| pod.file.name.clone()).collect();
         for name in alive {
@@ -347,36 +330,16 @@ impl Parent {
         Ok(())
     }
 
-    /// Ends the processes that are left after the build's end, and waits for them.
-    async fn end_processes(&mut self) {
-        let begun = Instant::now();
-        let asked: Vec<String> = {
-            let mut state = self.hub.state();
-            let alive: Vec<String> =
-                state.pods.iter().filter(|pod| pod.is_alive()).map(|pod| pod.file.name.clone()).collect();
-            for name in &alive {
-                ask_to_end(&self.hub, &mut state, name, begun);
-            }
-            alive
-        };
-        while !asked.is_empty() && begun.elapsed() < GRACE * 2 {
-            self.look_after_processes();
-            let gone = {
-                let state = self.hub.state();
-                asked.iter().all(|name| state.pods.get(name).is_none_or(|pod| !pod.is_alive()))
-            };
-            if gone {
-                break;
-            }
-            let wake = self.hub.wake.notified();
-            let _ = tokio::time::timeout(LOOK_AT_FORMER, wake).await;
-        }
+    /// Asks the processes to end that are left after the build's end. Whether none is left.
+    fn end_processes(&self) -> bool {
         let mut state = self.hub.state();
-        for name in asked {
-            if let Err(error) = state.pods.remove(&name) {
-                tracing::warn!(pod = %name, %error, "a pod's folder stays");
-            }
+        let now = Instant::now();
+        let alive: Vec<String> =
+            state.pods.iter().filter(|pod| pod.is_alive()).map(|pod| pod.file.name.clone()).collect();
+        for name in &alive {
+            ask_to_end(&self.hub, &mut state, name, now);
         }
+        alive.is_empty()
     }
 
     async fn ended(self, world: &World, end: End) -> Result<RunSummary, RunError> {
@@ -446,6 +409,38 @@ fn threads(build: &StoredBuild) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let slots = usize::try_from(build.spec.parallelism).unwrap_or(1).max(1);
     (cores / slots).clamp(1, indexbuild_api::MAX_THREADS)
+}
+
+/// Ends the faults whose time is over.
+fn faults_over(hub: &Hub, state: &mut State, now: Instant) {
+    let Over { healed, thawed, emptied } = state.injector.over(now);
+    let named = |state: &State, uid: &str| state.pods.by_uid(uid).map(|pod| (pod.file.name.clone(), pod.file.slot));
+    for uid in &healed {
+        if let Some((name, slot)) = named(state, uid) {
+            state.journal.add(slot, What::Note { text: format!("{name} is in contact again") });
+            let told = state.pods.get(&name).is_some_and(|pod| pod.deleting && pod.terminated_at.is_none());
+            if told {
+                ask_to_end(hub, state, &name, now);
+            }
+        }
+    }
+    for uid in &thawed {
+        if let Some((name, slot)) = named(state, uid) {
+            hub.signal(state, &name, Signal::CONT);
+            state.journal.add(slot, What::Note { text: format!("{name} is frozen no more") });
+        }
+    }
+    for slot in emptied {
+        match std::fs::remove_file(hub.layout.no_space(slot)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, slot, "the disk still looks full");
+            }
+            Ok(()) | Err(_) => state.journal.add(slot, What::Note { text: "the disk has room again".to_owned() }),
+        }
+    }
+    if !healed.is_empty() {
+        hub.healed.notify_waiters();
+    }
 }
 
 /// Asks a process to end: SIGTERM, and SIGKILL when its grace is over. A frozen one goes on for that.

@@ -161,16 +161,13 @@ impl RunSummary {
             let _ = writeln!(out, "  manifest  {}", manifest.url);
             let _ = writeln!(out, "  digest    {}", manifest.digest);
         }
-        let rate = self.rows.saturating_mul(1_000) / self.wall_ms.max(1);
-        let _ = writeln!(
-            out,
-            "  {} rows, {} entries, {} in {} ({} rows/s)",
-            count(self.rows),
-            count(self.entries),
-            bytes(self.bytes),
-            time(self.wall_ms),
-            count(rate)
-        );
+        let what = format!("{} rows, {} entries, {}", count(self.rows), count(self.entries), bytes(self.bytes));
+        if self.children.is_empty() {
+            let _ = writeln!(out, "  {what}; it was complete already, and this run had nothing to do");
+        } else {
+            let rate = self.rows.saturating_mul(1_000) / self.wall_ms.max(1);
+            let _ = writeln!(out, "  {what} in {} ({} rows/s)", time(self.wall_ms), count(rate));
+        }
         if self.failed_attempts > 0 {
             let _ = writeln!(out, "  {} attempts failed and were repeated", self.failed_attempts);
         }
