@@ -333,9 +333,9 @@ fn timestamp(mut bytes: &[u8], with_zone: bool) -> Option<i64> {
 
 /// The offset from UTC in microseconds: `Z`, `UTC`, `+01`, `+0130`, `+01:30`, or nothing.
 fn offset(bytes: &mut &[u8]) -> Option<i64> {
-    let (negative, rest) = match bytes {
+    let (negative, rest) = match *bytes {
         [] => return Some(0),
-        [b'Z' | b'z'] | b"UTC" => {
+        [b'Z' | b'z'] | [b'U', b'T', b'C'] => {
             *bytes = &[];
             return Some(0);
         }

@@ -71,7 +71,7 @@ fn local(url: &str, path: &Path, files: &mut Vec<FileStamp>) -> Result<(), Sourc
         why: format!("the pattern is not valid: {error}"),
     })?;
     for path in paths {
-        let path = path.map_err(|error| unreadable(error.path().to_owned(), error.into_error()))?;
+        let path = path.map_err(|error| unreadable(error.path().to_owned(), error.into()))?;
         if !path.is_dir() {
             files.push(stamp_of_path(&path)?);
         }

@@ -54,7 +54,7 @@ impl Stores {
             Scheme::S3 => {
                 let mut builder = AmazonS3Builder::from_env().with_url(base).with_retry(retry);
                 if plain_http {
-                    builder = builder.with_config(ClientConfigKey::AllowHttp.into(), flag);
+                    builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp), flag);
                 }
                 if let Some(endpoint) = endpoint {
                     builder = builder.with_endpoint(endpoint);
@@ -70,7 +70,7 @@ impl Stores {
             Scheme::Gs => {
                 let mut builder = GoogleCloudStorageBuilder::from_env().with_url(base).with_retry(retry);
                 if plain_http {
-                    builder = builder.with_config(ClientConfigKey::AllowHttp.into(), flag);
+                    builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), flag);
                 }
                 if let Some(endpoint) = endpoint {
                     builder = builder.with_base_url(endpoint);
@@ -83,7 +83,7 @@ impl Stores {
             Scheme::Az => {
                 let mut builder = MicrosoftAzureBuilder::from_env().with_url(base).with_retry(retry);
                 if plain_http {
-                    builder = builder.with_config(ClientConfigKey::AllowHttp.into(), flag);
+                    builder = builder.with_config(AzureConfigKey::Client(ClientConfigKey::AllowHttp), flag);
                 }
                 if let Some(endpoint) = endpoint {
                     builder = builder.with_endpoint(endpoint.clone());

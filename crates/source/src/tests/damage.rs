@@ -9,7 +9,7 @@ use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
 use tempfile::tempdir;
 
-use super::parquet::write;
+use super::parquet_tables::write;
 use super::*;
 
 fn sound(path: &Path, compression: Compression) -> Vec<u8> {

@@ -1,8 +1,8 @@
 //! Whole tables, read through the public interface.
 
-mod csv;
+mod csv_tables;
 mod damage;
-mod parquet;
+mod parquet_tables;
 mod remote;
 mod snapshot;
 

@@ -10,7 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::file::properties::WriterProperties;
 use tempfile::tempdir;
 
-use super::parquet::write;
+use super::parquet_tables::write;
 use super::*;
 use crate::files::Stores;
 

@@ -7,7 +7,7 @@ use arrow_array::Int64Array;
 use parquet::file::properties::WriterProperties;
 use tempfile::tempdir;
 
-use super::parquet::write;
+use super::parquet_tables::write;
 use super::*;
 use crate::Snapshot;
 
