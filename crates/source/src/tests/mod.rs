@@ -8,6 +8,9 @@ mod snapshot;
 
 use std::path::Path;
 
+use arrow_array::ArrayRef;
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
 use arrow_cast::display::array_value_to_string;
 
 use crate::{BatchRows, CsvOptions, ReadOptions, SourceBatch, SourceError, SourceSpec, Split, StoreSettings, Table};
@@ -50,17 +53,22 @@ fn rows_of(batch: &SourceBatch) -> Vec<Row> {
                 BatchRows::From(first) => first + row as u64,
                 BatchRows::Each(places) => places[row],
             };
-            let cells =
-                batch
-                    .columns()
-                    .iter()
-                    .map(|array| {
-                        if array.is_null(row) { "NULL".to_owned() } else { array_value_to_string(array, row).unwrap() }
-                    })
-                    .collect();
+            let cells = batch
+                .columns()
+                .iter()
+                .map(|array| if array.is_null(row) { "NULL".to_owned() } else { text(array, row) })
+                .collect();
             (*file, place, cells)
         })
         .collect()
+}
+
+/// A value as text. Names of time zones would need a database of them.
+fn text(array: &ArrayRef, row: usize) -> String {
+    match array.as_primitive_opt::<TimestampMicrosecondType>().filter(|array| array.timezone() == Some("UTC")) {
+        Some(array) => array_value_to_string(&array.clone().with_timezone("+00:00"), row).unwrap(),
+        None => array_value_to_string(array, row).unwrap(),
+    }
 }
 
 fn read_split(
