@@ -442,8 +442,9 @@ impl<'w> Pass<'w> {
 
     /// No work, no owner; the volume stays where it is sound and its owner is proved gone.
     fn release(&self, draft: &mut Draft<'w>, reason: OwnerChangeReason) {
-        let condemned = draft.spec.volume.as_ref().is_some_and(|volume| volume.condemned);
-        let keep = !condemned && draft.evidence().is_some();
+        let unusable =
+            draft.spec.volume.as_ref().is_some_and(|volume| volume.condemned || draft.is_held(&volume.claim_name));
+        let keep = !unusable && draft.evidence().is_some();
         let place = if keep { Place::Keep } else { Place::None(draft.volume_state()) };
         draft.bump(reason, None, Next::NewPod, place);
     }
@@ -466,7 +467,11 @@ impl<'w> Pass<'w> {
         if self.mode != Mode::Run || self.lost || draft.bumped() || caught_up(draft) {
             return None;
         }
-        let former = draft.view.record.spec.former_volumes.iter().max_by_key(|volume| volume.epoch)?;
+        let record = &draft.view.record.spec;
+        let former = record.former_volumes.iter().max_by_key(|volume| volume.epoch)?;
+        if record.volume.as_ref().is_some_and(|volume| volume.claim_name == former.claim_name) {
+            return None;
+        }
         let claim = self.world.claim(&former.claim_name)?;
         let sound = !former.condemned
             && former.state == VolumeState::Stranded
@@ -479,7 +484,7 @@ impl<'w> Pass<'w> {
     fn take_back(&mut self, draft: &mut Draft<'w>, former: FormerVolume) {
         let work = self.same_work(draft);
         let (name, slot) = (former.claim_name.clone(), draft.slot());
-        draft.bump(OwnerChangeReason::Returned, work, Next::NewPod, Place::Back(former));
+        draft.bump(OwnerChangeReason::Returned, work, Next::NewPod, Place::Back(Box::new(former)));
         if draft.bumped() {
             self.events.push(crate::action::Event {
                 reason: Reason::OwnerReturned,

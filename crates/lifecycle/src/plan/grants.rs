@@ -31,7 +31,7 @@ pub enum Place {
     /// On none; the present one is held as this.
     None(VolumeState),
     /// On one that the slot had; the present one is held as superseded.
-    Back(FormerVolume),
+    Back(Box<FormerVolume>),
 }
 
 /// A slot's record as this pass would leave it. Written by one compare-and-set (G1).
@@ -93,7 +93,9 @@ impl<'w> Draft<'w> {
 
     /// Whether the owner can be given something to do: it was heard from of late, and nobody asked its pod to end.
     pub fn in_contact(&self) -> bool {
+        let bound = self.spec.grant.as_ref().is_some_and(|grant| !grant.pod_uid.is_empty());
         self.claimed()
+            && bound
             && self.silence() <= self.quiet_limit()
             && self.pod().is_some_and(|pod| {
                 !pod.deleting && matches!(pod.state, PodState::Running | PodState::Unknown | PodState::Pending)
@@ -211,7 +213,12 @@ impl<'w> Draft<'w> {
             // It was not made yet; one that was bound once and is not there is gone.
             None => volume.claim_uid.is_empty() && self.world.claim(&volume.claim_name).is_none(),
         };
-        !volume.condemned && claim_is_sound
+        !volume.condemned && claim_is_sound && !self.is_held(&volume.claim_name)
+    }
+
+    /// Whether a volume is among those that the slot had: then the present owner does not speak for it.
+    pub fn is_held(&self, claim_name: &str) -> bool {
+        self.view.record.spec.former_volumes.iter().any(|volume| volume.claim_name == claim_name)
     }
 
     /// What becomes of the present volume if it is left now. `Idle` only with evidence: the record vouches for it.
@@ -248,23 +255,29 @@ impl<'w> Draft<'w> {
         if !changes_volume && self.spec.volume.as_ref().is_some_and(|volume| volume.condemned) {
             return;
         }
+        let generation = match place {
+            Place::Keep | Place::None(_) => 0,
+            Place::New(_) | Place::Back(_) => {
+                let Some(generation) = self.new_generation(epoch) else {
+                    return;
+                };
+                generation
+            }
+        };
         match place {
             Place::Keep => {}
             Place::New(state) => {
                 self.hold_volume(state);
-                self.spec.volume = Some(self.new_volume(epoch));
+                let claim_name = names::claim(&build.name, &build.uid, self.spec.slot, generation);
+                self.spec.volume =
+                    Some(VolumeRef { claim_name, claim_uid: String::new(), generation, condemned: false });
             }
             Place::None(state) => self.hold_volume(state),
             Place::Back(former) => {
                 self.hold_volume(VolumeState::Superseded);
                 self.spec.former_volumes.retain(|volume| volume.claim_name != former.claim_name);
-                let generation = self.new_generation(epoch);
-                self.spec.volume = Some(VolumeRef {
-                    claim_name: former.claim_name,
-                    claim_uid: former.claim_uid,
-                    generation,
-                    condemned: false,
-                });
+                let FormerVolume { claim_name, claim_uid, .. } = *former;
+                self.spec.volume = Some(VolumeRef { claim_name, claim_uid, generation, condemned: false });
             }
         }
         self.spec.grant = Some(match (next, old) {
@@ -288,21 +301,26 @@ impl<'w> Draft<'w> {
     }
 
     /// A volume's generation is the epoch that it was made for, unless that is taken: so an attempt's epoch tells
-    /// whether its files can be on the present volume.
-    fn new_generation(&self, epoch: u64) -> u32 {
-        let wanted = u32::try_from(epoch).unwrap_or(u32::MAX);
-        let held = self.spec.former_volumes.iter().map(|volume| volume.generation);
+    /// whether its files can be on the present volume. `None`: there are no higher numbers.
+    fn new_generation(&self, epoch: u64) -> Option<u32> {
+        let held = self.view.record.spec.former_volumes.iter().map(|volume| volume.generation);
         let present = self.view.record.spec.volume.iter().map(|volume| volume.generation);
         let seen = self.world.claims.iter().filter(|claim| claim.slot == self.spec.slot).map(|claim| claim.generation);
-        let highest = held.chain(present).chain(seen).max();
-        highest.map_or(wanted, |highest| wanted.max(highest.saturating_add(1)))
+        let least = match held.chain(present).chain(seen).max() {
+            Some(highest) => highest.checked_add(1)?,
+            None => 1,
+        };
+        (u32::try_from(epoch).unwrap_or(1).max(least)..=u32::MAX).find(|generation| !self.is_taken(*generation))
     }
 
-    fn new_volume(&self, epoch: u64) -> VolumeRef {
+    /// Whether a volume or a claim has the name that a generation gives.
+    fn is_taken(&self, generation: u32) -> bool {
         let build = &self.world.build;
-        let generation = self.new_generation(epoch);
-        let claim_name = names::claim(&build.name, &build.uid, self.spec.slot, generation);
-        VolumeRef { claim_name, claim_uid: String::new(), generation, condemned: false }
+        let name = names::claim(&build.name, &build.uid, self.spec.slot, generation);
+        let observed = &self.view.record.spec;
+        let held = observed.former_volumes.iter().any(|volume| volume.claim_name == name);
+        let present = observed.volume.iter().any(|volume| volume.claim_name == name);
+        held || present || self.world.claim(&name).is_some()
     }
 
     /// Puts the present volume among the former ones, with the owner it had. One that was never made, is gone,
@@ -314,6 +332,9 @@ impl<'w> Draft<'w> {
         let Some(claim) = self.world.claim(&claim_name).filter(|claim| !claim.foreign) else {
             return;
         };
+        if self.is_held(&claim_name) {
+            return;
+        }
         if !claim_uid.is_empty() && claim_uid != claim.uid {
             return;
         }

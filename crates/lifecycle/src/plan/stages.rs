@@ -107,9 +107,10 @@ impl<'w> Stages<'w> {
 
     /// Whether a choice in a record is not needed there any more: its stage is frozen (G2).
     pub fn is_frozen(&self, chosen: &Chosen) -> bool {
+        let exactly = || self.world.stages.iter().any(|stage| stage.chosen.contains(chosen));
         match stage_of(&chosen.work_id) {
             Some(stage) => self.frozen(&stage),
-            None => self.world.stages.iter().any(|stage| stage.chosen.contains(chosen)) || self.frozen(self.clean),
+            None => exactly() || (chosen.work_id == CLEAN_WORK && self.frozen(self.clean)),
         }
     }
 

@@ -93,7 +93,8 @@ impl<'w> Pass<'w> {
         let returnable = self.returnable(draft);
         for index in 0..draft.spec.former_volumes.len() {
             let volume = draft.spec.former_volumes[index].clone();
-            if !observed.spec.former_volumes.contains(&volume) || returnable.as_ref() == Some(&volume) {
+            let present = observed.spec.volume.as_ref().is_some_and(|present| present.claim_name == volume.claim_name);
+            if present || !observed.spec.former_volumes.contains(&volume) || returnable.as_ref() == Some(&volume) {
                 continue;
             }
             let (state, evidence) = match former_class(world, &volume) {
@@ -155,7 +156,8 @@ impl<'w> Pass<'w> {
             Class::Owned | Class::Stranded | Class::Terminating | Class::Lost(None) => return,
         };
         let grant = observed.spec.grant.clone().unwrap_or_default();
-        if self.work_open(draft) && matches!(self.mode, Mode::Run) || self.lost {
+        let held = observed.spec.volume.as_ref().is_some_and(|volume| draft.is_held(&volume.claim_name));
+        if self.lost || held || (self.work_open(draft) && matches!(self.mode, Mode::Run)) {
             return;
         }
         if self.used(draft.slot(), &grant.pod_uid, &grant.pod_name) || !self.mode.deletes_volumes(&self.world.build) {
