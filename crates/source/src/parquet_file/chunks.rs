@@ -16,8 +16,6 @@ const COLUMN_AHEAD: usize = 4 << 20;
 /// ... and for all its columns.
 const READER_AHEAD: usize = 16 << 20;
 const LEAST_BLOCK: usize = 64 << 10;
-/// A local file is in the page cache of the system, which reads ahead itself.
-const LOCAL_BLOCK: usize = 512 << 10;
 
 /// A column chunk that will be read.
 #[derive(Clone, Debug)]
@@ -57,11 +55,7 @@ impl SharedChunks {
     pub(super) fn new(file: OpenFile, mut chunks: Vec<Chunk>, names: Vec<String>, page_budget: u64) -> Self {
         chunks.sort_unstable_by_key(|chunk| chunk.start);
         // Two blocks per column at most: the one in use and the one under way.
-        let block = if file.is_remote() {
-            (READER_AHEAD / names.len().max(1)).clamp(2 * LEAST_BLOCK, COLUMN_AHEAD) / 2
-        } else {
-            (READER_AHEAD / names.len().max(1)).clamp(LEAST_BLOCK, LOCAL_BLOCK)
-        };
+        let block = (READER_AHEAD / names.len().max(1)).clamp(2 * LEAST_BLOCK, COLUMN_AHEAD) / 2;
         let windows = names.iter().map(|_| Mutex::new(None)).collect();
         Self(Arc::new(Chunks {
             file: Arc::new(file),
@@ -94,14 +88,14 @@ impl SharedChunks {
 
     /// At least `least` bytes from `start` on, fewer only at the end of the chunk.
     fn bytes_at(&self, start: u64, least: usize) -> Result<Bytes, SourceError> {
-        let Some((at, chunk)) = self.chunk_at(start) else {
-            // Some writers give chunks a wrong length; what lies outside is read without a buffer.
-            let left = self.0.file.file().size().saturating_sub(start);
-            let length = usize::try_from(left).map_or(least, |left| least.min(left));
-            return self.0.file.read(start, length);
-        };
-        let Some(window) = self.0.windows.get(chunk.column) else {
-            return self.0.file.read(start, least);
+        let chunk = self.chunk_at(start);
+        let end = chunk.map_or(self.0.file.file().size(), |(_, chunk)| chunk.end);
+        let window = chunk.and_then(|(at, chunk)| Some((at, chunk, self.0.windows.get(chunk.column)?)));
+        let Some((at, chunk, window)) = window.filter(|_| self.0.file.is_remote()) else {
+            // A local file is read page by page, without a copy: the system's page cache reads ahead. Some writers give
+            // chunks a wrong length; what lies outside is read like that, too.
+            let left = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+            return self.0.file.read(start, least.min(left));
         };
         let mut window = lock(window);
         let held = match &mut *window {
