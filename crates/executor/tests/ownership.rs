@@ -103,10 +103,12 @@ async fn what_a_stopped_owner_sealed_is_taken_over_and_none_of_it_done_again() {
         let child = scene.child("pod-1");
         scene.plan("pod-1").await;
         let plan = scene.plan_file();
-        let work = plan.encode_works.iter().position(|splits| splits.len() >= 3).expect("a work of several splits");
-        let id = format!("encode-{work}");
-        let first = plan.splits[plan.encode_works[work][0] as usize].rows.unwrap();
-        let epoch = scene.parent.grant("pod-1", scene.work(&id, &["plan"]));
+        // A round names its splits itself: here all of them, so that some are whole and some are not.
+        let splits: Vec<u32> = plan.splits.iter().map(|split| split.id).collect();
+        let id = "encode-r1-0";
+        let work = indexbuild_api::Work { splits: splits.clone(), ..scene.work(id, &["plan"]) };
+        let first = plan.splits[0].rows.unwrap();
+        let epoch = scene.parent.grant("pod-1", work.clone());
         scene.parent.wait_for(epoch, "a split", |report| report.rows.unwrap_or(0) > first).await;
         assert_eq!(child.stop().await, ExitStatus::Stopped);
         assert!(!held(&scene));
@@ -115,7 +117,7 @@ async fn what_a_stopped_owner_sealed_is_taken_over_and_none_of_it_done_again() {
 
         scene.build.spec.rows_per_second = None;
         let child = scene.child("pod-2");
-        let chosen = scene.done("pod-2", scene.work(&id, &["plan"])).await;
+        let chosen = scene.done("pod-2", work).await;
         let result = scene.encode_result(&chosen);
         let statistics = &result.statistics;
         assert!(statistics.rows_adopted >= first, "{statistics:?}");
@@ -123,7 +125,7 @@ async fn what_a_stopped_owner_sealed_is_taken_over_and_none_of_it_done_again() {
         assert_eq!(statistics.rows + statistics.rows_adopted, result.rows);
 
         let mut sealed: BTreeMap<u32, String> = BTreeMap::new();
-        for root in [scene.prefix().join("attempts").join(&id), scene.volume().join(UID)] {
+        for root in [scene.prefix().join("attempts").join(id), scene.volume().join(UID)] {
             for path in Scene::files(&root).into_iter().filter(|path| path.ends_with(".run")) {
                 let sidecar = root.join(&path).with_extension("json");
                 let sidecar: RunSidecar = serde_json::from_slice(&std::fs::read(sidecar).unwrap()).unwrap();
@@ -134,7 +136,7 @@ async fn what_a_stopped_owner_sealed_is_taken_over_and_none_of_it_done_again() {
                 }
             }
         }
-        assert_eq!(sealed.keys().copied().collect::<Vec<_>>(), plan.encode_works[work]);
+        assert_eq!(sealed.keys().copied().collect::<Vec<_>>(), splits);
         scene.parent.revoke();
         assert_eq!(child.exit().await, ExitStatus::Done);
     }
