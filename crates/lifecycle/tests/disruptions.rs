@@ -1,0 +1,215 @@
+//! The table of disruptions, row by row, as far as it is a decision.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod scene;
+
+use indexbuild_api::*;
+use indexbuild_lifecycle::world::*;
+use indexbuild_lifecycle::*;
+use scene::*;
+
+/// Row 4: keep.
+#[test]
+fn a_partition_shorter_than_patience_changes_nothing() {
+    let mut world = settled(encoding());
+    world.nodes[0].ready = NodeReady::Unknown;
+    silent(&mut world, 0, 9_999);
+    let decision = plan(&world);
+    let (spec, state, change) = update(&decision, 0).unwrap();
+    assert_eq!((state, change, spec), (DirectoryState::Silent, None, &world.slots[0].record.spec));
+    assert!(decision.actions.iter().all(|action| !action.is_destructive()));
+    let wait = decision.waits.iter().find(|wait| wait.reason == Reason::OwnerSilent).unwrap();
+    assert!(wait.until > world.now && wait.until <= world.now + 1_000);
+    assert_eq!(decision.status.failed_attempts, None);
+}
+
+/// Row 5: replace.
+#[test]
+fn after_patience_a_new_owner_works_on_a_new_volume_and_the_old_one_is_stranded() {
+    let mut world = encoding();
+    world.nodes[0].ready = NodeReady::Unknown;
+    silent(&mut world, 0, 10_000);
+    let decision = plan(&world);
+    let (spec, _, change) = update(&decision, 0).unwrap();
+    assert_eq!(change, Some(OwnerChangeReason::Replaced));
+    assert_eq!(spec.work.as_ref().unwrap().id, "encode-0");
+    let former = &spec.former_volumes[0];
+    assert_eq!(
+        (former.state, former.pod_uid.as_str(), former.boot_nonce.as_str(), former.epoch, former.node_boot_id.as_str()),
+        (VolumeState::Stranded, "pod-0", "nonce-0", 3, "boot-1")
+    );
+    assert_ne!(spec.volume.as_ref().unwrap().claim_name, former.claim_name);
+    assert!(
+        decision.actions.iter().all(|action| !action.is_destructive()),
+        "the old owner and its volume are left alone"
+    );
+    assert_eq!(spec.failed_attempts, 0, "a partition is no failure");
+}
+
+/// Rows 10 and 27: rebind.
+#[test]
+fn with_evidence_the_volume_goes_on_with_a_new_pod_and_a_drain_is_no_failure() {
+    let mut world = encoding();
+    world.pods[0].state = terminated(0);
+    world.pods[0].deleting = true;
+    let decision = plan(&world);
+    let (spec, _, change) = update(&decision, 0).unwrap();
+    assert_eq!((change, spec.failed_attempts), (Some(OwnerChangeReason::Rebound), 0));
+    assert_eq!(spec.volume, world.slots[0].record.spec.volume);
+    assert_eq!(spec.work.as_ref().unwrap().id, "encode-0");
+}
+
+/// Row 9.
+#[test]
+fn a_pod_that_is_not_there_proves_nothing() {
+    let mut world = encoding();
+    world.pods.remove(0);
+    silent(&mut world, 0, 5_000);
+    assert_eq!(changed(&plan(&world), 0), None);
+}
+
+#[test]
+fn a_cut_off_owners_volume_returns_if_its_replacement_has_not_caught_up() {
+    let mut world = replaced();
+    world.pods[2].state = terminated(0);
+    report_mut(&mut world, 0).progress = Some(0.4);
+    let decision = plan(&world);
+    let (spec, _, change) = update(&decision, 0).unwrap();
+    assert_eq!(change, Some(OwnerChangeReason::Returned));
+    let volume = spec.volume.as_ref().unwrap();
+    assert_eq!((volume.claim_name.as_str(), volume.claim_uid.as_str()), (stranded(0).claim_name.as_str(), "claim-9"));
+    assert!(volume.generation > 9);
+    assert_eq!(
+        spec.former_volumes.iter().map(|former| former.state).collect::<Vec<_>>(),
+        vec![VolumeState::Superseded]
+    );
+    // The replacement is cleaned, and never takes its turn again.
+    carry_out(&mut world, &decision);
+    world.pods[0].state = terminated(0);
+    let decision = plan(&world);
+    let (spec, _, change) = update(&decision, 0).unwrap();
+    assert_eq!((change, spec.former_volumes[0].condemned), (None, true));
+}
+
+/// Row 23.
+#[test]
+fn when_most_nodes_look_lost_nothing_is_destroyed_or_replaced_and_the_status_says_so() {
+    let mut world = replaced();
+    world.pods[2].state = terminated(0);
+    world.slots[0].record.spec.former_volumes[0].condemned = true;
+    silent(&mut world, 1, 50_000);
+    assert!(plan(&world).actions.iter().any(Action::is_destructive), "the control");
+    for node in &mut world.nodes[..2] {
+        node.ready = NodeReady::Unknown;
+    }
+    let decision = plan(&world);
+    assert!(!decision.actions.iter().any(Action::is_destructive));
+    assert_eq!(changed(&decision, 1), None);
+    let stalled = decision.status.condition(ConditionType::Stalled).unwrap();
+    assert_eq!((stalled.status, stalled.reason), (ConditionStatus::True, Reason::MostNodesLost));
+}
+
+/// Row 29.
+#[test]
+fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound() {
+    let mut world = encoding();
+    world.slots[0].record.spec.grant = Some(Grant {
+        epoch: 4,
+        pod_name: names::pod("orders", UID, 0, 4),
+        pod_uid: String::new(),
+        boot_nonce: String::new(),
+    });
+    world.pods[0] = PodView {
+        name: names::pod("orders", UID, 0, 4),
+        uid: "pod-4".to_owned(),
+        slot: 0,
+        epoch: 4,
+        node: None,
+        deleting: false,
+        state: PodState::Pending,
+    };
+    world.slots[0].grant_age = 9_000;
+    assert!(
+        update(&plan(&world), 0)
+            .is_none_or(|(spec, _, change)| change.is_none() && spec.grant.as_ref().unwrap().pod_uid.is_empty())
+    );
+    world.slots[0].grant_age = 10_000;
+    let decision = plan(&world);
+    let (spec, _, change) = update(&decision, 0).unwrap();
+    assert_eq!((change, spec.former_volumes[0].state), (Some(OwnerChangeReason::Replaced), VolumeState::Idle));
+}
+
+/// Row 17.
+#[test]
+fn a_lost_claim_is_left_for_a_new_volume() {
+    let mut world = encoding();
+    world.claims[0].phase = ClaimPhase::Lost;
+    let decision = plan(&world);
+    let (spec, _, change) = update(&decision, 0).unwrap();
+    assert_eq!((change, spec.former_volumes[0].state), (Some(OwnerChangeReason::Replaced), VolumeState::Lost));
+}
+
+/// Row 31.
+#[test]
+fn a_record_deleted_by_hand_begins_above_every_epoch_that_is_seen_and_holds_what_it_finds() {
+    let mut world = encoding();
+    world.slots.remove(0);
+    world.pods[0].epoch = 41;
+    let decision = plan(&world);
+    let spec = decision
+        .actions
+        .iter()
+        .find_map(|action| match action {
+            Action::CreateDirectory { slot: 0, spec } => Some(spec),
+            _ => None,
+        })
+        .unwrap();
+    assert_eq!(spec.grant.as_ref().unwrap().epoch, 42);
+    assert_eq!(spec.former_volumes[0].state, VolumeState::Stranded);
+    assert!(Evidence::of_former(&world, &spec.former_volumes[0]).is_none());
+    assert!(decision.events.iter().any(|event| event.warning));
+}
+
+#[test]
+fn a_slot_that_goes_finishes_its_work_and_loses_it_only_by_a_higher_epoch() {
+    let mut world = settled(encoding());
+    world.build.spec.parallelism = 1;
+    assert_eq!(changed(&plan(&world), 1), None, "it finishes");
+    silent(&mut world, 1, 10_000);
+    let decision = plan(&world);
+    let (spec, _, change) = update(&decision, 1).unwrap();
+    assert_eq!((change, &spec.work, &spec.volume), (Some(OwnerChangeReason::ScaledDown), &None, &None));
+    assert_eq!(spec.former_volumes[0].state, VolumeState::Stranded);
+    assert_eq!(changed(&decision, 0), None, "nobody else has the work before the first one's right has ended");
+    carry_out(&mut world, &decision);
+    reports_result(&mut world, 0);
+    let decision = plan(&world);
+    assert_eq!(update(&decision, 0).unwrap().0.work.as_ref().unwrap().id, "encode-1");
+}
+
+#[test]
+fn an_unproved_volume_stays_listed_and_does_not_hold_back_the_end() {
+    let mut world = replaced();
+    world.stages = vec![
+        planned(2, 2),
+        stage("encode", &[]),
+        stage("sort", &[]),
+        stage("publish", &["publish"]),
+        stage("clean", &["clean"]),
+    ];
+    world.slots.remove(1);
+    world.claims.retain(|claim| claim.uid == "claim-9");
+    world.pods.clear();
+    let record = &mut world.slots[0].record;
+    (record.spec.volume, record.spec.work) = (None, None);
+    record.spec.grant =
+        Some(Grant { epoch: 8, pod_name: "orders-e8".to_owned(), pod_uid: String::new(), boot_nonce: String::new() });
+    let world = settled(world);
+    let decision = plan(&world);
+    assert_eq!((decision.end, decision.actions), (Some(End::Complete), vec![]));
+    let held = decision.status.condition(ConditionType::VolumesHeld).unwrap();
+    assert_eq!((held.status, held.reason), (ConditionStatus::True, Reason::VolumesStranded));
+    let complete = decision.status.condition(ConditionType::Complete).unwrap();
+    assert_eq!(complete.status, ConditionStatus::True);
+    assert_eq!(decision.status.manifest.as_ref().unwrap().url, format!("s3://indexes/shop/orders/{UID}/manifest.json"));
+}

@@ -1,0 +1,415 @@
+//! Worlds of arbitrary nonsense, from small pools, so that things meet.
+
+pub mod oracle;
+
+use std::collections::BTreeSet;
+
+use indexbuild_api::{
+    Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState, EngineDirectorySpec,
+    EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus, OutputSpec, OwnerChange,
+    OwnerChangeReason, Reason, Report, RunLocation, VolumeRef, VolumeState, Waiting, Work, WorkError, WorkErrorReason,
+    WorkKind, WorkResult, names,
+};
+use indexbuild_lifecycle::world::{
+    BuildView, ClaimPhase, ClaimView, Clocks, LockScope, LockTaken, NodeReady, NodeView, PodState, PodView, Record,
+    SlotView, Stage, Termination, World,
+};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
+
+fn pod_uid() -> impl Strategy<Value = String> {
+    select(vec!["", "p1", "p2", "p3", "unknown"]).prop_map(str::to_owned)
+}
+fn nonce() -> impl Strategy<Value = String> {
+    select(vec!["", "n1", "n2"]).prop_map(str::to_owned)
+}
+fn epoch() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 1_u64..6, 1 => Just(u64::MAX), 1 => Just(u64::from(u32::MAX))]
+}
+fn generation() -> impl Strategy<Value = u32> {
+    prop_oneof![9 => 1_u32..5, 1 => Just(u32::MAX)]
+}
+fn claim_uid() -> impl Strategy<Value = String> {
+    select(vec!["", "c1", "c2", "c3"]).prop_map(str::to_owned)
+}
+fn claim_name(slot: u32) -> impl Strategy<Value = String> {
+    (1_u32..5).prop_map(move |generation| names::claim("orders", UID, slot, generation))
+}
+fn node_name() -> impl Strategy<Value = String> {
+    select(vec!["", "node-1", "node-2"]).prop_map(str::to_owned)
+}
+fn boot() -> impl Strategy<Value = String> {
+    select(vec!["", "boot-1", "boot-2"]).prop_map(str::to_owned)
+}
+fn machine() -> impl Strategy<Value = String> {
+    select(vec!["", "machine-1", "machine-2"]).prop_map(str::to_owned)
+}
+fn work_id() -> impl Strategy<Value = String> {
+    select(vec!["plan", "encode-0", "encode-1", "encode-r1-0", "sort-0", "sort-1", "publish", "clean", "nonsense"])
+        .prop_map(str::to_owned)
+}
+fn age() -> impl Strategy<Value = u64> {
+    select(vec![0, 500, 2_000, 9_000, 11_000, 40_000, u64::MAX])
+}
+
+fn chosen() -> impl Strategy<Value = Chosen> {
+    (work_id(), epoch(), nonce(), any::<bool>(), proptest::option::of(0_u32..3), proptest::option::of(0_u32..3))
+        .prop_map(|(work_id, epoch, boot_nonce, on_volume, encode_works, sort_works)| Chosen {
+            work_id,
+            epoch,
+            boot_nonce,
+            digest: "d".to_owned(),
+            rows: 1,
+            entries: 1,
+            bytes: u64::MAX,
+            on_volume,
+            encode_works,
+            sort_works,
+        })
+}
+
+fn work() -> impl Strategy<Value = Work> {
+    (work_id(), any::<bool>(), proptest::collection::vec(0_u32..5, 0..3)).prop_map(|(id, volume, splits)| Work {
+        kind: match id.as_str() {
+            "plan" => WorkKind::Plan,
+            "publish" => WorkKind::Publish,
+            "clean" => WorkKind::Clean,
+            id if id.starts_with("sort") => WorkKind::Sort,
+            _ => WorkKind::Encode,
+        },
+        id,
+        inputs_digest: "i".to_owned(),
+        runs: if volume { RunLocation::Volume } else { RunLocation::Store },
+        splits,
+        inputs: vec!["plan".to_owned()],
+    })
+}
+
+fn former(slot: u32) -> impl Strategy<Value = FormerVolume> {
+    let place = (claim_name(slot), claim_uid(), generation(), any::<bool>());
+    let owner = (pod_uid(), nonce(), epoch(), node_name(), boot(), machine());
+    let state = select(vec![VolumeState::Stranded, VolumeState::Superseded, VolumeState::Idle, VolumeState::Lost]);
+    (place, owner, state).prop_map(
+        |(
+            (claim_name, claim_uid, generation, condemned),
+            (pod_uid, boot_nonce, epoch, node_name, node_boot_id, node_system_uuid),
+            state,
+        )| FormerVolume {
+            claim_name,
+            claim_uid,
+            generation,
+            condemned,
+            pod_name: String::new(),
+            pod_uid,
+            boot_nonce,
+            epoch,
+            node_name,
+            node_boot_id,
+            node_system_uuid,
+            state,
+        },
+    )
+}
+
+fn result() -> impl Strategy<Value = WorkResult> {
+    (work_id(), epoch()).prop_map(|(work_id, epoch)| WorkResult {
+        work_id,
+        epoch,
+        digest: "d".to_owned(),
+        encode_works: Some(2),
+        sort_works: Some(2),
+        ..WorkResult::default()
+    })
+}
+fn error() -> impl Strategy<Value = WorkError> {
+    (
+        select(vec![WorkErrorReason::DamagedInput, WorkErrorReason::NoSpace, WorkErrorReason::DuplicateKey]),
+        any::<bool>(),
+        proptest::collection::vec(0_u32..5, 0..3),
+    )
+        .prop_map(|(reason, retryable, damaged_splits)| WorkError {
+            reason,
+            message: "m".to_owned(),
+            retryable,
+            damaged_splits,
+        })
+}
+fn report() -> impl Strategy<Value = Report> {
+    let progress = proptest::option::of(select(vec![0.0, 0.4, 0.6, 1.0, f64::INFINITY]));
+    (epoch(), nonce(), progress, proptest::option::of(result()), proptest::option::of(error()), any::<bool>()).prop_map(
+        |(epoch, boot_nonce, progress, result, error, waits)| Report {
+            epoch,
+            boot_nonce,
+            progress,
+            result,
+            error,
+            rows: Some(u64::MAX),
+            waiting: waits.then(|| Waiting { reason: Reason::WaitingForSpace, message: "room".to_owned() }),
+            ..Report::default()
+        },
+    )
+}
+
+fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
+    let grant = proptest::option::weighted(0.9, (epoch(), pod_uid(), nonce()));
+    let volume = proptest::option::weighted(0.9, (claim_name(slot), claim_uid(), generation(), any::<bool>()));
+    let spec = (
+        grant,
+        proptest::option::weighted(0.8, work()),
+        volume,
+        proptest::collection::vec(former(slot), 0..3),
+        proptest::collection::vec(chosen(), 0..3),
+        0_u32..3,
+    );
+    let node = (proptest::option::of(node_name()), proptest::option::of(boot()), proptest::option::of(machine()));
+    let history = proptest::collection::vec(
+        (
+            epoch(),
+            select(vec![
+                OwnerChangeReason::Rebound,
+                OwnerChangeReason::Replaced,
+                OwnerChangeReason::NextWork,
+                OwnerChangeReason::AttemptFailed,
+            ]),
+        ),
+        0..6,
+    );
+    let status = (node, proptest::option::of((pod_uid(), nonce())), proptest::option::weighted(0.8, report()), history);
+    (spec, status, (age(), age(), age()), prop_oneof![19 => Just(UID.to_owned()), 1 => Just("another".to_owned())])
+        .prop_map(
+            move |(
+                (grant, work, volume, formers, chosen, failed),
+                ((node_name, boot_id, machine), claim, report, history),
+                (report_age, progress_age, grant_age),
+                build_uid,
+            )| {
+                // A record names a volume in one place: no write of the planner makes it two.
+                let mut seen: BTreeSet<String> = volume.iter().map(|(name, ..)| name.clone()).collect();
+                let formers: Vec<_> =
+                    formers.into_iter().filter(|volume| seen.insert(volume.claim_name.clone())).collect();
+                let mut seen = BTreeSet::new();
+                let chosen: Vec<_> = chosen.into_iter().filter(|chosen| seen.insert(chosen.work_id.clone())).collect();
+                let grant = grant.map(|(epoch, pod_uid, boot_nonce)| Grant {
+                    epoch,
+                    pod_name: names::pod("orders", UID, slot, epoch),
+                    pod_uid,
+                    boot_nonce,
+                });
+                let spec = EngineDirectorySpec {
+                    build_name: "orders".to_owned(),
+                    build_uid,
+                    slot,
+                    work: if grant.is_some() { work } else { None },
+                    grant,
+                    volume: volume.map(|(claim_name, claim_uid, generation, condemned)| VolumeRef {
+                        claim_name,
+                        claim_uid,
+                        generation,
+                        condemned,
+                    }),
+                    former_volumes: formers,
+                    chosen,
+                    failed_attempts: failed,
+                    ..EngineDirectorySpec::default()
+                };
+                let status = EngineDirectoryStatus {
+                    state: DirectoryState::Working,
+                    node_name,
+                    node_boot_id: boot_id,
+                    node_system_uuid: machine,
+                    claim: claim.map(|(pod_uid, boot_nonce)| Claim { pod_uid, boot_nonce }),
+                    report,
+                    history: history
+                        .into_iter()
+                        .map(|(epoch, reason)| OwnerChange {
+                            epoch,
+                            pod_uid: String::new(),
+                            pod_name: String::new(),
+                            reason,
+                            time: String::new(),
+                            volume_generation: 1,
+                        })
+                        .collect(),
+                    ..EngineDirectoryStatus::default()
+                };
+                SlotView {
+                    record: Record { spec, status, version: "7".to_owned() },
+                    report_age,
+                    progress_age,
+                    grant_age,
+                }
+            },
+        )
+}
+
+fn pod() -> impl Strategy<Value = PodView> {
+    let ended = (select(vec![0, 10, 11, 137]), any::<(bool, bool, bool, bool)>()).prop_map(
+        |(exit_code, (finished, kubelet_written, container_id_present, restart_never))| {
+            PodState::Terminated(Termination {
+                exit_code,
+                finished_at: if finished { "2026-01-01T00:00:00Z".to_owned() } else { String::new() },
+                kubelet_written,
+                container_id_present,
+                restart_never,
+            })
+        },
+    );
+    let whole = Just(PodState::Terminated(Termination {
+        exit_code: 137,
+        finished_at: "2026-01-01T00:00:00Z".to_owned(),
+        kubelet_written: true,
+        container_id_present: true,
+        restart_never: true,
+    }));
+    let state = prop_oneof![Just(PodState::Pending), Just(PodState::Running), Just(PodState::Unknown), ended, whole];
+    (pod_uid(), 0_u32..4, epoch(), proptest::option::of(node_name()), any::<bool>(), state).prop_map(
+        |(uid, slot, epoch, node, deleting, state)| PodView {
+            name: names::pod("orders", UID, slot, epoch),
+            uid,
+            slot,
+            epoch,
+            node,
+            deleting,
+            state,
+        },
+    )
+}
+
+fn claim() -> impl Strategy<Value = ClaimView> {
+    let lock = (pod_uid(), nonce(), proptest::option::of(epoch())).prop_map(|(pod_uid, boot_nonce, epoch)| LockTaken {
+        pod_uid,
+        boot_nonce,
+        scope: epoch.map_or(LockScope::Process, |epoch| LockScope::Attempt { epoch }),
+    });
+    let phase = select(vec![
+        ClaimPhase::Bound,
+        ClaimPhase::Bound,
+        ClaimPhase::Bound,
+        ClaimPhase::Pending,
+        ClaimPhase::Lost,
+        ClaimPhase::Terminating,
+    ]);
+    (0_u32..4, 1_u32..5, claim_uid(), phase, proptest::bool::weighted(0.1), proptest::option::of(lock)).prop_map(
+        |(slot, generation, uid, phase, foreign, lock_taken)| ClaimView {
+            name: names::claim("orders", UID, slot, generation),
+            uid: if uid.is_empty() { "c9".to_owned() } else { uid },
+            slot,
+            generation,
+            phase,
+            foreign,
+            lock_taken,
+        },
+    )
+}
+
+fn node() -> impl Strategy<Value = NodeView> {
+    let ready = select(vec![NodeReady::True, NodeReady::True, NodeReady::True, NodeReady::False, NodeReady::Unknown]);
+    (node_name(), boot(), machine(), ready, any::<(bool, bool, bool)>()).prop_map(
+        |(name, boot_id, system_uuid, ready, (out_of_service, gone, volumes_detached))| NodeView {
+            name,
+            boot_id,
+            system_uuid,
+            ready,
+            unready_age: 0,
+            out_of_service,
+            gone,
+            volumes_detached,
+            cordoned: false,
+        },
+    )
+}
+
+pub fn world() -> impl Strategy<Value = World> {
+    let spec = (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>()).prop_map(
+        |(parallelism, backoff_limit, suspend, delete)| IndexBuildSpec {
+            parallelism,
+            backoff_limit,
+            suspend,
+            output: OutputSpec {
+                url: "s3://indexes".to_owned(),
+                deletion_policy: if delete { DeletionPolicy::Delete } else { DeletionPolicy::Retain },
+                ..OutputSpec::default()
+            },
+            ..IndexBuildSpec::default()
+        },
+    );
+    let build = (
+        spec,
+        proptest::bool::weighted(0.2),
+        proptest::bool::weighted(0.9),
+        proptest::bool::weighted(0.03),
+        proptest::bool::weighted(0.2),
+        age(),
+    );
+    let slots = proptest::collection::vec((0_u32..4).prop_flat_map(slot_view), 0..4);
+    let stages = proptest::collection::vec(
+        (
+            select(vec!["plan", "encode", "encode-r1", "sort", "publish", "clean"]),
+            proptest::collection::vec(chosen(), 0..3),
+        ),
+        0..6,
+    );
+    (
+        build,
+        slots,
+        proptest::collection::vec(pod(), 0..6),
+        proptest::collection::vec(claim(), 0..6),
+        proptest::collection::vec(node(), 0..4),
+        stages,
+    )
+        .prop_map(
+            |((spec, deleting, finalizer, disabled, failed, deletion_age), slots, pods, claims, nodes, stages)| {
+                // What an API server makes sure of: one object of a name.
+                let mut seen = BTreeSet::new();
+                let slots = slots.into_iter().filter(|view| seen.insert(view.record.spec.slot)).collect();
+                let mut seen = BTreeSet::new();
+                let pods = pods.into_iter().filter(|pod| seen.insert(pod.name.clone())).collect();
+                let mut seen = BTreeSet::new();
+                let claims = claims.into_iter().filter(|claim| seen.insert(claim.name.clone())).collect();
+                let mut seen = BTreeSet::new();
+                let nodes = nodes.into_iter().filter(|node| seen.insert(node.name.clone())).collect();
+                let mut seen = BTreeSet::new();
+                let stages = stages
+                    .into_iter()
+                    .filter(|(name, _)| seen.insert(*name))
+                    .map(|(name, chosen)| Stage { name: name.to_owned(), chosen })
+                    .collect();
+                let status = failed.then(|| IndexBuildStatus {
+                    conditions: vec![Condition {
+                        condition_type: ConditionType::Failed,
+                        status: ConditionStatus::True,
+                        reason: Reason::DuplicateKey,
+                        message: "m".to_owned(),
+                        last_transition_time: None,
+                        observed_generation: None,
+                    }],
+                    ..IndexBuildStatus::default()
+                });
+                World {
+                    now: 1_000_000,
+                    wall: "2026-01-01T00:00:00Z".to_owned(),
+                    build: BuildView {
+                        uid: UID.to_owned(),
+                        name: "orders".to_owned(),
+                        namespace: "shop".to_owned(),
+                        generation: 3,
+                        spec,
+                        status,
+                        deleting,
+                        deletion_age,
+                        finalizer,
+                        reconcile_disabled: disabled,
+                        clocks: Clocks { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
+                        percent_per_second: Some(0.5),
+                    },
+                    slots,
+                    pods,
+                    claims,
+                    nodes,
+                    stages,
+                }
+            },
+        )
+}

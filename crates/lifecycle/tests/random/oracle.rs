@@ -1,0 +1,392 @@
+//! What may be done in a world, judged by the world alone.
+
+use std::collections::BTreeSet;
+
+use indexbuild_api::*;
+use indexbuild_lifecycle::admission::review_spec;
+use indexbuild_lifecycle::world::*;
+use indexbuild_lifecycle::{Action, plan};
+
+struct Owner<'a> {
+    pod_uid: &'a str,
+    nonce: &'a str,
+    epoch: u64,
+    node: &'a str,
+    boot: &'a str,
+    machine: &'a str,
+    recorded: bool,
+}
+
+/// disruptions.md, "Evidence", word by word.
+fn proved_gone(world: &World, owner: &Owner<'_>, claim: &str) -> bool {
+    if owner.nonce.is_empty() || owner.recorded {
+        return true;
+    }
+    let a = !owner.pod_uid.is_empty()
+        && world.pods.iter().any(|pod| pod.uid == owner.pod_uid)
+        && world.pods.iter().filter(|pod| pod.uid == owner.pod_uid).all(|pod| match &pod.state {
+            PodState::Terminated(ended) => {
+                ended.restart_never
+                    && ended.container_id_present
+                    && ended.kubelet_written
+                    && !ended.finished_at.is_empty()
+            }
+            _ => false,
+        });
+    let node = world.nodes.iter().find(|node| node.name == owner.node);
+    let b = node.is_some_and(|node| {
+        !node.gone
+            && !owner.machine.is_empty()
+            && owner.machine == node.system_uuid
+            && !owner.boot.is_empty()
+            && !node.boot_id.is_empty()
+            && owner.boot != node.boot_id
+    });
+    let c = node.is_some_and(|node| node.gone && node.volumes_detached);
+    let d = node.is_some_and(|node| node.out_of_service && node.volumes_detached)
+        && !world.pods.iter().any(|pod| pod.uid == owner.pod_uid);
+    let e = !owner.pod_uid.is_empty()
+        && world.claims.iter().filter(|view| view.name == claim).filter_map(|view| view.lock_taken.as_ref()).any(
+            |lock| {
+                lock.pod_uid == owner.pod_uid
+                    && lock.boot_nonce == owner.nonce
+                    && match lock.scope {
+                        LockScope::Process => true,
+                        LockScope::Attempt { epoch } => epoch == owner.epoch,
+                    }
+            },
+        );
+    a || b || c || d || e
+}
+
+fn current_owner<'a>(record: &'a Record) -> Option<Owner<'a>> {
+    let grant = record.spec.grant.as_ref()?;
+    Some(Owner {
+        pod_uid: &grant.pod_uid,
+        nonce: &grant.boot_nonce,
+        epoch: grant.epoch,
+        node: record.status.node_name.as_deref().unwrap_or(""),
+        boot: record.status.node_boot_id.as_deref().unwrap_or(""),
+        machine: record.status.node_system_uuid.as_deref().unwrap_or(""),
+        recorded: false,
+    })
+}
+
+fn former_owner(volume: &FormerVolume) -> Owner<'_> {
+    Owner {
+        pod_uid: &volume.pod_uid,
+        nonce: &volume.boot_nonce,
+        epoch: volume.epoch,
+        node: &volume.node_name,
+        boot: &volume.node_boot_id,
+        machine: &volume.node_system_uuid,
+        recorded: volume.state == VolumeState::Idle,
+    }
+}
+
+fn most_lost(world: &World) -> bool {
+    let known: Vec<_> = world.nodes.iter().filter(|node| !node.gone).collect();
+    known.iter().filter(|node| node.ready != NodeReady::True).count() * 2 > known.len()
+}
+
+fn record_of(world: &World, slot: u32) -> &Record {
+    &world.slots.iter().find(|view| view.record.spec.slot == slot).unwrap().record
+}
+
+/// I4, G7, G8: a claim is deleted only if the record condemns it and its last owner is proved gone.
+fn check_delete(world: &World, name: &str, uid: &str) {
+    let allowed = world.slots.iter().map(|view| &view.record).any(|record| {
+        let current = record.spec.volume.as_ref().is_some_and(|volume| {
+            volume.condemned
+                && volume.claim_name == name
+                && volume.claim_uid == uid
+                && current_owner(record).is_none_or(|owner| proved_gone(world, &owner, name))
+        });
+        let former = record.spec.former_volumes.iter().any(|volume| {
+            volume.condemned
+                && volume.claim_name == name
+                && volume.claim_uid == uid
+                && proved_gone(world, &former_owner(volume), name)
+        });
+        current || former
+    });
+    assert!(allowed, "{name} ({uid}) is deleted without proof");
+    let claim =
+        world.claims.iter().find(|claim| claim.name == name && claim.uid == uid).expect("what is deleted was seen");
+    assert!(!claim.foreign, "{name} is somebody else's");
+    assert!(!claim_is_used(world, name), "a pod that has not ended may use {name}");
+}
+
+fn claim_is_used(world: &World, name: &str) -> bool {
+    world.slots.iter().map(|view| &view.record.spec).any(|spec| {
+        let users = spec
+            .former_volumes
+            .iter()
+            .filter(|volume| volume.claim_name == name)
+            .map(|volume| volume.pod_uid.as_str())
+            .chain(
+                spec.volume
+                    .iter()
+                    .filter(|volume| volume.claim_name == name)
+                    .filter_map(|_| spec.grant.as_ref().map(|grant| grant.pod_uid.as_str())),
+            );
+        users
+            .filter(|uid| !uid.is_empty())
+            .any(|uid| world.pods.iter().any(|pod| pod.uid == uid && !matches!(pod.state, PodState::Terminated(_))))
+    })
+}
+
+fn check_update(world: &World, slot: u32, new: &EngineDirectorySpec, change: Option<OwnerChangeReason>) {
+    let record = record_of(world, slot);
+    let old = &record.spec;
+    review_spec(old, new).unwrap_or_else(|refusal| panic!("{refusal}\n{old:?}\n{new:?}"));
+    let epoch = |spec: &EngineDirectorySpec| spec.grant.as_ref().map_or(0, |grant| grant.epoch);
+    // G1, G3: by exactly one, with every change of owner or work, and never down.
+    let owner = |spec: &EngineDirectorySpec| spec.grant.as_ref().map(|grant| (grant.pod_name.clone(), grant.epoch));
+    assert_eq!(change.is_some(), owner(old) != owner(new) || old.work != new.work);
+    if old.grant.is_some() {
+        assert_eq!(epoch(new), epoch(old) + u64::from(change.is_some()));
+    }
+    if change.is_some() {
+        let grant = new.grant.as_ref().unwrap();
+        let same_process = old.grant.as_ref().is_some_and(|old| {
+            old.pod_uid == grant.pod_uid && !grant.pod_uid.is_empty() && old.boot_nonce == grant.boot_nonce
+        });
+        if !same_process {
+            // G10, G9: a name of its own, and nobody bound yet.
+            assert!(grant.pod_name.ends_with(&format!("-e{}", grant.epoch)));
+            assert_eq!((grant.pod_uid.as_str(), grant.boot_nonce.as_str()), ("", ""));
+            // I4: another owner on a volume that somebody had only after proof that he is gone.
+            if let Some(volume) = &new.volume {
+                let had = old.volume.as_ref().is_some_and(|old| old.claim_name == volume.claim_name);
+                if had && let Some(owner) = current_owner(record) {
+                    assert!(
+                        proved_gone(world, &owner, &volume.claim_name),
+                        "{} is given on without proof",
+                        volume.claim_name
+                    );
+                }
+                for former in old.former_volumes.iter().filter(|former| former.claim_name == volume.claim_name) {
+                    assert!(!former.condemned && proved_gone(world, &former_owner(former), &volume.claim_name));
+                }
+            }
+        }
+    }
+    // No volume that is there and ours is forgotten.
+    let forgotten = old
+        .volume
+        .iter()
+        .map(|volume| (&volume.claim_name, &volume.claim_uid))
+        .chain(old.former_volumes.iter().map(|volume| (&volume.claim_name, &volume.claim_uid)));
+    for (name, uid) in forgotten {
+        let there = world.claims.iter().any(|claim| claim.name == *name && claim.uid == *uid && !claim.foreign);
+        let held = new.volume.iter().any(|volume| volume.claim_name == *name)
+            || new.former_volumes.iter().any(|volume| volume.claim_name == *name);
+        assert!(!there || held, "{name} is forgotten");
+    }
+    // G3: only a result of the granted epoch, nonce and work is chosen.
+    for chosen in new.chosen.iter().filter(|chosen| !old.chosen.contains(chosen)) {
+        let (grant, report) = (old.grant.as_ref().unwrap(), record.status.report.as_ref().unwrap());
+        let result = report.result.as_ref().unwrap();
+        assert_eq!(
+            (chosen.epoch, chosen.boot_nonce.as_str(), chosen.work_id.as_str()),
+            (grant.epoch, grant.boot_nonce.as_str(), old.work.as_ref().unwrap().id.as_str())
+        );
+        assert_eq!(
+            (report.epoch, report.boot_nonce.as_str(), result.epoch, result.work_id.as_str()),
+            (grant.epoch, grant.boot_nonce.as_str(), grant.epoch, chosen.work_id.as_str())
+        );
+    }
+    // G2: a choice leaves the record only when its stage is frozen.
+    for chosen in old.chosen.iter().filter(|chosen| !new.chosen.contains(chosen)) {
+        let id = chosen.work_id.as_str();
+        let stage = match id {
+            "encode-r1-0" => "encode-r1",
+            _ if id.starts_with("encode") => "encode",
+            _ if id.starts_with("sort") => "sort",
+            _ => id,
+        };
+        let frozen = world.stages.iter().any(|frozen| frozen.name == stage || frozen.chosen.contains(chosen));
+        assert!(frozen, "{id} is dropped before {stage} is frozen");
+    }
+}
+
+pub fn check(world: &World) {
+    let decision = plan(world);
+    assert_eq!(decision, plan(world));
+    let lost = most_lost(world);
+    assert!(
+        decision.actions.iter().filter(|action| action.is_destructive()).count() <= 1,
+        "one destructive action per pass"
+    );
+    let mut written = BTreeSet::new();
+    for action in &decision.actions {
+        // Row 23.
+        assert!(!(lost && action.is_destructive()), "{action:?} while most nodes are lost");
+        match action {
+            Action::AddFinalizer => assert!(!world.build.finalizer && !world.build.deleting),
+            Action::RemoveFinalizer => assert!(world.build.finalizer),
+            Action::CreateDirectory { slot, spec } => {
+                assert!(world.slots.iter().all(|view| view.record.spec.slot != *slot));
+                assert!(written.insert(*slot));
+                let grant = spec.grant.as_ref().unwrap();
+                // Row 31: above whatever is seen of the slot.
+                assert!(
+                    world
+                        .pods
+                        .iter()
+                        .filter(|pod| pod.slot == *slot)
+                        .all(|pod| pod.epoch < grant.epoch || pod.epoch == u64::MAX)
+                );
+            }
+            Action::UpdateDirectory { slot, version, spec, state: _, change, node: _ } => {
+                assert_eq!(*version, record_of(world, *slot).version);
+                assert_eq!(record_of(world, *slot).spec.build_uid, world.build.uid, "another build's record");
+                assert!(written.insert(*slot), "one write per record and pass");
+                check_update(world, *slot, spec, *change);
+                assert!(
+                    !lost
+                        || !matches!(change, Some(OwnerChangeReason::Replaced))
+                        || world.pods.is_empty()
+                        || !is_mass_replacement(world, *slot, spec),
+                    "replaced while most nodes are lost"
+                );
+            }
+            Action::DeleteDirectory { slot, version } => {
+                let record = record_of(world, *slot);
+                assert_eq!(*version, record.version);
+                assert!(
+                    record.spec.volume.is_none() && record.spec.former_volumes.is_empty(),
+                    "volumes unaccounted for"
+                );
+            }
+            Action::CreateClaim { name, .. } => assert!(world.claims.iter().all(|claim| claim.name != *name)),
+            Action::CreatePod { slot, epoch, name, claim } => {
+                // G10.
+                assert!(world.pods.iter().all(|pod| pod.name != *name), "{name} exists");
+                assert!(name.ends_with(&format!("-e{epoch}")));
+                let spec = &record_of(world, *slot).spec;
+                let (grant, volume) = (spec.grant.as_ref().unwrap(), spec.volume.as_ref().unwrap());
+                assert_eq!((grant.epoch, &grant.pod_name, grant.pod_uid.as_str()), (*epoch, name, ""));
+                assert!(volume.claim_name == *claim && !volume.condemned, "G7");
+                assert!(
+                    !world.build.spec.suspend
+                        || world.build.deleting
+                        || decision
+                            .status
+                            .conditions
+                            .iter()
+                            .any(|c| c.condition_type == ConditionType::Finished && c.status == ConditionStatus::True),
+                    "a pod is made while the build pauses"
+                );
+            }
+            Action::StopPod { name, uid, .. } => {
+                assert!(world.pods.iter().any(|pod| pod.name == *name && pod.uid == *uid));
+            }
+            Action::DeleteClaim { name, uid, condemned, evidence } => {
+                check_delete(world, name, uid);
+                assert_eq!(
+                    (condemned.claim_name(), condemned.claim_uid(), evidence.claim_name()),
+                    (name.as_str(), uid.as_str(), name.as_str())
+                );
+            }
+            Action::FreezeStage { stage } => {
+                // G6.
+                assert!(world.stages.iter().all(|frozen| frozen.name != stage.name), "{} exists", stage.name);
+                // G2: in a record first, and there in the world as observed.
+                for chosen in &stage.chosen {
+                    assert!(
+                        world.slots.iter().any(|view| view.record.spec.chosen.contains(chosen)),
+                        "{chosen:?} is in no record"
+                    );
+                }
+            }
+        }
+    }
+    no_work_twice(world, &decision.actions);
+    // I5.
+    for wait in &decision.waits {
+        assert!(wait.until >= world.now && !wait.what.is_empty() && !wait.ends_when.is_empty());
+    }
+    assert!(decision.requeue > 0);
+    if world.build.reconcile_disabled {
+        assert_eq!(decision.actions, Vec::new());
+    }
+    // I8: the same world with this status has nothing new to say, if nothing was done.
+    if decision.actions.is_empty() {
+        let mut next = world.clone();
+        let failed_before = world.build.status.as_ref().is_some_and(|status| {
+            status
+                .conditions
+                .iter()
+                .any(|c| c.condition_type == ConditionType::Failed && c.status == ConditionStatus::True)
+        });
+        next.build.status = Some(decision.status.clone());
+        next.wall = "2026-01-01T00:00:01Z".to_owned();
+        let again = plan(&next);
+        let failed_now =
+            decision.status.condition(ConditionType::Failed).is_some_and(|c| c.status == ConditionStatus::True);
+        if failed_before == failed_now {
+            assert_eq!(again.status, decision.status);
+        }
+    }
+}
+
+/// A replacement of an owner that is only silent: what row 23 forbids.
+fn is_mass_replacement(world: &World, slot: u32, new: &EngineDirectorySpec) -> bool {
+    let record = record_of(world, slot);
+    let sound = record.spec.volume.as_ref().is_some_and(|volume| {
+        !volume.condemned
+            && world.claims.iter().any(|claim| {
+                claim.name == volume.claim_name
+                    && (volume.claim_uid.is_empty() || claim.uid == volume.claim_uid)
+                    && !claim.foreign
+                    && claim.phase == ClaimPhase::Bound
+            })
+    });
+    let moved = new.volume.as_ref().map(|volume| &volume.claim_name)
+        != record.spec.volume.as_ref().map(|volume| &volume.claim_name);
+    sound && moved && current_owner(record).is_some_and(|owner| !proved_gone(world, &owner, ""))
+}
+
+/// Never two grants for one work by one decision, nor one for a work that another slot still has the right to.
+fn no_work_twice(world: &World, actions: &[Action]) {
+    let mut after: Vec<(u32, Option<Work>, bool)> = Vec::new();
+    for view in &world.slots {
+        let spec = &view.record.spec;
+        if spec.build_uid == world.build.uid {
+            let update = actions.iter().find_map(|action| match action {
+                Action::UpdateDirectory { slot, spec, change, .. } if *slot == view.record.spec.slot => {
+                    Some((spec.work.clone(), change.is_some()))
+                }
+                _ => None,
+            });
+            let (work, granted) = update.unwrap_or((spec.work.clone(), false));
+            after.push((spec.slot, work, granted));
+        }
+    }
+    for action in actions {
+        if let Action::CreateDirectory { slot, spec } = action {
+            after.push((*slot, spec.work.clone(), true));
+        }
+    }
+    for (slot, work, granted) in &after {
+        let Some(work) = work.as_ref().filter(|_| *granted) else {
+            continue;
+        };
+        let had_it = world.slots.iter().any(|view| {
+            view.record.spec.slot == *slot && view.record.spec.work.as_ref().is_some_and(|had| had.id == work.id)
+        });
+        for (other, theirs, _) in &after {
+            if other != slot && !had_it && theirs.as_ref().is_some_and(|theirs| theirs.id == work.id) {
+                let freed = world.slots.iter().find(|view| view.record.spec.slot == *other).is_some_and(|view| {
+                    // A Clean that was done once may be granted again elsewhere, and a done work's name stands until the next.
+                    let id = &work.id;
+                    view.record.spec.chosen.iter().any(|chosen| chosen.work_id == *id)
+                        || world.stages.iter().any(|stage| stage.chosen.iter().any(|chosen| chosen.work_id == *id))
+                });
+                assert!(freed, "{} is granted to slots {slot} and {other}", work.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Scenes of a build, and what becomes of them.
+#![allow(dead_code)] // each test file uses some
+
+use indexbuild_api::{
+    Chosen, Claim, DirectoryState, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec,
+    OutputSpec, OwnerChange, OwnerChangeReason, Report, RunLocation, VolumeRef, VolumeState, Work, WorkError,
+    WorkErrorReason, WorkKind, WorkResult, names,
+};
+use indexbuild_lifecycle::world::{
+    BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
+    Termination, World,
+};
+use indexbuild_lifecycle::{Action, Decision, plan};
+
+pub const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
+
+pub fn world() -> World {
+    World {
+        now: 1_000_000,
+        wall: "2026-01-01T00:00:00Z".to_owned(),
+        build: BuildView {
+            uid: UID.to_owned(),
+            name: "orders".to_owned(),
+            namespace: "shop".to_owned(),
+            generation: 1,
+            spec: IndexBuildSpec {
+                parallelism: 2,
+                output: OutputSpec { url: "s3://indexes/".to_owned(), ..OutputSpec::default() },
+                ..IndexBuildSpec::default()
+            },
+            status: None,
+            deleting: false,
+            deletion_age: 0,
+            finalizer: true,
+            reconcile_disabled: false,
+            clocks: Clocks { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
+            percent_per_second: None,
+        },
+        slots: vec![],
+        pods: vec![],
+        claims: vec![],
+        nodes: (0..3)
+            .map(|index| NodeView {
+                name: format!("node-{index}"),
+                boot_id: "boot-1".to_owned(),
+                system_uuid: format!("machine-{index}"),
+                ready: NodeReady::True,
+                unready_age: 0,
+                out_of_service: false,
+                gone: false,
+                volumes_detached: false,
+                cordoned: false,
+            })
+            .collect(),
+        stages: vec![],
+    }
+}
+
+pub fn work(id: &str) -> Work {
+    let kind = match id {
+        "plan" => WorkKind::Plan,
+        "publish" => WorkKind::Publish,
+        "clean" => WorkKind::Clean,
+        _ if id.starts_with("sort") => WorkKind::Sort,
+        _ => WorkKind::Encode,
+    };
+    Work {
+        id: id.to_owned(),
+        kind,
+        inputs_digest: "d".to_owned(),
+        runs: RunLocation::Store,
+        splits: vec![],
+        inputs: vec!["plan".to_owned(), "encode".to_owned()],
+    }
+}
+
+/// A slot whose owner works at `id`, with its pod and its volume, heard from just now.
+pub fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
+    let (pod_uid, nonce) = (format!("pod-{slot}"), format!("nonce-{slot}"));
+    let pod_name = names::pod("orders", UID, slot, epoch);
+    let claim_name = names::claim("orders", UID, slot, 1);
+    let node = format!("node-{slot}");
+    world.pods.push(PodView {
+        name: pod_name.clone(),
+        uid: pod_uid.clone(),
+        slot,
+        epoch,
+        node: Some(node.clone()),
+        deleting: false,
+        state: PodState::Running,
+    });
+    world.claims.push(ClaimView {
+        name: claim_name.clone(),
+        uid: format!("claim-{slot}"),
+        slot,
+        generation: 1,
+        phase: ClaimPhase::Bound,
+        foreign: false,
+        lock_taken: None,
+    });
+    let spec = EngineDirectorySpec {
+        build_name: "orders".to_owned(),
+        build_uid: UID.to_owned(),
+        slot,
+        renew_interval: indexbuild_api::Duration::from_millis(1_000),
+        grant: Some(Grant { epoch, pod_name, pod_uid: pod_uid.clone(), boot_nonce: nonce.clone() }),
+        work: Some(work(id)),
+        volume: Some(VolumeRef { claim_name, claim_uid: format!("claim-{slot}"), generation: 1, condemned: false }),
+        ..EngineDirectorySpec::default()
+    };
+    let status = EngineDirectoryStatus {
+        state: DirectoryState::Working,
+        node_name: Some(node),
+        node_boot_id: Some("boot-1".to_owned()),
+        node_system_uuid: Some(format!("machine-{slot}")),
+        claim: Some(Claim { pod_uid, boot_nonce: nonce.clone() }),
+        report: Some(Report { epoch, boot_nonce: nonce, rows: Some(5), progress: Some(0.1), ..Report::default() }),
+        ..EngineDirectoryStatus::default()
+    };
+    world.slots.push(SlotView {
+        record: Record { spec, status, version: format!("v{slot}") },
+        report_age: 100,
+        progress_age: 100,
+        grant_age: 100_000,
+    });
+}
+
+/// Two slots that encode the only two works.
+pub fn encoding() -> World {
+    let mut world = world();
+    world.stages.push(planned(2, 2));
+    add_slot(&mut world, 0, 3, "encode-0");
+    add_slot(&mut world, 1, 3, "encode-1");
+    world
+}
+
+pub fn planned(encode: u32, sort: u32) -> Stage {
+    Stage {
+        name: "plan".to_owned(),
+        chosen: vec![Chosen { encode_works: Some(encode), sort_works: Some(sort), ..choice("plan") }],
+    }
+}
+
+pub fn choice(id: &str) -> Chosen {
+    Chosen {
+        work_id: id.to_owned(),
+        epoch: 2,
+        boot_nonce: "n".to_owned(),
+        digest: "d".to_owned(),
+        rows: 10,
+        entries: 20,
+        bytes: 30,
+        ..Chosen::default()
+    }
+}
+
+pub fn stage(name: &str, works: &[&str]) -> Stage {
+    Stage { name: name.to_owned(), chosen: works.iter().map(|id| choice(id)).collect() }
+}
+
+pub fn silent(world: &mut World, slot: usize, age: u64) {
+    (world.slots[slot].report_age, world.slots[slot].progress_age) = (age, age);
+}
+
+pub fn terminated(exit_code: i32) -> PodState {
+    PodState::Terminated(Termination {
+        exit_code,
+        finished_at: "2026-01-01T00:00:00Z".to_owned(),
+        kubelet_written: true,
+        container_id_present: true,
+        restart_never: true,
+    })
+}
+
+pub fn report_mut(world: &mut World, slot: usize) -> &mut Report {
+    world.slots[slot].record.status.report.as_mut().unwrap()
+}
+
+pub fn reports_result(world: &mut World, slot: usize) {
+    let id = world.slots[slot].record.spec.work.as_ref().unwrap().id.clone();
+    let epoch = world.slots[slot].record.spec.grant.as_ref().unwrap().epoch;
+    report_mut(world, slot).result =
+        Some(WorkResult { work_id: id, epoch, digest: "r".to_owned(), ..WorkResult::default() });
+}
+
+pub fn reports_error(
+    world: &mut World,
+    slot: usize,
+    reason: WorkErrorReason,
+    retryable: bool,
+    damaged_splits: Vec<u32>,
+) {
+    report_mut(world, slot).error =
+        Some(WorkError { reason, message: "what and where".to_owned(), retryable, damaged_splits });
+}
+
+pub fn update(
+    decision: &Decision,
+    slot: u32,
+) -> Option<(&EngineDirectorySpec, DirectoryState, Option<OwnerChangeReason>)> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::UpdateDirectory { slot: at, spec, state, change, .. } if *at == slot => Some((spec, *state, *change)),
+        _ => None,
+    })
+}
+
+pub fn changed(decision: &Decision, slot: u32) -> Option<OwnerChangeReason> {
+    update(decision, slot).and_then(|(_, _, change)| change)
+}
+
+/// Carries out what changes records and the build's status.
+pub fn carry_out(world: &mut World, decision: &Decision) {
+    for action in &decision.actions {
+        match action {
+            Action::UpdateDirectory { slot, spec, state, change, .. } => {
+                let view = world.slots.iter_mut().find(|view| view.record.spec.slot == *slot).unwrap();
+                if view.record.spec.grant != spec.grant {
+                    view.grant_age = 0;
+                }
+                if let Some(reason) = change {
+                    let epoch = spec.grant.as_ref().unwrap().epoch;
+                    view.record.status.history.push(OwnerChange {
+                        epoch,
+                        pod_uid: String::new(),
+                        pod_name: String::new(),
+                        reason: *reason,
+                        time: String::new(),
+                        volume_generation: 1,
+                    });
+                }
+                view.record.spec = spec.clone();
+                view.record.status.state = *state;
+                view.record.version.push('+');
+            }
+            Action::FreezeStage { stage } => world.stages.push(stage.clone()),
+            _ => {}
+        }
+    }
+    world.build.status = Some(decision.status.clone());
+}
+
+pub fn settled(mut world: World) -> World {
+    for _ in 0..4 {
+        let decision = plan(&world);
+        carry_out(&mut world, &decision);
+    }
+    world
+}
+
+pub fn stranded(slot: u32) -> FormerVolume {
+    FormerVolume {
+        claim_name: names::claim("orders", UID, slot, 9),
+        claim_uid: "claim-9".to_owned(),
+        generation: 9,
+        pod_name: names::pod("orders", UID, slot, 2),
+        pod_uid: "pod-9".to_owned(),
+        boot_nonce: "nonce-9".to_owned(),
+        epoch: 2,
+        node_name: "node-2".to_owned(),
+        node_boot_id: "boot-1".to_owned(),
+        node_system_uuid: "machine-2".to_owned(),
+        state: VolumeState::Stranded,
+        ..FormerVolume::default()
+    }
+}
+
+/// Slot 0 has replaced a silent owner, whose volume is stranded.
+pub fn replaced() -> World {
+    let mut world = encoding();
+    let former = stranded(0);
+    world.claims.push(ClaimView {
+        name: former.claim_name.clone(),
+        uid: "claim-9".to_owned(),
+        slot: 0,
+        generation: 9,
+        phase: ClaimPhase::Bound,
+        foreign: false,
+        lock_taken: None,
+    });
+    world.pods.push(PodView {
+        name: former.pod_name.clone(),
+        uid: "pod-9".to_owned(),
+        slot: 0,
+        epoch: 2,
+        node: Some("node-2".to_owned()),
+        deleting: false,
+        state: PodState::Running,
+    });
+    world.slots[0].record.spec.former_volumes = vec![former];
+    report_mut(&mut world, 0).progress = Some(0.9);
+    world
+}
