@@ -12,15 +12,16 @@ use tokio::sync::oneshot;
 use crate::config::ExecutorConfig;
 use crate::control::ControlPlane;
 use crate::definitions::output_options;
-use crate::failure::WorkFailure;
+use crate::failure::{WorkFailure, chain};
 use crate::memory::Budget;
 use crate::names::WorkName;
 use crate::objects::Objects;
 use crate::plan_file::PlanFile;
 use crate::pulse::{Ending, Pulse, View};
 use crate::rate::RateLimit;
+use crate::results::AttemptName;
 use crate::stats::Meter;
-use crate::work::{Job, perform};
+use crate::work::{Job, clean, perform};
 
 /// What outlives attempts in one process.
 pub struct Process {
@@ -44,6 +45,7 @@ pub struct Process {
 pub struct Attempt {
     epoch: u64,
     boot_nonce: String,
+    work_id: String,
     pulse: Arc<Pulse>,
     done: Option<oneshot::Receiver<Result<WorkResult, WorkFailure>>>,
     outcome: Option<Result<WorkResult, WorkFailure>>,
@@ -61,6 +63,7 @@ impl Attempt {
         let attempt = Self {
             epoch,
             boot_nonce: process.boot_nonce.clone(),
+            work_id: work.id.clone(),
             pulse: Arc::clone(&pulse),
             done: Some(done),
             outcome: None,
@@ -91,6 +94,11 @@ impl Attempt {
         self.epoch
     }
 
+    /// Its name, under which its objects stand.
+    pub fn name(&self, build_uid: &str) -> AttemptName {
+        Job::attempt_name(build_uid, &self.work_id, self.epoch, &self.boot_nonce)
+    }
+
     /// What it shares with its thread.
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
@@ -112,7 +120,7 @@ impl Attempt {
             }
             match &outcome {
                 Ok(result) => {
-                    tracing::info!(epoch = self.epoch, work = %result.work_id, digest = %result.digest, "work done")
+                    tracing::info!(epoch = self.epoch, work = %result.work_id, digest = %result.digest, "work done");
                 }
                 Err(WorkFailure::Ended) => tracing::info!(epoch = self.epoch, "work ended as told"),
                 Err(WorkFailure::NoSpace(message)) => tracing::error!(epoch = self.epoch, "no space: {message}"),
@@ -202,6 +210,34 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
         runtime,
         plans: Arc::clone(plans),
     })
+}
+
+/// Removes what an attempt that gave way left in the store, if the build has ended meanwhile. In
+/// bounded time: what is not removed by then is left to whoever deletes the prefix.
+pub async fn retire(process: &Process, attempt: AttemptName, within: Duration) {
+    let spec = &process.config.build.spec;
+    let build = process.build.clone();
+    let store = match Store::open(&spec.output.url, &output_options(spec)) {
+        Ok(store) => store.child(&format!("{}/{}/{}", build.namespace, build.name, build.uid)),
+        Err(error) => {
+            tracing::warn!(%error, "the output store cannot be opened");
+            return;
+        }
+    };
+    let pulse = Arc::new(Pulse::new());
+    let objects = Objects::new(store, Handle::current(), Arc::clone(&pulse), Arc::new(Meter::start()))
+        .with_patience(Duration::ZERO);
+    let retiring = tokio::task::spawn_blocking(move || clean::retire(&objects, &build, &attempt));
+    match tokio::time::timeout(within, retiring).await {
+        Ok(Ok(Ok(0))) => {}
+        Ok(Ok(Ok(objects))) => tracing::info!(objects, "the build has ended meanwhile; what came late is removed"),
+        Ok(Ok(Err(error))) => tracing::warn!("what came late may stay in the store: {}", chain(&error)),
+        Ok(Err(error)) => tracing::warn!(%error, "what came late may stay in the store"),
+        Err(_) => {
+            pulse.end(Ending::Now);
+            tracing::warn!("what came late may stay in the store: it does not answer in time");
+        }
+    }
 }
 
 /// Waits until this process holds no engine handle (I7). A handle is closed by the thread that

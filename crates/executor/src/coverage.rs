@@ -85,11 +85,8 @@ pub fn cover<'a>(plan: &PlanFile, results: &'a [EncodeResult]) -> Result<Coverag
     let mut rounds = Vec::with_capacity(results.len());
     for result in results {
         let work_id = result.attempt.work_id.as_str();
-        let round = match work_id.parse::<WorkName>() {
-            Ok(WorkName::Encode { round, .. }) => round,
-            Ok(_) | Err(_) => {
-                return Err(contradiction(work_id, "it is no Encode's".to_owned()));
-            }
+        let Ok(WorkName::Encode { round, .. }) = work_id.parse::<WorkName>() else {
+            return Err(contradiction(work_id, "it is no Encode's".to_owned()));
         };
         rounds.push(round);
         for split in &result.splits {

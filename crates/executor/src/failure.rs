@@ -183,13 +183,13 @@ fn of_encode(error: &EncodeError) -> Kind {
 pub fn file_of(error: &(dyn Error + 'static)) -> Option<u32> {
     let mut next = Some(error);
     while let Some(error) = next {
-        match error.downcast_ref::<EncodeError>() {
-            Some(
-                EncodeError::NullRowId { file, .. }
-                | EncodeError::KeyTooLong { file, .. }
-                | EncodeError::DecimalDoesNotFit { file, .. },
-            ) => return Some(*file),
-            Some(_) | None => {}
+        if let Some(
+            EncodeError::NullRowId { file, .. }
+            | EncodeError::KeyTooLong { file, .. }
+            | EncodeError::DecimalDoesNotFit { file, .. },
+        ) = error.downcast_ref::<EncodeError>()
+        {
+            return Some(*file);
         }
         next = error.source();
     }

@@ -15,7 +15,7 @@ use indexbuild_index::manifest::BuildRef;
 use indexbuild_lifecycle::owner::{Current, ExitReason, GiveWayReason, OwnerState, Seen, Step, next};
 use indexbuild_lifecycle::world::{Millis, Record};
 
-use crate::attempt::{Attempt, Hung, Process, handles_closed};
+use crate::attempt::{Attempt, Hung, Process, handles_closed, retire};
 use crate::config::{ExecutorConfig, TestSwitches};
 use crate::control::{ContactError, ControlPlane, WriteError};
 use crate::exit::ExitStatus;
@@ -28,6 +28,8 @@ use crate::rate::RateLimit;
 const SEAL_WITHIN: Duration = Duration::from_secs(15);
 /// What an attempt has for closing everything, once it must.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// What removing late objects of a build that has ended may take.
+const RETIRE_WITHIN: Duration = Duration::from_secs(5);
 /// What the last word to the control plane may take.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
 /// How long after an attempt's end its handles may still be closing.
@@ -359,8 +361,19 @@ impl Life {
             }
         };
         self.close(ending).await;
-        if status == ExitStatus::Stopped {
-            self.last_word().await;
+        match status {
+            ExitStatus::Stopped => self.last_word().await,
+            ExitStatus::GaveWay | ExitStatus::Orphaned => {
+                if let Some(attempt) = &self.attempt {
+                    retire(&self.process, attempt.name(&self.process.build.uid), RETIRE_WITHIN).await;
+                }
+            }
+            ExitStatus::Done
+            | ExitStatus::WorkFailed
+            | ExitStatus::ClaimRefused
+            | ExitStatus::HandleLeaked
+            | ExitStatus::CloseHung
+            | ExitStatus::Unusable => {}
         }
         if self.leaked { ExitStatus::HandleLeaked } else { status }
     }

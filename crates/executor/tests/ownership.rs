@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indexbuild_api::WorkErrorReason;
 use indexbuild_engine::{RunSidecar, Volume};
 use indexbuild_executor::ExitStatus;
+use indexbuild_index::manifest::{Document, Tombstone};
 use support::{Scene, TURN, UID, content};
 
 /// So slow that one Encode of some files takes seconds, unless it is stopped.
@@ -70,6 +71,43 @@ async fn an_owner_that_is_cut_off_goes_on_and_its_result_is_accepted_afterwards(
     assert!(scene.encode_result(&chosen).rows > 0);
     scene.parent.revoke();
     assert_eq!(child.exit().await, ExitStatus::Done);
+}
+
+/// I9: what an owner uploads after its build has ended is removed by itself when it gives way;
+/// while the build goes on, nothing of it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_late_is_removed_when_the_build_has_ended_and_kept_while_it_goes_on() {
+    let _turn = TURN.lock().await;
+    for ended in [false, true] {
+        let scene = slow();
+        let child = scene.child("pod-1");
+        scene.plan("pod-1").await;
+        let epoch = scene.parent.grant("pod-1", scene.work("encode-0", &["plan"]));
+        scene.parent.wait_for(epoch, "rows", |report| report.rows.unwrap_or(0) > 0).await;
+        scene.parent.set_reachable(false);
+        let late = || {
+            let files = Scene::files(&scene.prefix());
+            files.into_iter().filter(|path| path.starts_with("attempts/encode-0/")).collect::<Vec<_>>()
+        };
+        let start = Instant::now();
+        while !late().iter().any(|path| path.ends_with("result.json")) {
+            assert!(start.elapsed() < Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if ended {
+            let tombstone = Document::Tombstone(Tombstone {
+                version: 1,
+                put_id: "by another".into(),
+                build: scene.plan_file().build,
+                reason: "aborted meanwhile".into(),
+            });
+            std::fs::write(scene.prefix().join("manifest.json"), tombstone.to_bytes().unwrap()).unwrap();
+        }
+        scene.parent.grant("pod-2", scene.work("encode-1", &["plan"]));
+        scene.parent.set_reachable(true);
+        assert_eq!(child.exit().await, ExitStatus::GaveWay);
+        assert_eq!(late().is_empty(), ended, "{:?}", late());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,15 +10,16 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use indexbuild_api::{DeletionPolicy, WorkErrorReason, WorkResult};
 use indexbuild_engine::Volume;
-use indexbuild_index::manifest::{Document, FORMAT_VERSION, Latest, Manifest, Tombstone};
+use indexbuild_index::manifest::{BuildRef, Document, FORMAT_VERSION, Latest, Manifest, Tombstone};
 use indexbuild_index::store::{Store, Version};
 
 use super::Job;
 use crate::definitions::output_options;
 use crate::failure::WorkFailure;
 use crate::names;
+use crate::objects::{ObjectError, Objects};
 use crate::parallel;
-use crate::results::{CleanResult, seal};
+use crate::results::{AttemptName, CleanResult, seal};
 
 /// Removes what no index needs, in the store and on this slot's volume.
 pub fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
@@ -114,6 +115,36 @@ pub fn referred(manifest: &Manifest) -> BTreeSet<String> {
     keep.extend(manifest.indexes.iter().flat_map(|index| &index.files).map(|file| file.path.clone()));
     keep.extend(manifest.works.iter().map(|work| names::result_path(&work.work_id, work.epoch, &work.boot_nonce)));
     keep
+}
+
+/// Removes what an attempt that gives way leaves in the store, if the build has ended meanwhile: its
+/// Clean may be over, and nobody else would find what came late. As long as nothing stands at
+/// `manifest.json`, all of it may still be adopted, and stays.
+///
+/// # Errors
+/// [`ObjectError`]; then it is left to whoever deletes the prefix.
+pub fn retire(objects: &Objects, build: &BuildRef, attempt: &AttemptName) -> Result<u64, ObjectError> {
+    let Some((bytes, _)) = objects.get(names::MANIFEST)? else {
+        return Ok(0);
+    };
+    let keep = match Document::parse(&bytes) {
+        Ok(document) if document.build() != build => return Ok(0),
+        Ok(Document::Manifest(manifest)) => referred(&manifest),
+        Ok(Document::Tombstone(_)) => BTreeSet::new(),
+        Err(error) => {
+            tracing::warn!(%error, "what stands at manifest.json is not understood; nothing is removed");
+            return Ok(0);
+        }
+    };
+    let mut removed = 0;
+    for (path, _) in objects.list(&attempt.prefix())? {
+        if !keep.contains(&path) {
+            objects.delete(&path)?;
+            removed += 1;
+        }
+    }
+    objects.remove_unfinished(&attempt.prefix())?;
+    Ok(removed)
 }
 
 /// Takes `LATEST` away, if it names this build.

@@ -34,7 +34,7 @@ pub fn plan(job: &Job) -> Result<WorkResult, WorkFailure> {
     let digest = definitions::spec_digest(&job.config.build.spec).map_err(WorkFailure::internal)?;
     let (plan, bytes) = match job.objects.get(names::PLAN)? {
         Some((bytes, _)) => adopt(job, &digest, &bytes)?,
-        None => create(job, digest)?,
+        None => create(job, &digest)?,
     };
     let (encode_works, sort_works) = (count(plan.encode_works.len()), count(plan.sort_works.len()));
     let mut statistics = job.meter.statistics();
@@ -119,8 +119,8 @@ fn adopt(job: &Job, spec_digest: &str, bytes: &Bytes) -> Result<(PlanFile, Bytes
     Ok((plan, bytes.clone()))
 }
 
-fn create(job: &Job, spec_digest: String) -> Result<(PlanFile, Bytes), WorkFailure> {
-    let plan = make(job, spec_digest.clone())?;
+fn create(job: &Job, spec_digest: &str) -> Result<(PlanFile, Bytes), WorkFailure> {
+    let plan = make(job, spec_digest.to_owned())?;
     let bytes = Bytes::from(plan.to_bytes().map_err(WorkFailure::internal)?);
     job.pulse.go_on()?;
     // Created or not: what stands there now is the plan, ours or that of an attempt that was first.
@@ -136,7 +136,7 @@ fn create(job: &Job, spec_digest: String) -> Result<(PlanFile, Bytes), WorkFailu
             ),
         ));
     };
-    if there == bytes { Ok((plan, there)) } else { adopt(job, &spec_digest, &there) }
+    if there == bytes { Ok((plan, there)) } else { adopt(job, spec_digest, &there) }
 }
 
 /// The plan: a pure function of the table's files and the spec, but for the grouping into works.

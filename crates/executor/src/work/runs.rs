@@ -48,6 +48,9 @@ struct Damaged<'a> {
     why: String,
 }
 
+/// A run as it was found: its place and the lane's part of its table, or what is wrong with it.
+type Found<'a> = Result<(Place, RunTable), Damaged<'a>>;
+
 impl<'a> ChosenRuns<'a> {
     /// Opens the runs and reads the part of their tables that belongs to the lane.
     ///
@@ -55,8 +58,7 @@ impl<'a> ChosenRuns<'a> {
     /// Those of the store. Runs that are missing or damaged: [`WorkFailure::damaged`] with the splits
     /// of all of them; files on the volume are kept aside (I3).
     pub fn open(job: &'a Job, volume: &Volume, runs: &[&RunRef], index: u32, lane: u32) -> Result<Self, WorkFailure> {
-        let tables: Vec<Mutex<Option<Result<(Place, RunTable), Damaged<'_>>>>> =
-            runs.iter().map(|_| Mutex::new(None)).collect();
+        let tables: Vec<Mutex<Option<Found<'_>>>> = runs.iter().map(|_| Mutex::new(None)).collect();
         let numbers: Vec<usize> = (0..runs.len()).collect();
         parallel::each(&numbers, |number| {
             job.pulse.go_on()?;
