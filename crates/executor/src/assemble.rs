@@ -264,3 +264,220 @@ fn check_sort(plan: &PlanFile, result: &SortResult) -> Result<(u64, SetHash), As
     }
     Ok((entries, hash))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use indexbuild_engine::{IndexPlan, Lane};
+    use indexbuild_index::definition::{ColumnType, Compression, IndexDefinition, KeyColumn, Nulls, Order, RowId};
+    use indexbuild_index::manifest::BuildRef;
+    use indexbuild_source::{Snapshot, Split, SplitPart};
+
+    use super::*;
+    use crate::plan_file::PLAN_VERSION;
+    use crate::results::{AttemptName, EntrySum, IngestCheck, RangeResult, RunPlace, RunRef};
+    use crate::stats::Statistics;
+
+    fn plan() -> PlanFile {
+        let column =
+            KeyColumn { name: "k".into(), column_type: ColumnType::Int64, order: Order::Asc, nulls: Nulls::Last };
+        let definition = IndexDefinition {
+            name: "by_k".into(),
+            unique: true,
+            columns: vec![column],
+            row_id: RowId::Position,
+            include: Vec::new(),
+        };
+        let index = IndexPlan {
+            definition,
+            boundaries: vec!["0102".into()],
+            lanes: vec![Lane { first_range: 0, ranges: 2 }],
+            target_file_bytes: 1 << 20,
+            compression: Compression::Lz4,
+        };
+        PlanFile {
+            version: PLAN_VERSION,
+            build: BuildRef { namespace: "n".into(), name: "b".into(), uid: "u".into() },
+            spec_digest: "s".into(),
+            snapshot: Snapshot::default(),
+            columns: vec!["k".into()],
+            estimated_rows: 30,
+            estimated_row_bytes: 8,
+            estimated_entry_bytes: 300,
+            splits: (0..3)
+                .map(|id| Split {
+                    id,
+                    file: 0,
+                    part: SplitPart::RowGroups { first: id, count: 1 },
+                    rows: Some(10),
+                    bytes: 80,
+                })
+                .collect(),
+            encode_works: vec![vec![0, 1], vec![2]],
+            sort_works: vec![SortWork { index: 0, lane: 0 }],
+            indexes: vec![index],
+        }
+    }
+
+    fn attempt(work_id: &str) -> AttemptName {
+        AttemptName { version: 1, build_uid: "u".into(), work_id: work_id.into(), epoch: 3, boot_nonce: "n".into() }
+    }
+
+    fn sum(entries: u64, hash: u128) -> EntrySum {
+        EntrySum { entries, hash: SetHash(hash).hex() }
+    }
+
+    /// A run's hash is the sum of 100 for each of its splits.
+    fn run(name: &str, splits: &[u32]) -> RunRef {
+        let many = splits.len() as u64;
+        RunRef {
+            name: name.into(),
+            place: RunPlace::Store { path: format!("attempts/{name}") },
+            splits: splits.to_vec(),
+            rows: 10 * many,
+            bytes: 1,
+            table_digest: "t".into(),
+            indexes: vec![sum(10 * many, 100 * u128::from(many))],
+        }
+    }
+
+    fn encode(work_id: &str, splits: &[u32], runs: Vec<RunRef>) -> EncodeResult {
+        let many = runs.iter().map(|run| run.splits.len() as u64).sum::<u64>();
+        EncodeResult {
+            attempt: attempt(work_id),
+            plan_digest: "p".into(),
+            splits: splits.to_vec(),
+            rows: 10 * many,
+            indexes: vec![sum(10 * many, 100 * u128::from(many))],
+            runs,
+            statistics: Statistics::default(),
+        }
+    }
+
+    fn file(range: u32, entries: u64) -> IndexFile {
+        IndexFile {
+            path: format!("attempts/sort-0/r{range}.sst"),
+            range,
+            first_key: "01".into(),
+            last_key: "02".into(),
+            entries,
+            bytes: 5,
+            entry_bytes: 9,
+            content_digest: "c".into(),
+            file_digest: "f".into(),
+        }
+    }
+
+    fn results() -> ChosenResults {
+        let chosen =
+            |work_id: &str| Chosen { work_id: work_id.into(), epoch: 3, boot_nonce: "n".into(), ..Chosen::default() };
+        ChosenResults {
+            chosen: ["plan", "encode-0", "encode-1", "sort-0"].map(chosen).into(),
+            encode: vec![
+                encode("encode-0", &[0, 1], vec![run("a", &[0, 1])]),
+                encode("encode-1", &[2], vec![run("b", &[2])]),
+            ],
+            sort: vec![SortResult {
+                attempt: attempt("sort-0"),
+                plan_digest: "p".into(),
+                index: 0,
+                lane: 0,
+                sum: sum(30, 300),
+                ranges: vec![
+                    RangeResult { range: 0, sum: sum(20, 250), files: vec![file(0, 20)] },
+                    RangeResult { range: 1, sum: sum(10, 50), files: vec![file(1, 10)] },
+                ],
+                duplicates: DuplicateSummary::default(),
+                ingested: IngestCheck { entries: 30, files: 2 },
+                statistics: Statistics::default(),
+            }],
+        }
+    }
+
+    fn broken(change: impl FnOnce(&mut ChosenResults)) -> AssembleError {
+        let mut results = results();
+        change(&mut results);
+        assemble(&plan(), "p", &results).expect_err("an error")
+    }
+
+    /// I1.
+    #[test]
+    fn the_manifest_is_a_function_of_what_was_chosen() {
+        let manifest = assemble(&plan(), "p", &results()).unwrap();
+        assert_eq!((manifest.source.rows, manifest.indexes[0].entries, manifest.indexes[0].bytes), (30, 30, 10));
+        assert_eq!(manifest.works.len(), 4);
+        assert_eq!(manifest, assemble(&plan(), "p", &results()).unwrap());
+        let mut other = results();
+        other.chosen[1].epoch = 4;
+        assert_ne!(assemble(&plan(), "p", &other).unwrap().put_id, manifest.put_id);
+    }
+
+    /// I6: a lost entry, a doubled one, a changed one.
+    #[test]
+    fn entries_that_were_lost_doubled_or_changed_are_not_published() {
+        for (entries, hash) in [(9, 45), (11, 55), (10, 51)] {
+            let error = broken(|results| {
+                let sort = &mut results.sort[0];
+                sort.ranges[1] = RangeResult { range: 1, sum: sum(entries, hash), files: vec![file(1, entries)] };
+                sort.sum = sum(20 + entries, 250 + hash);
+                sort.ingested.entries = 20 + entries;
+            });
+            assert!(matches!(error, AssembleError::Disagree { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn results_that_contradict_themselves_are_refused() {
+        let ranges = broken(|results| results.sort[0].ranges.truncate(1));
+        let files = broken(|results| results.sort[0].ranges[0].files[0].entries = 19);
+        let engine = broken(|results| results.sort[0].ingested.files = 3);
+        for error in [ranges, files, engine] {
+            assert!(matches!(error, AssembleError::Contradiction { .. }), "{error}");
+        }
+        let rows = broken(|results| results.encode[0].rows = 19);
+        let metadata = broken(|results| {
+            results.encode[1] = encode("encode-1", &[2], vec![RunRef { rows: 9, ..run("b", &[2]) }]);
+        });
+        for error in [rows, metadata] {
+            assert!(matches!(error, AssembleError::Coverage(CoverageError::Contradiction { .. })), "{error}");
+        }
+        assert!(matches!(broken(|results| results.sort[0].plan_digest = "q".into()), AssembleError::OtherPlan { .. }));
+        assert!(matches!(broken(|results| results.sort.clear()), AssembleError::Lanes(_)));
+    }
+
+    #[test]
+    fn each_split_counts_exactly_once() {
+        let missing = broken(|results| results.encode.truncate(1));
+        assert_eq!(missing, AssembleError::Coverage(CoverageError::Missing(vec![2])));
+        let twice = broken(|results| results.encode.push(encode("encode-2", &[2], vec![run("c", &[2])])));
+        assert!(matches!(twice, AssembleError::Coverage(CoverageError::Twice { split: 2, .. })), "{twice}");
+        let unknown = broken(|results| results.encode.push(encode("encode-2", &[3], vec![run("c", &[3])])));
+        assert!(matches!(unknown, AssembleError::Coverage(CoverageError::Unknown { split: 3, .. })), "{unknown}");
+    }
+
+    /// I3: a later round takes the place of whole runs, and only of those.
+    #[test]
+    fn the_latest_round_wins_and_a_run_counts_as_a_whole() {
+        let mut repaired = results();
+        repaired.encode.push(encode("encode-r1-0", &[0, 1], vec![run("a1", &[0]), run("a2", &[1])]));
+        let coverage = cover(&plan(), &repaired.encode).unwrap();
+        let names: Vec<&str> = coverage.runs.iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(names, ["a1", "a2", "b"]);
+        assert!(assemble(&plan(), "p", &repaired).is_ok());
+        let part = broken(|results| results.encode.push(encode("encode-r1-0", &[0], vec![run("a1", &[0])])));
+        assert!(matches!(part, AssembleError::Coverage(CoverageError::InPart { .. })), "{part}");
+    }
+
+    #[test]
+    fn duplicates_are_counted_against_the_rows_and_named() {
+        let error = broken(|results| {
+            let sort = &mut results.sort[0];
+            sort.ranges[1] = RangeResult { range: 1, sum: sum(8, 40), files: vec![file(1, 8)] };
+            sort.sum = sum(28, 290);
+            sort.ingested.entries = 28;
+            sort.duplicates = DuplicateSummary { count: 2, file: Some("d".into()), example: Some("k = 1".into()) };
+        });
+        assert!(matches!(&error, AssembleError::Duplicates(all) if all[0].count == 2), "{error}");
+        assert!(error.to_string().contains("2 duplicate keys") && error.to_string().contains("k = 1"), "{error}");
+    }
+}

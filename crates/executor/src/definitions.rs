@@ -244,6 +244,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value)] // Its callers write a JSON literal.
     fn spec(json: serde_json::Value) -> IndexBuildSpec {
         let mut whole = serde_json::json!({
             "source": {"parquet": {"urls": ["file:///t/*.parquet"]}},
