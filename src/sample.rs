@@ -132,6 +132,7 @@ fn parse_exponent(text: &str) -> Result<f64, String> {
 }
 
 /// Writes the table.
+#[allow(clippy::needless_pass_by_value)] // as all commands: what was parsed is handed over
 pub fn run(args: SampleArgs) -> anyhow::Result<()> {
     let format = Format::of(&args.out)?;
     let bar = ProgressBar::new(args.rows);
@@ -261,7 +262,7 @@ fn write_csv(schema: &SchemaRef, file: DurableFile, batches: &Batches, bar: &Pro
     for batch in batches {
         let batch = batch?;
         text.clear();
-        let columns: Vec<Cells<'_>> = batch.columns().iter().map(|array| Cells::of(array)).collect();
+        let columns: Vec<Cells<'_>> = batch.columns().iter().map(Cells::of).collect();
         for row in 0..batch.num_rows() {
             for (number, column) in columns.iter().enumerate() {
                 if number > 0 {
