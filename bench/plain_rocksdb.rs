@@ -12,7 +12,9 @@ use rocksdb::{DB, DBCompressionType, MemtableFactory, Options, WriteBatch, Write
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let mut next = |what: &str| arguments.next().unwrap_or_else(|| panic!("usage: plain_rocksdb TABLE COLUMN DB: {what} is missing"));
+    let mut next = |what: &str| {
+        arguments.next().unwrap_or_else(|| panic!("usage: plain_rocksdb TABLE COLUMN DB: {what} is missing"))
+    };
     let (table, column, database) = (next("TABLE"), next("COLUMN"), next("DB"));
 
     let mut options = Options::default();
@@ -52,7 +54,7 @@ fn main() {
             key.extend_from_slice(&ids.value(row).to_be_bytes());
             writes.put(&key, b"\x01");
         }
-        db.write_opt(&writes, &unlogged).expect("written");
+        db.write_opt(writes, &unlogged).expect("written");
     }
     db.flush().expect("flushed");
     db.compact_range::<&[u8], &[u8]>(None, None);

@@ -50,10 +50,8 @@ impl Logging {
             LogLevel::Debug => Level::DEBUG,
             LogLevel::Trace => Level::TRACE,
         };
-        let filter = EnvFilter::builder()
-            .with_default_directive(level.into())
-            .with_env_var("INDEXBUILD_LOG")
-            .from_env_lossy();
+        let filter =
+            EnvFilter::builder().with_default_directive(level.into()).with_env_var("INDEXBUILD_LOG").from_env_lossy();
         let terminal = io::stderr().is_terminal();
         let format = self.format.unwrap_or(if terminal { LogFormat::Human } else { LogFormat::Json });
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBars);

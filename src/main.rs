@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{completions, crd, executor, get, ingest, run, scan, verify};
-use crate::logging::{Logging, LogFormat, LogLevel};
+use crate::logging::{LogFormat, LogLevel, Logging};
 
 /// Buffers come and go with each split and range: an allocator that gives memory back keeps a
 /// process within its limit.
@@ -88,7 +88,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ingest(args) => ingest::run(args),
         Command::Sample(args) => sample::run(args).map(|()| ExitCode::SUCCESS),
         Command::Crd(args) => crd::run(args),
-        Command::Completions(args) => completions::run(args),
+        Command::Completions(args) => completions::run(&args),
         Command::Executor(args) => executor::run(args),
     }
 }

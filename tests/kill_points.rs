@@ -21,7 +21,19 @@ fn workspace() -> Workspace {
 fn run(workspace: &Workspace, more: &[&str]) -> common::Ran {
     // A long renewal: records are then written for what happens, not for the passing of time, and the
     // number of steps is that of the work.
-    let mut arguments = vec!["run", "build.yaml", "--state", "state", "--quiet", "--threads", "1", "--renew-interval", "60s", "--replace-after", "300s"];
+    let mut arguments = vec![
+        "run",
+        "build.yaml",
+        "--state",
+        "state",
+        "--quiet",
+        "--threads",
+        "1",
+        "--renew-interval",
+        "60s",
+        "--replace-after",
+        "300s",
+    ];
     arguments.extend_from_slice(more);
     workspace.indexbuild(&arguments)
 }
@@ -44,8 +56,16 @@ fn assert_nothing_leaked(workspace: &Workspace, what: &str) {
     let volumes: Vec<_> = state.keys().filter(|file| file.starts_with("volumes/")).collect();
     assert!(volumes.is_empty(), "{what}: left on volumes: {volumes:?}");
     let manifest = workspace.manifest("small");
-    let named: BTreeSet<String> = manifest["indexes"][0]["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect();
-    for file in files_below(&workspace.build_folder("small")).keys().filter(|file| file.ends_with(".sst") || file.contains("/runs/")) {
+    let named: BTreeSet<String> = manifest["indexes"][0]["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| file["path"].as_str().unwrap().to_owned())
+        .collect();
+    for file in files_below(&workspace.build_folder("small"))
+        .keys()
+        .filter(|file| file.ends_with(".sst") || file.contains("/runs/"))
+    {
         assert!(named.contains(file), "{what}: {file} is in no manifest");
     }
 }
@@ -76,8 +96,9 @@ fn sweep(who: &str) {
                         killed.fetch_add(1, Ordering::SeqCst);
                     }
                     // Every third one resumes with another number of slots.
-                    let slots = if point % 3 == 0 { "2" } else { "1" };
-                    run(&workspace, &["--parallelism", slots]).succeeded(&format!("{what}, resumed; the first run said:\n{}", first.text()));
+                    let slots = if point.is_multiple_of(3) { "2" } else { "1" };
+                    run(&workspace, &["--parallelism", slots])
+                        .succeeded(&format!("{what}, resumed; the first run said:\n{}", first.text()));
                     assert_eq!(workspace.content("small"), reference, "{what}");
                     assert_nothing_leaked(&workspace, &what);
                 }

@@ -12,7 +12,11 @@ const ROWS: u64 = 50_000;
 
 fn built() -> Workspace {
     let workspace = Workspace::new();
-    workspace.sample(ROWS, "table.parquet", &["--columns", "id,k,c", "--row-group-rows", "5000", "--nulls", "0.05", "--duplicates", "0.3"]);
+    workspace.sample(
+        ROWS,
+        "table.parquet",
+        &["--columns", "id,k,c", "--row-group-rows", "5000", "--nulls", "0.05", "--duplicates", "0.3"],
+    );
     let yaml = build_yaml("order", &["k", "c"], "  parallelism: 2\n").replace(
         "  output:",
         "    - {name: by_k_desc, columns: [{name: k, order: Desc}, {name: c, nulls: First}]}\n    - {name: by_k_nulls_first, columns: [{name: k, nulls: First}]}\n  output:",
@@ -39,7 +43,9 @@ fn a_sorted_scan_equals_what_duckdb_gives_for_the_same_order_by() {
     ] {
         let expected = run_python(
             &workspace,
-            &format!("import duckdb\nfor (i,) in duckdb.sql(\"SELECT id FROM 'table.parquet' ORDER BY {order}\").fetchall(): print(i)"),
+            &format!(
+                "import duckdb\nfor (i,) in duckdb.sql(\"SELECT id FROM 'table.parquet' ORDER BY {order}\").fetchall(): print(i)"
+            ),
         );
         let expected: Vec<u64> = expected.lines().map(|line| line.parse().unwrap()).collect();
         assert_eq!(expected.len() as u64, ROWS);
@@ -49,11 +55,16 @@ fn a_sorted_scan_equals_what_duckdb_gives_for_the_same_order_by() {
                 arguments.push("--reverse");
             }
             let scanned = workspace.indexbuild(&arguments).succeeded("scan").json();
-            let mut ids: Vec<u64> = scanned.as_array().unwrap().iter().map(|entry| entry["rowId"]["id"].as_u64().unwrap()).collect();
+            let mut ids: Vec<u64> =
+                scanned.as_array().unwrap().iter().map(|entry| entry["rowId"]["id"].as_u64().unwrap()).collect();
             if reverse {
                 ids.reverse();
             }
-            assert!(ids == expected, "{index}, reverse {reverse}: first difference at {:?}", ids.iter().zip(&expected).position(|(a, b)| a != b));
+            assert!(
+                ids == expected,
+                "{index}, reverse {reverse}: first difference at {:?}",
+                ids.iter().zip(&expected).position(|(a, b)| a != b)
+            );
         }
     }
 }
@@ -64,7 +75,12 @@ fn a_rocksdb_of_another_version_ingests_and_reads_the_files() {
     let folder = workspace.build_folder("order");
     let manifest = workspace.manifest("order");
     for index in manifest["indexes"].as_array().unwrap() {
-        let files: Vec<String> = index["files"].as_array().unwrap().iter().map(|file| format!("{:?}", folder.join(file["path"].as_str().unwrap()))).collect();
+        let files: Vec<String> = index["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|file| format!("{:?}", folder.join(file["path"].as_str().unwrap())))
+            .collect();
         let script = format!(
             r"
 import rocksdict, shutil, tempfile

@@ -44,7 +44,11 @@ fn slots_threads_memory_and_kills_do_not_change_the_index_i10() {
 #[test]
 fn another_table_gives_another_index_control_of_i10() {
     let workspace = workspace();
-    let one = content(&workspace, &["--quiet"]);
-    workspace.sample(ROWS, "table.parquet", &["--columns", "id,k,c", "--row-group-rows", "5000", "--nulls", "0.02", "--seed", "7"]);
-    assert_ne!(content(&workspace, &["--quiet"]), one);
+    let one = content(&workspace, &[]);
+    workspace.sample(
+        ROWS,
+        "table.parquet",
+        &["--columns", "id,k,c", "--row-group-rows", "5000", "--nulls", "0.02", "--seed", "7"],
+    );
+    assert_ne!(content(&workspace, &[]), one);
 }

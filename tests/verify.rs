@@ -62,7 +62,19 @@ fn a_flipped_byte_a_missing_file_and_a_swapped_file_are_found() {
 fn a_row_more_or_less_in_the_table_is_found() {
     let workspace = built();
     for (rows, what) in [("59999", "a row that the table lost"), ("60001", "a row that the index lacks")] {
-        workspace.indexbuild(&["sample", "--rows", rows, "--out", "table.parquet", "--columns", "id,k,c", "--row-group-rows", "5000"]).succeeded("sample");
+        workspace
+            .indexbuild(&[
+                "sample",
+                "--rows",
+                rows,
+                "--out",
+                "table.parquet",
+                "--columns",
+                "id,k,c",
+                "--row-group-rows",
+                "5000",
+            ])
+            .succeeded("sample");
         workspace.indexbuild(&VERIFY).failed(what);
     }
 }

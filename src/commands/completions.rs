@@ -7,15 +7,17 @@ use clap_complete::Shell;
 
 /// Print a shell's completion script
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  indexbuild completions bash > /etc/bash_completion.d/indexbuild\n  indexbuild completions zsh > ~/.zfunc/_indexbuild")]
+#[command(
+    after_help = "Examples:\n  indexbuild completions bash > /etc/bash_completion.d/indexbuild\n  indexbuild completions zsh > ~/.zfunc/_indexbuild"
+)]
 pub struct CompletionsArgs {
     /// For which shell
     shell: Shell,
 }
 
 /// Prints the script.
-pub fn run(args: CompletionsArgs) -> anyhow::Result<ExitCode> {
-    let CompletionsArgs { shell } = args;
+pub fn run(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
+    let CompletionsArgs { shell } = *args;
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut crate::Cli::command(), "indexbuild", &mut script);
     crate::output::text(&String::from_utf8_lossy(&script))?;

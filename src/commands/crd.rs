@@ -8,7 +8,9 @@ use clap::Args;
 
 /// Print or write the CustomResourceDefinitions
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  indexbuild crd | kubectl apply --server-side -f -\n  indexbuild crd --output crds")]
+#[command(
+    after_help = "Examples:\n  indexbuild crd | kubectl apply --server-side -f -\n  indexbuild crd --output crds"
+)]
 pub struct CrdArgs {
     /// Write one file per resource into this folder instead of printing them
     #[arg(long, value_name = "DIR")]

@@ -1,8 +1,6 @@
 //! Entries of an index as people and programs read them.
 
-use indexbuild_index::{
-    ColumnType, DecodedEntry, IndexDefinition, KeyColumn, RowId, RowIdValue, Value,
-};
+use indexbuild_index::{ColumnType, DecodedEntry, IndexDefinition, KeyColumn, RowId, RowIdValue, Value};
 use serde_json::{Map, json};
 
 use crate::output::OutputFormat;

@@ -77,7 +77,8 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         let of_table = table.as_ref().and_then(|hashes| hashes.get(position)).copied();
         if let Some((rows, hash)) = of_table {
             if rows != index.entries {
-                problems.push(format!("index {}: {} entries, and the table has {rows} rows", index.name, index.entries));
+                problems
+                    .push(format!("index {}: {} entries, and the table has {rows} rows", index.name, index.entries));
             } else if hash != index.hash {
                 problems.push(format!(
                     "index {}: as many entries as the table has rows ({rows}), but not the same: their hashes sum to {} and {}",
@@ -121,14 +122,19 @@ fn table_text(report: &Report) -> String {
 
 /// Per index of the manifest: the number of the table's rows, and the sum of the hashes of the entries
 /// that they make. Memory: one batch per thread.
-fn table_hashes(build: &std::path::Path, manifest: &Manifest, problems: &mut Vec<String>) -> anyhow::Result<Vec<(u64, SetHash)>> {
+fn table_hashes(
+    build: &std::path::Path,
+    manifest: &Manifest,
+    problems: &mut Vec<String>,
+) -> anyhow::Result<Vec<(u64, SetHash)>> {
     let build = crate::build_file::read(build)?;
     let (spec, settings) = indexbuild_executor::definitions::source(&build.spec)?;
     let snapshot = Table::pin(&spec, &settings)?;
     let pinned: Vec<_> = manifest.source.files.iter().map(|file| (file.url.as_str(), file.size)).collect();
     let present: Vec<_> = snapshot.files.iter().map(|file| (file.url.as_str(), file.size)).collect();
     if pinned != present {
-        problems.push("the table's files are not those that the index was built from (other names or sizes)".to_owned());
+        problems
+            .push("the table's files are not those that the index was built from (other names or sizes)".to_owned());
     }
     let table = Table::open(&spec, &settings, &snapshot)?;
     let definitions = indexbuild_executor::definitions::shared(

@@ -46,12 +46,18 @@ impl Ran {
     }
 
     pub fn failed(self, what: &str) -> Self {
-        assert!(self.code != Some(0), "{what} should have failed\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        assert!(
+            self.code != Some(0),
+            "{what} should have failed\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON: {error}\n{}\n{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("no JSON: {error}\n{}\n{}", self.stdout, self.stderr))
     }
 
     /// Everything that was printed.
@@ -110,7 +116,8 @@ impl Workspace {
 
     pub fn manifest(&self, name: &str) -> Value {
         let path = self.build_folder(name).join("manifest.json");
-        serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
+        serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+            .unwrap()
     }
 
     /// What I10 promises to be the same: per index and file, in order, its bounds, entries and the
@@ -158,7 +165,11 @@ pub fn finish(mut command: Command, what: &str) -> Ran {
     std::thread::spawn(move || sender.send(child.wait()));
     let Ok(status) = receiver.recv_timeout(DEADLINE) else {
         let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
-        panic!("{what}: no end after {DEADLINE:?}\n--- stdout\n{}\n--- stderr\n{}", out.join().unwrap(), err.join().unwrap());
+        panic!(
+            "{what}: no end after {DEADLINE:?}\n--- stdout\n{}\n--- stderr\n{}",
+            out.join().unwrap(),
+            err.join().unwrap()
+        );
     };
     Ran { code: status.unwrap().code(), stdout: out.join().unwrap(), stderr: err.join().unwrap() }
 }
@@ -202,7 +213,8 @@ pub fn files_below(folder: &Path) -> BTreeMap<String, u64> {
 
 /// A build over `table.parquet` with an index on k and, where wanted, one on c.
 pub fn build_yaml(name: &str, columns: &[&str], more: &str) -> String {
-    let indexes: String = columns.iter().map(|column| format!("    - {{name: by_{column}, columns: [{{name: {column}}}]}}\n")).collect();
+    let indexes: String =
+        columns.iter().map(|column| format!("    - {{name: by_{column}, columns: [{{name: {column}}}]}}\n")).collect();
     format!(
         "apiVersion: indexbuild.dev/v1alpha1\nkind: IndexBuild\nmetadata: {{name: {name}}}\nspec:\n  source:\n    parquet: {{urls: [table.parquet]}}\n  rowId: {{columns: [id]}}\n  indexes:\n{indexes}  output: {{url: indexes}}\n{more}"
     )

@@ -33,14 +33,11 @@ pub fn check_build(file_name: &str, text: &str) -> Result<IndexBuild, CheckError
 ///
 /// # Errors
 /// What is wrong, where (`file:line:column` and field path), and the way out.
-pub fn check_build_in(
-    file_name: &str,
-    text: &str,
-    resolve: &dyn Fn(&str) -> String,
-) -> Result<IndexBuild, CheckError> {
+pub fn check_build_in(file_name: &str, text: &str, resolve: &dyn Fn(&str) -> String) -> Result<IndexBuild, CheckError> {
     let failed = |problems| CheckError { file: file_name.to_owned(), problems };
     let mut document = yaml::parse_one(text).map_err(|problem| failed(vec![problem]))?;
-    for path in [&["spec", "source", "parquet", "urls"][..], &["spec", "source", "csv", "urls"], &["spec", "output", "url"]]
+    for path in
+        [&["spec", "source", "parquet", "urls"][..], &["spec", "source", "csv", "urls"], &["spec", "output", "url"]]
     {
         document.replace_texts(path, resolve);
     }

@@ -25,7 +25,9 @@ mod volume;
 
 pub use build::{IndexBuild, IndexBuildSpec, MAX_BUILD_NAME};
 pub use build_status::{IndexBuildStatus, LastError, ManifestStatus, Phase, SlotCounts, VolumeCounts, WorkCounts};
-pub use check::{CheckError, Problem, check_build, check_build_in, check_directory, check_directory_spec, check_update};
+pub use check::{
+    CheckError, Problem, check_build, check_build_in, check_directory, check_directory_spec, check_update,
+};
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
 pub use crd::{crd_yaml, crds};
 pub use directory::{
