@@ -134,3 +134,211 @@ async fn black_hole(hub: &Hub, pod_uid: &str) {
         healed.await;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use indexbuild_api::{
+        Claim, DirectoryState, EngineDirectorySpec, Grant, OwnerChangeReason, Report, RunLocation, VolumeRef, Work,
+        WorkKind,
+    };
+    use indexbuild_executor::{ContactError, ControlPlane, WriteError};
+
+    use super::*;
+    use crate::ParentClient;
+    use crate::folder::{Folder, Layout};
+    use crate::hub::State;
+    use crate::inject::Injector;
+    use crate::journal::Journal;
+    use crate::pods::{PodFile, Pods};
+    use crate::records::{Change, Records, this_machine};
+
+    const LIMIT: Duration = Duration::from_millis(300);
+
+    fn spec(epoch: u64, pod_uid: &str, boot_nonce: &str) -> EngineDirectorySpec {
+        EngineDirectorySpec {
+            build_name: "orders".to_owned(),
+            build_uid: "b".to_owned(),
+            slot: 0,
+            grant: Some(Grant {
+                epoch,
+                pod_name: format!("pod-e{epoch}"),
+                pod_uid: pod_uid.to_owned(),
+                boot_nonce: boot_nonce.to_owned(),
+            }),
+            work: Some(Work {
+                id: "encode-0".to_owned(),
+                kind: WorkKind::Encode,
+                inputs_digest: "d".to_owned(),
+                runs: RunLocation::Store,
+                splits: Vec::new(),
+                inputs: Vec::new(),
+            }),
+            volume: Some(VolumeRef {
+                claim_name: "v1".to_owned(),
+                claim_uid: "c".to_owned(),
+                generation: 1,
+                condemned: false,
+            }),
+            ..EngineDirectorySpec::default()
+        }
+    }
+
+    /// A parent with slot 0, whose epoch 1 is granted to the pod `old`; `new` is another pod of the slot.
+    fn parent(folder: &Path, faults: &[&str]) -> (Arc<Hub>, tokio::task::JoinHandle<()>) {
+        let layout = Layout::new(folder.to_owned());
+        drop(Folder::hold(layout.clone()).unwrap());
+        let faults: Vec<_> = faults.iter().map(|fault| fault.parse().unwrap()).collect();
+        let mut state = State {
+            records: Records::load(layout.clone()).unwrap(),
+            pods: Pods::load(layout.clone()).unwrap(),
+            volumes: Vec::new(),
+            stages: BTreeMap::new(),
+            injector: Injector::new(&faults),
+            journal: Journal::open(&layout.journal()),
+            watches: BTreeMap::new(),
+        };
+        if state.records.get(0).is_none() {
+            state.records.create(0, spec(1, "old", "")).unwrap();
+        }
+        for uid in ["old", "new"] {
+            let file = PodFile {
+                name: format!("pod-{uid}"),
+                uid: uid.to_owned(),
+                slot: 0,
+                epoch: 1,
+                volume_generation: 1,
+                threads: 1,
+                memory_limit: 1 << 28,
+                orphan_after_ms: 1_000,
+            };
+            state.pods.create(file).unwrap();
+        }
+        let listener = listen(&layout.socket()).unwrap();
+        let hub = Arc::new(Hub::new(layout, this_machine(), state));
+        (Arc::clone(&hub), tokio::spawn(serve(hub, listener)))
+    }
+
+    fn child(hub: &Hub, uid: &str) -> ParentClient {
+        ParentClient::new(hub.layout.socket(), uid.to_owned()).with_limit(LIMIT)
+    }
+
+    fn update(hub: &Hub, spec: EngineDirectorySpec, change: Option<OwnerChangeReason>) {
+        let mut state = hub.state();
+        let version = state.records.get(0).unwrap().version;
+        let change = Change { spec, state: DirectoryState::Working, change, node: None };
+        state.records.update(0, &version, change, "").unwrap();
+        drop(state);
+        hub.changed.notify_waiters();
+    }
+
+    fn report(epoch: u64, boot_nonce: &str, progress: f64) -> Report {
+        Report {
+            epoch,
+            boot_nonce: boot_nonce.to_owned(),
+            renew_time: "2026-01-01T00:00:00Z".to_owned(),
+            progress: Some(progress),
+            ..Report::default()
+        }
+    }
+
+    async fn claimed(hub: &Hub) -> ParentClient {
+        let old = child(hub, "old");
+        old.claim(Claim { pod_uid: "old".to_owned(), boot_nonce: "n".to_owned() }).await.unwrap();
+        update(hub, spec(1, "old", "n"), None);
+        old
+    }
+
+    /// I1, G3: only the owner of the current epoch is heard.
+    #[tokio::test]
+    async fn the_owner_is_heard_and_everybody_else_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hub, _serving) = parent(folder.path(), &[]);
+        let old = claimed(&hub).await;
+        old.report(report(1, "n", 0.5)).await.unwrap();
+        assert_eq!(old.record().await.unwrap().unwrap().status.report, Some(report(1, "n", 0.5)));
+        assert_eq!(old.stage("encode").await.unwrap(), None);
+        let other = child(&hub, "new").report(report(1, "n", 0.9)).await;
+        assert!(matches!(other, Err(WriteError::Refused(_))), "{other:?}");
+        let stranger = child(&hub, "nobody").record().await;
+        assert!(matches!(stranger, Err(ContactError::Refused(_))), "{stranger:?}");
+        update(&hub, spec(2, "new", ""), Some(OwnerChangeReason::Replaced));
+        let late = old.report(report(1, "n", 0.9)).await;
+        assert!(matches!(late, Err(WriteError::Refused(_))), "{late:?}");
+    }
+
+    #[tokio::test]
+    async fn a_process_cannot_speak_for_another_ones_pod() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hub, _serving) = parent(folder.path(), &[]);
+        hub.state().pods.get_mut("pod-old").unwrap().pid = Some(1);
+        let outcome = child(&hub, "old").record().await;
+        assert!(matches!(outcome, Err(ContactError::Refused(_))), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_waits_for_a_change_is_told_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hub, _serving) = parent(folder.path(), &[]);
+        let old = claimed(&hub).await;
+        let version = old.record().await.unwrap().unwrap().version;
+        let waiting = {
+            let (old, version) = (old.clone(), version.clone());
+            tokio::spawn(async move { old.changed(&version, Duration::from_secs(60)).await })
+        };
+        old.report(report(1, "n", 0.1)).await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "its own renewal is no change");
+        update(&hub, spec(2, "new", ""), Some(OwnerChangeReason::Replaced));
+        timeout(Duration::from_secs(10), waiting).await.expect("told at once").unwrap();
+        timeout(Duration::from_secs(10), old.changed(&version, Duration::from_secs(60))).await.expect("told already");
+    }
+
+    /// A cut is silence in both directions, and of one process: nothing is refused, nothing arrives.
+    #[tokio::test]
+    async fn during_a_cut_nothing_passes_and_after_it_everything_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hub, _serving) = parent(folder.path(), &["cut:0:1h@encode:50%"]);
+        let old = claimed(&hub).await;
+        old.report(report(1, "n", 0.4)).await.unwrap();
+        let version = old.record().await.unwrap().unwrap().version;
+        // Asked before the cut, answered during it: lost as well.
+        let asked = {
+            let old = old.clone();
+            tokio::spawn(async move { old.changed(&version, Duration::from_secs(3_600)).await })
+        };
+        let lost = old.report(report(1, "n", 0.6)).await;
+        assert!(matches!(lost, Err(WriteError::Contact(ContactError::Unreachable(_)))), "{lost:?}");
+        let seen = hub.state().records.get(0).unwrap().status.report;
+        assert_eq!(seen, Some(report(1, "n", 0.4)), "the parent did not see it");
+        assert!(matches!(old.record().await, Err(ContactError::Unreachable(_))));
+        update(&hub, spec(2, "new", ""), Some(OwnerChangeReason::Replaced));
+        assert!(child(&hub, "new").record().await.is_ok(), "its replacement is not cut off");
+        assert!(!asked.is_finished(), "no answer passes");
+
+        let now = std::time::Instant::now();
+        hub.state().injector.end_all(now);
+        assert_eq!(hub.state().injector.over(now).healed, vec!["old".to_owned()]);
+        hub.healed.notify_waiters();
+        timeout(Duration::from_secs(10), asked).await.expect("the connection ends with the cut").unwrap();
+        let record = old.record().await.unwrap().unwrap();
+        assert_eq!(record.spec.grant.unwrap().epoch, 2, "it sees that it has to give way");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_outlived_its_parent_finds_the_next_one_on_the_same_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hub, serving) = parent(folder.path(), &[]);
+        let old = claimed(&hub).await;
+        serving.abort();
+        let _ = serving.await;
+        assert!(matches!(old.record().await, Err(ContactError::Unreachable(_))));
+        let (_hub, _serving) = parent(folder.path(), &[]);
+        let record = old.record().await.unwrap().unwrap();
+        assert_eq!(record.spec.grant.unwrap().boot_nonce, "n", "the grant is still its own");
+        old.report(report(1, "n", 0.7)).await.unwrap();
+    }
+}
