@@ -25,7 +25,7 @@ pub struct RunArgs {
     /// Only check the file: what is wrong, and where
     #[arg(long)]
     dry_run: bool,
-    /// Where the run keeps its state [default: .indexbuild/<namespace>/<name> in the current folder]
+    /// Where the run keeps its state [default: .indexbuild/NAMESPACE/NAME in the current folder]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// How the summary is written
