@@ -16,7 +16,7 @@ use support::{Scene, TURN, UID, content};
 const SLOW: u64 = 60_000;
 
 fn slow() -> Scene {
-    Scene::with(serde_json::json!({"rowsPerSecond": SLOW, "parallelism": 2}))
+    Scene::with(&serde_json::json!({"rowsPerSecond": SLOW, "parallelism": 2}))
 }
 
 fn held(scene: &Scene) -> bool {
@@ -113,7 +113,7 @@ async fn what_comes_late_is_removed_when_the_build_has_ended_and_kept_while_it_g
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_without_contact_ends_after_orphan_after() {
     let _turn = TURN.lock().await;
-    let scene = Scene::with(serde_json::json!({
+    let scene = Scene::with(&serde_json::json!({
         "rowsPerSecond": 2_000,
         "disruption": {"replaceAfter": "500ms", "orphanAfter": "1s"},
     }));
@@ -132,7 +132,7 @@ async fn an_owner_without_contact_ends_after_orphan_after() {
 async fn what_a_stopped_owner_sealed_is_taken_over_and_none_of_it_done_again() {
     let _turn = TURN.lock().await;
     for parallelism in [1, 2] {
-        let mut scene = Scene::with(serde_json::json!({
+        let mut scene = Scene::with(&serde_json::json!({
             "rowsPerSecond": SLOW,
             "parallelism": parallelism,
             "indexes": [{"name": "by_k", "columns": [{"name": "k"}]}],
@@ -208,7 +208,7 @@ async fn a_damaged_run_sends_its_splits_back_and_the_index_is_the_same() {
     let _turn = TURN.lock().await;
     let undisturbed = content(&Scene::new().whole().await);
     for parallelism in [1, 2] {
-        let scene = Scene::with(serde_json::json!({"parallelism": parallelism}));
+        let scene = Scene::with(&serde_json::json!({"parallelism": parallelism}));
         let child = scene.child("pod-1");
         let (encodes, sorts) = scene.plan("pod-1").await;
         scene.encode("pod-1", encodes).await;

@@ -52,7 +52,7 @@ async fn the_same_table_gives_the_same_index_whatever_works_on_it() {
     let _turn = TURN.lock().await;
     let mut first = None;
     for (parallelism, threads, mib) in [(1, 1, 128), (2, 2, 256), (5, 2, 1024)] {
-        let mut scene = Scene::with(serde_json::json!({"parallelism": parallelism}));
+        let mut scene = Scene::with(&serde_json::json!({"parallelism": parallelism}));
         scene.threads = threads;
         scene.memory = mib << 20;
         let content = content(&scene.whole().await);
@@ -90,7 +90,7 @@ async fn an_empty_table_gives_an_empty_valid_index() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_duplicate_in_a_unique_index_is_an_error_that_names_both_rows() {
     let _turn = TURN.lock().await;
-    let scene = Scene::with(serde_json::json!({
+    let scene = Scene::with(&serde_json::json!({
         "duplicate": true,
         "indexes": [{"name": "by_u", "columns": [{"name": "u"}], "unique": true}],
     }));
@@ -114,7 +114,7 @@ async fn a_duplicate_in_a_unique_index_is_an_error_that_names_both_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_column_is_an_error_with_index_column_and_what_there_is() {
     let _turn = TURN.lock().await;
-    let scene = Scene::with(serde_json::json!({"indexes": [{"name": "by_x", "columns": [{"name": "nope"}]}]}));
+    let scene = Scene::with(&serde_json::json!({"indexes": [{"name": "by_x", "columns": [{"name": "nope"}]}]}));
     let child = scene.child("pod-1");
     let error = scene.failed("pod-1", scene.work("plan", &[])).await;
     assert_eq!((error.reason, error.retryable), (WorkErrorReason::MissingColumn, false));

@@ -247,11 +247,11 @@ pub fn write_parquet(path: &Path, batch: &RecordBatch) {
 
 impl Scene {
     pub fn new() -> Self {
-        Self::with(serde_json::json!({}))
+        Self::with(&serde_json::json!({}))
     }
 
     /// A scene whose spec is overridden by fields of `spec`.
-    pub fn with(spec: serde_json::Value) -> Self {
+    pub fn with(spec: &serde_json::Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let table = dir.path().join("table");
         write_table(&table, spec.get("duplicate").is_some());
