@@ -101,6 +101,11 @@ fn sweep(who: &str) {
 }
 
 #[test]
+fn an_executor_killed_at_any_durable_step_costs_nothing_but_time() {
+    sweep("0");
+}
+
+#[test]
 fn a_parent_killed_at_any_durable_step_costs_nothing_but_time() {
     sweep("parent");
 }

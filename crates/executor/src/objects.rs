@@ -119,6 +119,14 @@ impl Objects {
         self.store.url()
     }
 
+    /// Removes what killed writers left of conditional puts to `path`.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub fn remove_unfinished_puts(&self, path: &str) -> Result<usize, ObjectError> {
+        self.call("sweep", path, &self.meter.counters.puts, || self.store.remove_unfinished_puts(path))
+    }
+
     /// Removes what writers who are gone left unfinished under a prefix.
     ///
     /// # Errors

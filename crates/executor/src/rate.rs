@@ -19,6 +19,16 @@ impl RateLimit {
         Self { per_second, free_at: Mutex::new(None) }
     }
 
+    /// Rows to read at once, at most `wanted`: a limited reader reads in steps of a tenth of a second. The
+    /// first step is free, so a step as large as a work would let the whole of it pass without a limit.
+    #[must_use]
+    pub fn batch_rows(&self, wanted: usize) -> usize {
+        let Some(per_second) = self.per_second else {
+            return wanted;
+        };
+        usize::try_from(per_second / 10).unwrap_or(usize::MAX).clamp(1, wanted.max(1))
+    }
+
     /// How long to wait before `rows` more rows may be read, at `now`. The rows count as taken.
     pub fn take(&self, rows: u64, now: Instant) -> Duration {
         let Some(per_second) = self.per_second else {
@@ -43,6 +53,14 @@ mod tests {
     fn without_a_limit_nobody_waits() {
         let limit = RateLimit::share(None, 4);
         assert_eq!(limit.take(u64::MAX, Instant::now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_limited_reader_reads_in_small_steps() {
+        assert_eq!(RateLimit::share(None, 1).batch_rows(20_000), 20_000);
+        assert_eq!(RateLimit::share(Some(4_000), 4).batch_rows(20_000), 100);
+        assert_eq!(RateLimit::share(Some(1), 4).batch_rows(20_000), 1);
+        assert_eq!(RateLimit::share(Some(1 << 40), 1).batch_rows(20_000), 20_000);
     }
 
     #[test]

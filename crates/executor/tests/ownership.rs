@@ -12,8 +12,11 @@ use indexbuild_executor::ExitStatus;
 use indexbuild_index::manifest::{Document, Tombstone};
 use support::{Scene, TURN, UID, content};
 
-/// So slow that one Encode of some files takes seconds, unless it is stopped.
-const SLOW: u64 = 60_000;
+/// So slow that one Encode takes a second and more: its first batches are free, its next ones wait.
+const SLOW: u64 = 40_000;
+
+/// So slow that no Encode ends while a test looks on.
+const STANDING: u64 = 2_000;
 
 fn slow() -> Scene {
     Scene::with(&serde_json::json!({"rowsPerSecond": SLOW, "parallelism": 2}))
@@ -23,16 +26,32 @@ fn held(scene: &Scene) -> bool {
     Volume::open(&scene.volume(), UID).unwrap().attempts().unwrap().iter().any(|attempt| attempt.held)
 }
 
+/// Starts a work and cuts its owner off while it is at it.
+async fn cut_off_at_work(scene: &Scene) -> u64 {
+    let epoch = scene.parent.grant("pod-1", scene.work("encode-0", &["plan"]));
+    scene.parent.wait_for(epoch, "anything", |_| true).await;
+    scene.parent.set_reachable(false);
+    assert!(scene.parent.report().unwrap().result.is_none(), "it had ended before it was cut off");
+    epoch
+}
+
 /// G11, I7: a stale owner closes everything and ends in bounded time.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_sees_a_higher_epoch_gives_way_and_holds_nothing() {
     let _turn = TURN.lock().await;
-    let scene = slow();
+    let scene = Scene::with(&serde_json::json!({"rowsPerSecond": STANDING, "parallelism": 2}));
     let child = scene.child("pod-1");
     scene.plan("pod-1").await;
-    let epoch = scene.parent.grant("pod-1", scene.work("encode-0", &["plan"]));
-    scene.parent.wait_for(epoch, "rows", |report| report.rows.unwrap_or(0) > 0).await;
-    assert!(held(&scene), "while it works it holds its attempt");
+    scene.parent.grant("pod-1", scene.work("encode-0", &["plan"]));
+    let start = Instant::now();
+    while !held(&scene) {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "while it works it holds its attempt: {:#?}",
+            scene.parent.report()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let start = Instant::now();
     scene.parent.grant("pod-2", scene.work("encode-0", &["plan"]));
     assert_eq!(child.exit().await, ExitStatus::GaveWay);
@@ -50,9 +69,7 @@ async fn an_owner_that_is_cut_off_goes_on_and_its_result_is_accepted_afterwards(
     let scene = slow();
     let child = scene.child("pod-1");
     scene.plan("pod-1").await;
-    let epoch = scene.parent.grant("pod-1", scene.work("encode-0", &["plan"]));
-    scene.parent.wait_for(epoch, "rows", |report| report.rows.unwrap_or(0) > 0).await;
-    scene.parent.set_reachable(false);
+    let epoch = cut_off_at_work(&scene).await;
     // Its result stands in its own prefix while nobody can be told.
     let results = || {
         Scene::files(&scene.prefix())
@@ -82,9 +99,7 @@ async fn what_comes_late_is_removed_when_the_build_has_ended_and_kept_while_it_g
         let scene = slow();
         let child = scene.child("pod-1");
         scene.plan("pod-1").await;
-        let epoch = scene.parent.grant("pod-1", scene.work("encode-0", &["plan"]));
-        scene.parent.wait_for(epoch, "rows", |report| report.rows.unwrap_or(0) > 0).await;
-        scene.parent.set_reachable(false);
+        cut_off_at_work(&scene).await;
         let late = || {
             let files = Scene::files(&scene.prefix());
             files.into_iter().filter(|path| path.starts_with("attempts/encode-0/")).collect::<Vec<_>>()
@@ -114,7 +129,7 @@ async fn what_comes_late_is_removed_when_the_build_has_ended_and_kept_while_it_g
 async fn an_owner_without_contact_ends_after_orphan_after() {
     let _turn = TURN.lock().await;
     let scene = Scene::with(&serde_json::json!({
-        "rowsPerSecond": 2_000,
+        "rowsPerSecond": STANDING,
         "disruption": {"replaceAfter": "500ms", "orphanAfter": "1s"},
     }));
     let child = scene.child("pod-1");

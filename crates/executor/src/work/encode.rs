@@ -39,8 +39,10 @@ pub fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, WorkFail
     job.pulse.set_step(None);
 
     let here: Vec<u32> = splits.iter().copied().filter(|split| !taken.elsewhere(*split)).collect();
-    let options =
-        ReadOptions { batch_rows: job.budget.batch_rows(plan.estimated_row_bytes), page_budget: job.budget.page };
+    let options = ReadOptions {
+        batch_rows: job.rate.batch_rows(job.budget.batch_rows(plan.estimated_row_bytes)),
+        page_budget: job.budget.page,
+    };
     let reader = TableReader { job, plan: &plan, table, options };
     let outcome = match job.work.runs {
         RunLocation::Store => {

@@ -181,6 +181,8 @@ fn point_latest(job: &Job) -> Result<(), WorkFailure> {
         job.config.build.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
     let ours = Latest { version: FORMAT_VERSION, build_uid: job.build.uid.clone(), created };
     let bytes = Bytes::from(ours.to_bytes().map_err(WorkFailure::internal)?);
+    // A process that was killed here left its half of a write, which no later put may come to remove.
+    objects.remove_unfinished_puts(names::LATEST)?;
     loop {
         job.pulse.go_on()?;
         let outcome = match objects.get(names::LATEST)? {

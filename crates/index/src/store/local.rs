@@ -102,7 +102,12 @@ impl LocalRoot {
     }
 
     pub(super) async fn put_if_absent(self: &Arc<Self>, path: String, bytes: Bytes) -> Result<PutOutcome, StoreError> {
-        self.run(path, move |_, path| match in_folder(path, || durable::create_new(path, &bytes)) {
+        let create = move |path: &Path| {
+            let _lock = lock_folder_of(path)?;
+            sweep_of(path)?;
+            durable::create_new(path, &bytes)
+        };
+        self.run(path, move |_, path| match in_folder(path, || create(path)) {
             Ok(()) => Ok(PutOutcome::Created),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(PutOutcome::Exists),
             Err(error) => Err(error),
@@ -124,8 +129,17 @@ impl LocalRoot {
             if current.is_none_or(|content| version_of(&content) != version) {
                 return Ok(PutOutcome::Exists);
             }
+            sweep_of(path)?;
             durable::write_atomic(path, &bytes)?;
             Ok(PutOutcome::Created)
+        })
+        .await
+    }
+
+    pub(super) async fn remove_unfinished_puts(self: &Arc<Self>, path: String) -> Result<usize, StoreError> {
+        self.run(path, |_, path| match lock_folder_of(path)? {
+            Some(_lock) => sweep_of(path),
+            None => Ok(0),
         })
         .await
     }
@@ -201,6 +215,24 @@ fn in_folder<T>(path: &Path, write: impl Fn() -> io::Result<T>) -> io::Result<T>
             outcome => return outcome,
         }
     }
+}
+
+/// Removes what killed writers left of conditional puts to `path`. All of these hold the folder's lock while
+/// they write, and so does the caller: what is there now is nobody's.
+fn sweep_of(path: &Path) -> io::Result<usize> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(0);
+    };
+    let target = format!("-{name}");
+    let mut swept = 0;
+    for entry in fs::read_dir(folder)? {
+        let left = entry?.file_name();
+        if durable::is_temporary(&left) && left.to_str().is_some_and(|left| left.ends_with(&target)) {
+            durable::remove_file(&folder.join(left))?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
 }
 
 /// Takes the advisory lock on the folder of `path`: on the folder itself, so that a killed process

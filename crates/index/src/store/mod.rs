@@ -425,6 +425,19 @@ impl Store {
         }
     }
 
+    /// Removes what killed writers left of conditional puts to `path`; those that run are waited for.
+    /// Object stores show no unfinished objects; there it does nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_unfinished_puts(&self, path: &str) -> Result<usize, StoreError> {
+        let full = self.full(path)?;
+        match &self.backend {
+            Backend::Local(root) => root.remove_unfinished_puts(full).await,
+            Backend::Remote(_) => Ok(0),
+        }
+    }
+
     /// Removes what crashed writers left unfinished under `prefix`, and folders that are empty. Call it
     /// only where nobody writes any more. Object stores show no unfinished objects; there it does
     /// nothing.
