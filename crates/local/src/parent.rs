@@ -150,7 +150,11 @@ impl Parent {
         self.progress.finish();
         let outcome = match outcome {
             Ok((world, end)) => self.ended(&world, end).await,
-            Err(error) => Err(error),
+            Err(error) => {
+                // Nobody is there to grant them anything: they seal what they have, and end.
+                self.end_processes();
+                Err(error)
+            }
         };
         serving.abort();
         if let Some(listening) = listening {

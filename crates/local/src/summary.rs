@@ -161,6 +161,9 @@ impl RunSummary {
             let _ = writeln!(out, "  manifest  {}", manifest.url);
             let _ = writeln!(out, "  digest    {}", manifest.digest);
         }
+        if self.manifest.is_none() {
+            return out;
+        }
         let what = format!("{} rows, {} entries, {}", count(self.rows), count(self.entries), bytes(self.bytes));
         if self.children.is_empty() {
             let _ = writeln!(out, "  {what}; it was complete already, and this run had nothing to do");

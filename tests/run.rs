@@ -1,0 +1,271 @@
+//! `indexbuild run`, from its command line: resumed, interrupted, killed, given up.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::process::{Child, Command, Stdio};
+
+use common::{Workspace, build_yaml, eventually, files_below, finish};
+use serde_json::Value;
+
+/// Several works of each kind for each slot, over in a second.
+fn workspace(more: &str) -> Workspace {
+    let workspace = Workspace::new();
+    workspace.sample(60_000, "table.parquet", &["--columns", "id,k", "--row-group-rows", "5000"]);
+    workspace.write("build.yaml", &build_yaml("small", &["k"], more));
+    workspace
+}
+
+const RUN: [&str; 5] = ["run", "build.yaml", "--state", "state", "--quiet"];
+
+fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    RUN.iter().copied().chain(more.iter().copied()).collect()
+}
+
+fn undisturbed() -> Vec<String> {
+    let workspace = workspace("  parallelism: 2\n");
+    workspace.indexbuild(&RUN).succeeded("the undisturbed run");
+    workspace.content("small")
+}
+
+/// Neither a volume, a pod nor a record stays, and nothing half written.
+fn assert_clean(workspace: &Workspace) {
+    let left: Vec<String> = files_below(workspace.path())
+        .into_keys()
+        .filter(|file| {
+            file.contains(".tmp-")
+                || ["state/volumes/", "state/pods/", "state/slots/"].iter().any(|folder| file.starts_with(folder))
+        })
+        .collect();
+    assert!(left.is_empty(), "left over: {left:?}");
+}
+
+/// The pods that owned something, by the timeline of a summary.
+fn owners(summary: &Value) -> Vec<String> {
+    let spans = summary["timeline"]["spans"].as_array().unwrap();
+    spans.iter().map(|span| span["pod"].as_str().unwrap().to_owned()).collect()
+}
+
+fn reasons(summary: &Value) -> Vec<String> {
+    let spans = summary["timeline"]["spans"].as_array().unwrap();
+    spans.iter().map(|span| span["reason"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Starts a run that a frozen process keeps from ending, and waits until it is frozen.
+fn start_stuck(workspace: &Workspace) -> Child {
+    let child = workspace
+        .command(&arguments(&["--fault", "freeze:0:1h@encode"]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the process of slot 0 is frozen", || {
+        let journal = std::fs::read_to_string(workspace.join("state/timeline.jsonl")).unwrap_or_default();
+        journal.contains("is frozen").then_some(())
+    });
+    child
+}
+
+fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// The ids of the processes whose pods the state folder knows: they wrote them into their locks.
+fn child_pids(workspace: &Workspace) -> Vec<u32> {
+    let pods = std::fs::read_dir(workspace.join("state/pods")).unwrap();
+    pods.filter_map(|pod| std::fs::read_to_string(pod.unwrap().path().join("lock")).ok()?.trim().parse().ok()).collect()
+}
+
+#[test]
+fn a_csv_and_a_parquet_file_of_the_same_rows_give_indexes_that_verify_and_a_second_run_has_nothing_to_do() {
+    let workspace = workspace("  parallelism: 2\n");
+    workspace.write("table.csv", "id,k\n1,30\n2,10\n3,20\n4,\n");
+    workspace.write(
+        "csv.yaml",
+        &build_yaml("csv", &["k"], "").replace(
+            "parquet: {urls: [table.parquet]}",
+            "csv: {urls: [table.csv], columns: [{name: id, type: int64}, {name: k, type: int64}]}",
+        ),
+    );
+    for (file, name, rows) in [("csv.yaml", "csv", 4), ("build.yaml", "small", 60_000)] {
+        // Without --state: the folder beside the command.
+        let first = workspace.indexbuild(&["run", file, "-o", "json", "--quiet"]).succeeded(file).json();
+        assert_eq!(first["rows"], rows, "{first}");
+        assert_eq!(first["outcome"], "Complete");
+        assert!(
+            first["children"].as_array().unwrap().iter().all(|child| child["peakRssBytes"].as_u64() > Some(1 << 20))
+        );
+        let place = format!("indexes/default/{name}");
+        workspace.indexbuild(&["verify", &place, "--source", file]).succeeded("verify");
+        let before = files_below(&workspace.join("indexes"));
+        let second = workspace.indexbuild(&["run", file, "-o", "json", "--quiet"]).succeeded("again").json();
+        assert_eq!(second["manifest"], first["manifest"]);
+        assert_eq!(second["children"], Value::Array(Vec::new()), "no process was needed");
+        assert_eq!(files_below(&workspace.join("indexes")), before);
+        assert!(workspace.join(&format!(".indexbuild/default/{name}/build.json")).exists());
+    }
+}
+
+/// I1, I10, G9: a killed process costs time, and its volume goes on with the next one.
+#[test]
+fn a_killed_child_is_followed_by_another_on_the_same_volume() {
+    let workspace = workspace("  parallelism: 2\n");
+    let summary = workspace
+        .indexbuild(&arguments(&["-o", "json", "--fault", "kill:1@encode", "--fault", "kill:0@sort"]))
+        .succeeded("the run with killed processes")
+        .json();
+    assert_eq!(summary["failedAttempts"], 2, "{summary}");
+    assert_eq!(workspace.content("small"), undisturbed());
+    let volumes: Vec<u64> =
+        summary["timeline"]["spans"].as_array().unwrap().iter().map(|span| span["volume"].as_u64().unwrap()).collect();
+    assert!(volumes.iter().all(|volume| *volume == volumes[0]), "each slot kept its volume: {volumes:?}");
+    assert_clean(&workspace);
+}
+
+/// The parent alone is killed: its children work on, and the next parent keeps them where the grant is theirs.
+#[test]
+fn children_outlive_a_killed_parent_and_are_kept_by_the_next_one_with_another_parallelism() {
+    let workspace = workspace("  parallelism: 1\n");
+    let mut parent = start_stuck(&workspace);
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let pids = child_pids(&workspace);
+    assert_eq!(pids.len(), 1, "{pids:?}");
+    signal(pids[0], "CONT");
+    let summary =
+        workspace.indexbuild(&arguments(&["-o", "json", "--parallelism", "3"])).succeeded("the next parent").json();
+    let owners = owners(&summary);
+    assert!(owners.iter().filter(|owner| **owner == owners[0]).count() > 2, "the first process was kept: {owners:?}");
+    assert_eq!(summary["failedAttempts"], 0, "{summary}");
+    assert_eq!(workspace.content("small"), undisturbed());
+    assert_clean(&workspace);
+}
+
+/// Both are killed: what the child held is proved free by its lock.
+#[test]
+fn a_run_killed_with_its_children_goes_on_where_it_was() {
+    let workspace = workspace("  parallelism: 2\n");
+    let mut parent = start_stuck(&workspace);
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    for pid in child_pids(&workspace) {
+        signal(pid, "KILL");
+    }
+    workspace.indexbuild(&arguments(&["--parallelism", "1"])).succeeded("the resumed run");
+    assert_eq!(workspace.content("small"), undisturbed());
+    assert_clean(&workspace);
+}
+
+#[test]
+fn a_silence_shorter_than_patience_changes_nothing() {
+    let workspace = workspace("  parallelism: 2\n");
+    let summary = workspace
+        .indexbuild(&arguments(&[
+            "-o",
+            "json",
+            "--replace-after",
+            "60s",
+            "--fault",
+            "freeze:1:1s",
+            "--fault",
+            "cut:0:1s@encode",
+        ]))
+        .succeeded("the run with short silences")
+        .json();
+    assert!(reasons(&summary).iter().all(|reason| reason == "FirstOwner" || reason == "NextWork"), "{summary}");
+    assert_eq!(workspace.content("small"), undisturbed());
+    assert_clean(&workspace);
+}
+
+/// I1, I4, G11: a process that is silent for too long is replaced on a new volume; the old volume is cleaned
+/// once its process is proved gone, and not before.
+#[test]
+fn a_silence_longer_than_patience_is_answered_by_a_new_volume_and_nothing_is_left_of_the_old_one() {
+    for fault in ["cut:1:2s@encode", "freeze:1:2s@encode", "cut:1:1h@encode"] {
+        let workspace = workspace("  parallelism: 2\n");
+        let summary = workspace
+            .indexbuild(&arguments(&[
+                "-o",
+                "json",
+                "--replace-after",
+                "800ms",
+                "--renew-interval",
+                "100ms",
+                "--fault",
+                fault,
+            ]))
+            .succeeded(fault)
+            .json();
+        assert!(reasons(&summary).iter().any(|reason| reason == "Replaced"), "{fault}: {summary}");
+        assert_eq!(workspace.content("small"), undisturbed(), "{fault}");
+        assert_clean(&workspace);
+    }
+}
+
+#[test]
+fn an_interrupted_run_says_so_by_its_exit_code_and_the_same_command_goes_on() {
+    let workspace = workspace("  parallelism: 2\n");
+    let stuck = start_stuck(&workspace);
+    let held = workspace.indexbuild(&RUN);
+    assert_eq!(held.code, Some(4), "{}", held.text());
+    assert!(held.stderr.contains(&format!("process {}", stuck.id())), "{}", held.stderr);
+    signal(stuck.id(), "INT");
+    let mut stuck = stuck;
+    let code = eventually("the interrupted run ends", || stuck.try_wait().unwrap()).code();
+    assert_eq!(code, Some(3));
+    assert!(child_pids(&workspace).iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
+    workspace.indexbuild(&RUN).succeeded("the same command");
+    assert_eq!(workspace.content("small"), undisturbed());
+    assert_clean(&workspace);
+}
+
+/// G5: the tombstone is what stays of a build that was given up.
+#[test]
+fn a_build_that_is_given_up_leaves_its_tombstone_and_nothing_else() {
+    let workspace = workspace("  parallelism: 1\n");
+    let first = workspace.indexbuild(&arguments(&["--fault", "kill-point:parent:150"]));
+    assert_eq!(first.code, None, "killed: {}", first.text());
+    workspace.indexbuild(&arguments(&["--abort"])).succeeded("given up");
+    let output: Vec<String> = files_below(&workspace.join("indexes")).into_keys().collect();
+    assert_eq!(output.len(), 1, "{output:?}");
+    assert!(output[0].ends_with("/manifest.json"));
+    assert_clean(&workspace);
+}
+
+#[test]
+fn a_failed_build_names_its_cause_and_the_corrected_file_begins_anew() {
+    let workspace = workspace("");
+    let yaml = build_yaml("small", &["k"], "");
+    workspace.write("build.yaml", &yaml.replace("{name: k}", "{name: kk}"));
+    let failed = workspace.indexbuild(&RUN);
+    assert_eq!(failed.code, Some(1), "{}", failed.text());
+    assert!(failed.stderr.contains("\"kk\"") && failed.stderr.contains("id, k"), "{}", failed.stderr);
+    workspace.write("build.yaml", &yaml);
+    workspace.indexbuild(&RUN).succeeded("the corrected file");
+    // What is complete is not changed by a file that says something else.
+    workspace.write("build.yaml", &yaml.replace("{name: k}", "{name: id}"));
+    let refused = workspace.indexbuild(&RUN);
+    assert_eq!(refused.code, Some(2), "{}", refused.text());
+    assert!(
+        refused.stderr.contains("indexes is immutable") && refused.stderr.contains("--fresh"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn an_unusable_state_folder_is_named_with_the_way_out() {
+    let workspace = workspace("");
+    workspace.write("file", "not a folder");
+    let ran = finish(workspace.command(&["run", "build.yaml", "--state", "file/state"]), "a state below a file");
+    assert_eq!(ran.code, Some(1), "{}", ran.text());
+    assert!(ran.stderr.contains("file/state") && ran.stderr.contains("--state"), "{}", ran.stderr);
+    workspace.indexbuild(&RUN).succeeded("a state folder of its own");
+    let build = workspace.join("state/build.json");
+    let text = std::fs::read_to_string(&build).unwrap();
+    std::fs::write(&build, text.replace("\"version\": 1", "\"version\": 9")).unwrap();
+    let ran = workspace.indexbuild(&RUN);
+    assert_eq!(ran.code, Some(1), "{}", ran.text());
+    assert!(ran.stderr.contains("version 9"), "{}", ran.stderr);
+}
