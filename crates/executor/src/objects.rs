@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use indexbuild_api::{Reason, Waiting};
-use indexbuild_index::store::{ObjectInfo, PutOutcome, Store, StoreError, Version};
+use indexbuild_index::store::{PutOutcome, Store, StoreError, Version};
 use tokio::runtime::Handle;
 
 use crate::pulse::{Ended, Pulse};
@@ -163,12 +163,12 @@ impl Objects {
         Ok(bytes)
     }
 
-    /// An object's size and version. `None`: there is none.
+    /// An object's size. `None`: there is none.
     ///
     /// # Errors
     /// [`ObjectError`].
-    pub fn head(&self, path: &str) -> Result<Option<ObjectInfo>, ObjectError> {
-        self.call("look at", path, &self.meter.counters.gets, || self.store.head(path))
+    pub fn size(&self, path: &str) -> Result<Option<u64>, ObjectError> {
+        self.call("look at", path, &self.meter.counters.gets, || self.store.size(path))
     }
 
     /// The objects under a prefix, with their sizes.

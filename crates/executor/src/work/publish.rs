@@ -109,7 +109,7 @@ fn check_files(job: &Job, manifest: &Manifest) -> Result<(), WorkFailure> {
     job.pulse.set_total((manifest.works.len() + files.len()) as u64);
     parallel::each(&files, |file| {
         job.pulse.go_on()?;
-        let found = job.objects.head(&file.path)?.map(|info| info.size);
+        let found = job.objects.size(&file.path)?;
         job.pulse.add_done(1);
         if found == Some(file.bytes) {
             return Ok(());

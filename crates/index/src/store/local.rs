@@ -13,7 +13,7 @@ use indexbuild_durable::fault::{Op, step};
 use rustix::fs::FlockOperation;
 use url::Url;
 
-use super::{ObjectInfo, PutOutcome, StoreError, Version};
+use super::{PutOutcome, StoreError, Version};
 use crate::digest::digest_bytes;
 
 /// How often a write begins anew whose folder somebody removed meanwhile because it was empty.
@@ -82,11 +82,6 @@ impl LocalRoot {
             Ok(Ok(Bytes::from(buffer)))
         });
         read.await?.map_err(|size| StoreError::OutOfRange { url, size, start, end })
-    }
-
-    pub(super) async fn head(self: &Arc<Self>, path: String) -> Result<Option<ObjectInfo>, StoreError> {
-        let found = self.get(path).await?;
-        Ok(found.map(|(content, version)| ObjectInfo { size: content.len() as u64, version }))
     }
 
     pub(super) async fn size(self: &Arc<Self>, path: String) -> Result<Option<u64>, StoreError> {

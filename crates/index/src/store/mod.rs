@@ -64,15 +64,6 @@ pub struct Version {
     version: Option<String>,
 }
 
-/// An object without its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectInfo {
-    /// Bytes.
-    pub size: u64,
-    /// Its version.
-    pub version: Version,
-}
-
 /// How a conditional put ended. A lost reply is none of these but an error: the writer reads back
 /// what stands there and compares the put-id inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,20 +292,8 @@ impl Store {
         }
     }
 
-    /// An object's size and version; `None` when there is none. For a folder's file the version is
-    /// the digest of its content, which is read for that: meant for documents.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {
-        let path = self.full(path)?;
-        match &self.backend {
-            Backend::Local(root) => root.head(path).await,
-            Backend::Remote(root) => root.head(&path).await,
-        }
-    }
-
-    /// An object's size; `None` when there is none. Cheap on every backend.
+    /// An object's size; `None` when there is none. The object is not read, whatever the backend: asking this of
+    /// all files of an index takes no memory.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -322,7 +301,7 @@ impl Store {
         let path = self.full(path)?;
         match &self.backend {
             Backend::Local(root) => root.size(path).await,
-            Backend::Remote(root) => Ok(root.head(&path).await?.map(|info| info.size)),
+            Backend::Remote(root) => root.size(&path).await,
         }
     }
 

@@ -23,7 +23,7 @@ use object_store::{
 use tokio::io::AsyncReadExt;
 use url::Url;
 
-use super::{ObjectInfo, PutOutcome, StoreError, StoreOptions, Version};
+use super::{PutOutcome, StoreError, StoreOptions, Version};
 
 /// Files up to this length go up in one piece.
 const WHOLE_BYTES: u64 = 16 << 20;
@@ -112,9 +112,9 @@ impl RemoteRoot {
             Err(source) => Some(source),
         };
         // Stores answer a range beyond the end in different ways; the size tells it from other failures.
-        match self.head(path).await? {
-            Some(info) if info.size < end || start > end => {
-                Err(StoreError::OutOfRange { url: self.url(path), size: info.size, start, end })
+        match self.size(path).await? {
+            Some(size) if size < end || start > end => {
+                Err(StoreError::OutOfRange { url: self.url(path), size, start, end })
             }
             None => Err(StoreError::NotFound { url: self.url(path) }),
             Some(_) => Err(received.map_or_else(
@@ -124,11 +124,9 @@ impl RemoteRoot {
         }
     }
 
-    pub(super) async fn head(&self, path: &str) -> Result<Option<ObjectInfo>, StoreError> {
+    pub(super) async fn size(&self, path: &str) -> Result<Option<u64>, StoreError> {
         match self.store.head(&self.location(path)?).await {
-            Ok(meta) => {
-                Ok(Some(ObjectInfo { size: meta.size, version: Version { e_tag: meta.e_tag, version: meta.version } }))
-            }
+            Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(source) => Err(self.error(path, source)),
         }

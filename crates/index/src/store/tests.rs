@@ -38,7 +38,7 @@ async fn what_is_put_is_there_and_what_is_deleted_is_not() {
         store.put("z", bytes("")).await.unwrap();
         let (content, version) = store.get("a/b").await.unwrap().unwrap();
         assert_eq!(content, "hello");
-        assert_eq!(store.head("a/b").await.unwrap().unwrap(), ObjectInfo { size: 5, version });
+        assert!(version.e_tag.is_some(), "{name}");
         assert_eq!(store.size("a/b").await.unwrap(), Some(5));
         assert_eq!(store.get_range("a/b", 1..4).await.unwrap(), "ell");
         assert!(matches!(store.get_range("a/b", 3..9).await, Err(StoreError::OutOfRange { size: 5, .. })), "{name}");
