@@ -29,12 +29,14 @@ fn run(workspace: &Workspace, who: &str, more: &[&str]) -> common::Ran {
     workspace.indexbuild(&arguments)
 }
 
-/// The number of points that a process passes in the undisturbed run.
-fn points(who: &str) -> usize {
-    let workspace = workspace();
+/// Runs the build with its durable steps counted. Returns how many points the process passed.
+fn traced(workspace: &Workspace, who: &str, more: &[&str]) -> (common::Ran, usize) {
     let trace = workspace.join("trace");
-    run(&workspace, who, &["--fault", &format!("trace:{who}:{}", trace.display())]).succeeded("the traced run");
-    std::fs::read_to_string(trace).unwrap().lines().count()
+    let fault = format!("trace:{who}:{}", trace.display());
+    let mut arguments = vec!["--fault", fault.as_str()];
+    arguments.extend_from_slice(more);
+    let ran = run(workspace, who, &arguments);
+    (ran, std::fs::read_to_string(trace).unwrap().lines().count())
 }
 
 /// What may be left: the index, the record of the build. No engine directory, lock or temporary file.
@@ -66,11 +68,13 @@ fn sweep(who: &str) {
     run(&undisturbed, who, &[]).succeeded("the undisturbed run");
     let reference = undisturbed.content("small");
     assert_nothing_leaked(&undisturbed, "undisturbed");
-    let expected = points(who);
+    let (ran, expected) = traced(&workspace(), who, &[]);
+    ran.succeeded("the traced run");
     assert!(expected > 20, "a build makes more durable steps than {expected}");
 
     let next = AtomicUsize::new(0);
     let killed = AtomicUsize::new(0);
+    let ended_before = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -82,9 +86,16 @@ fn sweep(who: &str) {
                     let what = format!("{who} killed at point {point} of {expected}");
                     let workspace = workspace();
                     let fault = format!("kill-point:{who}:{point}");
-                    let first = run(&workspace, who, &["--fault", &fault]);
-                    if first.code != Some(0) || who != "parent" {
+                    let (first, passed) = traced(&workspace, who, &["--fault", &fault]);
+                    // The trace names a point before the process dies at it.
+                    if passed > point {
+                        assert!(first.code != Some(0) || who != "parent", "{what}: it lives on");
                         killed.fetch_add(1, Ordering::SeqCst);
+                    } else {
+                        // How many of an executor's reports the parent writes down as one is a matter of
+                        // timing: a run may have fewer points than the counted one. Then it passed them all.
+                        assert!(who == "parent" && first.code == Some(0), "{what}: {}", first.text());
+                        ended_before.fetch_add(1, Ordering::SeqCst);
                     }
                     // Every third one resumes with another number of slots.
                     let slots = if point.is_multiple_of(3) { "2" } else { "1" };
@@ -96,8 +107,10 @@ fn sweep(who: &str) {
             });
         }
     });
-    println!("{who}: {expected} kill points, each resumed to the same index");
-    assert_eq!(killed.into_inner(), expected, "each point that the undisturbed run counted was reached");
+    let (killed, ended_before) = (killed.into_inner(), ended_before.into_inner());
+    println!("{who}: {expected} kill points, {killed} kills, each resumed to the same index");
+    assert_eq!(killed + ended_before, expected, "each point that the undisturbed run counted was tried");
+    assert!(ended_before <= expected / 5, "{ended_before} runs of {expected} had fewer points than the counted one");
 }
 
 #[test]
