@@ -1,8 +1,10 @@
 //! `indexbuild get`: the rows with given values of an index's columns.
 
+use std::ops::Bound;
 use std::process::ExitCode;
 
 use clap::Args;
+use indexbuild_index::reader::Scan;
 use indexbuild_index::{IndexDefinition, Value};
 
 use super::location::Location;
@@ -37,7 +39,10 @@ pub fn run(args: GetArgs) -> anyhow::Result<ExitCode> {
     let opened = location.open()?;
     let index = opened.index(index.as_deref())?;
     let values = parse(index.definition(), &values)?;
-    let found = super::entries::write(output, index.definition(), index.get(&values)?)?;
+    // Fewer values than columns: all entries that begin with them.
+    let scan = Scan { prefix: values, from: Bound::Unbounded, to: Bound::Unbounded, limit: None, reverse: false };
+    let definition = index.definition().clone();
+    let found = super::entries::write(output, &definition, index.scan(scan)?)?;
     if found == 0 {
         crate::output::note("there is no such entry");
         return Ok(ExitCode::from(super::exit::FAILED));

@@ -97,7 +97,7 @@ pub enum ReadError {
         found_bytes: u64,
     },
     /// No database there.
-    #[error("there is no RocksDB in {}; give the folder of one, or ask for it to be created", path.display())]
+    #[error("there is no RocksDB in {}; give the folder of one, or ask for it to be created (--create on the command line)", path.display())]
     NoDatabase {
         /// The folder.
         path: PathBuf,
