@@ -50,6 +50,12 @@ pub enum ChildError {
 /// Lives one owner's life under the parent that answers on the state folder's socket, or under the
 /// next one.
 pub async fn child(args: ChildArgs) -> ExitCode {
+    // The kernel sends SIGHUP to a stopped process whose parent dies, and a terminal to all when it closes. A
+    // child outlives its parent: it goes on, and offers itself to the next one. A listener that was installed
+    // once keeps the default action away for good.
+    if let Err(error) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        tracing::warn!(%error, "SIGHUP cannot be ignored: this process ends with its terminal");
+    }
     match begin(&args) {
         Ok((config, client)) => {
             let status = indexbuild_executor::run(config, Arc::new(client)).await;
