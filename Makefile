@@ -10,13 +10,14 @@ export INDEXBUILD_CACHE ?= $(HOME)/.cache/indexbuild
 export ROCKSDB_LIB_DIR = $(shell scripts/rocksdb-archive.sh --where)
 export ROCKSDB_STATIC = 1
 export INDEXBUILD_PYTHON = $(INDEXBUILD_CACHE)/python/bin/python
+export INDEXBUILD_TOOLS = $(shell scripts/tools.sh --where)
 
 CARGO := cargo
 PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo test test-long bench build lint docs crds packages rocksdb python clean
+.PHONY: help demo test test-long memory bench testbed tools build lint docs crds packages rocksdb python clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +26,7 @@ demo: build ## build two indexes over a million rows, cut one process off on the
 	@scripts/demo.sh $(INDEXBUILD)
 
 test: lint docs build python ## everything that CI runs
+	@$(MAKE) --no-print-directory tools || echo "tests that need the testbed will be skipped"
 	$(CARGO) test $(PROFILE) --workspace --locked
 
 test-long: build ## what takes longer: 50 million rows within 256 MiB
@@ -36,6 +38,14 @@ memory: build ## 10 million rows within 256 MiB
 bench: build python ## side by side with DuckDB and with plain RocksDB, as ratios
 	@$(CARGO) build $(PROFILE) --locked --example plain_rocksdb
 	@$(INDEXBUILD_PYTHON) bench/bench.py --indexbuild $(INDEXBUILD) --plain-rocksdb $(TARGET)/release/examples/plain_rocksdb
+
+testbed: tools ## a shell with kubectl on a real 3-node cluster of this machine; RUN="…" runs one command
+	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-testbed
+	@$(TARGET)/release/testbed $(if $(RUN),-- bash -c '$(RUN)')
+
+tools: ## etcd, Kubernetes and an S3 server for the testbed, built once per machine
+	@scripts/install-packages.sh testbed || [ "$$(id -u)" -ne 0 ] || exit 1
+	@scripts/tools.sh
 
 build: rocksdb ## the binary
 	$(CARGO) build $(PROFILE) --workspace --locked

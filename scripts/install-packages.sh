@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the build needs, or says which are missing and how to get them.
+#   install-packages.sh            what the build needs
+#   install-packages.sh testbed    what test clusters need besides: their tests are skipped without it
 set -euo pipefail
 
 if ! command -v cargo >/dev/null; then
@@ -13,6 +15,17 @@ command -v mold >/dev/null || missing+=(mold)
 command -v git >/dev/null || missing+=(git)
 compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || missing+=(libclang-dev)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+if [ "${1:-}" = testbed ]; then
+    missing=()
+    command -v containerd >/dev/null || missing+=(containerd)
+    command -v runc >/dev/null || missing+=(runc)
+    command -v nft >/dev/null || missing+=(nftables)
+    command -v ip >/dev/null || missing+=(iproute2)
+    # containerd's bridge plugin calls it, even where no address is masqueraded.
+    command -v iptables >/dev/null || missing+=(iptables)
+    command -v conntrack >/dev/null || missing+=(conntrack)
+    [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
+fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then

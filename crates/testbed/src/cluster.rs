@@ -1,0 +1,405 @@
+//! A cluster: started in seconds, thrown away without a trace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::certs::Authority;
+use crate::clocks::Clocks;
+use crate::control_plane::{self, Files, STORE, STORE_KEYS, STORE_PORT};
+use crate::error::{At as _, TestbedError};
+use crate::image;
+use crate::namespace::{Namespace, Net, finish};
+use crate::node::{Node, PAUSE, Surroundings};
+use crate::process::Process;
+use crate::tools::Tools;
+
+/// The image of the program that tests run in pods: `tests/tools/workload`.
+pub const WORKLOAD_IMAGE: &str = "testbed.local/workload:1";
+
+const STARTING: Duration = Duration::from_secs(120);
+
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Nodes; none is a control plane alone, without a scheduler.
+    pub nodes: u32,
+    /// Its timers.
+    pub clocks: Clocks,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { nodes: 3, clocks: Clocks::SHORT }
+    }
+}
+
+/// A running cluster. Dropping it ends and removes it; the logs are kept when the thread panics.
+#[derive(Debug)]
+pub struct Cluster {
+    tools: Tools,
+    clocks: Clocks,
+    files: Files,
+    nodes: Vec<Node>,
+    api_server: Option<Process>,
+    others: Vec<Process>,
+    namespace: Option<Namespace>,
+    folder: Option<TempDir>,
+    path: PathBuf,
+    logs: PathBuf,
+}
+
+impl Cluster {
+    /// Starts a cluster, and waits until all of it is ready.
+    ///
+    /// # Errors
+    /// A part that does not start, with the end of its log.
+    pub fn start(tools: &Tools, options: Options) -> Result<Self, TestbedError> {
+        let Options { nodes, clocks } = options;
+        let folder =
+            tempfile::Builder::new().prefix("indexbuild-testbed-").tempdir().at("make", std::env::temp_dir())?;
+        let path = folder.path().to_owned();
+        let id =
+            path.file_name().map_or(String::new(), |name| name.to_string_lossy().replace("indexbuild-testbed-", ""));
+        let logs = path.join("logs");
+        fs::create_dir_all(&logs).at("make", &logs)?;
+        let authority = Authority::new(&path.join("pki"))?;
+        let files = Files::write(&authority)?;
+        let namespace = Namespace::new(&logs.join("namespaces.log"))?;
+        let mut cluster = Self {
+            tools: tools.clone(),
+            clocks,
+            files,
+            nodes: Vec::new(),
+            api_server: None,
+            others: Vec::new(),
+            namespace: Some(namespace),
+            folder: Some(folder),
+            path: path.clone(),
+            logs,
+        };
+        cluster.start_control_plane(nodes > 0)?;
+        for number in 1..=nodes {
+            let mut node = Node::new(&cluster.around(), &authority, &id, &path, number, nodes)?;
+            let started = node.start_containerd(&cluster.around());
+            // Known to the cluster whatever happened: its cgroups are to be removed.
+            cluster.nodes.push(node);
+            started?;
+        }
+        if nodes > 0 {
+            cluster.import_images()?;
+            for place in 0..cluster.nodes.len() {
+                cluster.with_node_at(place, Node::start_kubelet)?;
+            }
+            cluster.wait("all nodes are Ready", STARTING, |cluster| {
+                let list = cluster.get(&["nodes"])?;
+                let items = list["items"].as_array().cloned().unwrap_or_default();
+                let ready = items.iter().filter(|node| condition(node, "Ready") == "True").count();
+                if ready == nodes as usize { Ok(Ok(())) } else { Ok(Err(format!("{ready} of {nodes} Ready"))) }
+            })?;
+        }
+        // Pods need it, and the controller manager makes it a moment after the namespace.
+        cluster.wait("the default service account is there", STARTING, |cluster| {
+            Ok(cluster.kubectl(&["get", "serviceaccount", "default"]).map(drop).map_err(|error| error.to_string()))
+        })?;
+        Ok(cluster)
+    }
+
+    fn start_control_plane(&mut self, schedules: bool) -> Result<(), TestbedError> {
+        let (Self { tools, clocks, files, logs, path, .. }, namespace) = (&*self, self.namespace());
+        let etcd = control_plane::etcd(namespace, tools, logs)?;
+        let store = control_plane::object_store(namespace, tools, &path.join("objects"), logs)?;
+        let api_server = control_plane::api_server(namespace, tools, files, *clocks, logs)?;
+        self.others.extend([etcd, store]);
+        self.api_server = Some(api_server);
+        // The others end when the roles that they act by are not there yet.
+        self.wait_for_api()?;
+        let (Self { tools, clocks, files, logs, .. }, namespace) = (&*self, self.namespace());
+        let manager = control_plane::controller_manager(namespace, tools, files, *clocks, logs)?;
+        let scheduler = if schedules { Some(control_plane::scheduler(namespace, tools, files, logs)?) } else { None };
+        self.others.push(manager);
+        self.others.extend(scheduler);
+        Ok(())
+    }
+
+    fn wait_for_api(&mut self) -> Result<(), TestbedError> {
+        let start = Instant::now();
+        loop {
+            let seen = match self.kubectl(&["get", "--raw", "/readyz"]) {
+                Ok(_) => return Ok(()),
+                Err(error) => error.to_string(),
+            };
+            let dead: Vec<String> = self
+                .api_server
+                .iter_mut()
+                .chain(&mut self.others)
+                .filter_map(|process| process.ended().then(|| process.log_end()))
+                .collect();
+            if !dead.is_empty() || start.elapsed() > STARTING {
+                return Err(TestbedError::Deadline {
+                    what: "the API server is ready".to_owned(),
+                    within: STARTING,
+                    seen,
+                    context: dead.join("\n"),
+                    logs: self.keep_logs(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn import_images(&self) -> Result<(), TestbedError> {
+        let workload = self.tools.path("workload");
+        for (name, arguments) in [(PAUSE, vec!["/workload", "pause"]), (WORKLOAD_IMAGE, vec!["/workload"])] {
+            let archive = self.path.join("image.tar");
+            image::write_archive(&archive, name, &[(&workload, "/workload")], &arguments)?;
+            self.import_image(&archive)?;
+            fs::remove_file(&archive).at("remove", &archive)?;
+        }
+        Ok(())
+    }
+
+    /// Imports an image archive (OCI or Docker) on every node.
+    ///
+    /// # Errors
+    /// containerd's.
+    pub fn import_image(&self, archive: &Path) -> Result<(), TestbedError> {
+        for node in &self.nodes {
+            let what = format!("containerd of {} takes an image", node.name);
+            self.wait(&what, STARTING, |cluster| {
+                let mut command = cluster.namespace().command(&node.net(), "ctr");
+                command.args(["-a", &node.socket(), "-n", "k8s.io", "images", "import"]).arg(archive);
+                Ok(finish(command).map(drop).map_err(|error| error.to_string()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Kills the API server, as an upgrade of a control plane with one replica does.
+    pub fn stop_api_server(&mut self) {
+        if let Some(process) = self.api_server.take() {
+            process.kill();
+        }
+    }
+
+    /// Starts the API server again, and waits until it is ready.
+    ///
+    /// # Errors
+    /// An API server that does not start.
+    pub fn start_api_server(&mut self) -> Result<(), TestbedError> {
+        let process = control_plane::api_server(self.namespace(), &self.tools, &self.files, self.clocks, &self.logs)?;
+        self.api_server = Some(process);
+        self.wait_for_api()
+    }
+
+    /// Its timers.
+    #[must_use]
+    pub fn clocks(&self) -> Clocks {
+        self.clocks
+    }
+
+    /// An administrator's kubeconfig, for programs inside.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.files.admin
+    }
+
+    /// Where the logs are while it runs.
+    #[must_use]
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
+    /// Keeps the cluster's logs beyond its end. Returns where they are.
+    pub fn keep_logs(&self) -> PathBuf {
+        let kept = self.path.with_extension("logs");
+        let _ = fs::create_dir_all(&kept);
+        for entry in fs::read_dir(&self.logs).into_iter().flatten().flatten() {
+            let _ = fs::copy(entry.path(), kept.join(entry.file_name()));
+        }
+        kept
+    }
+
+    /// The first process of the cluster's namespaces, for `nsenter`.
+    #[must_use]
+    pub fn init_pid(&self) -> u32 {
+        self.namespace().init()
+    }
+
+    /// The object store: its URL for those inside, access key and secret key.
+    #[must_use]
+    pub fn object_store(&self) -> (String, &'static str, &'static str) {
+        (format!("http://{STORE}:{STORE_PORT}"), STORE_KEYS.0, STORE_KEYS.1)
+    }
+
+    /// Makes a bucket. Returns the folder that holds its objects.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn bucket(&self, name: &str) -> Result<PathBuf, TestbedError> {
+        let folder = self.path.join("objects").join(name);
+        fs::create_dir_all(&folder).at("make", &folder)?;
+        Ok(folder)
+    }
+
+    /// A command in the control plane's network, with the administrator's kubeconfig.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.namespace().command(&Net::Control, program);
+        command.env("KUBECONFIG", self.kubeconfig());
+        command
+    }
+
+    /// Runs kubectl. Returns what it printed.
+    ///
+    /// # Errors
+    /// Its failure, with what it said.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String, TestbedError> {
+        let mut command = self.command(self.tools.path("kubectl"));
+        command.args(arguments);
+        finish(command)
+    }
+
+    /// `kubectl get … -o json`.
+    ///
+    /// # Errors
+    /// Its failure; an answer that is not JSON.
+    pub fn get(&self, arguments: &[&str]) -> Result<Value, TestbedError> {
+        let mut all = vec!["get", "-o", "json"];
+        all.extend_from_slice(arguments);
+        Ok(serde_json::from_str(&self.kubectl(&all)?)?)
+    }
+
+    /// `kubectl apply` of objects.
+    ///
+    /// # Errors
+    /// Its failure, with what the API server said.
+    pub fn apply(&self, objects: &[Value]) -> Result<(), TestbedError> {
+        let file = self.path.join("apply.json");
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        fs::write(&file, list.to_string()).at("write", &file)?;
+        self.kubectl(&["apply", "-f", &file.display().to_string()]).map(drop)
+    }
+
+    /// Waits until a condition holds: the probe returns what was looked for, or what is there instead.
+    ///
+    /// # Errors
+    /// [`TestbedError::Deadline`] with what was seen last, recent events, and where the logs are.
+    pub fn wait<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        mut probe: impl FnMut(&Self) -> Result<Result<T, String>, TestbedError>,
+    ) -> Result<T, TestbedError> {
+        let start = Instant::now();
+        loop {
+            let seen = match probe(self) {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(seen)) => seen,
+                Err(error) => error.to_string(),
+            };
+            if start.elapsed() > within {
+                let events = self.kubectl(&["get", "events", "-A", "--sort-by=.lastTimestamp"]).unwrap_or_default();
+                let lines: Vec<&str> = events.lines().collect();
+                return Err(TestbedError::Deadline {
+                    what: what.to_owned(),
+                    within,
+                    seen,
+                    context: lines[lines.len().saturating_sub(15)..].join("\n"),
+                    logs: self.keep_logs(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// A node's own folder for a local volume; it outlives the node's crashes.
+    ///
+    /// # Errors
+    /// A node that does not exist; those of the file system.
+    pub fn volume_folder(&self, node: &str, name: &str) -> Result<PathBuf, TestbedError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = self.node(node)?.volume(name);
+        fs::create_dir_all(&folder).at("make", &folder)?;
+        // Pods run as any user.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).at("open", &folder)?;
+        Ok(folder)
+    }
+
+    pub(crate) fn namespace(&self) -> &Namespace {
+        // Taken out in `drop` alone.
+        match &self.namespace {
+            Some(namespace) => namespace,
+            None => unreachable!("a cluster has its namespaces until it is dropped"),
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Result<&Node, TestbedError> {
+        let found = self.nodes.iter().find(|node| node.name == name);
+        found.ok_or_else(|| TestbedError::Unavailable(format!("the cluster has no node {name:?}")))
+    }
+
+    pub(crate) fn node_mut(&mut self, name: &str) -> Result<&mut Node, TestbedError> {
+        let found = self.nodes.iter_mut().find(|node| node.name == name);
+        found.ok_or_else(|| TestbedError::Unavailable(format!("the cluster has no node {name:?}")))
+    }
+
+    pub(crate) fn with_node(
+        &mut self,
+        name: &str,
+        act: impl FnOnce(&mut Node, &Surroundings<'_>) -> Result<(), TestbedError>,
+    ) -> Result<(), TestbedError> {
+        self.node(name)?;
+        let place = self.nodes.iter().position(|node| node.name == name).unwrap_or_default();
+        self.with_node_at(place, act)
+    }
+
+    fn with_node_at(
+        &mut self,
+        place: usize,
+        act: impl FnOnce(&mut Node, &Surroundings<'_>) -> Result<(), TestbedError>,
+    ) -> Result<(), TestbedError> {
+        let mut node = self.nodes.remove(place);
+        let outcome = act(&mut node, &self.around());
+        self.nodes.insert(place, node);
+        outcome
+    }
+
+    fn around(&self) -> Surroundings<'_> {
+        Surroundings { namespace: self.namespace(), tools: &self.tools, clocks: self.clocks, logs: &self.logs }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("clocks: {}\nlogs of the cluster: {}", self.clocks, self.keep_logs().display());
+        }
+        // All processes, mounts, interfaces and rules go with the namespaces; then nothing holds the folders.
+        self.namespace = None;
+        for node in &self.nodes {
+            node.remove_cgroups();
+        }
+        if let Some(folder) = self.folder.take() {
+            let path = folder.path().to_owned();
+            if let Err(error) = folder.close() {
+                eprintln!("{} is not removed: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// The status of an object's condition: `True`, `False`, `Unknown`, or nothing.
+#[must_use]
+pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
+    let conditions = object["status"]["conditions"].as_array();
+    let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);
+    found.and_then(|condition| condition["status"].as_str()).unwrap_or_default()
+}

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# The commands that test clusters run: etcd, Kubernetes, an S3-speaking store. Each is built once per machine
+# from its Go module, pinned by go.mod and go.sum below tests/tools/, into a folder of the cache whose name is
+# made of what goes into it.
+#   tools.sh             builds what is missing
+#   tools.sh --where     prints the folder that will hold the commands, and builds nothing
+# Binaries of the wanted version in INDEXBUILD_TOOLS_DIR are taken instead of built.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cache="${INDEXBUILD_CACHE:-$HOME/.cache/indexbuild}"
+
+key=$( { cat tests/tools/*/* scripts/tools.sh; uname -m; } | sha256sum | cut -c1-12)
+bin="$cache/tools-$key"
+if [ "${1:-}" = --where ]; then
+    echo "$bin"
+    exit 0
+fi
+
+# The version that a module's go.mod requires.
+version_of() {
+    sed -nE "s|^(require )?[[:space:]]*$2 (v[^ ]+).*|\2|p" "tests/tools/$1/go.mod" | head -n 1
+}
+kubernetes=$(version_of kubernetes k8s.io/kubernetes)
+etcd=$(version_of etcd go.etcd.io/etcd/server/v3)
+versitygw=$(version_of versitygw github.com/versity/versitygw)
+minor=${kubernetes#v1.}
+minor=${minor%%.*}
+component=k8s.io/component-base/version
+
+mkdir -p "$bin"
+
+# Each module's commands are kept beside the others', under a key of their own: a change of one module builds
+# that one. The folder above holds links.
+store_of() {
+    local key
+    key=$( { cat "tests/tools/$1"/*; uname -m; } | sha256sum | cut -c1-12)
+    echo "$cache/tools/$1-$key"
+}
+
+# A binary of the system, if it says that it has the wanted version.
+of_the_system() {
+    local name=$1 version=$2 found="${INDEXBUILD_TOOLS_DIR:-}/$1"
+    [ -n "${INDEXBUILD_TOOLS_DIR:-}" ] && [ -x "$found" ] || return 1
+    local says
+    says=$("$found" --version 2>/dev/null || "$found" version --client 2>/dev/null || true)
+    if grep -qF -- "${version#v}" <<<"$says"; then
+        cp "$found" "$bin/.$name.part" && mv "$bin/.$name.part" "$bin/$name"
+        echo "$name $version: taken from $INDEXBUILD_TOOLS_DIR"
+        return 0
+    fi
+    echo "$name in $INDEXBUILD_TOOLS_DIR is not $version: it is built" >&2
+    return 1
+}
+
+# build MODULE VERSION LDFLAGS NAME=PACKAGE…
+build() {
+    local module=$1 version=$2 ldflags=$3 pair store missing=()
+    shift 3
+    store=$(store_of "$module")
+    mkdir -p "$store"
+    for pair in "$@"; do
+        local kept="$store/${pair%%=*}"
+        [ -x "$bin/${pair%%=*}" ] || of_the_system "${pair%%=*}" "$version" || { [ -x "$kept" ] && ln -f "$kept" "$bin/"; } || missing+=("$pair")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    if ! command -v go >/dev/null; then
+        echo "go is missing: install Go $(sed -n 's/^go //p' "tests/tools/$module/go.mod") or newer (https://go.dev/dl), or name a folder with ${missing[*]%%=*} $version in INDEXBUILD_TOOLS_DIR." >&2
+        exit 1
+    fi
+    for pair in "${missing[@]}"; do
+        local name=${pair%%=*} package=${pair#*=} started=$SECONDS
+        printf '%s %s: building … ' "$name" "$version"
+        (cd "tests/tools/$module" && CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w $ldflags" -o "$store/.$name.part" "$package")
+        mv "$store/.$name.part" "$store/$name"
+        ln -f "$store/$name" "$bin/"
+        echo "$((SECONDS - started)) s"
+    done
+}
+
+build etcd "$etcd" "" etcd=go.etcd.io/etcd/server/v3
+build versitygw "$versitygw" "-X main.Version=$versitygw" versitygw=github.com/versity/versitygw/cmd/versitygw
+build kubernetes "$kubernetes" "-X $component.gitVersion=$kubernetes -X $component.gitMajor=1 -X $component.gitMinor=$minor" \
+    kube-apiserver=k8s.io/kubernetes/cmd/kube-apiserver \
+    kube-controller-manager=k8s.io/kubernetes/cmd/kube-controller-manager \
+    kube-scheduler=k8s.io/kubernetes/cmd/kube-scheduler \
+    kubectl=k8s.io/kubernetes/cmd/kubectl \
+    kubelet=k8s.io/kubernetes/cmd/kubelet
+build workload 1 "" workload=.

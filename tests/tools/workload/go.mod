@@ -1,0 +1,3 @@
+module indexbuild.dev/tools/workload
+
+go 1.26
