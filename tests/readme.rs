@@ -69,3 +69,20 @@ fn a_mistake_in_the_readmes_build_is_told_with_its_place_and_the_way_out() {
         workspace.indexbuild(&["run", "orders.yaml", "--quiet"]).succeeded(right);
     }
 }
+
+/// What a local run cannot honour is said, not passed over.
+#[test]
+fn a_secret_that_only_a_cluster_has_is_named_with_what_is_used_instead() {
+    let [_, build, _] = blocks();
+    let workspace = workspace();
+    let with_secret =
+        build.replace("output: {url: indexes}", "output: {url: indexes, credentials: {secretName: keys}}");
+    assert_ne!(with_secret, build);
+    workspace.write("orders.yaml", &with_secret);
+    let told =
+        workspace.indexbuild(&["run", "orders.yaml", "--dry-run"]).succeeded("a build that names a secret").stderr;
+    assert!(told.contains("spec.output.credentials") && told.contains("AWS_ACCESS_KEY_ID"), "{told}");
+    workspace.write("orders.yaml", build);
+    let told = workspace.indexbuild(&["run", "orders.yaml", "--dry-run"]).succeeded("a build without secrets").stderr;
+    assert!(!told.contains("secret"), "{told}");
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use indexbuild_api::parse_quantity;
+use indexbuild_api::{IndexBuild, parse_quantity};
 use indexbuild_local::{
     Fault, Overrides, RunError, RunOptions, RunSummary, picture, run as run_build, state_folder, timeline,
 };
@@ -127,6 +127,23 @@ fn memory(text: &str) -> Result<u64, String> {
     if bytes < LEAST { Err("at least 128Mi: a process's buffers need that much".to_owned()) } else { Ok(bytes) }
 }
 
+/// The fields by which a build names secrets of a cluster.
+fn secrets_of(build: &IndexBuild) -> Vec<&'static str> {
+    let source = &build.spec.source;
+    let parquet = source.parquet.as_ref();
+    let csv = source.csv.as_ref();
+    let output = &build.spec.output;
+    let named = [
+        ("spec.source.parquet.credentials", parquet.is_some_and(|source| source.credentials.is_some())),
+        ("spec.source.parquet.caSecret", parquet.is_some_and(|source| source.ca_secret.is_some())),
+        ("spec.source.csv.credentials", csv.is_some_and(|source| source.credentials.is_some())),
+        ("spec.source.csv.caSecret", csv.is_some_and(|source| source.ca_secret.is_some())),
+        ("spec.output.credentials", output.credentials.is_some()),
+        ("spec.output.caSecret", output.ca_secret.is_some()),
+    ];
+    named.into_iter().filter(|(_, named)| *named).map(|(field, _)| field).collect()
+}
+
 /// Runs the build, prints its summary, and says by the exit code how it ended.
 pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let build = match build_file::read(&args.build) {
@@ -136,6 +153,14 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(exit::USAGE));
         }
     };
+    let secrets = secrets_of(&build);
+    if !secrets.is_empty() {
+        crate::output::note(&format!(
+            "{}: there are no secrets on one machine: keys come from the environment (AWS_ACCESS_KEY_ID, …), \
+             certificates from the system (SSL_CERT_FILE)",
+            secrets.join(", ")
+        ));
+    }
     if args.dry_run {
         crate::output::note(&format!("{} is valid", args.build.display()));
         return Ok(ExitCode::SUCCESS);
