@@ -20,7 +20,7 @@ use crate::{
     forbidden::{self, DenyList, Forbidden},
     handle::{Handle, Keeper},
     net::{self, Body, BoxError, Cut, Outcome, ProxyError, Upward},
-    rules::{Act, Answer, Counters, Decision, Perturbation, RuleId, Rules, decide},
+    rules::{Act, Answer, Counters, Perturbation, RuleId, Rules, decide},
     watch::{EventMatch, Filter, Line, Lost, Start, WatchEvent},
 };
 
@@ -372,7 +372,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Outcome {
         Act::Forward => {
             let response = forward().await?;
             Some(if facts.verb == Verb::Watch && response.status().is_success() {
-                stream(shared.clone(), facts, &decision, response)
+                stream(shared.clone(), facts, response)
             } else {
                 response.map(|b| b.map_err(BoxError::from).boxed_unsync())
             })
@@ -467,12 +467,7 @@ async fn current(shared: &Shared, facts: &RequestFacts, headers: &HeaderMap) -> 
 }
 
 /// A watch's answer, event by event, until either side ends it or it is cut.
-fn stream(
-    shared: Arc<Shared>,
-    facts: RequestFacts,
-    decision: &Decision,
-    response: Response<Incoming>,
-) -> Response<Body> {
+fn stream(shared: Arc<Shared>, facts: RequestFacts, response: Response<Incoming>) -> Response<Body> {
     let (mut parts, mut upstream) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, BoxError>>(16);
@@ -495,7 +490,6 @@ fn stream(
         Start::At
     };
     let mut filter = Filter::new(start, shared.lost.clone());
-    let _ = decision;
     tokio::spawn(async move {
         loop {
             let frame = tokio::select! {
