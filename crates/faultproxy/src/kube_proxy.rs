@@ -1,0 +1,549 @@
+//! The proxy before a Kubernetes API server.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    facts::{RequestFacts, RequestMatch, Verb},
+    forbidden::{self, DenyList, Forbidden},
+    handle::{Handle, Keeper},
+    net::{self, Body, BoxError, Cut, Outcome, ProxyError, Upward},
+    rules::{Act, Answer, Counters, Perturbation, RuleId, Rules, decide},
+    watch::{EventMatch, Filter, Line, Lost, Start, WatchEvent},
+};
+
+/// The largest body of a write; etcd takes a tenth of it.
+const MAX_WRITE: usize = 16 << 20;
+
+/// Who the proxy is to the server behind.
+#[derive(Clone)]
+pub enum Identity {
+    /// One client certificate for all; a client's token is dropped.
+    Certificate {
+        /// Certificate chain, PEM.
+        cert_pem: String,
+        /// Key, PEM.
+        key_pem: String,
+    },
+    /// Nobody: the `Authorization` header is passed on as it came.
+    PassThrough,
+}
+
+/// The server behind.
+#[derive(Clone)]
+pub struct Upstream {
+    /// `https://127.0.0.1:6443`; `http://` for a server without TLS.
+    pub url: String,
+    /// The CA that its certificate is checked against, PEM.
+    pub ca_pem: Option<String>,
+    /// Who the proxy is to it.
+    pub identity: Identity,
+}
+
+/// What was done to a request or an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happened {
+    /// A rule acted on the request in this way.
+    Acted(Act),
+    /// The request had to wait.
+    Delayed,
+    /// An event was hidden.
+    Hidden(WatchEvent),
+    /// An event hidden earlier was kept from coming again.
+    StillLost(WatchEvent),
+    /// The first answer was recorded, to be given again.
+    Recorded,
+    /// The watch was cut.
+    WatchCut,
+}
+
+/// One thing that a proxy did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The rule that did it; none for the deny-list and for [`KubeProxy::cut_watches`].
+    pub rule: Option<RuleId>,
+    /// The request.
+    pub facts: RequestFacts,
+    /// What was done.
+    pub happened: Happened,
+}
+
+struct OpenWatch {
+    facts: RequestFacts,
+    cut: CancellationToken,
+}
+
+#[derive(Clone)]
+struct Record {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+#[derive(Default)]
+struct State {
+    rules: Rules,
+    counters: Counters,
+    next: u64,
+    seen: Vec<Seen>,
+    counts: BTreeMap<(Verb, String), u64>,
+    watches: BTreeMap<u64, OpenWatch>,
+    records: BTreeMap<(RuleId, String), Record>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+    lost: Lost,
+    list: DenyList,
+    upstream: Upstream,
+    base: String,
+    client: Upward,
+}
+
+impl Shared {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, rule: Option<RuleId>, facts: &RequestFacts, happened: Happened) {
+        self.with(|s| s.seen.push(Seen { rule, facts: facts.clone(), happened }));
+        self.changed.notify_waiters();
+    }
+}
+
+impl Keeper for Shared {
+    fn lift(&self, rule: RuleId) {
+        self.with(|s| {
+            s.rules.remove(&rule);
+            s.counters.forget(rule);
+            s.records.retain(|(r, _), _| *r != rule);
+        });
+    }
+
+    fn fired(&self, rule: RuleId) -> u64 {
+        self.with(|s| s.seen.iter().filter(|seen| seen.rule == Some(rule)).count() as u64)
+    }
+}
+
+/// A proxy before an API server. Dropping it closes every connection.
+pub struct KubeProxy {
+    shared: Arc<Shared>,
+    url: String,
+    ca_pem: String,
+    ended: CancellationToken,
+}
+
+impl KubeProxy {
+    /// Starts on a free port of 127.0.0.1, with a CA of its own.
+    ///
+    /// # Errors
+    /// [`ProxyError`] for certificates or an address that cannot be used.
+    pub async fn start(upstream: Upstream, list: DenyList) -> Result<Self, ProxyError> {
+        let base = upstream.url.trim_end_matches('/').to_owned();
+        if base.parse::<Uri>().ok().and_then(|u| u.authority().cloned()).is_none() {
+            return Err(ProxyError::Address(base));
+        }
+        let tls = net::own_tls()?;
+        let client = net::upward(&upstream)?;
+        let (listener, address) = net::listen().await?;
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            lost: Lost::default(),
+            list,
+            upstream,
+            base,
+            client,
+        });
+        let ended = CancellationToken::new();
+        let handler = {
+            let shared = shared.clone();
+            move |request| handle(shared.clone(), request)
+        };
+        tokio::spawn(net::serve(listener, Some(tls.acceptor), ended.clone(), handler));
+        Ok(Self { shared, url: format!("https://{address}"), ca_pem: tls.ca_pem, ended })
+    }
+
+    /// Where clients connect to.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The CA that clients trust, PEM.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// A kubeconfig (JSON, which is YAML) for a client without identity, or with this token.
+    #[must_use]
+    pub fn kubeconfig(&self, token: Option<&str>) -> String {
+        let user = token.map_or_else(|| json!({}), |t| json!({"token": t}));
+        let ca = self.ca_file_data();
+        json!({"apiVersion": "v1", "kind": "Config", "current-context": "proxy",
+            "clusters": [{"name": "proxy", "cluster": {"server": self.url, "certificate-authority-data": ca}}],
+            "users": [{"name": "proxy", "user": user}],
+            "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "proxy"}}]})
+        .to_string()
+    }
+
+    fn ca_file_data(&self) -> String {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut out = String::new();
+        for chunk in self.ca_pem.as_bytes().chunks(3) {
+            let word = chunk.iter().fold(0_u32, |w, b| (w << 8) | u32::from(*b)) << (8 * (3 - chunk.len()));
+            for i in 0..4 {
+                let six = ((word >> (18 - 6 * i)) & 63) as usize;
+                out.push(if i <= chunk.len() { char::from(ALPHABET[six]) } else { '=' });
+            }
+        }
+        out
+    }
+
+    /// Sets a perturbation; in force until its handle is lifted or dropped.
+    pub fn perturb(&self, perturbation: Perturbation) -> Handle {
+        let rule = self.shared.with(|s| {
+            s.next += 1;
+            let rule = RuleId(s.next);
+            s.rules.insert(rule, perturbation);
+            rule
+        });
+        Handle { rule, keeper: self.shared.clone() }
+    }
+
+    /// Closes all watches that match, in the middle of the stream. Gives how many were open.
+    pub fn cut_watches(&self, which: &RequestMatch) -> usize {
+        let cut: Vec<OpenWatch> = self.shared.with(|s| {
+            let ids: Vec<u64> = s.watches.iter().filter(|(_, w)| which.matches(&w.facts)).map(|(id, _)| *id).collect();
+            ids.iter().filter_map(|id| s.watches.remove(id)).collect()
+        });
+        for watch in &cut {
+            watch.cut.cancel();
+            self.shared.note(None, &watch.facts, Happened::WatchCut);
+        }
+        cut.len()
+    }
+
+    /// How many watches are open.
+    #[must_use]
+    pub fn open_watches(&self) -> usize {
+        self.shared.with(|s| s.watches.len())
+    }
+
+    /// Everything that was done to requests and events, in order.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.with(|s| s.seen.clone())
+    }
+
+    /// Waits until something matching was done. Gives it, or `None` after `deadline`.
+    pub async fn wait_seen(&self, deadline: Duration, wanted: impl Fn(&Seen) -> bool) -> Option<Seen> {
+        let look = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                tokio::pin!(changed);
+                // Registered before the look, so that nothing done between look and wait is missed.
+                changed.as_mut().enable();
+                if let Some(seen) = self.shared.with(|s| s.seen.iter().find(|s| wanted(s)).cloned()) {
+                    return seen;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(deadline, look).await.ok()
+    }
+
+    /// How many requests of each verb and kind ([`RequestFacts::kind`]) came in, those refused included.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<(Verb, String), u64> {
+        self.shared.with(|s| s.counts.clone())
+    }
+
+    /// How many requests of one verb and kind came in.
+    #[must_use]
+    pub fn count(&self, verb: Verb, kind: &str) -> u64 {
+        self.shared.with(|s| s.counts.get(&(verb, kind.to_owned())).copied().unwrap_or(0))
+    }
+
+    /// How many requests came in that may change something.
+    #[must_use]
+    pub fn mutating(&self) -> u64 {
+        self.shared.with(|s| s.counts.iter().filter(|((v, _), _)| v.mutates()).map(|(_, n)| n).sum())
+    }
+
+    /// What the deny-list refused.
+    #[must_use]
+    pub fn forbidden(&self) -> Vec<(RequestFacts, Forbidden)> {
+        let found = |seen: &Seen| match &seen.happened {
+            Happened::Acted(Act::Forbid(what)) => Some((seen.facts.clone(), what.clone())),
+            _ => None,
+        };
+        self.shared.with(|s| s.seen.iter().filter_map(found).collect())
+    }
+
+    /// # Panics
+    /// If the deny-list refused anything; the message lists it.
+    pub fn assert_no_forbidden(&self) {
+        let list: Vec<String> = self.forbidden().iter().map(|(facts, what)| format!("  {facts}: {what}")).collect();
+        assert!(list.is_empty(), "requests that no controller may make:\n{}", list.join("\n"));
+    }
+}
+
+impl Drop for KubeProxy {
+    fn drop(&mut self) {
+        self.ended.cancel();
+        self.shared.with(|s| s.watches.values().for_each(|w| w.cut.cancel()));
+    }
+}
+
+fn status(code: StatusCode, reason: &str, message: &str) -> Response<Body> {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code.as_u16()});
+    net::plain(code, "application/json", body.to_string())
+}
+
+fn answer(what: Answer) -> Response<Body> {
+    let said = |code, reason| status(code, reason, "answered by the fault proxy");
+    match what {
+        Answer::Conflict => said(StatusCode::CONFLICT, "Conflict"),
+        Answer::TooManyRequests { retry_after } => {
+            let mut response = said(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests");
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
+            response
+        }
+        Answer::InternalError => said(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+        Answer::Unavailable => said(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+        Answer::GatewayTimeoutAfterCommit => said(StatusCode::GATEWAY_TIMEOUT, "Timeout"),
+    }
+}
+
+async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Outcome {
+    let (mut parts, incoming) = request.into_parts();
+    let target = parts.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
+    let mut facts = RequestFacts::parse(parts.method.as_str(), &target);
+    net::strip_hop_by_hop(&mut parts.headers);
+    parts.headers.remove(header::HOST);
+    if matches!(shared.upstream.identity, Identity::Certificate { .. }) {
+        parts.headers.remove(header::AUTHORIZATION);
+    }
+    let Ok(body) = Limited::new(incoming, MAX_WRITE).collect().await.map(http_body_util::Collected::to_bytes) else {
+        return Some(status(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLarge",
+            "body broken or too large for the fault proxy",
+        ));
+    };
+    if facts.verb.mutates() {
+        let current =
+            if forbidden::needs_current(&facts) { current(&shared, &facts, &parts.headers).await } else { None };
+        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        facts.forbidden = forbidden::judge(&shared.list, &facts, content_type, &body, current.as_ref());
+    }
+    // One lock for counting and deciding: the n-th request is one request, however many come at once.
+    let decision = shared.with(|s| {
+        *s.counts.entry((facts.verb, facts.kind())).or_insert(0) += 1;
+        let decision = decide(&s.rules, &facts, &s.counters);
+        s.counters.apply(&decision);
+        decision
+    });
+    for rule in &decision.delays {
+        shared.note(Some(*rule), &facts, Happened::Delayed);
+    }
+    if !decision.delay.is_zero() {
+        tokio::time::sleep(decision.delay).await;
+    }
+    let forward = || send(&shared, parts.method.clone(), &target, parts.headers.clone(), body.clone());
+    let act = decision.act.clone();
+    match act {
+        Act::Forward => {
+            let response = forward().await?;
+            Some(if facts.verb == Verb::Watch && response.status().is_success() {
+                stream(shared.clone(), facts, response)
+            } else {
+                response.map(|b| b.map_err(BoxError::from).boxed_unsync())
+            })
+        }
+        Act::Refuse(rule) => {
+            shared.note(Some(rule), &facts, Happened::Acted(act));
+            None
+        }
+        Act::Forbid(ref what) => {
+            let message = format!("the fault proxy's deny-list: {what}");
+            shared.note(None, &facts, Happened::Acted(act));
+            Some(status(StatusCode::FORBIDDEN, "Forbidden", &message))
+        }
+        Act::StopBefore(rule) => {
+            shared.note(Some(rule), &facts, Happened::Acted(act));
+            cut_all(&shared);
+            None
+        }
+        Act::StopAfter(rule) => {
+            let _ = forward().await?.into_body().collect().await;
+            shared.note(Some(rule), &facts, Happened::Acted(act));
+            cut_all(&shared);
+            None
+        }
+        Act::Answer(rule, what) => {
+            shared.note(Some(rule), &facts, Happened::Acted(act));
+            Some(answer(what))
+        }
+        Act::ForwardThenAnswer(rule, what) => {
+            let _ = forward().await?.into_body().collect().await;
+            shared.note(Some(rule), &facts, Happened::Acted(act));
+            Some(answer(what))
+        }
+        Act::OldVersion(rule) => {
+            let key = (rule, format!("{} {target}", parts.method));
+            let kept = shared.with(|s| s.records.get(&key).cloned());
+            let (record, happened) = if let Some(record) = kept {
+                (record, Happened::Acted(act))
+            } else {
+                let (head, body) = forward().await?.into_parts();
+                let body = body.collect().await.ok()?.to_bytes();
+                let record = Record { status: head.status, headers: head.headers, body };
+                if record.status.is_success() || record.status == StatusCode::NOT_FOUND {
+                    shared.with(|s| s.records.insert(key, record.clone()));
+                }
+                (record, Happened::Recorded)
+            };
+            shared.note(Some(rule), &facts, happened);
+            let mut response = Response::new(net::full(record.body));
+            *response.status_mut() = record.status;
+            *response.headers_mut() = record.headers;
+            Some(response)
+        }
+    }
+}
+
+fn cut_all(shared: &Shared) {
+    shared.with(|s| std::mem::take(&mut s.watches)).into_values().for_each(|w| w.cut.cancel());
+}
+
+/// Forwards; `None` when the server cannot be reached: the client then sees a closed connection, as it would.
+async fn send(
+    shared: &Shared,
+    method: Method,
+    target: &str,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Option<Response<Incoming>> {
+    let mut request = Request::new(net::full(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = format!("{}{target}", shared.base).parse().ok()?;
+    *request.headers_mut() = headers;
+    let mut response = shared.client.request(request).await.ok()?;
+    net::strip_hop_by_hop(response.headers_mut());
+    *response.version_mut() = http::Version::default();
+    Some(response)
+}
+
+/// The object that a write is about, read with the writer's own rights.
+async fn current(shared: &Shared, facts: &RequestFacts, headers: &HeaderMap) -> Option<Value> {
+    let path = facts.target.split('?').next()?;
+    let mut own = HeaderMap::new();
+    own.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(token) = headers.get(header::AUTHORIZATION) {
+        own.insert(header::AUTHORIZATION, token.clone());
+    }
+    let response = send(shared, Method::GET, path, own, Bytes::new()).await?;
+    if !response.status().is_success() {
+        return None;
+    }
+    serde_json::from_slice(&response.into_body().collect().await.ok()?.to_bytes()).ok()
+}
+
+/// A watch's answer, event by event, until either side ends it or it is cut.
+fn stream(shared: Arc<Shared>, facts: RequestFacts, response: Response<Incoming>) -> Response<Body> {
+    let (mut parts, mut upstream) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, BoxError>>(16);
+    let cut = CancellationToken::new();
+    let id = shared.with(|s| {
+        s.next += 1;
+        s.watches.insert(s.next, OpenWatch { facts: facts.clone(), cut: cut.clone() });
+        // A stop may have tripped since this request was decided on.
+        if s.counters.tripped().is_some() {
+            cut.cancel();
+        }
+        s.next
+    });
+    let version = facts.query("resourceVersion").unwrap_or_default();
+    let start = if facts.query("sendInitialEvents").as_deref() == Some("true") {
+        Start::Initial
+    } else if version.is_empty() || version == "0" {
+        Start::Any
+    } else {
+        Start::At
+    };
+    let mut filter = Filter::new(start, shared.lost.clone());
+    tokio::spawn(async move {
+        loop {
+            let frame = tokio::select! {
+                () = cut.cancelled() => {
+                    let _ = sender.send(Err(Cut.into())).await;
+                    break;
+                }
+                () = sender.closed() => break,
+                frame = upstream.frame() => frame,
+            };
+            let data = match frame {
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => {
+                    let _ = sender.send(Err(error.into())).await;
+                    break;
+                }
+                None => {
+                    let rest = filter.finish();
+                    if !rest.is_empty() {
+                        let _ = sender.send(Ok(Frame::data(rest))).await;
+                    }
+                    break;
+                }
+            };
+            // Rules are looked up per event, so that one set later hides events of a watch that is already open.
+            let rules: Vec<(RuleId, EventMatch)> = shared.with(|s| hiding(&s.rules, &facts));
+            let events: Vec<EventMatch> = rules.iter().map(|(_, e)| e.clone()).collect();
+            for line in filter.push(&data, &events) {
+                match line {
+                    Line::Pass(bytes) => {
+                        if sender.send(Ok(Frame::data(bytes))).await.is_err() {
+                            break;
+                        }
+                    }
+                    Line::Hidden(rule, event) => {
+                        shared.note(rules.get(rule).map(|(id, _)| *id), &facts, Happened::Hidden(event));
+                    }
+                    Line::StillLost(event) => shared.note(None, &facts, Happened::StillLost(event)),
+                }
+            }
+        }
+        shared.with(|s| s.watches.remove(&id));
+    });
+    let frames = futures::stream::unfold(receiver, |mut r| async move { r.recv().await.map(|f| (f, r)) });
+    Response::from_parts(parts, StreamBody::new(frames.boxed()).boxed_unsync())
+}
+
+fn hiding(rules: &Rules, facts: &RequestFacts) -> Vec<(RuleId, EventMatch)> {
+    let hides = |(rule, perturbation): (&RuleId, &Perturbation)| match perturbation {
+        Perturbation::HideEvents { which, events } => which.matches(facts).then(|| (*rule, events.clone())),
+        Perturbation::StopAt { .. }
+        | Perturbation::Answer { .. }
+        | Perturbation::Delay { .. }
+        | Perturbation::OldVersion { .. } => None,
+    };
+    rules.iter().filter_map(hides).collect()
+}

@@ -1,0 +1,429 @@
+//! The decision: what happens to one request, given the rules in force and what was counted so far. No I/O.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    facts::{RequestFacts, RequestMatch, Verb},
+    forbidden::Forbidden,
+    watch::EventMatch,
+};
+
+/// Names one perturbation in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(pub u64);
+
+/// On which side of the forwarding a stop happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// The server never sees the request.
+    BeforeForward,
+    /// The server has answered; the client never learns it.
+    AfterForward,
+}
+
+/// An answer in place of the server's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// 409 `Conflict`; not forwarded.
+    Conflict,
+    /// 429 with `Retry-After`, whole seconds; not forwarded.
+    TooManyRequests {
+        /// Seconds in `Retry-After`.
+        retry_after: u32,
+    },
+    /// 500 `InternalError`; not forwarded.
+    InternalError,
+    /// 503 `ServiceUnavailable`; not forwarded.
+    Unavailable,
+    /// 504 `Timeout` after the request was forwarded and done.
+    GatewayTimeoutAfterCommit,
+}
+
+/// How often a rule acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// Until it is lifted.
+    UntilLifted,
+    /// The first `n` matching requests.
+    First(u64),
+    /// The `n`-th matching request only, counted from 1.
+    Nth(u64),
+}
+
+impl Times {
+    /// Whether the `n`-th match (from 1) is acted on.
+    #[must_use]
+    pub const fn covers(self, n: u64) -> bool {
+        match self {
+            Self::UntilLifted => true,
+            Self::First(most) => n <= most,
+            Self::Nth(which) => n == which,
+        }
+    }
+}
+
+/// A way to break the connection between a client and its API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Perturbation {
+    /// At the `nth` matching request (from 1, counted from when the rule is set) the connection is closed without an
+    /// answer, and every request after it is refused the same way until the rule is lifted: the client's process may
+    /// as well have been cut off there.
+    StopAt {
+        /// Which requests count; [`RequestMatch::mutating`] for "the n-th write".
+        which: RequestMatch,
+        /// Which of them, from 1.
+        nth: u64,
+        /// Whether that request still takes effect.
+        when: When,
+    },
+    /// An answer that the server did not give.
+    Answer {
+        /// Which requests.
+        which: RequestMatch,
+        /// What they get.
+        answer: Answer,
+        /// How many of them.
+        times: Times,
+    },
+    /// Requests wait before anything else happens to them.
+    Delay {
+        /// Which requests.
+        which: RequestMatch,
+        /// How long.
+        by: Duration,
+        /// How many of them.
+        times: Times,
+    },
+    /// Events are taken out of watch streams, and stay lost: a later watch that would show them again does not.
+    HideEvents {
+        /// Which watches.
+        which: RequestMatch,
+        /// Which events in them.
+        events: EventMatch,
+    },
+    /// The first answer to each matching GET or LIST is kept, and given again until the rule is lifted.
+    OldVersion {
+        /// Which reads.
+        which: RequestMatch,
+    },
+}
+
+/// The perturbations in force, in the order in which they were set.
+pub type Rules = BTreeMap<RuleId, Perturbation>;
+
+/// What was counted for each rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    matched: BTreeMap<RuleId, u64>,
+    tripped: Option<RuleId>,
+}
+
+impl Counters {
+    /// How many requests a rule has matched.
+    #[must_use]
+    pub fn matched(&self, rule: RuleId) -> u64 {
+        self.matched.get(&rule).copied().unwrap_or(0)
+    }
+
+    /// The stop that is in effect, if any.
+    #[must_use]
+    pub const fn tripped(&self) -> Option<RuleId> {
+        self.tripped
+    }
+
+    /// Takes a decision into account. Every decision is applied exactly once, before the next is made.
+    pub fn apply(&mut self, decision: &Decision) {
+        for rule in &decision.counted {
+            *self.matched.entry(*rule).or_insert(0) += 1;
+        }
+        match decision.act {
+            Act::StopBefore(rule) | Act::StopAfter(rule) => self.tripped = Some(rule),
+            Act::Refuse(_)
+            | Act::Forbid(_)
+            | Act::Answer(..)
+            | Act::ForwardThenAnswer(..)
+            | Act::OldVersion(_)
+            | Act::Forward => {}
+        }
+    }
+
+    /// Forgets a rule that was lifted.
+    pub fn forget(&mut self, rule: RuleId) {
+        self.matched.remove(&rule);
+        if self.tripped == Some(rule) {
+            self.tripped = None;
+        }
+    }
+}
+
+/// What to do with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// A stop is in effect: close the connection.
+    Refuse(RuleId),
+    /// The deny-list: answer 403, remember.
+    Forbid(Forbidden),
+    /// Close the connection; the server sees nothing.
+    StopBefore(RuleId),
+    /// Forward, wait for the server's answer, close the connection.
+    StopAfter(RuleId),
+    /// Answer without the server.
+    Answer(RuleId, Answer),
+    /// Forward, then answer in the server's place.
+    ForwardThenAnswer(RuleId, Answer),
+    /// Answer from the record; forward and record if there is none.
+    OldVersion(RuleId),
+    /// Forward.
+    Forward,
+}
+
+/// The whole decision on one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Rules whose count goes up by one.
+    pub counted: Vec<RuleId>,
+    /// Rules that make it wait, and how long in all.
+    pub delays: Vec<RuleId>,
+    /// Sum of the delays.
+    pub delay: Duration,
+    /// What happens then.
+    pub act: Act,
+    /// Rules that filter the stream, if it is a watch.
+    pub filters: Vec<RuleId>,
+}
+
+/// Decides on one request.
+///
+/// Order: a stop in effect refuses everything. What the deny-list names is refused next, whatever else would have
+/// happened to it. Then stops, then answers, then old versions, each kind in the order in which it was set: the first
+/// that covers the request acts. Every rule that matches is counted, whether it acted or not, so that "the n-th" means
+/// the client's n-th. Delays add up and come before the act.
+#[must_use]
+pub fn decide(rules: &Rules, facts: &RequestFacts, counters: &Counters) -> Decision {
+    let mut decision = Decision {
+        counted: Vec::new(),
+        delays: Vec::new(),
+        delay: Duration::ZERO,
+        act: Act::Forward,
+        filters: Vec::new(),
+    };
+    if let Some(rule) = counters.tripped {
+        decision.act = Act::Refuse(rule);
+        return decision;
+    }
+    if let Some(forbidden) = &facts.forbidden {
+        decision.act = Act::Forbid(forbidden.clone());
+        return decision;
+    }
+    let (mut stop, mut answered, mut old) = (None, None, None);
+    for (&rule, perturbation) in rules {
+        let mut count = |which: &RequestMatch| {
+            which.matches(facts).then(|| {
+                decision.counted.push(rule);
+                counters.matched(rule) + 1
+            })
+        };
+        match perturbation {
+            Perturbation::StopAt { which, nth, when } => {
+                if count(which) == Some(*nth) && stop.is_none() {
+                    stop = Some(match when {
+                        When::BeforeForward => Act::StopBefore(rule),
+                        When::AfterForward => Act::StopAfter(rule),
+                    });
+                }
+            }
+            Perturbation::Answer { which, answer, times } => {
+                if count(which).is_some_and(|n| times.covers(n)) && answered.is_none() {
+                    answered = Some(match answer {
+                        Answer::GatewayTimeoutAfterCommit => Act::ForwardThenAnswer(rule, *answer),
+                        Answer::Conflict
+                        | Answer::TooManyRequests { .. }
+                        | Answer::InternalError
+                        | Answer::Unavailable => Act::Answer(rule, *answer),
+                    });
+                }
+            }
+            Perturbation::Delay { which, by, times } => {
+                if count(which).is_some_and(|n| times.covers(n)) {
+                    decision.delays.push(rule);
+                    decision.delay += *by;
+                }
+            }
+            Perturbation::HideEvents { which, events: _ } => {
+                if facts.verb == Verb::Watch && count(which).is_some() {
+                    decision.filters.push(rule);
+                }
+            }
+            Perturbation::OldVersion { which } => {
+                if matches!(facts.verb, Verb::Get | Verb::List) && count(which).is_some() && old.is_none() {
+                    old = Some(Act::OldVersion(rule));
+                }
+            }
+        }
+    }
+    decision.act = stop.or(answered).or(old).unwrap_or(Act::Forward);
+    decision
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn get() -> RequestFacts {
+        RequestFacts::parse("GET", "/api/v1/namespaces/a/configmaps/c")
+    }
+    fn put() -> RequestFacts {
+        RequestFacts::parse("PUT", "/api/v1/namespaces/a/configmaps/c")
+    }
+    fn watch() -> RequestFacts {
+        RequestFacts::parse("GET", "/api/v1/namespaces/a/configmaps?watch=true")
+    }
+    fn rules(list: Vec<Perturbation>) -> Rules {
+        (1..).map(RuleId).zip(list).collect()
+    }
+    fn run(rules: &Rules, requests: &[RequestFacts]) -> Vec<Act> {
+        let mut counters = Counters::default();
+        requests
+            .iter()
+            .map(|facts| {
+                let decision = decide(rules, facts, &counters);
+                counters.apply(&decision);
+                decision.act
+            })
+            .collect()
+    }
+    const R1: RuleId = RuleId(1);
+    const R2: RuleId = RuleId(2);
+
+    #[test]
+    fn without_rules_everything_is_forwarded() {
+        assert_eq!(run(&Rules::new(), &[get(), put(), watch()]), [Act::Forward, Act::Forward, Act::Forward]);
+    }
+
+    #[test]
+    fn a_stop_counts_writes_only_and_refuses_everything_after_it() {
+        for (when, act) in [(When::BeforeForward, Act::StopBefore(R1)), (When::AfterForward, Act::StopAfter(R1))] {
+            let rules = rules(vec![Perturbation::StopAt { which: RequestMatch::mutating(), nth: 2, when }]);
+            assert_eq!(
+                run(&rules, &[put(), get(), put(), get(), watch(), put()]),
+                [Act::Forward, Act::Forward, act, Act::Refuse(R1), Act::Refuse(R1), Act::Refuse(R1)]
+            );
+        }
+    }
+
+    #[test]
+    fn a_lifted_stop_lets_everything_pass() {
+        let mut rules =
+            rules(vec![Perturbation::StopAt { which: RequestMatch::mutating(), nth: 1, when: When::BeforeForward }]);
+        let mut counters = Counters::default();
+        counters.apply(&decide(&rules, &put(), &counters));
+        assert_eq!(counters.tripped(), Some(R1));
+        rules.remove(&R1);
+        counters.forget(R1);
+        assert_eq!(decide(&rules, &put(), &counters).act, Act::Forward);
+    }
+
+    #[test]
+    fn forgetting_another_rule_keeps_the_stop() {
+        let rules =
+            rules(vec![Perturbation::StopAt { which: RequestMatch::mutating(), nth: 1, when: When::BeforeForward }]);
+        let mut counters = Counters::default();
+        counters.apply(&decide(&rules, &put(), &counters));
+        counters.forget(R2);
+        assert_eq!(decide(&rules, &put(), &counters).act, Act::Refuse(R1));
+    }
+
+    #[test]
+    fn each_answer_is_given_as_often_as_it_says() {
+        for answer in
+            [Answer::Conflict, Answer::TooManyRequests { retry_after: 1 }, Answer::InternalError, Answer::Unavailable]
+        {
+            let act = Act::Answer(R1, answer);
+            let which = RequestMatch::verb(Verb::Update);
+            let with = |times| rules(vec![Perturbation::Answer { which: which.clone(), answer, times }]);
+            let three = [put(), get(), put(), put()];
+            let pass = Act::Forward;
+            assert_eq!(run(&with(Times::First(2)), &three), [act.clone(), pass.clone(), act.clone(), pass.clone()]);
+            assert_eq!(run(&with(Times::Nth(2)), &three), [pass.clone(), pass.clone(), act.clone(), pass.clone()]);
+            assert_eq!(run(&with(Times::UntilLifted), &three), [act.clone(), pass, act.clone(), act]);
+        }
+    }
+
+    #[test]
+    fn a_timeout_after_commit_is_forwarded_first() {
+        let answer = Answer::GatewayTimeoutAfterCommit;
+        let rules =
+            rules(vec![Perturbation::Answer { which: RequestMatch::mutating(), answer, times: Times::First(1) }]);
+        assert_eq!(run(&rules, &[put(), put()]), [Act::ForwardThenAnswer(R1, answer), Act::Forward]);
+    }
+
+    #[test]
+    fn delays_add_up_and_come_with_whatever_else_happens() {
+        let delay = |ms| Perturbation::Delay {
+            which: RequestMatch::any(),
+            by: Duration::from_millis(ms),
+            times: Times::First(1),
+        };
+        let rules = rules(vec![
+            delay(10),
+            delay(20),
+            Perturbation::Answer { which: RequestMatch::any(), answer: Answer::Conflict, times: Times::UntilLifted },
+        ]);
+        let mut counters = Counters::default();
+        let first = decide(&rules, &get(), &counters);
+        assert_eq!(first.delay, Duration::from_millis(30));
+        assert_eq!(first.delays, [R1, R2]);
+        assert_eq!(first.act, Act::Answer(RuleId(3), Answer::Conflict));
+        counters.apply(&first);
+        assert_eq!(decide(&rules, &get(), &counters).delay, Duration::ZERO);
+    }
+
+    #[test]
+    fn only_watches_are_filtered_and_only_reads_are_old() {
+        let rules = rules(vec![
+            Perturbation::HideEvents { which: RequestMatch::any(), events: EventMatch::default() },
+            Perturbation::OldVersion { which: RequestMatch::any() },
+        ]);
+        let counters = Counters::default();
+        let on_watch = decide(&rules, &watch(), &counters);
+        assert_eq!((on_watch.filters, on_watch.act), (vec![R1], Act::Forward));
+        let on_get = decide(&rules, &get(), &counters);
+        assert_eq!((on_get.filters, on_get.act), (vec![], Act::OldVersion(R2)));
+        let on_put = decide(&rules, &put(), &counters);
+        assert_eq!((on_put.filters, on_put.act), (vec![], Act::Forward));
+    }
+
+    #[test]
+    fn a_stop_goes_before_an_answer_and_an_answer_before_an_old_version() {
+        let old = Perturbation::OldVersion { which: RequestMatch::any() };
+        let answer =
+            Perturbation::Answer { which: RequestMatch::any(), answer: Answer::Unavailable, times: Times::UntilLifted };
+        let stop = Perturbation::StopAt { which: RequestMatch::any(), nth: 2, when: When::BeforeForward };
+        assert_eq!(
+            run(&rules(vec![old, answer, stop]), &[get(), get()]),
+            [Act::Answer(R2, Answer::Unavailable), Act::StopBefore(RuleId(3))]
+        );
+    }
+
+    #[test]
+    fn the_first_of_two_answers_wins_and_both_are_counted() {
+        let answer = |answer| Perturbation::Answer { which: RequestMatch::any(), answer, times: Times::First(1) };
+        let rules = rules(vec![answer(Answer::Conflict), answer(Answer::Unavailable)]);
+        assert_eq!(run(&rules, &[get(), get()]), [Act::Answer(R1, Answer::Conflict), Act::Forward]);
+    }
+
+    #[test]
+    fn the_deny_list_goes_before_every_rule_but_a_stop_in_effect() {
+        let mut bad = put();
+        bad.forbidden = Some(Forbidden::VolumeAttachmentDelete);
+        let rules = rules(vec![
+            Perturbation::Answer { which: RequestMatch::any(), answer: Answer::Conflict, times: Times::UntilLifted },
+            Perturbation::StopAt { which: RequestMatch::verb(Verb::Get), nth: 1, when: When::BeforeForward },
+        ]);
+        assert_eq!(
+            run(&rules, &[bad.clone(), get(), bad]),
+            [Act::Forbid(Forbidden::VolumeAttachmentDelete), Act::StopBefore(R2), Act::Refuse(R2)]
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! Faults of an object store: the decision on one request. No I/O.
+
+use std::collections::BTreeMap;
+
+use crate::rules::{RuleId, Times};
+
+/// What a request asks of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StoreOp {
+    /// An object (or a range of it) is read.
+    Get,
+    /// An object's properties are read.
+    Head,
+    /// A collection is listed.
+    List,
+    /// A whole object is put.
+    Put,
+    /// A part of a multipart upload is put.
+    UploadPart,
+    /// A multipart upload is begun.
+    CreateMultipart,
+    /// A multipart upload is completed.
+    CompleteMultipart,
+    /// A multipart upload is given up.
+    AbortMultipart,
+    /// An object is deleted, or several.
+    Delete,
+    /// Anything else.
+    Other,
+}
+
+/// One request to a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// What it asks.
+    pub op: StoreOp,
+    /// Path, percent-encoded as sent: `/bucket/key`.
+    pub path: String,
+}
+
+impl StoreFacts {
+    /// Reads method and target (path and query), path-style addressing.
+    #[must_use]
+    pub fn parse(method: &str, target: &str) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let has = |key: &str| query.split('&').any(|p| p.split('=').next() == Some(key));
+        let object = path.trim_matches('/').contains('/');
+        let op = match method {
+            "GET" if object && !has("uploadId") => StoreOp::Get,
+            "GET" => StoreOp::List,
+            "HEAD" => StoreOp::Head,
+            "PUT" if has("partNumber") => StoreOp::UploadPart,
+            "PUT" if object => StoreOp::Put,
+            "POST" if has("uploads") => StoreOp::CreateMultipart,
+            "POST" if has("uploadId") => StoreOp::CompleteMultipart,
+            "POST" if has("delete") => StoreOp::Delete,
+            "DELETE" if has("uploadId") => StoreOp::AbortMultipart,
+            "DELETE" => StoreOp::Delete,
+            _ => StoreOp::Other,
+        };
+        Self { op, path: path.to_owned() }
+    }
+}
+
+/// Which requests a fault is about. Empty fields match everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreMatch {
+    op: Option<StoreOp>,
+    contains: Option<String>,
+}
+
+impl StoreMatch {
+    /// Every request.
+    #[must_use]
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Requests of this kind.
+    #[must_use]
+    pub fn op(op: StoreOp) -> Self {
+        Self { op: Some(op), contains: None }
+    }
+
+    /// Only where the path has this in it.
+    #[must_use]
+    pub fn path(mut self, contains: &str) -> Self {
+        self.contains = Some(contains.to_owned());
+        self
+    }
+
+    /// Whether a request is meant.
+    #[must_use]
+    pub fn matches(&self, facts: &StoreFacts) -> bool {
+        let Self { op, contains } = self;
+        op.is_none_or(|op| op == facts.op) && contains.as_ref().is_none_or(|c| facts.path.contains(c.as_str()))
+    }
+}
+
+/// What a fault does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreEffect {
+    /// The store does it; the connection is closed without an answer.
+    LoseReply,
+    /// 503 `SlowDown`, not forwarded.
+    SlowDown,
+    /// The connection is closed after this many bytes: of what is sent for a PUT, of what is answered otherwise.
+    CutAfter(u64),
+}
+
+/// A fault of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFault {
+    /// Which requests.
+    pub which: StoreMatch,
+    /// How many of them.
+    pub times: Times,
+    /// What happens to them.
+    pub effect: StoreEffect,
+}
+
+/// Decides on one request: the rules whose count goes up, and what the first that covers it does.
+#[must_use]
+pub fn decide(
+    faults: &BTreeMap<RuleId, StoreFault>,
+    facts: &StoreFacts,
+    matched: &BTreeMap<RuleId, u64>,
+) -> (Vec<RuleId>, Option<(RuleId, StoreEffect)>) {
+    let counted: Vec<RuleId> = faults.iter().filter(|(_, f)| f.which.matches(facts)).map(|(id, _)| *id).collect();
+    let acts = counted.iter().find_map(|id| {
+        let fault = faults.get(id)?;
+        let n = matched.get(id).copied().unwrap_or(0) + 1;
+        fault.times.covers(n).then_some((*id, fault.effect))
+    });
+    (counted, acts)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_apart() {
+        for (method, target, op) in [
+            ("GET", "/b/k", StoreOp::Get),
+            ("GET", "/b?list-type=2", StoreOp::List),
+            ("GET", "/b/?list-type=2", StoreOp::List),
+            ("HEAD", "/b/k", StoreOp::Head),
+            ("PUT", "/b/k", StoreOp::Put),
+            ("PUT", "/b", StoreOp::Other),
+            ("PUT", "/b/k?partNumber=1&uploadId=u", StoreOp::UploadPart),
+            ("POST", "/b/k?uploads", StoreOp::CreateMultipart),
+            ("POST", "/b/k?uploads=", StoreOp::CreateMultipart),
+            ("POST", "/b/k?uploadId=u", StoreOp::CompleteMultipart),
+            ("DELETE", "/b/k?uploadId=u", StoreOp::AbortMultipart),
+            ("DELETE", "/b/k", StoreOp::Delete),
+            ("POST", "/b?delete", StoreOp::Delete),
+            ("PATCH", "/b/k", StoreOp::Other),
+        ] {
+            assert_eq!(StoreFacts::parse(method, target).op, op, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn the_nth_is_counted_per_fault_and_the_first_that_covers_acts() {
+        let put = StoreFacts::parse("PUT", "/b/k");
+        let get = StoreFacts::parse("GET", "/b/k");
+        let fault = |op, times, effect| StoreFault { which: StoreMatch::op(op), times, effect };
+        let faults = BTreeMap::from([
+            (RuleId(1), fault(StoreOp::Put, Times::Nth(2), StoreEffect::LoseReply)),
+            (RuleId(2), fault(StoreOp::Put, Times::UntilLifted, StoreEffect::SlowDown)),
+            (RuleId(3), fault(StoreOp::Get, Times::First(1), StoreEffect::CutAfter(3))),
+        ]);
+        let none = BTreeMap::new();
+        assert_eq!(
+            decide(&faults, &put, &none),
+            (vec![RuleId(1), RuleId(2)], Some((RuleId(2), StoreEffect::SlowDown)))
+        );
+        let one = BTreeMap::from([(RuleId(1), 1), (RuleId(3), 1)]);
+        assert_eq!(decide(&faults, &put, &one).1, Some((RuleId(1), StoreEffect::LoseReply)));
+        assert_eq!(decide(&faults, &get, &none).1, Some((RuleId(3), StoreEffect::CutAfter(3))));
+        assert_eq!(decide(&faults, &get, &one).1, None);
+        assert!(!StoreMatch::op(StoreOp::Put).path("other").matches(&put));
+    }
+}
