@@ -39,9 +39,13 @@ bench: build python ## side by side with DuckDB and with plain RocksDB, as ratio
 	@$(CARGO) build $(PROFILE) --locked --example plain_rocksdb
 	@$(INDEXBUILD_PYTHON) bench/bench.py --indexbuild $(INDEXBUILD) --plain-rocksdb $(TARGET)/release/examples/plain_rocksdb
 
+# RUN goes through the environment: it may hold quotes of any kind.
+NODES ?= 3
+CLOCKS ?= short
+export RUN
 testbed: tools ## a shell with kubectl on a real 3-node cluster of this machine; RUN="…" runs one command
 	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-testbed
-	@$(TARGET)/release/testbed $(if $(RUN),-- bash -c '$(RUN)')
+	@$(TARGET)/release/testbed --nodes $(NODES) --clocks $(CLOCKS) $(if $(RUN),-- bash -c "$$RUN")
 
 tools: ## etcd, Kubernetes and an S3 server for the testbed, built once per machine
 	@scripts/install-packages.sh testbed || [ "$$(id -u)" -ne 0 ] || exit 1

@@ -278,8 +278,9 @@ mod tests {
 
     #[test]
     fn every_form_of_path_is_read_as_the_api_server_reads_it() {
+        type Named = Option<&'static str>;
         // method, target, verb, kind, version, namespace, name
-        let table: &[(&str, &str, Verb, &str, &str, Option<&str>, Option<&str>)] = &[
+        let table: &[(&str, &str, Verb, &str, &str, Named, Named)] = &[
             ("GET", "/api/v1/pods", Verb::List, "pods", "v1", None, None),
             ("GET", "/api/v1/pods?watch=true", Verb::Watch, "pods", "v1", None, None),
             ("GET", "/api/v1/pods?watch=1&resourceVersion=3", Verb::Watch, "pods", "v1", None, None),

@@ -329,6 +329,15 @@ impl Cluster {
         Ok(folder)
     }
 
+    pub(crate) fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    /// The cluster's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn namespace(&self) -> &Namespace {
         // Taken out in `drop` alone.
         match &self.namespace {

@@ -1,9 +1,12 @@
 //! What tests break, and how it is mended. A cut drops packets, as a network does; it never refuses them.
 
+use rustix::process::Signal;
+
 use crate::cluster::Cluster;
 use crate::control_plane::{API, STORE};
 use crate::error::TestbedError;
-use crate::namespace::finish;
+use crate::namespace::{finish, signal};
+use crate::node::Node;
 
 /// What a node, with all its pods, is cut off from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,22 +39,8 @@ impl Cluster {
     /// A node that does not exist; nft's failure.
     pub fn cut(&self, node: &str, from: From, direction: Direction) -> Result<(), TestbedError> {
         let node = self.node(node)?;
-        let peers: Vec<String> = match from {
-            From::Api => vec![API.to_owned()],
-            From::Store => vec![STORE.to_owned()],
-            From::Nodes => self
-                .nodes()
-                .filter(|other| other.name != node.name)
-                .flat_map(|other| {
-                    [other.address(), format!("10.244.{}.0/24", other.address().trim_start_matches("10.88.0.1"))]
-                })
-                .collect(),
-            From::Everything => vec!["0.0.0.0/0".to_owned()],
-        };
-        let mut rules = String::from("add table inet cut\n");
-        for (chain, hook) in [("incoming", "input"), ("outgoing", "output"), ("through", "forward")] {
-            rules.push_str(&format!("add chain inet cut {chain} {{ type filter hook {hook} priority -10; }}\n"));
-        }
+        let peers = self.peers(node, from);
+        let mut rules = table();
         for peer in peers {
             if direction != Direction::Outgoing {
                 for chain in ["incoming", "through"] {
@@ -69,7 +58,51 @@ impl Cluster {
         finish(command).map(drop)
     }
 
-    /// Ends all cuts of a node.
+    /// Cuts one pod off, until [`Cluster::heal`] of its node; the node's other pods go on.
+    ///
+    /// # Errors
+    /// A pod without an address; nft's failure.
+    pub fn cut_pod(&self, pod: &str, from: From, direction: Direction) -> Result<(), TestbedError> {
+        let object = self.get(&["pod", pod])?;
+        let node = self.node(object["spec"]["nodeName"].as_str().unwrap_or_default())?;
+        let Some(address) = object["status"]["podIP"].as_str() else {
+            return Err(TestbedError::Unavailable(format!("pod {pod} has no address yet: wait until it runs")));
+        };
+        let mut rules = table();
+        for peer in self.peers(node, from) {
+            if direction != Direction::Outgoing {
+                rules.push_str(&format!(
+                    "add rule inet cut through iifname eth0 ip daddr {address} ip saddr {peer} drop\n"
+                ));
+            }
+            if direction != Direction::Incoming {
+                rules.push_str(&format!(
+                    "add rule inet cut through oifname eth0 ip saddr {address} ip daddr {peer} drop\n"
+                ));
+            }
+        }
+        let mut command = self.namespace().command(&node.net(), "nft");
+        command.arg(rules);
+        finish(command).map(drop)
+    }
+
+    /// The addresses that a node is to be cut off from.
+    fn peers(&self, node: &Node, from: From) -> Vec<String> {
+        match from {
+            From::Api => vec![API.to_owned()],
+            From::Store => vec![STORE.to_owned()],
+            From::Nodes => self
+                .nodes()
+                .filter(|other| other.name != node.name)
+                .flat_map(|other| {
+                    [other.address(), format!("10.244.{}.0/24", other.address().trim_start_matches("10.88.0.1"))]
+                })
+                .collect(),
+            From::Everything => vec!["0.0.0.0/0".to_owned()],
+        }
+    }
+
+    /// Ends all cuts of a node and of its pods.
     ///
     /// # Errors
     /// A node that does not exist; nft's failure.
@@ -94,7 +127,7 @@ impl Cluster {
     /// # Errors
     /// A node that does not exist; a kubelet that cannot be started.
     pub fn start_kubelet(&mut self, node: &str) -> Result<(), TestbedError> {
-        self.with_node(node, crate::node::Node::start_kubelet)
+        self.with_node(node, Node::start_kubelet)
     }
 
     /// Stops (SIGSTOP) a node's kubelet, or lets it go on: a process that slept longer than its lease.
@@ -137,4 +170,69 @@ impl Cluster {
     pub fn taint_out_of_service(&self, node: &str) -> Result<(), TestbedError> {
         self.kubectl(&["taint", "node", node, "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"]).map(drop)
     }
+
+    /// Takes that taint away again.
+    ///
+    /// # Errors
+    /// kubectl's: a node without it.
+    pub fn untaint_out_of_service(&self, node: &str) -> Result<(), TestbedError> {
+        self.kubectl(&["taint", "node", node, "node.kubernetes.io/out-of-service-"]).map(drop)
+    }
+
+    /// Lets no new pods on a node, or lets them again.
+    ///
+    /// # Errors
+    /// kubectl's.
+    pub fn cordon(&self, node: &str, closed: bool) -> Result<(), TestbedError> {
+        self.kubectl(&[if closed { "cordon" } else { "uncordon" }, node]).map(drop)
+    }
+
+    /// Drains a node as before maintenance: eviction of each pod, which a PodDisruptionBudget may refuse.
+    /// [`Cluster::cordon`] with `false` undoes it.
+    ///
+    /// # Errors
+    /// Pods that have not gone within so many seconds.
+    pub fn drain(&self, node: &str, seconds: u32) -> Result<(), TestbedError> {
+        let timeout = format!("--timeout={seconds}s");
+        self.kubectl(&["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", &timeout]).map(drop)
+    }
+
+    /// Kills the processes of a pod's first container (SIGKILL), as the kernel does when memory is short.
+    ///
+    /// # Errors
+    /// A pod whose container does not run.
+    pub fn kill_container(&self, pod: &str) -> Result<(), TestbedError> {
+        self.signal_container(pod, Signal::KILL)
+    }
+
+    /// Stops (SIGSTOP) the processes of a pod's first container, or lets them go on: a process that sleeps for
+    /// longer than its lease, and then believes that no time has passed.
+    ///
+    /// # Errors
+    /// A pod whose container does not run.
+    pub fn freeze_container(&self, pod: &str, frozen: bool) -> Result<(), TestbedError> {
+        self.signal_container(pod, if frozen { Signal::STOP } else { Signal::CONT })
+    }
+
+    fn signal_container(&self, pod: &str, what: Signal) -> Result<(), TestbedError> {
+        let object = self.get(&["pod", pod])?;
+        let node = self.node(object["spec"]["nodeName"].as_str().unwrap_or_default())?;
+        let id = object["status"]["containerStatuses"][0]["containerID"].as_str().unwrap_or_default();
+        let processes = node.processes_of(id.trim_start_matches("containerd://"));
+        if processes.is_empty() {
+            return Err(TestbedError::Unavailable(format!("no process of pod {pod} runs on {}", node.name)));
+        }
+        for process in processes {
+            signal(process, what);
+        }
+        Ok(())
+    }
+}
+
+fn table() -> String {
+    let mut rules = String::from("add table inet cut\n");
+    for (chain, hook) in [("incoming", "input"), ("outgoing", "output"), ("through", "forward")] {
+        rules.push_str(&format!("add chain inet cut {chain} {{ type filter hook {hook} priority -10; }}\n"));
+    }
+    rules
 }

@@ -15,6 +15,7 @@
 //! All processes live in namespaces of their own, so the end of the cluster ends all of them. All nodes share
 //! one kernel: a file lock conflicts between "nodes" where it would not in reality.
 
+mod assert;
 mod certs;
 mod clocks;
 mod cluster;
@@ -25,12 +26,16 @@ mod image;
 mod namespace;
 mod node;
 pub mod objects;
+mod outside;
 mod process;
 mod tools;
+mod volumes;
 
 pub use self::clocks::Clocks;
 pub use self::cluster::{Cluster, Options, WORKLOAD_IMAGE, condition};
 pub use self::error::TestbedError;
 pub use self::fault::{Direction, From};
 pub use self::image::write_archive;
+pub use self::outside::Door;
 pub use self::tools::{Tools, tools_or_skip};
+pub use self::volumes::{Provisioner, Reclaim};

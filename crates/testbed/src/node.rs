@@ -278,6 +278,23 @@ impl Node {
         self.start_kubelet(around)
     }
 
+    /// The processes of a container, by its id: its cgroup is named after it.
+    pub(crate) fn processes_of(&self, container: &str) -> Vec<u32> {
+        let mut folders: Vec<PathBuf> =
+            controllers().iter().map(|controller| Path::new(controller).join(&self.cgroup)).collect();
+        let mut found = Vec::new();
+        while let Some(folder) = folders.pop() {
+            if !container.is_empty() && folder.file_name().is_some_and(|name| name == container) {
+                let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+                found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+            }
+            folders.extend(folders_in(&folder));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// Removes the node's cgroups: all that the kernel does not remove by itself.
     pub(crate) fn remove_cgroups(&self) {
         for root in [self.cgroup.clone(), format!("{}-system", self.cgroup)] {
