@@ -1,0 +1,13 @@
+//! One operator at a time: leader election by a `Lease`.
+//!
+//! A Lease is no fence: a leader that was stopped and goes on writes once more before it looks at its clock.
+//! So writes that matter carry preconditions, and this keeps two operators from getting in each other's way.
+//!
+//! - [`decide`]: what a Lease that was read means, as a pure function of what this process saw and when.
+//! - [`hold`]: reads and writes of the Lease, and the time until which this process leads.
+
+mod decide;
+mod hold;
+
+pub use decide::{Attempt, Observed, Record, Step, Timing, What, step};
+pub use hold::{Held, Leader, LeaderError, Released};

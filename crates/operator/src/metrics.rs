@@ -1,0 +1,438 @@
+//! What the operator counts, in the OpenMetrics text format. No names of objects and no error texts as labels: their
+//! number has no bound.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use indexbuild_api::{DirectoryState, Phase, VolumeCounts};
+use indexbuild_lifecycle::Action;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All phases: a phase that no build is in is shown as 0, and not as a gap.
+const PHASES: [Phase; 10] = [
+    Phase::Pending,
+    Phase::Planning,
+    Phase::Encoding,
+    Phase::Sorting,
+    Phase::Publishing,
+    Phase::Cleaning,
+    Phase::Suspended,
+    Phase::Aborting,
+    Phase::Complete,
+    Phase::Failed,
+];
+
+/// All states of a slot.
+const STATES: [DirectoryState; 10] = [
+    DirectoryState::Idle,
+    DirectoryState::Starting,
+    DirectoryState::Working,
+    DirectoryState::Waiting,
+    DirectoryState::Silent,
+    DirectoryState::Stopping,
+    DirectoryState::Suspended,
+    DirectoryState::BackingOff,
+    DirectoryState::Finished,
+    DirectoryState::Tombstone,
+];
+
+/// What a request does, in the words of the API's permissions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Reads one object.
+    Get,
+    /// Reads many.
+    List,
+    /// Follows changes.
+    Watch,
+    /// Makes one.
+    Create,
+    /// Writes one over.
+    Update,
+    /// Changes one.
+    Patch,
+    /// Removes one.
+    Delete,
+    /// Removes many.
+    DeleteCollection,
+    /// Anything else.
+    Other,
+}
+
+/// How a request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// By this HTTP status.
+    Status(u16),
+    /// Not at all.
+    None,
+}
+
+/// How a reconcile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReconcileResult {
+    /// Everything that was decided was done.
+    Success,
+    /// Something failed and is tried again.
+    Error,
+}
+
+/// Whether reports are accepted from the owner alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ownership {
+    /// Yes: the refusal was tried.
+    Enforced,
+    /// No: the refusal was tried and did not come.
+    NotEnforced,
+    /// It could not be tried.
+    Unknown,
+}
+
+/// A label's value that is a name of a closed set, or a kind of the API.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Name(std::borrow::Cow<'static, str>);
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.write_str(&self.0)
+    }
+}
+
+impl From<&'static str> for Name {
+    fn from(name: &'static str) -> Self {
+        Self(name.into())
+    }
+}
+
+macro_rules! labels {
+    ($($name:ident { $($label:ident),+ })+) => {$(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name { $($label: Name),+ }
+    )+};
+}
+
+labels! {
+    InPhase { phase }
+    WithResult { result }
+    OfAction { action }
+    InState { state }
+    OfClass { class }
+    OfRequest { verb, kind, code }
+}
+
+/// The operator's metrics. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    builds: Family<InPhase, Gauge>,
+    reconcile_duration: Histogram,
+    reconciles: Family<WithResult, Counter>,
+    reconcile_errors: Counter,
+    actions: Family<OfAction, Counter>,
+    slots: Family<InState, Gauge>,
+    volumes: Family<OfClass, Gauge>,
+    leader: Gauge,
+    ownership: Gauge,
+    requests: Family<OfRequest, Counter>,
+    start: Gauge<f64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics that count from zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut this = Self {
+            registry: Arc::default(),
+            builds: Family::default(),
+            reconcile_duration: Histogram::new([0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0]),
+            reconciles: Family::default(),
+            reconcile_errors: Counter::default(),
+            actions: Family::default(),
+            slots: Family::default(),
+            volumes: Family::default(),
+            leader: Gauge::default(),
+            ownership: Gauge::default(),
+            requests: Family::default(),
+            start: Gauge::default(),
+        };
+        let mut root = Registry::default();
+        let ours = root.sub_registry_with_prefix("indexbuild");
+        ours.register("builds", "Builds by phase", this.builds.clone());
+        ours.register_with_unit(
+            "reconcile_duration",
+            "How long one pass over a build takes",
+            Unit::Seconds,
+            this.reconcile_duration.clone(),
+        );
+        ours.register("reconcile", "Passes over builds by result", this.reconciles.clone());
+        ours.register("reconcile_errors", "Passes over builds that failed", this.reconcile_errors.clone());
+        ours.register("actions", "Actions that were carried out", this.actions.clone());
+        ours.register("slots", "Slots of all builds by state", this.slots.clone());
+        ours.register(
+            "volumes",
+            "Volumes of all builds: held, of them stranded (no proof that the former owner is gone) and retained",
+            this.volumes.clone(),
+        );
+        ours.register("leader", "1 in the process that leads", this.leader.clone());
+        ours.register(
+            "ownership_enforced",
+            "1 when the API server refuses reports from others than the owner, 0 when it does not, -1 when unknown",
+            this.ownership.clone(),
+        );
+        ours.register("api_requests", "Requests to the Kubernetes API; code none: no answer", this.requests.clone());
+        root.register_with_unit("process_start_time", "When the process began", Unit::Seconds, this.start.clone());
+        this.registry = Arc::new(root);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        this.start.set(now.map_or(0.0, |time| time.as_secs_f64()));
+        this.set_builds([]);
+        this.set_slots([]);
+        this.set_volumes(VolumeCounts::default());
+        this.set_leader(false);
+        this.set_ownership(Ownership::Unknown);
+        for result in [ReconcileResult::Success, ReconcileResult::Error] {
+            drop(this.reconciles.get_or_create(&with_result(result)));
+        }
+        this
+    }
+
+    /// The phases of all builds, each build once.
+    pub fn set_builds(&self, builds: impl IntoIterator<Item = Phase>) {
+        let all: Vec<Phase> = builds.into_iter().collect();
+        for phase in PHASES {
+            let count = all.iter().filter(|other| **other == phase).count();
+            self.builds.get_or_create(&InPhase { phase: phase_name(phase).into() }).set(whole(count));
+        }
+    }
+
+    /// The states of all slots, each slot once.
+    pub fn set_slots(&self, slots: impl IntoIterator<Item = DirectoryState>) {
+        let all: Vec<DirectoryState> = slots.into_iter().collect();
+        for state in STATES {
+            let count = all.iter().filter(|other| **other == state).count();
+            self.slots.get_or_create(&InState { state: state_name(state).into() }).set(whole(count));
+        }
+    }
+
+    /// The volumes of all builds together.
+    pub fn set_volumes(&self, counts: VolumeCounts) {
+        let VolumeCounts { held, stranded, retained } = counts;
+        for (class, count) in [("held", held), ("stranded", stranded), ("retained", retained)] {
+            self.volumes.get_or_create(&OfClass { class: class.into() }).set(i64::from(count));
+        }
+    }
+
+    /// One pass over a build.
+    pub fn reconciled(&self, result: ReconcileResult, took: Duration) {
+        self.reconcile_duration.observe(took.as_secs_f64());
+        self.reconciles.get_or_create(&with_result(result)).inc();
+        if result == ReconcileResult::Error {
+            self.reconcile_errors.inc();
+        }
+    }
+
+    /// One action that was carried out.
+    pub fn acted(&self, action: &Action) {
+        self.actions.get_or_create(&OfAction { action: action_name(action).into() }).inc();
+    }
+
+    /// Whether this process leads.
+    pub fn set_leader(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// Whether reports are accepted from the owner alone.
+    pub fn set_ownership(&self, ownership: Ownership) {
+        self.ownership.set(match ownership {
+            Ownership::Enforced => 1,
+            Ownership::NotEnforced => 0,
+            Ownership::Unknown => -1,
+        });
+    }
+
+    /// One request to the API. `kind` is a resource's plural, never the name of an object.
+    pub fn api_request(&self, verb: Verb, kind: &str, code: Code) {
+        let code = match code {
+            Code::Status(status) => Name(status.to_string().into()),
+            Code::None => "none".into(),
+        };
+        let labels = OfRequest { verb: verb_name(verb).into(), kind: Name(kind.to_owned().into()), code };
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    /// All of it, as text of type [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn with_result(result: ReconcileResult) -> WithResult {
+    let name = match result {
+        ReconcileResult::Success => "success",
+        ReconcileResult::Error => "error",
+    };
+    WithResult { result: name.into() }
+}
+
+const fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pending => "Pending",
+        Phase::Planning => "Planning",
+        Phase::Encoding => "Encoding",
+        Phase::Sorting => "Sorting",
+        Phase::Publishing => "Publishing",
+        Phase::Cleaning => "Cleaning",
+        Phase::Suspended => "Suspended",
+        Phase::Aborting => "Aborting",
+        Phase::Complete => "Complete",
+        Phase::Failed => "Failed",
+    }
+}
+
+const fn state_name(state: DirectoryState) -> &'static str {
+    match state {
+        DirectoryState::Idle => "Idle",
+        DirectoryState::Starting => "Starting",
+        DirectoryState::Working => "Working",
+        DirectoryState::Waiting => "Waiting",
+        DirectoryState::Silent => "Silent",
+        DirectoryState::Stopping => "Stopping",
+        DirectoryState::Suspended => "Suspended",
+        DirectoryState::BackingOff => "BackingOff",
+        DirectoryState::Finished => "Finished",
+        DirectoryState::Tombstone => "Tombstone",
+    }
+}
+
+const fn action_name(action: &Action) -> &'static str {
+    match action {
+        Action::AddFinalizer => "AddFinalizer",
+        Action::RemoveFinalizer => "RemoveFinalizer",
+        Action::CreateDirectory { .. } => "CreateDirectory",
+        Action::UpdateDirectory { .. } => "UpdateDirectory",
+        Action::DeleteDirectory { .. } => "DeleteDirectory",
+        Action::CreateClaim { .. } => "CreateClaim",
+        Action::CreatePod { .. } => "CreatePod",
+        Action::StopPod { .. } => "StopPod",
+        Action::DeleteClaim { .. } => "DeleteClaim",
+        Action::FreezeStage { .. } => "FreezeStage",
+    }
+}
+
+const fn verb_name(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Get => "get",
+        Verb::List => "list",
+        Verb::Watch => "watch",
+        Verb::Create => "create",
+        Verb::Update => "update",
+        Verb::Patch => "patch",
+        Verb::Delete => "delete",
+        Verb::DeleteCollection => "deletecollection",
+        Verb::Other => "other",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_has_its_name_its_labels_and_its_number() {
+        let metrics = Metrics::new();
+        metrics.set_builds([Phase::Sorting, Phase::Sorting, Phase::Failed]);
+        metrics.set_slots([DirectoryState::Working, DirectoryState::Silent]);
+        metrics.set_volumes(VolumeCounts { held: 3, stranded: 1, retained: 2 });
+        metrics.reconciled(ReconcileResult::Success, Duration::from_millis(20));
+        metrics.reconciled(ReconcileResult::Error, Duration::from_secs(2));
+        metrics.acted(&Action::AddFinalizer);
+        metrics.set_leader(true);
+        metrics.set_ownership(Ownership::NotEnforced);
+        metrics.api_request(Verb::Patch, "enginedirectories/status", Code::Status(409));
+        metrics.api_request(Verb::Watch, "pods", Code::None);
+        let text = metrics.text().unwrap();
+        for line in [
+            r#"indexbuild_builds{phase="Sorting"} 2"#,
+            r#"indexbuild_builds{phase="Failed"} 1"#,
+            r#"indexbuild_builds{phase="Pending"} 0"#,
+            r#"indexbuild_slots{state="Silent"} 1"#,
+            r#"indexbuild_slots{state="Idle"} 0"#,
+            r#"indexbuild_volumes{class="held"} 3"#,
+            r#"indexbuild_volumes{class="stranded"} 1"#,
+            r#"indexbuild_volumes{class="retained"} 2"#,
+            "indexbuild_reconcile_duration_seconds_count 2",
+            r#"indexbuild_reconcile_duration_seconds_bucket{le="0.05"} 1"#,
+            r#"indexbuild_reconcile_total{result="success"} 1"#,
+            r#"indexbuild_reconcile_total{result="error"} 1"#,
+            "indexbuild_reconcile_errors_total 1",
+            r#"indexbuild_actions_total{action="AddFinalizer"} 1"#,
+            "indexbuild_leader 1",
+            "indexbuild_ownership_enforced 0",
+            r#"indexbuild_api_requests_total{verb="patch",kind="enginedirectories/status",code="409"} 1"#,
+            r#"indexbuild_api_requests_total{verb="watch",kind="pods",code="none"} 1"#,
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_is_there_no_more_is_shown_as_none() {
+        let metrics = Metrics::new();
+        metrics.set_builds([Phase::Sorting]);
+        metrics.set_builds([Phase::Complete]);
+        assert!(metrics.text().unwrap().contains(r#"indexbuild_builds{phase="Sorting"} 0"#));
+    }
+
+    #[test]
+    fn every_phase_and_state_is_listed_once() {
+        let phases: std::collections::BTreeSet<&str> = PHASES.into_iter().map(phase_name).collect();
+        assert_eq!(phases.len(), PHASES.len());
+        let states: std::collections::BTreeSet<&str> = STATES.into_iter().map(state_name).collect();
+        assert_eq!(states.len(), STATES.len());
+        for (name, schema) in [("phase", &phases), ("state", &states)] {
+            assert!(crd_enum(name).iter().all(|value| schema.contains(value.as_str())), "{name}");
+        }
+    }
+
+    /// The values that the CRDs' schemas allow for a status field.
+    fn crd_enum(field: &str) -> Vec<String> {
+        let found: Vec<String> = indexbuild_api::crds()
+            .iter()
+            .map(|crd| serde_json::to_value(crd).unwrap())
+            .filter_map(|crd| {
+                let status = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+                status["properties"][field]["enum"].as_array().cloned()
+            })
+            .flatten()
+            .filter_map(|value| value.as_str().map(str::to_owned))
+            .collect();
+        assert!(found.len() >= 10, "{field}: {found:?}");
+        found
+    }
+}

@@ -1,0 +1,355 @@
+//! Tries whether the API server refuses reports from others than the owner, by a dry-run report of the operator's own
+//! on a real record. That a policy exists would say little: it may match nothing, only warn, or have no binding.
+
+use std::time::{Duration, Instant};
+
+use indexbuild_api::{ConditionStatus, EngineDirectory, Reason, Report};
+use indexbuild_lifecycle::admission::Refusal;
+use jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Error, ResourceExt as _};
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::events::bounded;
+use crate::metrics::Ownership;
+
+/// How often an answer is looked at again: somebody may remove the policy, or its binding.
+const AGAIN: Duration = Duration::from_secs(600);
+/// How often while the answer is not the wanted one. A policy that was just installed takes effect after seconds.
+const SOONER: Duration = Duration::from_secs(30);
+/// How long the API server has for one try.
+const TRYING: Duration = Duration::from_secs(10);
+/// How many records are tried when one is gone already.
+const CANDIDATES: usize = 3;
+/// How much of the API server's words is passed on.
+const LONGEST: usize = 512;
+
+/// Whether reports are accepted from the owner alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A report from the operator was refused by the rule about owners.
+    Enforced,
+    /// A report from the operator would have been accepted.
+    NotEnforced {
+        /// What that means, and what to do.
+        message: String,
+    },
+    /// It could not be tried.
+    Unknown {
+        /// Why, and what would change it.
+        why: String,
+    },
+}
+
+impl Answer {
+    /// As the condition `OwnershipEnforced` says it.
+    #[must_use]
+    pub fn condition(&self) -> (ConditionStatus, Reason, String) {
+        match self {
+            Self::Enforced => {
+                let message = "The API server refused a trial report that did not come from the slot's owner.";
+                (ConditionStatus::True, Reason::Enforced, message.to_owned())
+            }
+            Self::NotEnforced { message } => (ConditionStatus::False, Reason::NotEnforced, message.clone()),
+            Self::Unknown { why } => (ConditionStatus::Unknown, Reason::Pending, why.clone()),
+        }
+    }
+
+    /// As the metric says it.
+    #[must_use]
+    pub const fn ownership(&self) -> Ownership {
+        match self {
+            Self::Enforced => Ownership::Enforced,
+            Self::NotEnforced { .. } => Ownership::NotEnforced,
+            Self::Unknown { .. } => Ownership::Unknown,
+        }
+    }
+
+    const fn valid_for(&self) -> Duration {
+        match self {
+            Self::Enforced => AGAIN,
+            Self::NotEnforced { .. } | Self::Unknown { .. } => SOONER,
+        }
+    }
+}
+
+/// What the API server said to the trial.
+#[derive(Clone, Copy, Debug)]
+enum Reply<'a> {
+    /// It would have been written.
+    Accepted,
+    /// It was refused.
+    Refused { code: u16, message: &'a str },
+    /// No answer, or none of the API server's.
+    Failed { why: &'a str },
+}
+
+/// The trial, and its last answer.
+#[derive(Debug)]
+pub struct SelfTest {
+    answer: Answer,
+    at: Option<Instant>,
+}
+
+impl Default for SelfTest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SelfTest {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { answer: no_record(), at: None }
+    }
+
+    /// The last answer.
+    #[must_use]
+    pub const fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
+    /// Whether it is time to try again.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| now.saturating_duration_since(at) >= self.answer.valid_for())
+    }
+
+    /// Tries it on one of these records: only one that exists can be tried on. The API server looks an object up before
+    /// it asks its policies, so a report to a record that is not there is answered by 404 and shows nothing; nor can a
+    /// record be made for it by a dry run. So before the first build of a cluster the answer is unknown.
+    pub async fn run<'a>(
+        &mut self,
+        client: &Client,
+        records: impl IntoIterator<Item = &'a EngineDirectory>,
+    ) -> &Answer {
+        let mut answer = no_record();
+        for record in records.into_iter().take(CANDIDATES) {
+            match try_on(client, record).await {
+                Some(found) => {
+                    answer = found;
+                    break;
+                }
+                None => answer = Answer::Unknown { why: gone(record) },
+            }
+        }
+        if answer != self.answer {
+            match &answer {
+                Answer::Enforced => info!("reports from others than the owner are refused by the API server"),
+                Answer::NotEnforced { message } => warn!(message, "ownership is not enforced"),
+                Answer::Unknown { why } => warn!(why, "it is not known whether ownership is enforced"),
+            }
+        }
+        self.answer = answer;
+        self.at = Some(Instant::now());
+        &self.answer
+    }
+}
+
+fn no_record() -> Answer {
+    Answer::Unknown {
+        why: "Not tried yet: it is tried on the first EngineDirectory that exists, and there is none.".to_owned(),
+    }
+}
+
+fn full_name(record: &EngineDirectory) -> String {
+    format!("{}/{}", record.namespace().unwrap_or_default(), record.name_any())
+}
+
+fn gone(record: &EngineDirectory) -> String {
+    format!("EngineDirectory {} was gone when it was to be tried on; it is tried again.", full_name(record))
+}
+
+/// Tries it on one record; `None` when that is gone.
+async fn try_on(client: &Client, record: &EngineDirectory) -> Option<Answer> {
+    let name = record.name_any();
+    let api: Api<EngineDirectory> = match record.namespace() {
+        Some(namespace) => Api::namespaced(client.clone(), &namespace),
+        None => return None,
+    };
+    let patch = Patch::Merge(json!({"status": {"report": trial(record, Timestamp::now())}}));
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
+    let tried = tokio::time::timeout(TRYING, api.patch_status(&name, &params, &patch)).await;
+    let words;
+    let reply = match &tried {
+        Ok(Ok(_)) => Reply::Accepted,
+        Ok(Err(Error::Api(status))) if status.code == 404 => return None,
+        Ok(Err(Error::Api(status))) => Reply::Refused { code: status.code, message: &status.message },
+        Ok(Err(error)) => {
+            words = error.to_string();
+            Reply::Failed { why: &words }
+        }
+        Err(_) => Reply::Failed { why: "no answer within 10 s" },
+    };
+    Some(classify(reply, &full_name(record)))
+}
+
+/// A report that breaks no rule but the one about owners: else another refusal would come first.
+fn trial(record: &EngineDirectory, now: Timestamp) -> Report {
+    let grant = record.spec.grant.clone().unwrap_or_default();
+    let said = record.status.as_ref().and_then(|status| status.report.clone());
+    let current = said.filter(|report| report.epoch == grant.epoch && report.boot_nonce == grant.boot_nonce);
+    let fresh = || Report { epoch: grant.epoch.max(1), boot_nonce: grant.boot_nonce.clone(), ..Report::default() };
+    Report { renew_time: now.to_string(), ..current.unwrap_or_else(fresh) }
+}
+
+/// What a reply says about the rule.
+fn classify(reply: Reply<'_>, record: &str) -> Answer {
+    match reply {
+        Reply::Accepted => Answer::NotEnforced {
+            message: format!(
+                "The API server would have accepted a report about EngineDirectory {record} from the operator, which \
+                 is not its owner: a former owner that comes back is not stopped by the API server either, only by its \
+                 own checks. Install the ValidatingAdmissionPolicies of the chart, with their bindings."
+            ),
+        },
+        Reply::Refused { code, message } => {
+            let said = bounded(message, LONGEST);
+            if message.contains(&Refusal::NotOwner.to_string()) {
+                Answer::Enforced
+            } else if code == 403 && message.contains("cannot patch resource") {
+                let why = format!(
+                    "Not tried: the operator lacks the permission to patch enginedirectories/status. Grant it, as the \
+                     chart's role does. The API server said: {said}"
+                );
+                Answer::Unknown { why }
+            } else if (400..500).contains(&code) && code != 409 && code != 429 {
+                let why = format!(
+                    "A trial report about EngineDirectory {record} was refused, but not by the rule about owners, \
+                     which therefore is not known to hold. The API server said ({code}): {said}"
+                );
+                Answer::Unknown { why }
+            } else {
+                Answer::Unknown { why: format!("A trial was not answered; it is repeated. HTTP {code}: {said}") }
+            }
+        }
+        Reply::Failed { why } => {
+            let why = bounded(why, LONGEST);
+            Answer::Unknown { why: format!("A trial was not answered; it is repeated: {why}") }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use indexbuild_api::{EngineDirectorySpec, EngineDirectoryStatus, Grant, WorkResult};
+    use indexbuild_lifecycle::admission::{OPERATOR, review_status};
+    use indexbuild_lifecycle::world::Record;
+
+    use super::*;
+
+    const BY_POLICY: &str = "enginedirectories.indexbuild.dev \"orders-0123abcd-0\" is forbidden: \
+        ValidatingAdmissionPolicy 'indexbuild-owner' with binding 'indexbuild-owner' denied request: only the owner of \
+        the current grant may write status.claim and status.report";
+
+    fn refused(code: u16, message: &str) -> Answer {
+        classify(Reply::Refused { code, message }, "shop/orders-0123abcd-0")
+    }
+
+    #[test]
+    fn only_the_refusal_of_the_rule_about_owners_counts_as_enforced() {
+        assert_eq!(refused(403, BY_POLICY), Answer::Enforced);
+        assert_eq!(refused(422, BY_POLICY), Answer::Enforced, "a policy may name another reason than Forbidden");
+        for (code, message) in [
+            (
+                403,
+                "enginedirectories.indexbuild.dev \"a\" is forbidden: User \"x\" cannot patch resource \"enginedirectories/status\" in API group \"indexbuild.dev\"",
+            ),
+            (
+                403,
+                "ValidatingAdmissionPolicy 'indexbuild-owner' with binding 'indexbuild-owner' denied request: expression 'x' resulted in error: no such key: grant",
+            ),
+            (403, "ValidatingAdmissionPolicy 'other' with binding 'other' denied request: not on Sundays"),
+            (400, "admission webhook \"x.example.com\" denied the request: dry run is not supported"),
+            (422, "EngineDirectory.indexbuild.dev \"a\" is invalid: status.report.epoch: Invalid value: 0"),
+            (401, "Unauthorized"),
+            (409, "the object has been modified"),
+            (429, "too many requests"),
+            (500, "internal error"),
+            (503, "unavailable"),
+        ] {
+            let answer = refused(code, message);
+            assert!(
+                matches!(&answer, Answer::Unknown { why } if why.contains(message)),
+                "{code} {message}: {answer:?}"
+            );
+        }
+        let lacks = refused(403, "User \"x\" cannot patch resource \"enginedirectories/status\"");
+        assert!(matches!(lacks, Answer::Unknown { why } if why.contains("Grant it")));
+    }
+
+    #[test]
+    fn an_accepted_trial_says_what_that_means_and_a_silence_says_nothing() {
+        let Answer::NotEnforced { message } = classify(Reply::Accepted, "shop/a") else { panic!("accepted") };
+        assert!(message.contains("shop/a") && message.contains("Install"), "{message}");
+        let silent = classify(Reply::Failed { why: "connection refused" }, "shop/a");
+        assert!(matches!(silent, Answer::Unknown { .. }));
+    }
+
+    #[test]
+    fn the_answer_is_looked_at_again_and_sooner_while_it_is_not_the_wanted_one() {
+        let mut test = SelfTest::new();
+        let now = Instant::now();
+        assert!(test.is_due(now));
+        for (answer, seconds) in [
+            (Answer::Enforced, 600),
+            (Answer::NotEnforced { message: String::new() }, 30),
+            (Answer::Unknown { why: String::new() }, 30),
+        ] {
+            test = SelfTest { answer, at: Some(now) };
+            assert!(!test.is_due(now + Duration::from_secs(seconds - 1)));
+            assert!(test.is_due(now + Duration::from_secs(seconds)));
+        }
+    }
+
+    #[test]
+    fn the_trial_breaks_the_rule_about_owners_and_no_other() {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let grant = |nonce: &str| Grant { epoch: 4, boot_nonce: nonce.to_owned(), ..Grant::default() };
+        let report = |epoch| Report {
+            epoch,
+            boot_nonce: "n".to_owned(),
+            renew_time: "2020-01-01T00:00:00Z".to_owned(),
+            result: Some(WorkResult { work_id: "w".to_owned(), epoch, ..WorkResult::default() }),
+            ..Report::default()
+        };
+        for (grant, said) in [
+            (None, None),
+            (Some(grant("")), None),
+            (Some(grant("n")), None),
+            (Some(grant("n")), Some(report(4))),
+            (Some(grant("n")), Some(report(3))),
+            (Some(grant("m")), Some(report(4))),
+        ] {
+            let spec = EngineDirectorySpec { grant: grant.clone(), ..EngineDirectorySpec::default() };
+            let mut directory = EngineDirectory::new("a", spec.clone());
+            let status = EngineDirectoryStatus { report: said, ..EngineDirectoryStatus::default() };
+            directory.status = Some(status.clone());
+            let trial = trial(&directory, now);
+            assert!(trial.epoch >= 1, "the schema's bound");
+            assert_ne!(Some(&trial), status.report.as_ref(), "what changes nothing is not refused");
+            if let Some(grant) = &grant {
+                assert_eq!((trial.epoch, &trial.boot_nonce), (grant.epoch, &grant.boot_nonce));
+            }
+            let record = Record { spec, status: status.clone(), ..record() };
+            let new = EngineDirectoryStatus { report: Some(trial), ..status };
+            assert_eq!(review_status(&record, &new, OPERATOR), Err(Refusal::NotOwner));
+        }
+    }
+
+    fn record() -> Record {
+        Record::default()
+    }
+
+    #[tokio::test]
+    async fn without_a_record_nothing_is_asked_and_nothing_is_claimed() {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        let mut test = SelfTest::new();
+        assert_eq!(test.run(&client, []).await, &no_record());
+        assert!(!test.is_due(Instant::now()));
+    }
+}
