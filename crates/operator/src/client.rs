@@ -56,7 +56,16 @@ pub async fn client(metrics: &Metrics) -> Result<Client, ClientError> {
 ///
 /// # Errors
 /// A configuration that cannot be used.
-pub fn client_for(mut config: Config, metrics: &Metrics) -> Result<Client, ClientError> {
+pub fn client_for(config: Config, metrics: &Metrics) -> Result<Client, ClientError> {
+    with_limits(config, metrics, READ, WATCH_READ)
+}
+
+fn with_limits(
+    mut config: Config,
+    metrics: &Metrics,
+    read: Duration,
+    watch_read: Duration,
+) -> Result<Client, ClientError> {
     let url = config.cluster_url.to_string();
     let failed = |source| ClientError::Client { url: url.clone(), source: Box::new(source) };
     let agent = concat!("indexbuild-operator/", env!("CARGO_PKG_VERSION"));
@@ -65,12 +74,12 @@ pub fn client_for(mut config: Config, metrics: &Metrics) -> Result<Client, Clien
     // controller look first and then repeat.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
-    config.write_timeout = Some(READ);
-    config.read_timeout = Some(READ);
+    config.write_timeout = Some(read);
+    config.read_timeout = Some(read);
     // Else the time that a connection sat in the pool counts as silence of the server.
     config.reset_reader_on_write = true;
     let mut watching = config.clone();
-    watching.read_timeout = Some(WATCH_READ);
+    watching.read_timeout = Some(watch_read);
     let namespace = config.default_namespace.clone();
     let made = |config| ClientBuilder::try_from(config).map(ClientBuilder::build).map_err(failed.clone());
     let (ordinary, watching) = (made(config)?, made(watching)?);
@@ -215,5 +224,35 @@ mod tests {
         assert!(!matches!(error, kube::Error::Api(_)), "{error:?}");
         let text = metrics.text().unwrap();
         assert!(text.contains(r#"indexbuild_api_requests_total{verb="get",kind="pods",code="none"} 1"#), "{text}");
+    }
+
+    /// kube has no read timeout of its own: <https://github.com/kube-rs/kube/issues/1791>.
+    #[tokio::test]
+    async fn a_server_that_takes_requests_and_never_answers_is_given_up_on_and_on_watches_later() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                held.push(stream);
+            }
+        });
+        let config = Config::new(format!("http://{address}").parse().unwrap());
+        let (short, long) = (Duration::from_millis(200), Duration::from_millis(1500));
+        let client = with_limits(config, &Metrics::new(), short, long).unwrap();
+        let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(client, "default");
+        let start = std::time::Instant::now();
+        let ordinary = async {
+            pods.get("a").await.unwrap_err();
+            start.elapsed()
+        };
+        let watch = async {
+            assert!(pods.watch(&kube::api::WatchParams::default(), "0").await.is_err());
+            start.elapsed()
+        };
+        let both = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(ordinary, watch) });
+        let (ordinary, watch) = both.await.expect("neither waits for ever");
+        assert!(ordinary >= short && ordinary < long, "{ordinary:?}");
+        assert!(watch >= long, "{watch:?}");
     }
 }

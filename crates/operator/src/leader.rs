@@ -8,6 +8,8 @@
 
 mod decide;
 mod hold;
+#[cfg(test)]
+mod tests;
 
 pub use decide::{Attempt, Observed, Record, Step, Timing, What, step};
 pub use hold::{Held, Leader, LeaderError, Released};
