@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{completions, crd, executor, get, ingest, run, scan, verify};
+use crate::commands::{completions, crd, executor, get, ingest, operator, run, scan, verify};
 use crate::logging::{LogFormat, LogLevel, Logging};
 
 /// Buffers come and go with each split and range: an allocator that gives memory back keeps a
@@ -74,6 +74,8 @@ enum Command {
     Crd(crd::CrdArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
+    /// Carry out the IndexBuilds of a cluster; started by the Helm chart
+    Operator(operator::OperatorArgs),
     /// One process of a build; started by `run`
     #[command(hide = true)]
     Executor(executor::ExecutorArgs),
@@ -89,6 +91,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sample(args) => sample::run(args).map(|()| ExitCode::SUCCESS),
         Command::Crd(args) => crd::run(args),
         Command::Completions(args) => completions::run(&args),
+        Command::Operator(args) => operator::run(args),
         Command::Executor(args) => executor::run(args),
     }
 }
@@ -98,7 +101,7 @@ fn main() -> ExitCode {
     let Global { log_level, verbose, log_format } = global;
     let default = match &command {
         // A child's log is a file, and is read when something went wrong.
-        Command::Executor(_) => LogLevel::Info,
+        Command::Executor(_) | Command::Operator(_) => LogLevel::Info,
         Command::Run(_)
         | Command::Verify(_)
         | Command::Get(_)

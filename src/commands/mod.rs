@@ -8,6 +8,7 @@ pub mod exit;
 pub mod get;
 pub mod ingest;
 mod location;
+pub mod operator;
 pub mod run;
 pub mod scan;
 pub mod verify;

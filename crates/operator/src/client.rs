@@ -81,7 +81,7 @@ fn with_limits(
     let mut watching = config.clone();
     watching.read_timeout = Some(watch_read);
     let namespace = config.default_namespace.clone();
-    let made = |config| ClientBuilder::try_from(config).map(ClientBuilder::build).map_err(failed.clone());
+    let made = |config| ClientBuilder::try_from(config).map(ClientBuilder::build).map_err(failed);
     let (ordinary, watching) = (made(config)?, made(watching)?);
     let valid_until = *ordinary.valid_until();
     let counted = Counted { ordinary, watching, metrics: metrics.clone() };

@@ -21,6 +21,15 @@ use grants::Draft;
 use mode::Mode;
 use stages::Stages;
 
+/// The stages that works of the build may read, as far as they exist or may come next: what an executor is allowed
+/// to read.
+#[must_use]
+pub fn stage_names(world: &World) -> Vec<String> {
+    let rounds = Stages::of(world, mode::clean_stage(world)).rounds();
+    let repairs = (1..=rounds.saturating_add(2)).map(stages::repair_stage);
+    [PLAN, ENCODE, SORT, PUBLISH, CLEAN, CLEAN_INDEX].into_iter().map(str::to_owned).chain(repairs).collect()
+}
+
 pub use stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, ENCODE, PLAN, PUBLISH, SORT};
 
 /// What to do next about a build, given everything observed. A pure function: the same world, the same decision.

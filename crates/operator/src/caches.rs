@@ -1,0 +1,193 @@
+//! What is watched: one list-watch for each kind, in a namespace or in all.
+//!
+//! Only what is looked at is kept. What was read is watched: a change of any of it leads to another look.
+
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _, future};
+use indexbuild_api::{EngineDirectory, IndexBuild, labels};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{PredicateConfig, WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+/// How long a watch lives before it is begun anew: a connection that died without a word is found within it.
+const WATCH_SECONDS: u32 = 60;
+/// How many objects a page of a list has.
+const PAGE: u32 = 500;
+
+/// The nodes of the cluster; empty where they may not be read.
+pub type Nodes = Store<Node>;
+
+/// What is watched in one namespace, or in all.
+#[derive(Clone)]
+pub struct Caches {
+    /// The builds.
+    pub builds: Store<IndexBuild>,
+    /// The records.
+    pub directories: Store<EngineDirectory>,
+    /// The executors' pods.
+    pub pods: Store<Pod>,
+    /// The claims of their volumes.
+    pub claims: Store<PersistentVolumeClaim>,
+    /// The frozen stages.
+    pub stages: Store<ConfigMap>,
+}
+
+/// Caches, and the streams that fill them while they are polled.
+pub struct Watched {
+    /// The caches.
+    pub caches: Caches,
+    /// Builds that changed.
+    pub builds: BoxStream<'static, Result<IndexBuild, watcher::Error>>,
+    /// Builds of which something changed.
+    pub parts: BoxStream<'static, ObjectRef<IndexBuild>>,
+}
+
+/// Where the operator looks: one namespace, or all.
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn config() -> watcher::Config {
+    // `MostRecent` is the default list semantic: never an old state out of a lagging cache.
+    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
+}
+
+fn reflected<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    strip: impl FnMut(&mut K) + Send + 'static,
+) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let (reader, writer) = reflector::store();
+    let stream = watcher(api, config).default_backoff().modify(strip).reflect(writer).touched_objects();
+    (reader, stream)
+}
+
+fn without_managed_fields<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+/// The build that an object of a build belongs to, by its labels.
+fn build_of<K: Resource<DynamicType = ()>>(object: &K) -> Option<ObjectRef<IndexBuild>> {
+    let meta = object.meta();
+    let name = meta.labels.as_ref()?.get(labels::INSTANCE)?;
+    Some(ObjectRef::new(name).within(meta.namespace.as_deref()?))
+}
+
+fn touched<K>(
+    stream: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
+) -> BoxStream<'static, ObjectRef<IndexBuild>>
+where
+    K: Resource<DynamicType = ()> + Send + 'static,
+{
+    stream
+        .filter_map(|object| {
+            future::ready(match object {
+                Ok(object) => build_of(&object),
+                Err(error) => {
+                    tracing::debug!(kind = %K::kind(&()), %error, "a watch is begun anew");
+                    None
+                }
+            })
+        })
+        .boxed()
+}
+
+/// Begins to watch. Nothing is read until the streams are polled.
+#[must_use]
+pub fn watch(client: &Client, namespace: Option<&str>) -> Watched {
+    let ours = || config().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGED_BY_VALUE));
+    let (builds, build_stream) = reflected(api::<IndexBuild>(client, namespace), config(), without_managed_fields);
+    let (directories, directory_stream) =
+        reflected(api::<EngineDirectory>(client, namespace), config(), without_managed_fields);
+    let (pods, pod_stream) = reflected(api::<Pod>(client, namespace), ours(), without_managed_fields);
+    let (claims, claim_stream) =
+        reflected(api::<PersistentVolumeClaim>(client, namespace), ours(), without_managed_fields);
+    let staged = ours().labels(&format!("{}={},{}", labels::MANAGED_BY, labels::MANAGED_BY_VALUE, labels::STAGE));
+    let (stages, stage_stream) = reflected(api::<ConfigMap>(client, namespace), staged, without_managed_fields);
+    // A renewal alone is looked at when the build is looked at anyway, some seconds later: with thousands of slots
+    // it would be a pass for each of them.
+    let directory_stream = directory_stream
+        .predicate_filter(|directory: &EngineDirectory| Some(decisive(directory)), PredicateConfig::default());
+    let parts = futures::stream::select_all([
+        touched(directory_stream),
+        touched(pod_stream),
+        touched(claim_stream),
+        touched(stage_stream),
+    ]);
+    Watched {
+        caches: Caches { builds, directories, pods, claims, stages },
+        builds: build_stream.boxed(),
+        parts: parts.boxed(),
+    }
+}
+
+/// A digest of what a record says beside how far its owner is.
+fn decisive(directory: &EngineDirectory) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let status = directory.status.clone().unwrap_or_default();
+    let report =
+        status.report.map(|report| (report.epoch, report.boot_nonce, report.waiting, report.result, report.error));
+    let what = (
+        directory.uid(),
+        serde_json::to_string(&directory.spec).unwrap_or_default(),
+        format!("{:?} {:?} {report:?} {:?}", status.claim, status.state, directory.metadata.deletion_timestamp),
+    );
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Watches nodes. Heartbeats of a node change nothing that is looked at.
+#[must_use]
+pub fn watch_nodes(client: &Client) -> (Nodes, BoxStream<'static, Result<Node, watcher::Error>>) {
+    let strip = |node: &mut Node| {
+        without_managed_fields(node);
+        if let Some(status) = node.status.as_mut() {
+            status.images = None;
+            for condition in status.conditions.iter_mut().flatten() {
+                condition.last_heartbeat_time = None;
+            }
+        }
+    };
+    let (reader, stream) = reflected(Api::<Node>::all(client.clone()), config(), strip);
+    let stream = stream.predicate_filter(
+        |node: &Node| {
+            let mut hasher = DefaultHasher::new();
+            format!("{:?} {:?}", views_of(node), node.metadata.deletion_timestamp).hash(&mut hasher);
+            Some(hasher.finish())
+        },
+        PredicateConfig::default(),
+    );
+    (reader, stream.boxed())
+}
+
+fn views_of(node: &Node) -> indexbuild_lifecycle::world::NodeView {
+    crate::views::node(node, 0, false)
+}
+
+/// Builds that a change of a node may concern: those that have not ended.
+#[must_use]
+pub fn unfinished(builds: &Store<IndexBuild>) -> Vec<ObjectRef<IndexBuild>> {
+    let at_work = |build: &IndexBuild| {
+        let status = build.status.as_ref();
+        let finished = status.and_then(|status| status.condition(indexbuild_api::ConditionType::Finished));
+        build.metadata.deletion_timestamp.is_some()
+            || finished.is_none_or(|finished| finished.status != indexbuild_api::ConditionStatus::True)
+            || status.and_then(|status| status.volumes).is_some_and(|volumes| volumes.held > 0)
+    };
+    builds.state_filter(at_work).into_iter().map(|build: Arc<IndexBuild>| ObjectRef::from_obj(build.as_ref())).collect()
+}

@@ -1,0 +1,312 @@
+//! The process: finds the API server, waits to lead, watches, and looks at one build after the other until it is
+//! told to stop or does not lead any more.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use indexbuild_api::IndexBuild;
+use kube::api::ListParams;
+use kube::runtime::Controller;
+use kube::runtime::controller::Config as ControllerConfig;
+use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, AdminError, Health, Role};
+use crate::caches::{self, Caches, Nodes};
+use crate::client::{ClientError, client};
+use crate::leader::{Leader, LeaderError, Timing};
+use crate::metrics::Metrics;
+use crate::objects::Image;
+use crate::orphans;
+use crate::reconcile::{Context, after_error, reconcile};
+use crate::rim::Rim;
+use crate::self_test::SelfTest;
+
+/// After so long without a turn of its loop, a process is not alive.
+const ALIVE: Duration = Duration::from_secs(60);
+/// How often what is not triggered by a change is done: counting, tombstones, the self-test.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// How long passes in hand have to end, when the process is told to stop.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// What the operator is started with.
+#[derive(Clone, Debug)]
+pub struct OperatorConfig {
+    /// Where it looks for builds; empty: everywhere.
+    pub watch_namespaces: Vec<String>,
+    /// The image that executors run.
+    pub image: Image,
+    /// The namespace of its Lease.
+    pub lease_namespace: String,
+    /// The name of its Lease.
+    pub lease_name: String,
+    /// The name under which it leads: that of no other process.
+    pub identity: String,
+    /// Where probes and metrics are answered.
+    pub bind: SocketAddr,
+    /// How many builds are looked at at the same time.
+    pub concurrency: u16,
+}
+
+/// Why the operator ends without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No way to the API server.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Nowhere to answer probes.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Leader election cannot begin.
+    #[error(transparent)]
+    Leader(#[from] LeaderError),
+    /// Another process leads by now, or the API server could not be reached for too long: whatever was in hand may
+    /// be in other hands.
+    #[error("this process does not lead any more: it ends, and the next one begins to count anew")]
+    NotLeading,
+}
+
+/// Runs until `stop` is cancelled, or leadership is lost.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(config: OperatorConfig, stop: CancellationToken) -> Result<(), RunError> {
+    let OperatorConfig { watch_namespaces, image, lease_namespace, lease_name, identity, bind, concurrency } = config;
+    let metrics = Metrics::new();
+    let client = client(&metrics).await?;
+    let health = Health::new(ALIVE);
+    let admin = Admin::bind(bind).await?;
+    let end_of_admin = CancellationToken::new();
+    let serving = tokio::spawn(admin.serve(health.clone(), metrics.clone(), end_of_admin.clone()));
+    let scopes: Vec<Option<String>> = match watch_namespaces.as_slice() {
+        [] => vec![None],
+        named => named.iter().cloned().map(Some).collect(),
+    };
+    let outcome = async {
+        if !find_resources(&client, &scopes, &health, &stop).await {
+            return Ok(());
+        }
+        health.set_role(Role::Standby);
+        // Always: a process that loses its Lease knows that it was cut off, and begins to count patience anew.
+        let candidate = Leader::new(client.clone(), &lease_namespace, &lease_name, &identity, Timing::default())?;
+        let Some(held) = wait_to_lead(candidate, &health, &stop).await else {
+            return Ok(());
+        };
+        health.set_role(Role::Leading);
+        metrics.set_leader(true);
+        let lost = held.lost();
+        let rim = Arc::new(Rim::new(client.clone(), metrics.clone(), &identity));
+        let end = lost.child_token();
+        let leading = lead(&client, &scopes, &image, &rim, &health, concurrency, end.clone());
+        tokio::pin!(leading);
+        tokio::select! {
+            () = &mut leading => {}
+            () = stop.cancelled() => {
+                tracing::info!("told to stop: what is in hand is ended");
+                end.cancel();
+                if tokio::time::timeout(GRACE, &mut leading).await.is_err() {
+                    tracing::warn!("passes in hand did not end in time");
+                }
+            }
+            // Every side effect stops at once.
+            () = lost.cancelled() => {}
+        }
+        metrics.set_leader(false);
+        if lost.is_cancelled() {
+            return Err(RunError::NotLeading);
+        }
+        // The last thing: nothing of this process writes any more.
+        let released = held.release().await;
+        tracing::info!(?released, "the lease is given up");
+        Ok(())
+    }
+    .await;
+    end_of_admin.cancel();
+    // It ends by its token; one that does not is cut off with the process.
+    let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
+    outcome
+}
+
+/// Waits until the API server knows the resources. `false`: told to stop.
+async fn find_resources(client: &Client, scopes: &[Option<String>], health: &Health, stop: &CancellationToken) -> bool {
+    loop {
+        health.beat();
+        let api: Api<IndexBuild> = match scopes.first() {
+            Some(Some(namespace)) => Api::namespaced(client.clone(), namespace),
+            Some(None) | None => Api::all(client.clone()),
+        };
+        match api.list(&ListParams::default().limit(1)).await {
+            Ok(_) => {
+                health.set_crds_found(true);
+                return true;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "builds cannot be listed; are the CRDs installed, and may this account list them?");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            () = tokio::time::sleep(Duration::from_secs(3)) => {}
+        }
+    }
+}
+
+async fn wait_to_lead(candidate: Leader, health: &Health, stop: &CancellationToken) -> Option<crate::leader::Held> {
+    let acquiring = candidate.acquire(stop);
+    tokio::pin!(acquiring);
+    loop {
+        tokio::select! {
+            held = &mut acquiring => return held,
+            () = tokio::time::sleep(HOUSEKEEPING) => health.beat(),
+        }
+    }
+}
+
+/// Watches and looks until `end`.
+async fn lead(
+    client: &Client,
+    scopes: &[Option<String>],
+    image: &Image,
+    rim: &Arc<Rim>,
+    health: &Health,
+    concurrency: u16,
+    end: CancellationToken,
+) {
+    let mut tasks = JoinSet::new();
+    let (nodes, node_stream) = caches::watch_nodes(client);
+    let (node_changes, _) = broadcast::channel::<()>(16);
+    let sender = node_changes.clone();
+    tasks.spawn(until(end.clone(), async move {
+        let mut stream = node_stream;
+        while let Some(node) = stream.next().await {
+            if let Err(error) = node {
+                tracing::debug!(%error, "the watch of nodes is begun anew");
+            }
+            // Nobody listens: then nobody has builds.
+            let _ = sender.send(());
+        }
+    }));
+    let mut contexts = Vec::new();
+    for namespace in scopes {
+        let caches::Watched { caches, builds, parts } = caches::watch(client, namespace.as_deref());
+        let context =
+            Arc::new(Context::new(client.clone(), image.clone(), caches.clone(), nodes.clone(), Arc::clone(rim)));
+        contexts.push(Arc::clone(&context));
+        // Caches fill, whether or not a pass waits.
+        let (forward, received) = futures::channel::mpsc::unbounded();
+        tasks.spawn(until(end.clone(), async move {
+            let mut parts = parts;
+            while let Some(part) = parts.next().await {
+                let _ = forward.unbounded_send(part);
+            }
+        }));
+        let of_nodes = node_changes.subscribe();
+        let controller = watch_builds(context, caches, builds, received, of_nodes, concurrency, end.clone());
+        tasks.spawn(controller);
+    }
+    housekeeping(client, rim, health, &contexts, &nodes, end.clone()).await;
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn until(end: CancellationToken, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = task => {}
+        () = end.cancelled() => {}
+    }
+}
+
+async fn watch_builds(
+    context: Arc<Context>,
+    caches: Caches,
+    builds: futures::stream::BoxStream<'static, Result<IndexBuild, kube::runtime::watcher::Error>>,
+    parts: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<IndexBuild>>,
+    of_nodes: broadcast::Receiver<()>,
+    concurrency: u16,
+    end: CancellationToken,
+) {
+    // A cache that was never filled is not looked at: what is absent from it means nothing.
+    let filled = async {
+        let Caches { builds: _, directories, pods, claims, stages } = &caches;
+        let all = futures::join!(
+            directories.wait_until_ready(),
+            pods.wait_until_ready(),
+            claims.wait_until_ready(),
+            stages.wait_until_ready(),
+        );
+        tracing::debug!(?all, "caches are filled");
+    };
+    tokio::select! {
+        () = filled => {}
+        () = end.cancelled() => return,
+    }
+    let store = caches.builds.clone();
+    let concerned = futures::stream::unfold(of_nodes, |mut changes| async move {
+        match changes.recv().await {
+            Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => Some(((), changes)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    })
+    .flat_map(move |()| futures::stream::iter(caches::unfinished(&store)));
+    let graceful = end.clone();
+    Controller::for_stream(builds, caches.builds.clone())
+        .with_config(ControllerConfig::default().concurrency(concurrency))
+        .reconcile_on(parts)
+        .reconcile_on(concerned)
+        .graceful_shutdown_on(async move { graceful.cancelled().await })
+        .run(reconcile, after_error, context)
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+/// What no change triggers. Its turns are the process's sign of life.
+async fn housekeeping(
+    client: &Client,
+    rim: &Rim,
+    health: &Health,
+    contexts: &[Arc<Context>],
+    nodes: &Nodes,
+    end: CancellationToken,
+) {
+    let mut test = SelfTest::new();
+    let mut memories: Vec<BTreeMap<_, _>> = contexts.iter().map(|_| BTreeMap::new()).collect();
+    let all: Vec<Caches> = contexts.iter().map(|context| context.caches.clone()).collect();
+    let mut filled = false;
+    loop {
+        health.beat();
+        if !filled {
+            filled = all.iter().all(is_filled);
+            health.set_caches_synced(filled);
+        }
+        if filled {
+            rim.count(&all);
+            rim.try_ownership(&mut test, client, &all).await;
+            for (context, memories) in contexts.iter().zip(&mut memories) {
+                let uids: HashSet<String> =
+                    context.caches.builds.state().iter().filter_map(|build| build.uid()).collect();
+                context.forget_all_but(&uids);
+                orphans::reap(context, memories).await;
+            }
+            tracing::trace!(nodes = nodes.len(), "a turn");
+        }
+        let pause = if filled { HOUSEKEEPING } else { Duration::from_millis(200) };
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn is_filled(caches: &Caches) -> bool {
+    use futures::FutureExt as _;
+    let Caches { builds, directories, pods, claims, stages } = caches;
+    builds.wait_until_ready().now_or_never().is_some()
+        && directories.wait_until_ready().now_or_never().is_some()
+        && pods.wait_until_ready().now_or_never().is_some()
+        && claims.wait_until_ready().now_or_never().is_some()
+        && stages.wait_until_ready().now_or_never().is_some()
+}

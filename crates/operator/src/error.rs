@@ -1,0 +1,74 @@
+//! What can go wrong in a pass over a build, and whether looking again is all there is to do.
+
+use crate::objects::BadPodPart;
+use crate::views::BadStage;
+
+/// Why an action was not carried out, or a pass not ended.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// The API server did not answer, or refused.
+    #[error("{what}: {source}")]
+    Api {
+        /// What was being done, to which object.
+        what: String,
+        /// Why it failed.
+        source: Box<kube::Error>,
+    },
+    /// An object of the expected name belongs to somebody else.
+    #[error("{kind} {name} exists and is not this build's: remove it, or name the build otherwise")]
+    Foreign {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A part of the spec that is passed on.
+    #[error(transparent)]
+    PodPart(#[from] BadPodPart),
+    /// A frozen stage that cannot be read.
+    #[error(transparent)]
+    Stage(#[from] BadStage),
+    /// An object cannot be written as JSON.
+    #[error("{what} cannot be written as JSON: {source}")]
+    Json {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl OperatorError {
+    /// Names what was being done.
+    pub(crate) fn api(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Api { what, source: Box::new(source) }
+    }
+
+    /// Whether somebody else wrote first, so that looking again is all there is to do.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Self::Api { what: _, source } => is_status(source, 409),
+            Self::Foreign { .. } | Self::PodPart(_) | Self::Stage(_) | Self::Json { .. } => false,
+        }
+    }
+
+    /// The message for people: the API server's own, without how it was transported.
+    #[must_use]
+    pub fn said(&self) -> String {
+        match self {
+            Self::Api { what, source } => match source.as_ref() {
+                kube::Error::Api(status) => format!("{what}: {}", status.message),
+                other => format!("{what}: {other}"),
+            },
+            other => other.to_string(),
+        }
+    }
+}
+
+/// Whether the API server answered with this status.
+#[must_use]
+pub fn is_status(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}

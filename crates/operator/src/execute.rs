@@ -1,0 +1,297 @@
+//! Execute: one action of the lifecycle, carried out on the API server.
+//!
+//! Every change of a record is a compare-and-set (G1), every delete names a UID, and what is there already counts
+//! as done only where it is ours.
+
+use indexbuild_api::{
+    DirectoryState, EngineDirectory, EngineDirectorySpec, IndexBuild, OwnerChangeReason, labels, names,
+};
+use indexbuild_lifecycle::world::{Stage, World};
+use indexbuild_lifecycle::{Action, NodeSeen};
+use json_patch::{Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+
+use crate::error::{OperatorError, is_status};
+use crate::memory::BuildMemory;
+use crate::objects::{self, Image, Owner, PodPlace};
+use crate::observe::{Objects, is_of_build};
+use crate::provide::provide;
+
+/// Carries out actions about one build.
+pub struct Hands<'a> {
+    /// The API server.
+    pub client: &'a Client,
+    /// The image that executors run.
+    pub image: &'a Image,
+    /// The build, as it was read.
+    pub build: &'a IndexBuild,
+    /// Who it is.
+    pub owner: &'a Owner,
+    /// Its objects, as they were read live.
+    pub objects: &'a Objects,
+    /// What was observed.
+    pub world: &'a World,
+    /// What is remembered of it.
+    pub memory: &'a mut BuildMemory,
+}
+
+/// The slot that an action is about.
+#[must_use]
+pub fn slot_of(action: &Action) -> Option<u32> {
+    match action {
+        Action::CreateDirectory { slot, .. }
+        | Action::UpdateDirectory { slot, .. }
+        | Action::DeleteDirectory { slot, .. }
+        | Action::CreateClaim { slot, .. }
+        | Action::CreatePod { slot, .. } => Some(*slot),
+        Action::AddFinalizer
+        | Action::RemoveFinalizer
+        | Action::StopPod { .. }
+        | Action::DeleteClaim { .. }
+        | Action::FreezeStage { .. } => None,
+    }
+}
+
+/// What an action is called in metrics and logs.
+#[must_use]
+pub fn name_of(action: &Action) -> &'static str {
+    match action {
+        Action::AddFinalizer => "AddFinalizer",
+        Action::RemoveFinalizer => "RemoveFinalizer",
+        Action::CreateDirectory { .. } => "CreateDirectory",
+        Action::UpdateDirectory { .. } => "UpdateDirectory",
+        Action::DeleteDirectory { .. } => "DeleteDirectory",
+        Action::CreateClaim { .. } => "CreateClaim",
+        Action::CreatePod { .. } => "CreatePod",
+        Action::StopPod { .. } => "StopPod",
+        Action::DeleteClaim { .. } => "DeleteClaim",
+        Action::FreezeStage { .. } => "FreezeStage",
+    }
+}
+
+fn post() -> PostParams {
+    PostParams { dry_run: false, field_manager: Some(labels::FIELD_MANAGER.to_owned()) }
+}
+
+fn by_uid(uid: &str, version: Option<&str>) -> DeleteParams {
+    DeleteParams::background()
+        .preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(str::to_owned) })
+}
+
+/// Replaces a part of an object, where it is still at `version`: the API server compares (G1).
+fn compare_and_set(version: &str, mut operations: Vec<PatchOperation>) -> Patch<()> {
+    let replaced = replace("/metadata/resourceVersion", json!(version));
+    operations.insert(0, replaced);
+    Patch::Json(JsonPatch(operations))
+}
+
+fn replace(path: &'static str, value: Value) -> PatchOperation {
+    PatchOperation::Replace(ReplaceOperation {
+        path: json_patch::jsonptr::PointerBuf::parse(path).unwrap_or_default(),
+        value,
+    })
+}
+
+fn remove(path: &'static str) -> PatchOperation {
+    PatchOperation::Remove(RemoveOperation { path: json_patch::jsonptr::PointerBuf::parse(path).unwrap_or_default() })
+}
+
+impl Hands<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.owner.namespace)
+    }
+
+    /// Carries out one action. What it finds done already counts as done.
+    ///
+    /// # Errors
+    /// [`OperatorError`]: a conflict means to look again.
+    pub async fn carry_out(&mut self, action: Action) -> Result<(), OperatorError> {
+        tracing::debug!(?action, "an action");
+        match action {
+            Action::AddFinalizer => self.finalizer(true).await,
+            Action::RemoveFinalizer => self.finalizer(false).await,
+            Action::CreateDirectory { slot, spec } => self.create_directory(slot, spec).await,
+            Action::UpdateDirectory { slot, version, spec, state, change, node } => {
+                self.update_directory(slot, &version, &spec, state, change, node.as_ref()).await
+            }
+            Action::DeleteDirectory { slot, version } => self.delete_directory(slot, &version).await,
+            Action::CreateClaim { slot, generation, name } => self.create_claim(slot, generation, name).await,
+            Action::CreatePod { slot, epoch, name, claim } => {
+                self.create_pod(PodPlace { slot, epoch, name, claim }).await
+            }
+            Action::StopPod { name, uid, reason } => {
+                tracing::info!(pod = %name, ?reason, "a pod is asked to stop");
+                gone(self.api::<Pod>().delete(&name, &by_uid(&uid, None)).await, format!("pod {name} is not deleted"))
+            }
+            Action::DeleteClaim { name, uid, condemned, evidence } => {
+                tracing::info!(claim = %name, record = condemned.version(), proof = evidence.kind().describe(), "a volume is removed");
+                let deleted = self.api::<PersistentVolumeClaim>().delete(&name, &by_uid(&uid, None)).await;
+                gone(deleted, format!("claim {name} is not deleted"))
+            }
+            Action::FreezeStage { stage } => self.freeze(&stage).await,
+        }
+    }
+
+    async fn finalizer(&self, wanted: bool) -> Result<(), OperatorError> {
+        let mut finalizers = self.build.finalizers().to_vec();
+        finalizers.retain(|finalizer| finalizer != labels::FINALIZER);
+        if wanted {
+            finalizers.push(labels::FINALIZER.to_owned());
+        }
+        let patch = json!({"metadata": {
+            "uid": self.owner.uid,
+            "resourceVersion": self.build.resource_version(),
+            "finalizers": finalizers,
+        }});
+        let name = &self.owner.name;
+        let done = self.api::<IndexBuild>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        match done {
+            Ok(_) => Ok(()),
+            Err(error) if !wanted && is_status(&error, 404) => Ok(()),
+            Err(error) => Err(OperatorError::api(format!("the finalizer of build {name} is not written"))(error)),
+        }
+    }
+
+    async fn create_directory(&self, slot: u32, spec: EngineDirectorySpec) -> Result<(), OperatorError> {
+        let directory = objects::directory(self.owner, slot, spec);
+        let name = directory.name_any();
+        let api = self.api::<EngineDirectory>();
+        created(api.create(&post(), &directory).await, &api, "EngineDirectory", &name, self.owner).await
+    }
+
+    /// Three writes, in an order in which a crash between them loses nothing that protects a volume: the machine
+    /// of a pod is noted before the pod is bound, and forgotten after the grant has moved on.
+    async fn update_directory(
+        &self,
+        slot: u32,
+        version: &str,
+        spec: &EngineDirectorySpec,
+        state: DirectoryState,
+        change: Option<OwnerChangeReason>,
+        node: Option<&NodeSeen>,
+    ) -> Result<(), OperatorError> {
+        let name = names::directory(&self.owner.name, &self.owner.uid, slot);
+        let Some(observed) = self.objects.directory(slot) else {
+            return Ok(());
+        };
+        let mut version = version.to_owned();
+        let before = observed.status.clone().unwrap_or_default();
+        let noted = objects::with_node(&before, node);
+        if noted != before {
+            version = self.write_status(&name, Some(&version), &noted).await?;
+        }
+        if *spec != observed.spec || state == DirectoryState::Tombstone {
+            let mut operations = vec![replace("/spec", json!(spec))];
+            if state == DirectoryState::Tombstone && observed.metadata.owner_references.is_some() {
+                operations.push(remove("/metadata/ownerReferences"));
+            }
+            let patch = compare_and_set(&version, operations);
+            let parameters =
+                PatchParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            self.api::<EngineDirectory>()
+                .patch(&name, &parameters, &patch)
+                .await
+                .map_err(OperatorError::api(format!("record {name} is not written")))?;
+        }
+        let after = objects::status_after(&noted, spec, state, change, node, &self.world.wall);
+        if after != noted {
+            self.write_status(&name, None, &after).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_status(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        status: &indexbuild_api::EngineDirectoryStatus,
+    ) -> Result<String, OperatorError> {
+        let mut patch = objects::status_patch(name, status);
+        if let Some(version) = version {
+            patch["metadata"]["resourceVersion"] = json!(version);
+        }
+        let written = self
+            .api::<EngineDirectory>()
+            .patch_status(name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(patch))
+            .await
+            .map_err(OperatorError::api(format!("the status of record {name} is not written")))?;
+        Ok(written.resource_version().unwrap_or_default())
+    }
+
+    async fn delete_directory(&self, slot: u32, version: &str) -> Result<(), OperatorError> {
+        let Some(uid) = self.objects.directory(slot).and_then(kube::ResourceExt::uid) else {
+            return Ok(());
+        };
+        let name = names::directory(&self.owner.name, &self.owner.uid, slot);
+        let deleted = self.api::<EngineDirectory>().delete(&name, &by_uid(&uid, Some(version))).await;
+        gone(deleted, format!("record {name} is not deleted"))
+    }
+
+    async fn create_claim(&mut self, slot: u32, generation: u32, name: String) -> Result<(), OperatorError> {
+        let claim = objects::claim(self.build, self.owner, slot, generation, name.clone());
+        let api = self.api::<PersistentVolumeClaim>();
+        let done = created(api.create(&post(), &claim).await, &api, "PersistentVolumeClaim", &name, self.owner).await;
+        if matches!(done, Err(OperatorError::Foreign { .. })) {
+            // The lifecycle takes another name, once it sees that this one is taken.
+            self.memory.foreign_claims.insert(name, (slot, generation));
+        }
+        done
+    }
+
+    async fn create_pod(&mut self, place: PodPlace) -> Result<(), OperatorError> {
+        provide(self.client, self.build, self.owner, self.world, self.memory).await?;
+        let name = place.name.clone();
+        let pod = objects::pod(self.build, self.owner, self.image, place)?;
+        let api = self.api::<Pod>();
+        created(api.create(&post(), &pod).await, &api, "Pod", &name, self.owner).await
+    }
+
+    /// G2, G6: made once; one that exists is the truth, and is read by the next pass.
+    async fn freeze(&self, stage: &Stage) -> Result<(), OperatorError> {
+        let map = objects::stage(self.owner, stage)
+            .map_err(|source| OperatorError::Json { what: "a frozen stage", source })?;
+        let name = map.name_any();
+        let api = self.api::<ConfigMap>();
+        created(api.create(&post(), &map).await, &api, "ConfigMap", &name, self.owner).await
+    }
+}
+
+/// 404 is success: what was to go is gone. 409: it is another one by now, look again.
+fn gone<T>(deleted: Result<T, kube::Error>, what: String) -> Result<(), OperatorError> {
+    match deleted {
+        Ok(_) => Ok(()),
+        Err(error) if is_status(&error, 404) => Ok(()),
+        Err(error) => Err(OperatorError::api(what)(error)),
+    }
+}
+
+/// An object that exists already is read: ours counts as made, somebody else's is named.
+async fn created<K>(
+    made: Result<K, kube::Error>,
+    api: &Api<K>,
+    kind: &'static str,
+    name: &str,
+    owner: &Owner,
+) -> Result<(), OperatorError>
+where
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let Err(error) = made else {
+        return Ok(());
+    };
+    let exists = matches!(&error, kube::Error::Api(status) if status.is_already_exists());
+    if !exists {
+        return Err(OperatorError::api(format!("{kind} {name} is not made"))(error));
+    }
+    match api.get_opt(name).await.map_err(OperatorError::api(format!("{kind} {name} is not read")))? {
+        Some(object) if !is_of_build(&object, owner) => Err(OperatorError::Foreign { kind, name: name.to_owned() }),
+        // Ours, made by an earlier pass; or it went meanwhile: the next pass sees which.
+        Some(_) | None => Ok(()),
+    }
+}

@@ -1,0 +1,272 @@
+//! What an observer remembers of a build between two looks: since when things are as they are.
+//!
+//! All of it is measured on this process's own monotonic clock, and begins anew with the process: two machines'
+//! clocks are never compared, and an operator that was away does not hold its absence against anybody.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use indexbuild_api::{Grant, IndexBuildStatus, Report};
+use indexbuild_lifecycle::Millis;
+use indexbuild_lifecycle::world::{Record, SlotView};
+
+/// Over how long the rate of a build is measured.
+const RATE_WINDOW: Millis = 60_000;
+
+/// How often a status is written of which numbers alone have changed.
+const STATUS_INTERVAL: Millis = 5_000;
+
+/// A value, and since when it is as it is.
+#[derive(Clone, Debug)]
+struct Since<T> {
+    value: T,
+    at: Millis,
+}
+
+impl<T: PartialEq> Since<T> {
+    fn new(value: T, at: Millis) -> Self {
+        Self { value, at }
+    }
+
+    fn see(&mut self, value: T, now: Millis) {
+        if self.value != value {
+            *self = Self { value, at: now };
+        }
+    }
+
+    fn age(&self, now: Millis) -> Millis {
+        now.saturating_sub(self.at)
+    }
+}
+
+/// What is remembered of one slot.
+#[derive(Clone, Debug)]
+struct Slot {
+    report: Since<Option<Report>>,
+    progress: Since<Option<Report>>,
+    grant: Since<Option<Grant>>,
+}
+
+impl Slot {
+    fn new(record: &Record, now: Millis) -> Self {
+        Self {
+            report: Since::new(record.status.report.clone(), now),
+            progress: Since::new(progress(record), now),
+            grant: Since::new(record.spec.grant.clone(), now),
+        }
+    }
+}
+
+/// The report without its time: a renewal is a sign of life, not of progress.
+fn progress(record: &Record) -> Option<Report> {
+    record.status.report.clone().map(|report| Report { renew_time: String::new(), ..report })
+}
+
+/// What is remembered of one build, by its UID.
+#[derive(Clone, Debug, Default)]
+pub struct BuildMemory {
+    slots: BTreeMap<u32, Slot>,
+    /// Since when its deletion is known.
+    deleting: Option<Millis>,
+    percents: VecDeque<(Millis, u32)>,
+    /// The status as it was written last, and when.
+    status: Option<(IndexBuildStatus, Millis)>,
+    /// What was applied for its executors, so that it is not applied again (I8).
+    pub provided: Option<String>,
+    /// Claims of somebody else under names of ours, by name: the slot and generation that we meant.
+    pub foreign_claims: BTreeMap<String, (u32, u32)>,
+    /// Why the last action for a slot was refused, if it was.
+    pub trouble: BTreeMap<u32, String>,
+}
+
+impl BuildMemory {
+    /// The views of the slots: their records, and for how long they are as they are.
+    pub fn slots(&mut self, records: Vec<Record>, now: Millis) -> Vec<SlotView> {
+        self.slots.retain(|slot, _| records.iter().any(|record| record.spec.slot == *slot));
+        records
+            .into_iter()
+            .map(|record| {
+                let seen = self.slots.entry(record.spec.slot).or_insert_with(|| Slot::new(&record, now));
+                seen.report.see(record.status.report.clone(), now);
+                seen.progress.see(progress(&record), now);
+                seen.grant.see(record.spec.grant.clone(), now);
+                SlotView {
+                    report_age: seen.report.age(now),
+                    progress_age: seen.progress.age(now),
+                    grant_age: seen.grant.age(now),
+                    record,
+                }
+            })
+            .collect()
+    }
+
+    /// For how long the build's deletion is known; 0 where there is none.
+    pub fn deletion_age(&mut self, deleting: bool, now: Millis) -> Millis {
+        if !deleting {
+            self.deleting = None;
+            return 0;
+        }
+        now.saturating_sub(*self.deleting.get_or_insert(now))
+    }
+
+    /// Takes the percent of the whole that is done now.
+    pub fn see_percent(&mut self, percent: u32, now: Millis) {
+        if self.percents.back().is_none_or(|(_, last)| *last != percent) {
+            self.percents.push_back((now, percent));
+        }
+        while self.percents.len() > 2
+            && self.percents.get(1).is_some_and(|(at, _)| now.saturating_sub(*at) > RATE_WINDOW)
+        {
+            self.percents.pop_front();
+        }
+    }
+
+    /// Percent of the whole per second; `None` until something was seen to advance.
+    #[must_use]
+    pub fn percent_per_second(&self, now: Millis) -> Option<f64> {
+        let (at, percent) = self.percents.front()?;
+        let (_, last) = self.percents.back()?;
+        let millis = u32::try_from(now.saturating_sub(*at)).ok()?;
+        (last > percent && millis > 500).then(|| f64::from(last - percent) * 1_000.0 / f64::from(millis))
+    }
+
+    /// Whether a status is to be written now: something that people or programs wait for has changed, or numbers
+    /// have and the last write is some seconds old (conventions: at most every 5 s).
+    #[must_use]
+    pub fn status_is_due(&self, before: Option<&IndexBuildStatus>, after: &IndexBuildStatus, now: Millis) -> bool {
+        let Some(before) = before else {
+            return true;
+        };
+        if before == after {
+            return false;
+        }
+        if essentials(before) != essentials(after) {
+            return true;
+        }
+        self.status.as_ref().is_none_or(|(_, at)| now.saturating_sub(*at) >= STATUS_INTERVAL)
+    }
+
+    /// Notes that a status was written.
+    pub fn wrote_status(&mut self, status: IndexBuildStatus, now: Millis) {
+        self.status = Some((status, now));
+    }
+
+    /// The status that holds: what this process wrote last, where the cache may not have it yet.
+    #[must_use]
+    pub fn newest_status(&self, seen: Option<&IndexBuildStatus>) -> Option<IndexBuildStatus> {
+        self.status.as_ref().map(|(status, _)| status.clone()).or_else(|| seen.cloned())
+    }
+
+    /// Forgets what was written: somebody else may have changed it.
+    pub fn forget_status(&mut self) {
+        self.status = None;
+    }
+}
+
+/// A status without the numbers that change all the time.
+fn essentials(status: &IndexBuildStatus) -> IndexBuildStatus {
+    let mut essentials = IndexBuildStatus {
+        progress: None,
+        percent: None,
+        rows: None,
+        entries: None,
+        bytes: None,
+        estimated_end_time: None,
+        ..status.clone()
+    };
+    for condition in &mut essentials.conditions {
+        // Messages carry numbers too; a change of what they say comes with a change of the reason.
+        condition.message = String::new();
+    }
+    essentials
+}
+
+/// Since when nodes are not ready, for all builds together.
+#[derive(Clone, Debug, Default)]
+pub struct NodeMemory {
+    unready: BTreeMap<String, Millis>,
+}
+
+impl NodeMemory {
+    /// For how long a node has not been ready; 0 where it is.
+    pub fn unready_age(&mut self, node: &str, ready: bool, now: Millis) -> Millis {
+        if ready {
+            self.unready.remove(node);
+            return 0;
+        }
+        now.saturating_sub(*self.unready.entry(node.to_owned()).or_insert(now))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use indexbuild_api::{Condition, ConditionStatus, ConditionType, Phase, Reason};
+
+    use super::*;
+
+    fn record(renewed: &str, rows: u64) -> Record {
+        let mut record = Record::default();
+        record.status.report =
+            Some(Report { renew_time: renewed.to_owned(), rows: Some(rows), epoch: 1, ..Report::default() });
+        record
+    }
+
+    #[test]
+    fn a_renewal_is_a_sign_of_life_and_not_of_progress() {
+        let mut memory = BuildMemory::default();
+        memory.slots(vec![record("a", 1)], 1_000);
+        let seen = memory.slots(vec![record("b", 1)], 6_000);
+        assert_eq!((seen[0].report_age, seen[0].progress_age, seen[0].grant_age), (0, 5_000, 5_000));
+        let seen = memory.slots(vec![record("b", 1)], 9_000);
+        assert_eq!((seen[0].report_age, seen[0].progress_age), (3_000, 8_000));
+        let seen = memory.slots(vec![record("c", 2)], 9_500);
+        assert_eq!((seen[0].report_age, seen[0].progress_age), (0, 0));
+    }
+
+    #[test]
+    fn an_observer_that_starts_begins_to_count_anew() {
+        let mut memory = BuildMemory::default();
+        let seen = memory.slots(vec![record("long ago", 1)], 3_600_000);
+        assert_eq!((seen[0].report_age, seen[0].progress_age, seen[0].grant_age), (0, 0, 0));
+        assert_eq!(memory.deletion_age(true, 3_600_000), 0);
+        assert_eq!(memory.deletion_age(true, 3_601_000), 1_000);
+    }
+
+    #[test]
+    fn a_record_that_was_made_anew_is_not_as_old_as_its_predecessor() {
+        let mut memory = BuildMemory::default();
+        memory.slots(vec![record("a", 1)], 0);
+        memory.slots(Vec::new(), 1_000);
+        assert_eq!(memory.slots(vec![record("a", 1)], 2_000)[0].grant_age, 0);
+    }
+
+    #[test]
+    fn numbers_alone_are_written_at_most_every_five_seconds_and_a_change_of_state_at_once() {
+        let condition = |reason| Condition {
+            condition_type: ConditionType::Progressing,
+            status: ConditionStatus::True,
+            reason,
+            message: String::new(),
+            last_transition_time: None,
+            observed_generation: None,
+        };
+        let status = |rows, phase, reason| IndexBuildStatus {
+            rows: Some(rows),
+            phase: Some(phase),
+            conditions: vec![condition(reason)],
+            ..IndexBuildStatus::default()
+        };
+        let before = status(1, Phase::Encoding, Reason::Encoding);
+        let mut memory = BuildMemory::default();
+        memory.wrote_status(before.clone(), 10_000);
+        assert!(!memory.status_is_due(Some(&before), &before, 60_000), "I8: nothing to say, nothing written");
+        let rows = status(2, Phase::Encoding, Reason::Encoding);
+        assert!(!memory.status_is_due(Some(&before), &rows, 14_999));
+        assert!(memory.status_is_due(Some(&before), &rows, 15_000));
+        let phase = status(1, Phase::Sorting, Reason::Encoding);
+        assert!(memory.status_is_due(Some(&before), &phase, 10_001));
+        let reason = status(1, Phase::Encoding, Reason::OwnerSilent);
+        assert!(memory.status_is_due(Some(&before), &reason, 10_001));
+        assert!(memory.status_is_due(None, &before, 0), "a build that nobody has seen yet");
+    }
+}

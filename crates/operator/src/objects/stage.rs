@@ -1,0 +1,47 @@
+//! The immutable `ConfigMap` of a frozen stage.
+
+use std::collections::BTreeMap;
+
+use indexbuild_api::{labels, names};
+use indexbuild_lifecycle::Stage;
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use super::{Owner, with_label};
+use crate::views::STAGE_KEY;
+
+/// A frozen stage. Made once, never changed (G6): the API server itself refuses to change it.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub fn stage(owner: &Owner, stage: &Stage) -> Result<ConfigMap, serde_json::Error> {
+    let name = names::stage(&owner.name, &owner.uid, &stage.name);
+    Ok(ConfigMap {
+        metadata: with_label(owner.owned(name), labels::STAGE, &stage.name),
+        immutable: Some(true),
+        data: Some(BTreeMap::from([(STAGE_KEY.to_owned(), serde_json::to_string(stage)?)])),
+        binary_data: None,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use indexbuild_api::Chosen;
+
+    use super::super::tests::build;
+    use super::*;
+
+    /// G6.
+    #[test]
+    fn a_frozen_stage_is_immutable_and_reads_back_as_it_was() {
+        let build = build("");
+        let frozen = Stage {
+            name: "encode".to_owned(),
+            chosen: vec![Chosen { work_id: "encode-0".to_owned(), epoch: 3, ..Chosen::default() }],
+        };
+        let map = stage(&Owner::of(&build), &frozen).unwrap();
+        assert_eq!(map.immutable, Some(true));
+        assert_eq!(map.metadata.name.as_deref(), Some("orders-0b7e1c9a-encode"));
+        assert_eq!(crate::views::stage(&map).unwrap(), frozen);
+    }
+}

@@ -1,0 +1,332 @@
+//! One pass over a build: observe, plan, execute, report.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indexbuild_api::{ConditionType, IndexBuild, IndexBuildStatus, labels};
+use indexbuild_lifecycle::world::World;
+use indexbuild_lifecycle::{Decision, Millis, plan};
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::Action as Requeue;
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+
+use crate::caches::{Caches, Nodes};
+use crate::error::OperatorError;
+use crate::execute::{Hands, name_of, slot_of};
+use crate::memory::{BuildMemory, NodeMemory};
+use crate::metrics::ReconcileResult;
+use crate::objects::{Image, Owner};
+use crate::observe::{Objects, Observed, world};
+use crate::rim::Rim;
+use crate::trouble::{self, Trouble};
+
+/// The longest time between two looks at a build that is worked on.
+const AT_WORK: Duration = Duration::from_secs(5);
+/// The longest time between two looks at a build that has ended.
+const AT_REST: Duration = Duration::from_secs(300);
+/// How soon to look again where somebody else wrote first.
+const AFTER_CONFLICT: Duration = Duration::from_millis(200);
+/// Pauses after errors: the first, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// What all passes share.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The image that executors run.
+    pub image: Image,
+    /// What is watched where this operator looks.
+    pub caches: Caches,
+    /// The cluster's nodes.
+    pub nodes: Nodes,
+    /// Events, metrics, and whether ownership is enforced.
+    pub rim: Arc<Rim>,
+    memories: Mutex<HashMap<String, Arc<tokio::sync::Mutex<BuildMemory>>>>,
+    node_memory: Mutex<NodeMemory>,
+    failures: Mutex<HashMap<String, u32>>,
+    started: Instant,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    /// A context that remembers nothing yet.
+    #[must_use]
+    pub fn new(client: Client, image: Image, caches: Caches, nodes: Nodes, rim: Arc<Rim>) -> Self {
+        Self {
+            client,
+            image,
+            caches,
+            nodes,
+            rim,
+            memories: Mutex::default(),
+            node_memory: Mutex::default(),
+            failures: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Milliseconds of this process's own monotonic clock.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    fn memory(&self, uid: &str) -> Arc<tokio::sync::Mutex<BuildMemory>> {
+        Arc::clone(lock(&self.memories).entry(uid.to_owned()).or_default())
+    }
+
+    /// Forgets builds that are not there any more.
+    pub fn forget_all_but(&self, uids: &std::collections::HashSet<String>) {
+        lock(&self.failures).retain(|uid, _| uids.contains(uid));
+        lock(&self.memories).retain(|uid, _| {
+            let known = uids.contains(uid);
+            if !known {
+                self.rim.events.forget(uid);
+            }
+            known
+        });
+    }
+
+    /// The lifecycle's view of a build.
+    pub(crate) fn world(
+        &self,
+        build: &IndexBuild,
+        status: Option<IndexBuildStatus>,
+        objects: &Objects,
+        memory: &mut BuildMemory,
+    ) -> Result<World, OperatorError> {
+        let observed = Observed { build, status, now: self.now(), wall: jiff::Timestamp::now().to_string() };
+        Ok(world(observed, objects, memory, &mut lock(&self.node_memory))?)
+    }
+}
+
+/// One pass over a build.
+///
+/// # Errors
+/// [`OperatorError`]; the pass is repeated after a pause.
+#[tracing::instrument(
+    name = "reconcile",
+    skip_all,
+    fields(namespace = build.namespace(), name = build.name_any(), uid = build.uid(), generation = build.metadata.generation)
+)]
+pub async fn reconcile(build: Arc<IndexBuild>, context: Arc<Context>) -> Result<Requeue, OperatorError> {
+    let begun = Instant::now();
+    let outcome = pass(&build, &context).await;
+    let result = match &outcome {
+        Ok(_) => ReconcileResult::Success,
+        Err(error) if error.is_conflict() => ReconcileResult::Success,
+        Err(_) => ReconcileResult::Error,
+    };
+    context.rim.metrics.reconciled(result, begun.elapsed());
+    let uid = build.uid().unwrap_or_default();
+    match outcome {
+        Ok(wait) => {
+            lock(&context.failures).remove(&uid);
+            Ok(Requeue::requeue(jittered(wait)))
+        }
+        Err(error) if error.is_conflict() => {
+            tracing::debug!(%error, "looking again");
+            Ok(Requeue::requeue(jittered(AFTER_CONFLICT)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What happens after a pass that failed: the next one, the later the more have failed.
+#[must_use]
+pub fn after_error(build: Arc<IndexBuild>, error: &OperatorError, context: Arc<Context>) -> Requeue {
+    let uid = build.uid().unwrap_or_default();
+    let failures = {
+        let mut all = lock(&context.failures);
+        let failures = all.entry(uid).or_default();
+        *failures = failures.saturating_add(1);
+        *failures
+    };
+    tracing::warn!(namespace = build.namespace(), name = build.name_any(), failures, error = %error.said(), "a pass failed");
+    let (first, longest) = BACKOFF;
+    let pause = first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+    Requeue::requeue(jittered(pause.min(longest)))
+}
+
+/// Within a tenth of it, so that many builds are not looked at in one moment.
+fn jittered(wait: Duration) -> Duration {
+    let random = uuid::Uuid::new_v4().as_u128() % 200;
+    let share = u32::try_from(random).unwrap_or(100) + 900;
+    wait.saturating_mul(share) / 1_000
+}
+
+async fn pass(build: &IndexBuild, context: &Context) -> Result<Duration, OperatorError> {
+    let owner = Owner::of(build);
+    let memory = context.memory(&owner.uid);
+    let mut memory = memory.lock().await;
+    let memory = &mut *memory;
+    if let Some(trouble) = trouble::unsupported(&build.spec).filter(|_| build.metadata.deletion_timestamp.is_none()) {
+        let mut status = IndexBuildStatus {
+            observed_generation: build.metadata.generation.unwrap_or_default(),
+            ..IndexBuildStatus::default()
+        };
+        refuse(&mut status, build.status.as_ref(), &trouble);
+        write_status(context, &owner, build.status.as_ref(), status, memory).await?;
+        return Ok(AT_REST);
+    }
+    // Observe, and plan.
+    let objects = Objects::cached(&context.caches, &context.nodes, &owner);
+    let status = memory.newest_status(build.status.as_ref());
+    let seen = context.world(build, status.clone(), &objects, memory)?;
+    let decision = plan(&seen);
+    if decision.actions.is_empty() {
+        return report(context, build, &owner, &objects, status.as_ref(), decision, memory).await;
+    }
+    // Something is to be done: it is decided anew on what is read live, in this pass.
+    let api = Api::<IndexBuild>::namespaced(context.client.clone(), &owner.namespace);
+    let live =
+        api.get_opt(&owner.name).await.map_err(OperatorError::api(format!("build {} is not read", owner.name)))?;
+    let Some(live) = live.filter(|live| live.uid().as_deref() == Some(owner.uid.as_str())) else {
+        return Ok(AT_WORK);
+    };
+    let objects = Objects::live(&context.client, &context.nodes, &owner, memory)
+        .await
+        .map_err(OperatorError::api(format!("the objects of build {} are not read", owner.name)))?;
+    let seen = context.world(&live, live.status.clone(), &objects, memory)?;
+    let decision = plan(&seen);
+    // Execute.
+    let done = execute(context, &live, &owner, &objects, &seen, &decision, memory).await;
+    // Report.
+    let status = live.status.clone();
+    let wait = report(context, &live, &owner, &objects, status.as_ref(), decision, memory).await?;
+    done.map(|()| wait)
+}
+
+/// Carries out the actions in their order. One that fails does not hinder the others; the next pass looks again.
+async fn execute(
+    context: &Context,
+    build: &IndexBuild,
+    owner: &Owner,
+    objects: &Objects,
+    world: &World,
+    decision: &Decision,
+    memory: &mut BuildMemory,
+) -> Result<(), OperatorError> {
+    let mut failed = None;
+    if !world.slots.is_empty() && !decision.actions.is_empty() && decision.end.is_none() && world.build.finalizer {
+        // What executors are allowed and told follows the spec while they run.
+        if memory.provided.is_some()
+            && let Err(error) = crate::provide::provide(&context.client, build, owner, world, memory).await
+        {
+            failed = Some(error);
+        }
+    }
+    for action in decision.actions.iter().cloned() {
+        let (name, slot) = (name_of(&action), slot_of(&action));
+        let mut hands = Hands { client: &context.client, image: &context.image, build, owner, objects, world, memory };
+        let counted = action.clone();
+        match hands.carry_out(action).await {
+            Ok(()) => {
+                context.rim.metrics.acted(&counted);
+                if let Some(slot) = slot {
+                    memory.trouble.remove(&slot);
+                }
+            }
+            Err(error) => {
+                if error.is_conflict() {
+                    tracing::debug!(action = name, slot, %error, "somebody else wrote first");
+                } else {
+                    tracing::warn!(action = name, slot, error = %error.said(), "an action failed");
+                    memory.trouble.insert(slot.unwrap_or(0), error.said());
+                }
+                failed = failed.filter(|first: &OperatorError| !first.is_conflict()).or(Some(error));
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn report(
+    context: &Context,
+    build: &IndexBuild,
+    owner: &Owner,
+    objects: &Objects,
+    before: Option<&IndexBuildStatus>,
+    decision: Decision,
+    memory: &mut BuildMemory,
+) -> Result<Duration, OperatorError> {
+    let Decision { actions, mut status, requeue, end, waits: _, events } = decision;
+    let wall = jiff::Timestamp::now().to_string();
+    memory.see_percent(status.percent.unwrap_or(0), context.now());
+    if end.is_some() {
+        memory.trouble.clear();
+    }
+    let mut hindered = objects
+        .pods
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|pod| trouble::of_pod(pod));
+    if let Some(trouble) = trouble::first(&mut hindered, &memory.trouble).filter(|_| end.is_none()) {
+        trouble::say(&mut status, before, &trouble, &wall);
+    }
+    if end.is_none() {
+        context.rim.say_ownership(&mut status, before, &wall);
+    }
+    context.rim.events.publish(build, &events).await;
+    write_status(context, owner, before, status, memory).await?;
+    let longest = if end.is_some() && actions.is_empty() { AT_REST } else { AT_WORK };
+    Ok(Duration::from_millis(requeue.max(50)).min(longest))
+}
+
+/// A build that cannot be carried out here.
+fn refuse(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, trouble: &Trouble) {
+    use indexbuild_api::ConditionStatus::{False, True};
+    let wall = jiff::Timestamp::now().to_string();
+    let Trouble { reason, message } = trouble;
+    let all = [
+        (ConditionType::Ready, False),
+        (ConditionType::Stalled, True),
+        (ConditionType::Reconciling, False),
+        (ConditionType::Progressing, False),
+        (ConditionType::Complete, False),
+        (ConditionType::Finished, False),
+    ];
+    for (condition, holds) in all {
+        trouble::put(status, before, condition, holds, *reason, message, &wall);
+    }
+}
+
+/// Writes the status where it says something new (I8).
+async fn write_status(
+    context: &Context,
+    owner: &Owner,
+    before: Option<&IndexBuildStatus>,
+    status: IndexBuildStatus,
+    memory: &mut BuildMemory,
+) -> Result<(), OperatorError> {
+    let now = context.now();
+    if !memory.status_is_due(before, &status, now) {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": "indexbuild.dev/v1alpha1",
+        "kind": "IndexBuild",
+        "metadata": {"name": owner.name, "uid": owner.uid},
+        "status": status,
+    });
+    let api = Api::<IndexBuild>::namespaced(context.client.clone(), &owner.namespace);
+    let written =
+        api.patch_status(&owner.name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(patch)).await;
+    match written {
+        Ok(_) => {
+            memory.wrote_status(status, now);
+            Ok(())
+        }
+        // Deleted meanwhile: nobody is left to be told.
+        Err(error) if crate::error::is_status(&error, 404) => Ok(()),
+        Err(error) => {
+            memory.forget_status();
+            Err(OperatorError::api(format!("the status of build {} is not written", owner.name))(error))
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What a pass tells beside the build's status: events, metrics, whether ownership is enforced.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use indexbuild_api::{ConditionStatus, IndexBuildStatus, Phase, Reason, VolumeCounts};
+use kube::Client;
+
+use crate::caches::Caches;
+use crate::events::Announcer;
+use crate::metrics::Metrics;
+use crate::self_test::SelfTest;
+use crate::trouble;
+
+/// What all passes tell through.
+pub struct Rim {
+    /// Publishes events.
+    pub events: Announcer,
+    /// Counts.
+    pub metrics: Metrics,
+    ownership: RwLock<(ConditionStatus, Reason, String)>,
+}
+
+impl Rim {
+    /// Nothing was told yet.
+    #[must_use]
+    pub fn new(client: Client, metrics: Metrics, identity: &str) -> Self {
+        let events = Announcer::new(client, identity);
+        let ownership = RwLock::new(SelfTest::new().answer().condition());
+        Self { events, metrics, ownership }
+    }
+
+    /// Puts into a build's conditions whether the API server refuses reports of anybody but the owner.
+    pub fn say_ownership(&self, status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, wall: &str) {
+        let (holds, reason, message) = self.ownership.read().unwrap_or_else(PoisonError::into_inner).clone();
+        trouble::say_enforced(status, before, holds, reason, &message, wall);
+    }
+
+    /// Tries whether ownership is enforced, where that is due and there is a record to try it on.
+    pub async fn try_ownership(&self, test: &mut SelfTest, client: &Client, all: &[Caches]) {
+        if !test.is_due(Instant::now()) {
+            return;
+        }
+        let records: Vec<_> = all.iter().flat_map(|caches| caches.directories.state()).collect();
+        if records.is_empty() {
+            return;
+        }
+        let answer = test.run(client, records.iter().map(Arc::as_ref)).await;
+        self.metrics.set_ownership(answer.ownership());
+        *self.ownership.write().unwrap_or_else(PoisonError::into_inner) = answer.condition();
+    }
+
+    /// Counts builds, slots and volumes.
+    pub fn count(&self, all: &[Caches]) {
+        let builds: Vec<_> = all.iter().flat_map(|caches| caches.builds.state()).collect();
+        let status = |build: &indexbuild_api::IndexBuild| build.status.clone().unwrap_or_default();
+        self.metrics.set_builds(builds.iter().map(|build| status(build).phase.unwrap_or(Phase::Pending)));
+        let records = all.iter().flat_map(|caches| caches.directories.state());
+        self.metrics
+            .set_slots(records.map(|record| record.status.as_ref().map(|status| status.state).unwrap_or_default()));
+        let mut sum = VolumeCounts::default();
+        for build in &builds {
+            let VolumeCounts { held, stranded, retained } = status(build).volumes.unwrap_or_default();
+            sum.held = sum.held.saturating_add(held);
+            sum.stranded = sum.stranded.saturating_add(stranded);
+            sum.retained = sum.retained.saturating_add(retained);
+        }
+        self.metrics.set_volumes(sum);
+    }
+}

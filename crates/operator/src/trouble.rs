@@ -1,0 +1,197 @@
+//! What hinders a build outside of it: an image that cannot be pulled, a pod that fits nowhere, a quota that is
+//! used up. Said in the build's conditions, so that `kubectl describe` tells what is waited for.
+
+use std::collections::BTreeMap;
+
+use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildSpec, IndexBuildStatus, Reason};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+
+/// The longest message of a condition.
+const MAX_MESSAGE: usize = 2_048;
+
+/// Something that hinders a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Why, in one word.
+    pub reason: Reason,
+    /// What, about which object, and what would end it.
+    pub message: String,
+}
+
+/// Reasons of a waiting container that do not end by themselves.
+const STUCK: [&str; 6] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
+
+/// What keeps a pod from starting, as far as its status says.
+#[must_use]
+pub fn of_pod(pod: &Pod) -> Option<Trouble> {
+    let status = pod.status.as_ref()?;
+    let name = pod.name_any();
+    let said = |text: Option<&String>| text.map(|text| format!(": {text}")).unwrap_or_default();
+    let stuck = status.container_statuses.iter().flatten().find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref().filter(|reason| STUCK.contains(reason))?;
+        Some(format!("pod {name} cannot start its container ({reason}){}", said(waiting.message.as_ref())))
+    });
+    if let Some(message) = stuck {
+        let message = format!("{message}; it starts as soon as the cause is gone");
+        return Some(Trouble { reason: Reason::WaitingForPod, message });
+    }
+    let scheduled = status.conditions.iter().flatten().find(|condition| condition.type_ == "PodScheduled")?;
+    (scheduled.status == "False").then(|| Trouble {
+        reason: Reason::WaitingForPod,
+        message: format!(
+            "pod {name} fits on no node{}; it starts as soon as one has room for it",
+            said(scheduled.message.as_ref())
+        ),
+    })
+}
+
+/// An action that the API server refused.
+#[must_use]
+pub fn of_refusal(message: &str) -> Trouble {
+    let reason = if message.contains("exceeded quota") {
+        Reason::WaitingForPod
+    } else if message.contains("forbidden") {
+        Reason::MissingPermission
+    } else {
+        Reason::InternalError
+    };
+    Trouble { reason, message: format!("{message}; it is tried again") }
+}
+
+/// A place that means something on one machine only.
+#[must_use]
+pub fn unsupported(spec: &IndexBuildSpec) -> Option<Trouble> {
+    let parquet = spec.source.parquet.iter().flat_map(|source| &source.urls);
+    let csv = spec.source.csv.iter().flat_map(|source| &source.urls);
+    let mut places = parquet.chain(csv).map(|url| ("spec.source", url)).chain([("spec.output.url", &spec.output.url)]);
+    let (field, url) = places.find(|(_, url)| url.starts_with("file:"))?;
+    Some(Trouble {
+        reason: Reason::UnsupportedSpec,
+        message: format!(
+            "{field} names {url}: executors run on different machines, which see no common files; put the files into an object store (s3://, gs://, az://) and make a new build, or use `indexbuild run` on one machine"
+        ),
+    })
+}
+
+/// Puts what hinders the build into its conditions: it is stalled if nobody works, and says why in any case.
+pub fn say(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, trouble: &Trouble, wall: &str) {
+    let working = status.slots.is_some_and(|slots| slots.working > 0);
+    let ready = status.condition(ConditionType::Ready).map_or(ConditionStatus::False, |ready| ready.status);
+    if ready == ConditionStatus::True {
+        return;
+    }
+    let Trouble { reason, message } = trouble;
+    put(status, before, ConditionType::Ready, ready, *reason, message, wall);
+    if working {
+        return;
+    }
+    put(status, before, ConditionType::Stalled, ConditionStatus::True, *reason, message, wall);
+    put(status, before, ConditionType::Progressing, ConditionStatus::False, *reason, message, wall);
+}
+
+/// Says whether the API server refuses reports of anybody but the owner.
+pub fn say_enforced(
+    status: &mut IndexBuildStatus,
+    before: Option<&IndexBuildStatus>,
+    holds: ConditionStatus,
+    reason: Reason,
+    message: &str,
+    wall: &str,
+) {
+    put(status, before, ConditionType::OwnershipEnforced, holds, reason, message, wall);
+}
+
+/// Sets a condition. `lastTransitionTime` changes only when the status does.
+pub fn put(
+    status: &mut IndexBuildStatus,
+    before: Option<&IndexBuildStatus>,
+    condition_type: ConditionType,
+    holds: ConditionStatus,
+    reason: Reason,
+    message: &str,
+    wall: &str,
+) {
+    let old = before.and_then(|before| before.condition(condition_type)).filter(|old| old.status == holds);
+    let since = old.and_then(|old| old.last_transition_time.clone()).unwrap_or_else(|| wall.to_owned());
+    let end = (0..=message.len().min(MAX_MESSAGE)).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+    let condition = Condition {
+        condition_type,
+        status: holds,
+        reason,
+        message: message.get(..end).unwrap_or_default().to_owned(),
+        last_transition_time: Some(since),
+        observed_generation: Some(status.observed_generation),
+    };
+    status.conditions.retain(|condition| condition.condition_type != condition_type);
+    status.conditions.push(condition);
+    status.conditions.sort_by_key(|condition| condition.condition_type);
+}
+
+/// The first of what hinders slots, in their order.
+#[must_use]
+pub fn first(pods: impl Iterator<Item = Trouble>, refused: &BTreeMap<u32, String>) -> Option<Trouble> {
+    let mut pods = pods;
+    pods.next().or_else(|| refused.values().next().map(|message| of_refusal(message)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_and_a_pod_that_fits_nowhere_are_told() {
+        let pod = |status| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": []}, "status": status}))
+                .unwrap()
+        };
+        let waiting = |reason: &str| {
+            pod(json!({"containerStatuses": [{"name": "executor", "image": "i", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"waiting": {"reason": reason, "message": "no such image i"}}}]}))
+        };
+        assert!(of_pod(&waiting("ImagePullBackOff")).unwrap().message.contains("no such image i"));
+        assert_eq!(of_pod(&waiting("ContainerCreating")), None);
+        let unschedulable = pod(json!({"conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/3 nodes are available"}]}));
+        assert!(of_pod(&unschedulable).unwrap().message.contains("0/3 nodes are available"));
+        assert_eq!(of_pod(&pod(json!({"conditions": [{"type": "PodScheduled", "status": "True"}]}))), None);
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_is_not_taken_for_a_missing_permission() {
+        assert_eq!(of_refusal("pods \"x\" is forbidden: exceeded quota: q").reason, Reason::WaitingForPod);
+        assert_eq!(of_refusal("pods is forbidden: User cannot create").reason, Reason::MissingPermission);
+    }
+
+    #[test]
+    fn a_place_on_one_machine_is_refused_with_the_way_out() {
+        let mut spec = IndexBuildSpec::default();
+        spec.output.url = "s3://bucket/x".to_owned();
+        assert_eq!(unsupported(&spec), None);
+        spec.output.url = "file:///tmp/x".to_owned();
+        let trouble = unsupported(&spec).unwrap();
+        assert!(trouble.message.contains("spec.output.url") && trouble.message.contains("indexbuild run"));
+    }
+
+    #[test]
+    fn a_hindrance_keeps_the_time_since_when_it_is_there() {
+        let trouble = Trouble { reason: Reason::WaitingForPod, message: "m".to_owned() };
+        let mut first = IndexBuildStatus::default();
+        say(&mut first, None, &trouble, "t1");
+        assert_eq!(first.condition(ConditionType::Stalled).unwrap().status, ConditionStatus::True);
+        let mut second = IndexBuildStatus::default();
+        say(&mut second, Some(&first), &trouble, "t2");
+        assert_eq!(second.condition(ConditionType::Stalled).unwrap().last_transition_time.as_deref(), Some("t1"));
+    }
+}

@@ -1,0 +1,289 @@
+//! From the API's objects to the lifecycle's vocabulary. Nothing is decided here.
+
+use indexbuild_api::{EngineDirectory, labels};
+use indexbuild_lifecycle::world::{
+    ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Stage, Termination,
+};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, PersistentVolumeClaim, Pod};
+use kube::ResourceExt as _;
+
+/// The key of a stage's `ConfigMap`.
+pub const STAGE_KEY: &str = "stage.json";
+
+/// What the kubelet writes when it did not find a container: no proof of anything (disruptions, evidence).
+const NOT_FOUND: &str = "ContainerStatusUnknown";
+
+/// The taint by which somebody vouches that a node is down.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+fn label<T: std::str::FromStr>(object: &impl kube::ResourceExt, key: &str) -> Option<T> {
+    object.labels().get(key)?.parse().ok()
+}
+
+/// A record, as it was read.
+#[must_use]
+pub fn record(directory: &EngineDirectory) -> Record {
+    Record {
+        spec: directory.spec.clone(),
+        status: directory.status.clone().unwrap_or_default(),
+        version: directory.resource_version().unwrap_or_default(),
+    }
+}
+
+/// A pod; `None`: its labels do not say which slot and epoch it was made for.
+#[must_use]
+pub fn pod(pod: &Pod) -> Option<PodView> {
+    Some(PodView {
+        name: pod.name_any(),
+        uid: pod.uid()?,
+        slot: label(pod, labels::SLOT)?,
+        epoch: label(pod, labels::EPOCH)?,
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        state: pod_state(pod),
+    })
+}
+
+fn pod_state(pod: &Pod) -> PodState {
+    let Some(status) = &pod.status else {
+        return PodState::Pending;
+    };
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let phase = status.phase.as_deref().unwrap_or_default();
+    let wanted = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+    let all_ended = containers.len() == wanted && wanted > 0 && containers.iter().all(|status| ended(status).is_some());
+    if all_ended || matches!(phase, "Failed" | "Succeeded") {
+        return PodState::Terminated(termination(pod, containers, all_ended));
+    }
+    let running = containers.iter().any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+    match phase {
+        _ if running => PodState::Running,
+        "Running" => PodState::Running,
+        "Unknown" => PodState::Unknown,
+        _ => PodState::Pending,
+    }
+}
+
+/// G8: container statuses are written by the kubelet alone; a phase is also written by the pod garbage collector,
+/// which proves nothing.
+fn termination(pod: &Pod, containers: &[ContainerStatus], all_ended: bool) -> Termination {
+    let ends: Vec<_> = containers.iter().filter_map(ended).collect();
+    let known = |end: &&k8s_openapi::api::core::v1::ContainerStateTerminated| {
+        end.container_id.as_ref().is_some_and(|id| !id.is_empty()) && end.reason.as_deref() != Some(NOT_FOUND)
+    };
+    let finished =
+        ends.iter().map(|end| end.finished_at.as_ref().map(|time| time.0.to_string())).collect::<Option<Vec<_>>>();
+    Termination {
+        exit_code: ends.iter().map(|end| end.exit_code).find(|code| *code != 0).unwrap_or(0),
+        finished_at: finished.and_then(|times| times.into_iter().max()).unwrap_or_default(),
+        kubelet_written: all_ended,
+        container_id_present: all_ended && ends.iter().all(known),
+        restart_never: pod.spec.as_ref().is_some_and(|spec| spec.restart_policy.as_deref() == Some("Never")),
+    }
+}
+
+fn ended(status: &ContainerStatus) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
+    status.state.as_ref()?.terminated.as_ref()
+}
+
+/// A claim; `None`: its labels do not say which slot and generation it was made for.
+#[must_use]
+pub fn claim(claim: &PersistentVolumeClaim) -> Option<ClaimView> {
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    Some(ClaimView {
+        name: claim.name_any(),
+        uid: claim.uid()?,
+        slot: label(claim, labels::SLOT)?,
+        generation: label(claim, labels::VOLUME_GENERATION)?,
+        phase: match phase {
+            _ if claim.metadata.deletion_timestamp.is_some() => ClaimPhase::Terminating,
+            Some("Bound") => ClaimPhase::Bound,
+            Some("Lost") => ClaimPhase::Lost,
+            Some(_) | None => ClaimPhase::Pending,
+        },
+        foreign: false,
+        lock_taken: None,
+    })
+}
+
+/// Whether a node says that it is ready.
+#[must_use]
+pub fn node_ready(node: &Node) -> NodeReady {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    match conditions.iter().find(|condition| condition.type_ == "Ready").map(|condition| condition.status.as_str()) {
+        Some("True") => NodeReady::True,
+        Some("False") => NodeReady::False,
+        Some(_) | None => NodeReady::Unknown,
+    }
+}
+
+/// A node that is there. `volumes_detached`: that no network volume of the build is attached to it any more.
+#[must_use]
+pub fn node(node: &Node, unready_age: Millis, volumes_detached: bool) -> NodeView {
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    let spec = node.spec.as_ref();
+    NodeView {
+        name: node.name_any(),
+        boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
+        system_uuid: info.map(|info| info.system_uuid.clone()).unwrap_or_default(),
+        ready: node_ready(node),
+        unready_age,
+        out_of_service: is_out_of_service(node),
+        gone: false,
+        volumes_detached,
+        cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
+    }
+}
+
+/// Whether somebody put the out-of-service taint.
+#[must_use]
+pub fn is_out_of_service(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
+}
+
+/// A node whose object is gone: a live read said so.
+#[must_use]
+pub fn gone_node(name: &str, volumes_detached: bool) -> NodeView {
+    NodeView {
+        name: name.to_owned(),
+        boot_id: String::new(),
+        system_uuid: String::new(),
+        ready: NodeReady::Unknown,
+        unready_age: 0,
+        out_of_service: false,
+        gone: true,
+        volumes_detached,
+        cordoned: false,
+    }
+}
+
+/// A frozen stage.
+///
+/// # Errors
+/// The `ConfigMap` holds no stage: somebody else wrote it, or another version of the operator.
+pub fn stage(map: &ConfigMap) -> Result<Stage, BadStage> {
+    let bad = |why: String| BadStage { name: map.name_any(), why };
+    let text = map
+        .data
+        .as_ref()
+        .and_then(|data| data.get(STAGE_KEY))
+        .ok_or_else(|| bad(format!("it has no key {STAGE_KEY}")))?;
+    serde_json::from_str(text).map_err(|error| bad(error.to_string()))
+}
+
+/// A `ConfigMap` that should freeze a stage does not.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "ConfigMap {name} does not hold a frozen stage ({why}): it is never written twice, so remove the build, or put back what was there"
+)]
+pub struct BadStage {
+    name: String,
+    why: String,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use indexbuild_lifecycle::evidence::is_final;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn a_pod(status: Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "p", "uid": "u", "labels": {labels::SLOT: "2", labels::EPOCH: "7"}},
+            "spec": {"restartPolicy": "Never", "nodeName": "n1", "containers": [{"name": "executor"}]},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn terminated(with: Value) -> Value {
+        let mut end = json!({
+            "exitCode": 10, "reason": "Error", "containerID": "containerd://abc",
+            "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:01:00Z",
+        });
+        for (key, value) in with.as_object().unwrap() {
+            end[key] = value.clone();
+        }
+        json!({"phase": "Failed", "containerStatuses": [
+            {"name": "executor", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": end}}
+        ]})
+    }
+
+    fn end_of(status: Value) -> Termination {
+        match pod(&a_pod(status)).unwrap().state {
+            PodState::Terminated(termination) => termination,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_pod_is_told_apart_by_the_slot_and_epoch_that_it_was_made_for() {
+        let view = pod(&a_pod(json!({"phase": "Pending"}))).unwrap();
+        assert_eq!((view.slot, view.epoch, view.node.as_deref()), (2, 7, Some("n1")));
+        assert_eq!(view.state, PodState::Pending);
+        let mut stranger = a_pod(json!({}));
+        stranger.metadata.labels = None;
+        assert!(pod(&stranger).is_none());
+    }
+
+    /// G8.
+    #[test]
+    fn the_kubelets_own_word_of_every_container_is_final() {
+        let end = end_of(terminated(json!({})));
+        assert!(is_final(&end));
+        assert_eq!(end.exit_code, 10);
+    }
+
+    /// G8.
+    #[test]
+    fn a_phase_that_the_garbage_collector_wrote_is_not_final() {
+        let running = json!({"phase": "Failed", "reason": "NodeLost", "containerStatuses": [
+            {"name": "executor", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+             "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
+        ]});
+        assert!(!is_final(&end_of(running)));
+        assert!(!is_final(&end_of(json!({"phase": "Failed", "reason": "Evicted"}))));
+    }
+
+    /// G8.
+    #[test]
+    fn a_container_that_the_kubelet_did_not_find_is_not_proved_gone() {
+        assert!(!is_final(&end_of(terminated(json!({"reason": "ContainerStatusUnknown"})))));
+        assert!(!is_final(&end_of(terminated(json!({"containerID": ""})))));
+        assert!(!is_final(&end_of(terminated(json!({"finishedAt": null})))));
+    }
+
+    /// G8: a policy that starts containers again.
+    #[test]
+    fn an_end_counts_only_where_nothing_starts_the_container_again() {
+        let mut always = a_pod(terminated(json!({})));
+        always.spec.as_mut().unwrap().restart_policy = Some("Always".to_owned());
+        let PodState::Terminated(end) = pod(&always).unwrap().state else { panic!("terminated") };
+        assert!(!is_final(&end));
+    }
+
+    #[test]
+    fn one_of_two_containers_that_ended_is_no_end() {
+        let mut two = a_pod(terminated(json!({})));
+        two.status.as_mut().unwrap().phase = Some("Running".to_owned());
+        let spec = two.spec.as_mut().unwrap();
+        let second = spec.containers[0].clone();
+        spec.containers.push(second);
+        assert_eq!(pod(&two).unwrap().state, PodState::Running);
+    }
+
+    #[test]
+    fn a_claim_that_is_being_deleted_is_terminating_whatever_its_phase() {
+        let mut object: PersistentVolumeClaim = serde_json::from_value(json!({
+            "metadata": {"name": "c", "uid": "u", "labels": {labels::SLOT: "0", labels::VOLUME_GENERATION: "3"}},
+            "status": {"phase": "Bound"},
+        }))
+        .unwrap();
+        assert_eq!(claim(&object).unwrap().phase, ClaimPhase::Bound);
+        object.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert_eq!(claim(&object).unwrap().phase, ClaimPhase::Terminating);
+    }
+}
