@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use indexbuild_executor::StoreAccess;
 use indexbuild_index::manifest::Manifest;
 use indexbuild_index::reader::VerifyOptions;
 use indexbuild_index::{Encoder, Entries, Frame, RowPositions, Rows, SetHash, entry_hash};
@@ -128,7 +129,7 @@ fn table_hashes(
     problems: &mut Vec<String>,
 ) -> anyhow::Result<Vec<(u64, SetHash)>> {
     let build = crate::build_file::read(build)?;
-    let (spec, settings) = indexbuild_executor::definitions::source(&build.spec)?;
+    let (spec, settings) = indexbuild_executor::definitions::source(&build.spec, &StoreAccess::default())?;
     let snapshot = Table::pin(&spec, &settings)?;
     let pinned: Vec<_> = manifest.source.files.iter().map(|file| (file.url.as_str(), file.size)).collect();
     let present: Vec<_> = snapshot.files.iter().map(|file| (file.url.as_str(), file.size)).collect();

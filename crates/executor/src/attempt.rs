@@ -191,7 +191,7 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
     let name: WorkName = work.id.parse().map_err(|error: crate::names::UnknownWork| WorkFailure::internal(error))?;
     let meter = Arc::new(Meter::start());
     let spec = &config.build.spec;
-    let store = Store::open(&spec.output.url, &output_options(spec))?
+    let store = Store::open(&spec.output.url, &output_options(spec, &config.access))?
         .child(&format!("{}/{}/{}", build.namespace, build.name, build.uid));
     let runtime = Handle::current();
     let objects = Objects::new(store, runtime.clone(), Arc::clone(&pulse), Arc::clone(&meter));
@@ -217,7 +217,7 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
 pub async fn retire(process: &Process, attempt: AttemptName, within: Duration) {
     let spec = &process.config.build.spec;
     let build = process.build.clone();
-    let store = match Store::open(&spec.output.url, &output_options(spec)) {
+    let store = match Store::open(&spec.output.url, &output_options(spec, &process.config.access)) {
         Ok(store) => store.child(&format!("{}/{}/{}", build.namespace, build.name, build.uid)),
         Err(error) => {
             tracing::warn!(%error, "the output store cannot be opened");

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use indexbuild_api::IndexBuild;
 use serde::{Deserialize, Serialize};
 
+use crate::access::StoreAccess;
+
 /// The environment variable that sets [`TestSwitches`].
 pub const TEST_SWITCHES_VARIABLE: &str = "INDEXBUILD_TEST_SWITCHES";
 
@@ -25,6 +27,8 @@ pub struct ExecutorConfig {
     pub threads: usize,
     /// What the process may use at most, in bytes; see [`crate::memory`].
     pub memory_limit: u64,
+    /// How the stores are signed in to.
+    pub access: StoreAccess,
     /// Behaviour that only tests ask for.
     pub test: TestSwitches,
 }

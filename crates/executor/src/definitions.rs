@@ -1,6 +1,5 @@
 //! From a build's spec and a table's schema to what `source` and `index` understand.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::Schema;
@@ -10,6 +9,8 @@ use indexbuild_index::definition::{
 };
 use indexbuild_index::store::StoreOptions;
 use indexbuild_source::{CsvColumn, CsvOptions, SourceSpec, StoreSettings};
+
+use crate::access::StoreAccess;
 
 /// The spec asks for something that the table does not have, or that cannot be indexed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,11 +161,11 @@ pub fn projection<'a>(definitions: impl IntoIterator<Item = &'a IndexDefinition>
 ///
 /// # Errors
 /// [`DefinitionError::NoSource`], which the spec's own rules exclude.
-pub fn source(spec: &IndexBuildSpec) -> Result<(SourceSpec, StoreSettings), DefinitionError> {
+pub fn source(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<(SourceSpec, StoreSettings), DefinitionError> {
     match (&spec.source.parquet, &spec.source.csv) {
         (Some(parquet), None) => Ok((
             SourceSpec::Parquet { urls: parquet.urls.clone() },
-            settings(parquet.endpoint.as_ref(), parquet.region.as_ref()),
+            settings(parquet.endpoint.as_ref(), parquet.region.as_ref(), access),
         )),
         (None, Some(csv)) => {
             let byte = |text: &str| text.bytes().next();
@@ -181,30 +182,30 @@ pub fn source(spec: &IndexBuildSpec) -> Result<(SourceSpec, StoreSettings), Defi
             };
             Ok((
                 SourceSpec::Csv { urls: csv.urls.clone(), options },
-                settings(csv.endpoint.as_ref(), csv.region.as_ref()),
+                settings(csv.endpoint.as_ref(), csv.region.as_ref(), access),
             ))
         }
         (None, None) | (Some(_), Some(_)) => Err(DefinitionError::NoSource),
     }
 }
 
-fn settings(endpoint: Option<&String>, region: Option<&String>) -> StoreSettings {
+fn settings(endpoint: Option<&String>, region: Option<&String>, access: &StoreAccess) -> StoreSettings {
     StoreSettings {
         endpoint: endpoint.cloned(),
         region: region.cloned(),
         allow_http: plain_http(endpoint),
-        extra: BTreeMap::new(),
+        extra: access.source(),
     }
 }
 
 /// How to reach the output store.
 #[must_use]
-pub fn output_options(spec: &IndexBuildSpec) -> StoreOptions {
+pub fn output_options(spec: &IndexBuildSpec, access: &StoreAccess) -> StoreOptions {
     StoreOptions {
         endpoint: spec.output.endpoint.clone(),
         region: spec.output.region.clone(),
         allow_http: plain_http(spec.output.endpoint.as_ref()),
-        extra: BTreeMap::new(),
+        extra: access.output(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`indexbuild_lifecycle::owner`]; here it is done. Work runs on threads of its own; the loop that
 //! watches the record never waits for it.
 
+pub mod access;
 pub mod assemble;
 mod attempt;
 pub mod config;
@@ -12,7 +13,9 @@ pub mod coverage;
 pub mod definitions;
 pub mod exit;
 pub mod failure;
+pub mod kubernetes;
 mod life;
+pub mod livez;
 pub mod memory;
 pub mod names;
 pub mod objects;
@@ -24,6 +27,7 @@ pub mod results;
 pub mod stats;
 mod work;
 
+pub use access::StoreAccess;
 pub use config::{BadSwitches, ExecutorConfig, TestSwitches};
 pub use control::{ContactError, ControlPlane, WriteError};
 pub use exit::ExitStatus;

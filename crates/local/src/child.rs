@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use indexbuild_api::{DisruptionSpec, Duration};
-use indexbuild_executor::{BadSwitches, ExecutorConfig, ExitStatus, TestSwitches};
+use indexbuild_executor::{BadSwitches, ExecutorConfig, ExitStatus, StoreAccess, TestSwitches};
 
 use crate::build::StoredBuild;
 use crate::client::ParentClient;
@@ -95,6 +95,7 @@ fn begin(args: &ChildArgs) -> Result<(ExecutorConfig, ParentClient), ChildError>
         volume: layout.volume(slot, volume_generation),
         threads,
         memory_limit,
+        access: StoreAccess::default(),
         test: TestSwitches::from_environment()?,
     };
     Ok((config, client))

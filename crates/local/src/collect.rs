@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::Chosen;
+use indexbuild_executor::StoreAccess;
 use indexbuild_executor::definitions::output_options;
 use indexbuild_executor::names::result_path;
 use indexbuild_executor::stats::Statistics;
@@ -35,7 +36,7 @@ impl Collector {
     /// A collector for a build's output.
     #[must_use]
     pub fn new(build: &StoredBuild) -> Self {
-        let store = Store::open(&build.spec.output.url, &output_options(&build.spec))
+        let store = Store::open(&build.spec.output.url, &output_options(&build.spec, &StoreAccess::default()))
             .map(|store| store.child(&format!("{}/{}/{}", build.namespace, build.name, build.uid)))
             .map_err(|error| tracing::warn!(%error, "the figures of the results cannot be read"))
             .ok();

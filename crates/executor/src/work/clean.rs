@@ -150,7 +150,7 @@ pub fn retire(objects: &Objects, build: &BuildRef, attempt: &AttemptName) -> Res
 /// Takes `LATEST` away, if it names this build.
 fn forget_latest(job: &Job) -> Result<(), WorkFailure> {
     let spec = &job.config.build.spec;
-    let parent = Store::open(&spec.output.url, &output_options(spec))?
+    let parent = Store::open(&spec.output.url, &output_options(spec, &job.config.access))?
         .child(&format!("{}/{}", job.build.namespace, job.build.name));
     let objects = job.objects.at(parent);
     match objects.get(names::LATEST)? {

@@ -33,7 +33,7 @@ pub fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, WorkFail
     let place = Workplace::begin(job)?;
     job.pulse.set_step(Some("taking over what is sealed"));
     let taken = TakenOver::look(job, &place, &splits)?;
-    let (source, settings) = definitions::source(&job.config.build.spec)?;
+    let (source, settings) = definitions::source(&job.config.build.spec, &job.config.access)?;
     let table = Table::open(&source, &settings, &plan.snapshot)?;
     job.pulse.set_total(taken.rows_ahead(&plan, &splits));
     job.pulse.set_step(None);

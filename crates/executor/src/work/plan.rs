@@ -142,7 +142,7 @@ fn create(job: &Job, spec_digest: &str) -> Result<(PlanFile, Bytes), WorkFailure
 /// The plan: a pure function of the table's files and the spec, but for the grouping into works.
 fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
     let spec = &job.config.build.spec;
-    let (source, settings) = definitions::source(spec)?;
+    let (source, settings) = definitions::source(spec, &job.config.access)?;
     job.pulse.set_step(Some("pinning the table's files"));
     let snapshot = Table::pin(&source, &settings)?;
     job.pulse.go_on()?;

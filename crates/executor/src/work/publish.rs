@@ -174,7 +174,7 @@ fn adopt(job: &Job, ours: &Manifest, standing: &Document) -> Result<bool, WorkFa
 /// Points `LATEST` to this build, unless it points to one that was created later.
 fn point_latest(job: &Job) -> Result<(), WorkFailure> {
     let spec = &job.config.build.spec;
-    let parent = Store::open(&spec.output.url, &output_options(spec))?
+    let parent = Store::open(&spec.output.url, &output_options(spec, &job.config.access))?
         .child(&format!("{}/{}", job.build.namespace, job.build.name));
     let objects = job.objects.at(parent);
     let created =
