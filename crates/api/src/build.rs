@@ -68,7 +68,7 @@ pub const MAX_BUILD_NAME: usize = 40;
     validation = Rule::new("!has(self.disruption) || duration(self.disruption.replaceAfter) >= duration('15s')")
         .message("disruption.replaceAfter must be at least 15s, three renew intervals: a shorter patience would replace executors that are well")
         .field_path(".disruption.replaceAfter"),
-    validation = Rule::new("!has(self.disruption) || duration(self.disruption.replaceAfter) >= duration(string(self.parallelism * 150) + 'ms')")
+    validation = Rule::new("!has(self.disruption) || duration(self.disruption.replaceAfter).getSeconds() * 1000 >= self.parallelism * 150")
         .message("disruption.replaceAfter must be at least three renew intervals, which is parallelism x 150ms: give a longer replaceAfter or a smaller parallelism")
         .field_path(".disruption.replaceAfter")
 )]
