@@ -16,6 +16,6 @@ fn a_build_of_four_slots_on_three_nodes_is_published() {
     world.table("orders", 100_000, 8);
     world.start_operator(&[]);
     world.cluster.apply(&[world.build("orders", "orders", 4)]).unwrap();
-    let build = world.complete("orders", Duration::from_secs(120));
+    let build = world.complete("orders", Duration::from_secs(100));
     assert_eq!(build["status"]["rows"], 100_000);
 }

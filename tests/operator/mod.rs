@@ -80,7 +80,8 @@ impl World {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = self.cluster.command(INDEXBUILD);
         command
-            .args(["--log-format=json", "-vv", "operator", "--executor-image", IMAGE])
+            .env("INDEXBUILD_LOG", "info,indexbuild_operator=debug")
+            .args(["--log-format=json", "operator", "--executor-image", IMAGE])
             .args(["--executor-image-pull-policy", "Never", "--bind", "127.0.0.1:8080", "--lease-namespace", "default"])
             .args(more)
             .stdin(Stdio::null())
@@ -126,7 +127,7 @@ impl World {
 
     /// The build, as the API server has it.
     pub fn read(&self, name: &str) -> Value {
-        self.cluster.get(&["indexbuild", name, "-n", NAMESPACE]).unwrap_or(Value::Null)
+        self.cluster.get(&["ib", name, "-n", NAMESPACE]).unwrap_or_else(|error| json!({"status": error.to_string()}))
     }
 
     /// Waits until a build has ended well.
@@ -145,8 +146,13 @@ impl World {
         let waited = self.cluster.wait(what, within, |_| Ok(probe(self)));
         waited.unwrap_or_else(|error| {
             let pods = self.cluster.kubectl(&["get", "pods,pvc,ed,ib", "-A", "-o", "wide"]).unwrap_or_default();
+            let whole =
+                self.cluster.kubectl(&["get", "ib,ed", "-A", "-o", "yaml"]).unwrap_or_else(|error| error.to_string());
             let logs = self.executor_logs();
-            panic!("{error}\n--- objects\n{pods}\n--- operator\n{}\n--- executors\n{logs}", self.operator_log())
+            panic!(
+                "{error}\n--- objects\n{pods}\n{whole}\n--- operator\n{}\n--- executors\n{logs}",
+                self.operator_log()
+            )
         })
     }
 
@@ -177,6 +183,9 @@ pub fn holds(object: &Value, condition: &str) -> bool {
 /// The program, and what it is linked with: an image of these files alone.
 fn program_files() -> Vec<(PathBuf, String)> {
     let mut files = vec![(PathBuf::from(INDEXBUILD), "/usr/local/bin/indexbuild".to_owned())];
+    // TLS clients want to know whom to trust, before they know that a store is plain HTTP.
+    let authorities = "/etc/ssl/certs/ca-certificates.crt";
+    files.push((PathBuf::from(authorities), authorities.to_owned()));
     let linked = Command::new("ldd").arg(INDEXBUILD).output().unwrap();
     for line in String::from_utf8_lossy(&linked.stdout).lines() {
         let path = line.split_whitespace().find(|word| word.starts_with('/'));

@@ -26,7 +26,7 @@ pub const MAX_BUILD_NAME: usize = 40;
     plural = "indexbuilds",
     singular = "indexbuild",
     shortname = "ib",
-    category = "indexbuild",
+    category = "indexing",
     namespaced,
     status = "IndexBuildStatus",
     derive = "PartialEq",

@@ -20,7 +20,7 @@ use crate::duration::Duration;
     plural = "enginedirectories",
     singular = "enginedirectory",
     shortname = "ed",
-    category = "indexbuild",
+    category = "indexing",
     namespaced,
     status = "EngineDirectoryStatus",
     derive = "PartialEq",

@@ -19,6 +19,7 @@ use crate::memory::BuildMemory;
 use crate::objects::{self, Image, Owner, PodPlace};
 use crate::observe::{Objects, is_of_build};
 use crate::provide::provide;
+use crate::views;
 
 /// Carries out actions about one build.
 pub struct Hands<'a> {
@@ -126,7 +127,9 @@ impl Hands<'_> {
                 self.create_pod(PodPlace { slot, epoch, name, claim }).await
             }
             Action::StopPod { name, uid, reason } => {
-                tracing::info!(pod = %name, ?reason, "a pod is asked to stop");
+                let pod = self.objects.pods.iter().find(|pod| pod.uid().as_deref() == Some(uid.as_str()));
+                let last_words = pod.and_then(|pod| views::last_words(pod));
+                tracing::info!(pod = %name, ?reason, last_words, "a pod is asked to stop");
                 gone(self.api::<Pod>().delete(&name, &by_uid(&uid, None)).await, format!("pod {name} is not deleted"))
             }
             Action::DeleteClaim { name, uid, condemned, evidence } => {

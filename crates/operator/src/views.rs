@@ -86,6 +86,13 @@ fn ended(status: &ContainerStatus) -> Option<&k8s_openapi::api::core::v1::Contai
     status.state.as_ref()?.terminated.as_ref()
 }
 
+/// What a pod that ended wrote last: the end of its log.
+#[must_use]
+pub fn last_words(pod: &Pod) -> Option<String> {
+    let containers = pod.status.as_ref()?.container_statuses.as_deref()?;
+    containers.iter().filter_map(ended).find_map(|end| end.message.clone())
+}
+
 /// A claim; `None`: its labels do not say which slot and generation it was made for.
 #[must_use]
 pub fn claim(claim: &PersistentVolumeClaim) -> Option<ClaimView> {

@@ -229,11 +229,13 @@ pub(super) fn local_stamp(url: &str, metadata: &Metadata) -> FileStamp {
 
 /// The state of an object.
 pub(super) fn remote_stamp(url: &str, meta: &ObjectMeta) -> FileStamp {
-    let mtime = match &meta.e_tag {
+    // A store may have none for a file that was put beside it (versitygw lists it as empty).
+    let etag = meta.e_tag.clone().filter(|etag| !etag.trim_matches('"').is_empty());
+    let mtime = match &etag {
         Some(_) => None,
         None => Some(meta.last_modified.to_rfc3339()),
     };
-    FileStamp { url: url.to_owned(), size: meta.size, etag: meta.e_tag.clone(), mtime }
+    FileStamp { url: url.to_owned(), size: meta.size, etag, mtime }
 }
 
 /// The stamp of a local path as it is now.
