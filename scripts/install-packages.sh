@@ -13,7 +13,8 @@ missing=()
 command -v g++ >/dev/null || missing+=(g++)
 command -v mold >/dev/null || missing+=(mold)
 command -v git >/dev/null || missing+=(git)
-compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || missing+=(libclang-dev)
+# Not libclang-cpp, which other packages bring and bindgen cannot use.
+compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null || missing+=(libclang-dev)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 if [ "${1:-}" = testbed ]; then
     missing=()
