@@ -17,7 +17,7 @@ PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo test test-long memory bench testbed tools build lint docs crds packages rocksdb python clean
+.PHONY: help demo test test-long memory bench testbed tools build lint docs crds manifests image packages rocksdb python clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,8 @@ memory: build ## 10 million rows within 256 MiB
 bench: build python ## side by side with DuckDB and with plain RocksDB, as ratios
 	@$(CARGO) build $(PROFILE) --locked --example plain_rocksdb
 	@$(INDEXBUILD_PYTHON) bench/bench.py --indexbuild $(INDEXBUILD) --plain-rocksdb $(TARGET)/release/examples/plain_rocksdb
+
+IMAGE ?= ghcr.io/indexbuild/indexbuild:0.1.0
 
 # RUN goes through the environment: it may hold quotes of any kind.
 NODES ?= 3
@@ -61,8 +63,16 @@ lint: rocksdb
 docs: rocksdb ## the API documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --workspace --no-deps --locked --document-private-items
 
-crds: build ## write crds/ anew from the types
+crds: build ## write crds/ anew from the types, and the chart's copies
 	$(INDEXBUILD) crd --output crds
+	cp crds/*.yaml charts/indexbuild/files/crds/
+
+manifests: tools ## write deploy/indexbuild.yaml anew from the chart
+	@mkdir -p deploy
+	scripts/manifests.sh > deploy/.indexbuild.yaml && mv deploy/.indexbuild.yaml deploy/indexbuild.yaml
+
+image: ## the container image, with docker or buildah
+	@if command -v docker >/dev/null; then docker build --tag $(IMAGE) .; else buildah build --layers --tag $(IMAGE) .; fi
 
 packages:
 	@scripts/install-packages.sh
