@@ -45,11 +45,13 @@ IMAGE ?= ghcr.io/indexbuild/indexbuild:0.1.0
 NODES ?= 3
 CLOCKS ?= short
 export RUN
-testbed: tools ## a shell with kubectl on a real 3-node cluster of this machine; RUN="…" runs one command
+testbed: ## a shell with kubectl on a real 3-node cluster of this machine; RUN="…" runs one command
+	@scripts/install-packages.sh testbed
+	@scripts/tools.sh cluster
 	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-testbed
 	@$(TARGET)/release/testbed --nodes $(NODES) --clocks $(CLOCKS) $(if $(RUN),-- bash -c "$$RUN")
 
-tools: ## etcd, Kubernetes and an S3 server for the testbed, built once per machine
+tools: ## etcd, Kubernetes, Helm, KWOK and others for test clusters, built once per machine
 	@scripts/install-packages.sh testbed || [ "$$(id -u)" -ne 0 ] || exit 1
 	@scripts/tools.sh
 

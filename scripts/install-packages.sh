@@ -26,6 +26,9 @@ if [ "${1:-}" = testbed ]; then
     command -v iptables >/dev/null || missing+=(iptables)
     command -v conntrack >/dev/null || missing+=(conntrack)
     [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
+    # Images from Dockerfiles, on base images that are made here.
+    command -v buildah >/dev/null || missing+=(buildah)
+    command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 

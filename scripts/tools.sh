@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The commands that test clusters run: etcd, Kubernetes, an S3-speaking store. Each is built once per machine
-# from its Go module, pinned by go.mod and go.sum below tests/tools/, into a folder of the cache whose name is
-# made of what goes into it.
+# The commands that test clusters run (etcd, Kubernetes, an S3-speaking store), and those that tests ask (Helm,
+# kubeconform, KWOK, kstatus). Each is built once per machine from its Go module, pinned by go.mod and go.sum below
+# tests/tools/, into a folder of the cache whose name is made of what goes into it.
 #   tools.sh             builds what is missing
+#   tools.sh cluster     builds what a cluster itself needs, if it is missing
 #   tools.sh --where     prints the folder that will hold the commands, and builds nothing
 # Binaries of the wanted version in INDEXBUILD_TOOLS_DIR are taken instead of built.
 set -euo pipefail
@@ -23,11 +24,19 @@ version_of() {
 kubernetes=$(version_of kubernetes k8s.io/kubernetes)
 etcd=$(version_of etcd go.etcd.io/etcd/server/v3)
 versitygw=$(version_of versitygw github.com/versity/versitygw)
+helm=$(version_of helm helm.sh/helm/v4)
+kubeconform=$(version_of kubeconform github.com/yannh/kubeconform)
+kwok=$(version_of kwok sigs.k8s.io/kwok)
 minor=${kubernetes#v1.}
 minor=${minor%%.*}
 component=k8s.io/component-base/version
 
 mkdir -p "$bin"
+# Two who build at once would do everything twice: the second waits, and finds it done.
+if command -v flock >/dev/null; then
+    exec 9>"$cache/tools.lock"
+    flock 9
+fi
 
 # Each module's commands are kept beside the others', under a key of their own: a change of one module builds
 # that one. The folder above holds links.
@@ -40,9 +49,11 @@ store_of() {
 # A binary of the system, if it says that it has the wanted version.
 of_the_system() {
     local name=$1 version=$2 found="${INDEXBUILD_TOOLS_DIR:-}/$1"
+    # Our own commands are nowhere else.
+    [ "$version" != ours ] || return 1
     [ -n "${INDEXBUILD_TOOLS_DIR:-}" ] && [ -x "$found" ] || return 1
     local says
-    says=$("$found" --version 2>/dev/null || "$found" version --client 2>/dev/null || true)
+    says=$("$found" --version 2>/dev/null || "$found" version --client 2>/dev/null || "$found" version 2>/dev/null || "$found" -v 2>/dev/null || true)
     if grep -qF -- "${version#v}" <<<"$says"; then
         cp "$found" "$bin/.$name.part" && mv "$bin/.$name.part" "$bin/$name"
         echo "$name $version: taken from $INDEXBUILD_TOOLS_DIR"
@@ -85,4 +96,9 @@ build kubernetes "$kubernetes" "-X $component.gitVersion=$kubernetes -X $compone
     kube-scheduler=k8s.io/kubernetes/cmd/kube-scheduler \
     kubectl=k8s.io/kubernetes/cmd/kubectl \
     kubelet=k8s.io/kubernetes/cmd/kubelet
-build workload 1 "" workload=.
+build workload ours "" workload=.
+[ "${1:-}" != cluster ] || exit 0
+build helm "$helm" "-X helm.sh/helm/v4/internal/version.version=$helm" helm=helm.sh/helm/v4/cmd/helm
+build kubeconform "$kubeconform" "-X main.version=$kubeconform" kubeconform=github.com/yannh/kubeconform/cmd/kubeconform
+build kwok "$kwok" "-X sigs.k8s.io/kwok/pkg/consts.Version=${kwok#v}" kwok=sigs.k8s.io/kwok/cmd/kwok
+build kstatus ours "" kstatus=.
