@@ -29,6 +29,7 @@ if [ "${1:-}" = testbed ]; then
     # Images from Dockerfiles, on base images that are made here.
     command -v buildah >/dev/null || missing+=(buildah)
     command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+    [ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 

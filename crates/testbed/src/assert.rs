@@ -1,8 +1,10 @@
-//! What tests ask at their end: nothing left over, nobody writes any more.
+//! What tests ask at their end: nothing left over, nobody writes any more, the same as in an undisturbed run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::error::TestbedError;
@@ -24,6 +26,24 @@ impl Cluster {
                 text(&metadata["namespace"]),
                 text(&metadata["name"])
             ));
+        }
+        Ok(found)
+    }
+
+    /// The objects of these kinds in all namespaces, without what differs between any two runs: UIDs, versions, moments,
+    /// and the fields that `forget` names (`status.hostIP`, `metadata.annotations`). Two runs that ended alike give equal
+    /// maps.
+    ///
+    /// # Errors
+    /// kubectl's.
+    pub fn end_state(&self, kinds: &[&str], forget: &[&str]) -> Result<BTreeMap<String, Value>, TestbedError> {
+        let mut found = BTreeMap::new();
+        let list = self.get(&[&kinds.join(","), "-A"])?;
+        for item in list["items"].as_array().into_iter().flatten() {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let metadata = &item["metadata"];
+            let name = format!("{} {}/{}", text(&item["kind"]), text(&metadata["namespace"]), text(&metadata["name"]));
+            found.insert(name, comparable(item.clone(), forget));
         }
         Ok(found)
     }
@@ -79,5 +99,83 @@ impl Cluster {
             seen.extend(String::from_utf8_lossy(&output.stdout).lines().map(|line| format!("{kind}: {line}")));
         }
         Ok(seen)
+    }
+}
+
+/// An object without what differs between any two runs.
+fn comparable(mut object: Value, forget: &[&str]) -> Value {
+    for field in ["uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink"] {
+        remove(&mut object, &["metadata", field]);
+    }
+    for path in forget {
+        remove(&mut object, &path.split('.').collect::<Vec<_>>());
+    }
+    blur(&mut object);
+    object
+}
+
+fn remove(value: &mut Value, path: &[&str]) {
+    match (path, value) {
+        ([last], Value::Object(fields)) => {
+            fields.remove(*last);
+        }
+        ([first, rest @ ..], Value::Object(fields)) => {
+            if let Some(inner) = fields.get_mut(*first) {
+                remove(inner, rest);
+            }
+        }
+        (_, Value::Array(items)) => items.iter_mut().for_each(|item| remove(item, path)),
+        _ => {}
+    }
+}
+
+/// UIDs and moments anywhere in it become words: that there is one is compared, not which.
+fn blur(value: &mut Value) {
+    match value {
+        Value::String(text) if is_uid(text) => "<uid>".clone_into(text),
+        Value::String(text) if is_moment(text) => "<moment>".clone_into(text),
+        Value::Array(items) => items.iter_mut().for_each(blur),
+        Value::Object(fields) => fields.values_mut().for_each(blur),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn is_uid(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    lengths == [8, 4, 4, 4, 12] && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// `2006-01-02T15:04:05Z`, with or without a fraction.
+fn is_moment(text: &str) -> bool {
+    let shape: String = text.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+    let fraction = |rest: &str| rest.strip_suffix('Z').is_some_and(|digits| digits.bytes().all(|byte| byte == b'0'));
+    shape
+        .strip_prefix("0000-00-00T00:00:00")
+        .is_some_and(|rest| rest == "Z" || rest.strip_prefix('.').is_some_and(fraction))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn two_runs_differ_in_uids_and_moments_and_are_equal_without_them_but_not_without_what_they_did() {
+        let run = |uid: &str, moment: &str, phase: &str, address: &str| {
+            let object = json!({
+                "metadata": {"name": "a", "uid": uid, "resourceVersion": uid, "ownerReferences": [{"uid": uid}]},
+                "status": {"phase": phase, "since": moment, "podIP": address},
+            });
+            comparable(object, &["status.podIP"])
+        };
+        let first = run("00000000-0000-4000-8000-000000000001", "2026-01-02T03:04:05Z", "Bound", "10.0.0.1");
+        let second = run("00000000-0000-4000-8000-00000000000f", "2026-01-02T03:04:06.123456Z", "Bound", "10.0.0.2");
+        assert_eq!(first, second);
+        assert_eq!(first["metadata"]["ownerReferences"][0]["uid"], "<uid>");
+        assert_ne!(first, run("00000000-0000-4000-8000-000000000001", "2026-01-02T03:04:05Z", "Lost", "10.0.0.1"));
+        let endless = run("00000000-0000-4000-8000-000000000001", "never", "Bound", "10.0.0.1");
+        assert_ne!(first, endless, "that there is a moment is compared");
     }
 }

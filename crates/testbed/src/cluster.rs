@@ -12,6 +12,7 @@ use crate::certs::Authority;
 use crate::clocks::Clocks;
 use crate::control_plane::{self, Files, STORE, STORE_KEYS, STORE_PORT};
 use crate::error::{At as _, TestbedError};
+use crate::fake;
 use crate::image;
 use crate::namespace::{Namespace, Net, finish};
 use crate::node::{Node, PAUSE, Surroundings};
@@ -28,13 +29,17 @@ const STARTING: Duration = Duration::from_secs(120);
 pub struct Options {
     /// Nodes; none is a control plane alone, without a scheduler.
     pub nodes: u32,
+    /// Fake nodes, on which pods run in the API alone (KWOK). With some there is a scheduler.
+    pub fake_nodes: u32,
     /// Its timers.
     pub clocks: Clocks,
+    /// Whether the API server records all calls, for [`Cluster::audit`].
+    pub audit: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 3, clocks: Clocks::SHORT }
+        Self { nodes: 3, fake_nodes: 0, clocks: Clocks::SHORT, audit: false }
     }
 }
 
@@ -42,7 +47,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Cluster {
     tools: Tools,
-    clocks: Clocks,
+    options: Options,
     files: Files,
     nodes: Vec<Node>,
     api_server: Option<Process>,
@@ -59,7 +64,7 @@ impl Cluster {
     /// # Errors
     /// A part that does not start, with the end of its log.
     pub fn start(tools: &Tools, options: Options) -> Result<Self, TestbedError> {
-        let Options { nodes, clocks } = options;
+        let Options { nodes, fake_nodes, clocks: _, audit: _ } = options;
         let folder =
             tempfile::Builder::new().prefix("indexbuild-testbed-").tempdir().at("make", std::env::temp_dir())?;
         let path = folder.path().to_owned();
@@ -72,7 +77,7 @@ impl Cluster {
         let namespace = Namespace::new(&logs.join("namespaces.log"))?;
         let mut cluster = Self {
             tools: tools.clone(),
-            clocks,
+            options,
             files,
             nodes: Vec::new(),
             api_server: None,
@@ -82,7 +87,10 @@ impl Cluster {
             path: path.clone(),
             logs,
         };
-        cluster.start_control_plane(nodes > 0)?;
+        cluster.start_control_plane()?;
+        if fake_nodes > 0 {
+            cluster.start_fake_nodes(&authority)?;
+        }
         for number in 1..=nodes {
             let mut node = Node::new(&cluster.around(), &authority, &id, &path, number, nodes)?;
             let started = node.start_containerd(&cluster.around());
@@ -95,13 +103,17 @@ impl Cluster {
             for place in 0..cluster.nodes.len() {
                 cluster.with_node_at(place, Node::start_kubelet)?;
             }
-            cluster.wait("all nodes are Ready", STARTING, |cluster| {
-                let list = cluster.get(&["nodes"])?;
-                let items = list["items"].as_array().cloned().unwrap_or_default();
-                let ready = items.iter().filter(|node| condition(node, "Ready") == "True").count();
-                if ready == nodes as usize { Ok(Ok(())) } else { Ok(Err(format!("{ready} of {nodes} Ready"))) }
-            })?;
         }
+        let all = (nodes + fake_nodes) as usize;
+        cluster.wait("all nodes are Ready", STARTING, |cluster| {
+            if all == 0 {
+                return Ok(Ok(()));
+            }
+            let list = cluster.get(&["nodes"])?;
+            let items = list["items"].as_array().cloned().unwrap_or_default();
+            let ready = items.iter().filter(|node| condition(node, "Ready") == "True").count();
+            if ready == all { Ok(Ok(())) } else { Ok(Err(format!("{ready} of {all} Ready"))) }
+        })?;
         // Pods need it, and the controller manager makes it a moment after the namespace.
         cluster.wait("the default service account is there", STARTING, |cluster| {
             Ok(cluster.kubectl(&["get", "serviceaccount", "default"]).map(drop).map_err(|error| error.to_string()))
@@ -109,21 +121,33 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn start_control_plane(&mut self, schedules: bool) -> Result<(), TestbedError> {
-        let (Self { tools, clocks, files, logs, path, .. }, namespace) = (&*self, self.namespace());
+    fn start_control_plane(&mut self) -> Result<(), TestbedError> {
+        let (Self { tools, options, files, logs, path, .. }, namespace) = (&*self, self.namespace());
+        let Options { nodes, fake_nodes, clocks, audit } = *options;
         let etcd = control_plane::etcd(namespace, tools, logs)?;
         let store = control_plane::object_store(namespace, tools, &path.join("objects"), logs)?;
-        let api_server = control_plane::api_server(namespace, tools, files, *clocks, logs)?;
+        let api_server = control_plane::api_server(namespace, tools, files, clocks, audit, logs)?;
         self.others.extend([etcd, store]);
         self.api_server = Some(api_server);
         // The others end when the roles that they act by are not there yet.
         self.wait_for_api()?;
-        let (Self { tools, clocks, files, logs, .. }, namespace) = (&*self, self.namespace());
-        let manager = control_plane::controller_manager(namespace, tools, files, *clocks, logs)?;
+        let (Self { tools, files, logs, .. }, namespace) = (&*self, self.namespace());
+        let manager = control_plane::controller_manager(namespace, tools, files, clocks, logs)?;
+        let schedules = nodes + fake_nodes > 0;
         let scheduler = if schedules { Some(control_plane::scheduler(namespace, tools, files, logs)?) } else { None };
         self.others.push(manager);
         self.others.extend(scheduler);
         Ok(())
+    }
+
+    fn start_fake_nodes(&mut self, authority: &Authority) -> Result<(), TestbedError> {
+        let Options { nodes, fake_nodes, clocks, audit: _ } = self.options;
+        // A user of its own, so that its calls are told apart in the audit log.
+        let kubeconfig = authority.kubeconfig("kwok", "system:masters", &control_plane::server())?;
+        let kwok = fake::kwok(self.namespace(), &self.tools, clocks, &self.path, &kubeconfig)?;
+        self.others.push(kwok);
+        let fakes: Vec<Value> = (1..=fake_nodes).map(|number| fake::node(number, nodes > 0)).collect();
+        self.apply(&fakes)
     }
 
     fn wait_for_api(&mut self) -> Result<(), TestbedError> {
@@ -168,15 +192,18 @@ impl Cluster {
     /// # Errors
     /// containerd's.
     pub fn import_image(&self, archive: &Path) -> Result<(), TestbedError> {
-        for node in &self.nodes {
+        let import = |node: &Node| {
             let what = format!("containerd of {} takes an image", node.name);
             self.wait(&what, STARTING, |cluster| {
                 let mut command = cluster.namespace().command(&node.net(), "ctr");
                 command.args(["-a", &node.socket(), "-n", "k8s.io", "images", "import"]).arg(archive);
                 Ok(finish(command).map(drop).map_err(|error| error.to_string()))
-            })?;
-        }
-        Ok(())
+            })
+        };
+        std::thread::scope(|scope| {
+            let all: Vec<_> = self.nodes.iter().map(|node| scope.spawn(|| import(node))).collect();
+            all.into_iter().try_for_each(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
     }
 
     /// Kills the API server, as an upgrade of a control plane with one replica does.
@@ -191,7 +218,8 @@ impl Cluster {
     /// # Errors
     /// An API server that does not start.
     pub fn start_api_server(&mut self) -> Result<(), TestbedError> {
-        let process = control_plane::api_server(self.namespace(), &self.tools, &self.files, self.clocks, &self.logs)?;
+        let Options { clocks, audit, .. } = self.options;
+        let process = control_plane::api_server(self.namespace(), &self.tools, &self.files, clocks, audit, &self.logs)?;
         self.api_server = Some(process);
         self.wait_for_api()
     }
@@ -199,7 +227,7 @@ impl Cluster {
     /// Its timers.
     #[must_use]
     pub fn clocks(&self) -> Clocks {
-        self.clocks
+        self.options.clocks
     }
 
     /// An administrator's kubeconfig, for programs inside.
@@ -382,14 +410,18 @@ impl Cluster {
     }
 
     fn around(&self) -> Surroundings<'_> {
-        Surroundings { namespace: self.namespace(), tools: &self.tools, clocks: self.clocks, logs: &self.logs }
+        Surroundings { namespace: self.namespace(), tools: &self.tools, clocks: self.clocks(), logs: &self.logs }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("clocks: {}\nlogs of the cluster: {}", self.clocks, self.keep_logs().display());
+            eprintln!("clocks: {}\nlogs of the cluster: {}", self.clocks(), self.keep_logs().display());
+        }
+        // What waits for a frozen process would hold the namespaces.
+        for node in &self.nodes {
+            node.freeze_kubelet(false);
         }
         // All processes, mounts, interfaces and rules go with the namespaces; then nothing holds the folders.
         self.namespace = None;
@@ -411,4 +443,9 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
     let conditions = object["status"]["conditions"].as_array();
     let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);
     found.and_then(|condition| condition["status"].as_str()).unwrap_or_default()
+}
+
+/// `namespace/name`, or a name in the namespace `default`.
+pub(crate) fn split(pod: &str) -> (&str, &str) {
+    pod.split_once('/').unwrap_or(("default", pod))
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::audit;
 use crate::certs::{Authority, Identity};
 use crate::clocks::Clocks;
 use crate::error::{At as _, TestbedError};
@@ -32,9 +33,14 @@ pub(crate) struct Files {
     pub(crate) admin: PathBuf,
 }
 
+/// The API server's URL for everybody inside.
+pub(crate) fn server() -> String {
+    format!("https://{API}:6443")
+}
+
 impl Files {
     pub(crate) fn write(authority: &Authority) -> Result<Self, TestbedError> {
-        let server = format!("https://{API}:6443");
+        let server = server();
         let names = [API, "127.0.0.1", "10.96.0.1", "localhost", "kubernetes", "kubernetes.default.svc"];
         Ok(Self {
             ca: authority.certificate(),
@@ -75,6 +81,7 @@ pub(crate) fn api_server(
     tools: &Tools,
     files: &Files,
     clocks: Clocks,
+    audit: bool,
     logs: &Path,
 ) -> Result<Process, TestbedError> {
     let Files { ca, server, kubelet_client, token_keys, controller_manager: _, scheduler: _, admin: _ } = files;
@@ -102,6 +109,13 @@ pub(crate) fn api_server(
         format!("--default-not-ready-toleration-seconds={}", clocks.toleration),
         format!("--default-unreachable-toleration-seconds={}", clocks.toleration),
     ]);
+    if audit {
+        let policy = logs.join("audit-policy.json");
+        fs::write(&policy, audit::POLICY).at("write", &policy)?;
+        // Blocking: a call that was answered is recorded.
+        command.args([flag("audit-policy-file", policy), flag("audit-log-path", audit::log(logs))]);
+        command.arg("--audit-log-mode=blocking");
+    }
     Process::start(command, "kube-apiserver", logs)
 }
 

@@ -55,8 +55,8 @@ pub enum TestbedError {
     /// A certificate that cannot be made.
     #[error("a certificate cannot be made: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// The API answered something that is not JSON.
-    #[error("kubectl printed something that is not JSON: {0}")]
+    /// kubectl's answer, or a record of the audit log, is not JSON.
+    #[error("what kubectl printed, or a line of the audit log, is not JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 

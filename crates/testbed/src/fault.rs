@@ -1,4 +1,5 @@
-//! What tests break, and how it is mended. A cut drops packets, as a network does; it never refuses them.
+//! What tests break, and how it is mended. A cut drops packets, as a network does; it never refuses them. Pods are
+//! named as `name` in the namespace `default`, or as `namespace/name`.
 
 use rustix::process::Signal;
 
@@ -63,7 +64,7 @@ impl Cluster {
     /// # Errors
     /// A pod without an address; nft's failure.
     pub fn cut_pod(&self, pod: &str, from: From, direction: Direction) -> Result<(), TestbedError> {
-        let object = self.get(&["pod", pod])?;
+        let object = self.pod(pod)?;
         let node = self.node(object["spec"]["nodeName"].as_str().unwrap_or_default())?;
         let Some(address) = object["status"]["podIP"].as_str() else {
             return Err(TestbedError::Unavailable(format!("pod {pod} has no address yet: wait until it runs")));
@@ -215,14 +216,7 @@ impl Cluster {
     }
 
     fn signal_container(&self, pod: &str, what: Signal) -> Result<(), TestbedError> {
-        let object = self.get(&["pod", pod])?;
-        let node = self.node(object["spec"]["nodeName"].as_str().unwrap_or_default())?;
-        let id = object["status"]["containerStatuses"][0]["containerID"].as_str().unwrap_or_default();
-        let processes = node.processes_of(id.trim_start_matches("containerd://"));
-        if processes.is_empty() {
-            return Err(TestbedError::Unavailable(format!("no process of pod {pod} runs on {}", node.name)));
-        }
-        for process in processes {
+        for process in self.processes(pod)? {
             signal(process, what);
         }
         Ok(())

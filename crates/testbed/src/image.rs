@@ -1,12 +1,14 @@
 //! Images without a registry: an OCI archive made of a few files, for `ctr images import`.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{At as _, TestbedError};
+use crate::namespace::finish;
 
 /// Writes an image of one layer to `archive`: files with their paths in the image, owned by root, executable.
 ///
@@ -59,6 +61,28 @@ pub fn write_archive(
         append(&mut out, &place, blob, 0o644).at("write", archive)?;
     }
     out.into_inner().and_then(|file| file.sync_all()).at("write", archive)
+}
+
+/// A program and what it is linked with, each with its place in an image: the program in `/usr/local/bin`, first.
+///
+/// # Errors
+/// A program that is not there, or that the linker cannot list.
+pub fn program_files(program: &Path) -> Result<Vec<(PathBuf, String)>, TestbedError> {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let mut files = vec![(program.to_owned(), format!("/usr/local/bin/{name}"))];
+    // TLS clients want to know whom to trust, before they know that a store is plain HTTP.
+    let authorities = PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
+    if authorities.exists() {
+        files.push((authorities.clone(), authorities.display().to_string()));
+    }
+    let mut command = Command::new("ldd");
+    command.arg(program);
+    for line in finish(command)?.lines() {
+        if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
+            files.push((fs::canonicalize(path).at("read", path)?, path.to_owned()));
+        }
+    }
+    Ok(files)
 }
 
 fn append<W: std::io::Write>(

@@ -16,26 +16,37 @@
 //! one kernel: a file lock conflicts between "nodes" where it would not in reality.
 
 mod assert;
+mod audit;
 mod certs;
 mod clocks;
 mod cluster;
+mod console;
 mod control_plane;
+mod dockerfile;
 mod error;
+mod fake;
 mod fault;
 mod image;
+mod inside;
 mod namespace;
 mod node;
 pub mod objects;
 mod outside;
 mod process;
+mod provisioner;
 mod tools;
 mod volumes;
 
+pub use self::audit::Call;
 pub use self::clocks::Clocks;
 pub use self::cluster::{Cluster, Options, WORKLOAD_IMAGE, condition};
+pub use self::console::{Console, Order, Peer, SOCKET, Way, send};
+pub use self::dockerfile::{Base, Images, Recipe};
 pub use self::error::TestbedError;
+pub use self::fake::EXIT_CODE;
 pub use self::fault::{Direction, From};
-pub use self::image::write_archive;
+pub use self::image::{program_files, write_archive};
 pub use self::outside::Door;
-pub use self::tools::{Tools, tools_or_skip};
-pub use self::volumes::{Provisioner, Reclaim};
+pub use self::provisioner::{ON_DEMAND, Provisioner};
+pub use self::tools::{Tools, or_skip, tools_or_skip};
+pub use self::volumes::Reclaim;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::certs::Authority;
 use crate::clocks::Clocks;
-use crate::control_plane::API;
+use crate::control_plane::{API, server};
 use crate::error::{At as _, TestbedError};
 use crate::namespace::{Namespace, Net, finish, signal};
 use crate::process::Process;
@@ -55,7 +55,7 @@ impl Node {
             fs::create_dir_all(&part).at("make", &part)?;
         }
         let user = format!("system:node:{name}");
-        let kubeconfig = authority.kubeconfig(&user, "system:nodes", &format!("https://{API}:6443"))?;
+        let kubeconfig = authority.kubeconfig(&user, "system:nodes", &server())?;
         let node = Self {
             cgroup: format!("tb-{cluster}-{name}"),
             name,

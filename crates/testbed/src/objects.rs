@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::cluster::WORKLOAD_IMAGE;
+use crate::provisioner::ON_DEMAND;
+use crate::volumes::PROVISIONER;
 
 /// The storage class of local volumes: bound when a pod that wants one is scheduled.
 #[must_use]
@@ -12,6 +14,19 @@ pub fn local_storage_class() -> Value {
         "kind": "StorageClass",
         "metadata": {"name": "local"},
         "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    })
+}
+
+/// The storage class of volumes that a [`crate::Provisioner`] makes on demand.
+#[must_use]
+pub fn on_demand_storage_class() -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": ON_DEMAND},
+        "provisioner": PROVISIONER,
+        "reclaimPolicy": "Delete",
         "volumeBindingMode": "WaitForFirstConsumer",
     })
 }

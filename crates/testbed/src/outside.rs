@@ -3,14 +3,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::cluster::Cluster;
 use crate::control_plane::API;
@@ -59,9 +56,9 @@ impl Cluster {
         let thread = std::thread::spawn(move || {
             // A socket stays in the network that it was made in; this thread, and those that it starts, connect
             // from inside to what arrives outside.
-            let moved = move_into_link_name_space(inside.as_fd(), Some(LinkNameSpaceType::Network));
+            let moved = enter(&inside);
             let ok = moved.is_ok();
-            let _ = entered.send(moved.map_err(io::Error::from));
+            let _ = entered.send(moved);
             if !ok {
                 return;
             }
@@ -88,6 +85,21 @@ impl Drop for Door {
             let _ = thread.join();
         }
     }
+}
+
+/// Moves this thread into a network namespace.
+#[cfg(target_os = "linux")]
+fn enter(namespace: &File) -> io::Result<()> {
+    use std::os::fd::AsFd as _;
+
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(io::Error::from)
+}
+
+/// There are no namespaces: no cluster came so far.
+#[cfg(not(target_os = "linux"))]
+fn enter(_: &File) -> io::Result<()> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
 }
 
 fn pass(outside: &TcpStream) {

@@ -47,6 +47,11 @@ impl Process {
 
     /// Sends a signal to the process itself; `nsenter` waits beside it.
     pub(crate) fn signal(&self, what: Signal) {
+        // `nsenter` stops with its child, and does not go on with it. Stopped, it never reaps the child, and the kernel
+        // waits for that before it ends the namespaces.
+        if what == Signal::CONT {
+            signal(self.entering.id(), Signal::CONT);
+        }
         for pid in children_of(self.entering.id()) {
             signal(pid, what);
         }

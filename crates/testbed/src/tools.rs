@@ -57,10 +57,22 @@ impl Tools {
         Ok(Self { bin })
     }
 
-    /// A tool's path.
+    /// The path of a tool that every cluster is made of.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.bin.join(name)
+    }
+
+    /// The path of a tool that only some tests need: `helm`, `kubeconform`, `kwok`, `kstatus`.
+    ///
+    /// # Errors
+    /// [`TestbedError::Unavailable`]: it was not built.
+    pub fn optional(&self, name: &str) -> Result<PathBuf, TestbedError> {
+        let path = self.bin.join(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+        Err(TestbedError::Unavailable(format!("{name} not in {}: run make tools", self.bin.display())))
     }
 
     /// The folder.
@@ -70,12 +82,18 @@ impl Tools {
     }
 }
 
-/// The tools, or `None` after having reported the test as skipped: on standard error, and in the file that
-/// the variable `INDEXBUILD_SKIPPED` names, by which CI fails when anything was skipped.
+/// The tools, or `None` after having reported the test as skipped.
 #[must_use]
 pub fn tools_or_skip(test: &str) -> Option<Tools> {
-    match Tools::find() {
-        Ok(tools) => Some(tools),
+    or_skip(test, Tools::find())
+}
+
+/// What a test needs, or `None` after having reported the test as skipped: on standard error, and in the file that
+/// the variable `INDEXBUILD_SKIPPED` names, by which CI fails when anything was skipped.
+#[must_use]
+pub fn or_skip<T>(test: &str, needed: Result<T, TestbedError>) -> Option<T> {
+    match needed {
+        Ok(needed) => Some(needed),
         Err(error) => {
             let line = format!("SKIPPED: {test}: {error}\n");
             let _ = std::io::stderr().write_all(line.as_bytes());

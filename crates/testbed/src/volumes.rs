@@ -1,13 +1,8 @@
-//! Local volumes as the static provisioner of Kubernetes keeps them: a folder of a node is a volume; when its
-//! claim is gone, policy `Delete` empties the folder and offers it anew, `Retain` leaves it to an administrator.
+//! Local volumes: folders of nodes that are offered beforehand, and small ones in memory that a test can fill. What
+//! becomes of them when their claim is gone, and volumes that are made on demand: [`crate::Provisioner`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -18,8 +13,8 @@ use crate::objects;
 
 /// What the provisioner signs its volumes with. Without it the controller manager holds a volume with policy
 /// `Delete` for its own, finds no plugin that could delete it, and marks it Failed.
-const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-const PROVISIONER: &str = "testbed.local/static-provisioner";
+pub(crate) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+pub(crate) const PROVISIONER: &str = "testbed.local/static-provisioner";
 
 /// What happens to a volume when its claim is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,19 +26,12 @@ pub enum Reclaim {
 }
 
 impl Reclaim {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Delete => "Delete",
             Self::Retain => "Retain",
         }
     }
-}
-
-/// The provisioner's running half: it looks after Released volumes until it is dropped.
-#[derive(Debug)]
-pub struct Provisioner {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Cluster {
@@ -55,6 +43,23 @@ impl Cluster {
         let folder = self.volume_folder(node, name)?;
         self.apply(&[objects::local_storage_class(), offered(name, node, &folder, reclaim.name())])?;
         Ok(folder)
+    }
+
+    /// Offers so many volumes on each node, named `<node>-v<n>`.
+    ///
+    /// # Errors
+    /// Those of the file system; kubectl's.
+    pub fn offer_volumes(&self, on_each_node: u32, reclaim: Reclaim) -> Result<(), TestbedError> {
+        let mut objects = vec![objects::local_storage_class()];
+        let nodes: Vec<String> = self.nodes().map(|node| node.name.clone()).collect();
+        for node in nodes {
+            for number in 1..=on_each_node {
+                let name = format!("{node}-v{number}");
+                let folder = self.volume_folder(&node, &name)?;
+                objects.push(offered(&name, &node, &folder, reclaim.name()));
+            }
+        }
+        self.apply(&objects)
     }
 
     /// Offers a volume of so many MiB that a pod can really fill: memory, so its content does not outlive the cluster.
@@ -94,38 +99,6 @@ impl Cluster {
         fs::remove_file(&filler).at("remove", filler)
     }
 
-    /// Starts to look after Released volumes of [`Cluster::offer_volume`].
-    ///
-    /// # Errors
-    /// kubectl that cannot be started.
-    pub fn provisioner(&self) -> Result<Provisioner, TestbedError> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (kubectl, kubeconfig) = (self.tools().path("kubectl"), self.kubeconfig().to_owned());
-        let init = self.init_pid();
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let run = |arguments: &[&str], input: Option<&Value>| -> Option<String> {
-                let mut command = Command::new("nsenter");
-                command.args(["--target", &init.to_string(), "--all", "--"]).arg(&kubectl);
-                command.args(arguments).env("KUBECONFIG", &kubeconfig).stdout(Stdio::piped()).stderr(Stdio::null());
-                command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-                let mut child = command.spawn().ok()?;
-                write_and_close(&mut child, input)?;
-                let output = child.wait_with_output().ok()?;
-                output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-            };
-            // An API server that does not answer is asked again: faults of the cluster do not end it.
-            while !stopped.load(Ordering::Relaxed) {
-                let list = run(&["get", "pv", "-o", "json"], None).and_then(|text| serde_json::from_str(&text).ok());
-                for volume in released(list.as_ref().unwrap_or(&Value::Null)) {
-                    let _ = reclaim(&volume, &run);
-                }
-                std::thread::sleep(Duration::from_millis(500));
-            }
-        });
-        Ok(Provisioner { stop, thread: Some(thread) })
-    }
-
     fn small_volume(&self, node: &str, name: &str) -> PathBuf {
         // Outside of the node's own folder: a crash unmounts all that is below that.
         self.folder().join("small").join(node).join(name)
@@ -137,77 +110,8 @@ impl Cluster {
     }
 }
 
-impl Drop for Provisioner {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn write_and_close(child: &mut Child, input: Option<&Value>) -> Option<()> {
-    use std::io::Write as _;
-    if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
-        pipe.write_all(input.to_string().as_bytes()).ok()?;
-    }
-    Some(())
-}
-
-fn offered(name: &str, node: &str, folder: &Path, reclaim: &str) -> Value {
+pub(crate) fn offered(name: &str, node: &str, folder: &Path, reclaim: &str) -> Value {
     let mut volume = objects::local_volume(name, node, folder, reclaim);
     volume["metadata"]["annotations"] = serde_json::json!({PROVISIONED_BY: PROVISIONER});
     volume
-}
-
-/// The volumes that are to be emptied: ours, policy `Delete`, their claim gone.
-fn released(list: &Value) -> Vec<Value> {
-    let ours = |volume: &&Value| {
-        volume["metadata"]["annotations"][PROVISIONED_BY] == PROVISIONER
-            && volume["spec"]["persistentVolumeReclaimPolicy"] == Reclaim::Delete.name()
-            && volume["status"]["phase"] == "Released"
-    };
-    list["items"].as_array().into_iter().flatten().filter(ours).cloned().collect()
-}
-
-/// Empties the folder first: a volume that is offered is empty, whenever this is interrupted.
-fn reclaim(volume: &Value, run: &impl Fn(&[&str], Option<&Value>) -> Option<String>) -> Option<()> {
-    let name = volume["metadata"]["name"].as_str()?;
-    let folder = Path::new(volume["spec"]["local"]["path"].as_str()?);
-    for entry in fs::read_dir(folder).ok()? {
-        let path = entry.ok()?.path();
-        if path.is_dir() { fs::remove_dir_all(&path).ok()? } else { fs::remove_file(&path).ok()? }
-    }
-    run(&["delete", "pv", name, "--timeout=10s"], None)?;
-    let values = &volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"];
-    let anew = offered(name, values[0].as_str()?, folder, Reclaim::Delete.name());
-    run(&["create", "-f", "-"], Some(&anew)).map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    /// Retain is the administrator's; Bound is in use; a volume of somebody else is none of ours.
-    #[test]
-    fn only_our_released_volumes_with_policy_delete_are_emptied() {
-        let volume = |name: &str, policy: &str, phase: &str, ours: bool| {
-            let mut volume = offered(name, "node1", Path::new("/nowhere"), policy);
-            volume["status"] = json!({"phase": phase});
-            if !ours {
-                volume["metadata"]["annotations"] = json!({});
-            }
-            volume
-        };
-        let list = json!({"items": [
-            volume("a", "Delete", "Released", true),
-            volume("b", "Retain", "Released", true),
-            volume("c", "Delete", "Bound", true),
-            volume("d", "Delete", "Released", false),
-        ]});
-        let names: Vec<Value> = released(&list).iter().map(|volume| volume["metadata"]["name"].clone()).collect();
-        assert_eq!(names, ["a"]);
-    }
 }

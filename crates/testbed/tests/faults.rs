@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use indexbuild_testbed::{Cluster, Direction, From, Options, Reclaim, Tools, objects, tools_or_skip};
-use serde_json::Value;
+use indexbuild_testbed::{
+    Base, Cluster, Direction, From, Images, Options, Recipe, Reclaim, Tools, condition, objects, or_skip, tools_or_skip,
+};
+use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -56,24 +58,29 @@ fn grows(file: &Path) -> bool {
 fn volumes_pods_and_nodes_break_as_asked_and_are_mended() {
     let Some(tools) = tools_or_skip("volumes, faults, assertions") else { return };
     let start = Instant::now();
-    let cluster = Cluster::start(&tools, Options::default()).unwrap_or_else(|error| panic!("{error}"));
+    let mut cluster = Cluster::start(&tools, Options::default()).unwrap_or_else(|error| panic!("{error}"));
     println!("three nodes after {:.1} s; clocks: {}", start.elapsed().as_secs_f64(), cluster.clocks());
     for (name, part) in [
-        ("a door on loopback", door as fn(&Cluster, &Tools)),
+        ("a door on loopback", door as fn(&mut Cluster, &Tools)),
+        ("an image from a Dockerfile, and commands inside it", images),
         ("Released volumes", released_volumes),
         ("a frozen and a killed container", containers),
         ("a pod cut off alone", one_pod),
         ("a full volume", full_volume),
         ("cordon, drain, taint", maintenance),
+        ("one direction of a node's packets", one_way),
+        ("a stopped and a frozen kubelet", kubelets),
+        ("a Node object that is gone", node_object),
+        ("no API server", no_api_server),
         ("the assertions", assertions),
     ] {
         let start = Instant::now();
-        part(&cluster, &tools);
+        part(&mut cluster, &tools);
         println!("{name}: {:.1} s", start.elapsed().as_secs_f64());
     }
 }
 
-fn door(cluster: &Cluster, tools: &Tools) {
+fn door(cluster: &mut Cluster, tools: &Tools) {
     let door = cluster.door().unwrap();
     let nodes = |kubeconfig: &Path| {
         let mut command = Command::new(tools.path("kubectl"));
@@ -87,7 +94,7 @@ fn door(cluster: &Cluster, tools: &Tools) {
 }
 
 /// Delete: emptied and offered anew. Retain: Released, with its content, until somebody decides.
-fn released_volumes(cluster: &Cluster, _: &Tools) {
+fn released_volumes(cluster: &mut Cluster, _: &Tools) {
     let _provisioner = cluster.provisioner().unwrap();
     let folders = [("thrown", Reclaim::Delete), ("kept", Reclaim::Retain)].map(|(name, reclaim)| {
         let folder = cluster.offer_volume("node1", name, reclaim).unwrap();
@@ -119,7 +126,149 @@ fn released_volumes(cluster: &Cluster, _: &Tools) {
     assert_eq!(uid("kept"), before.1, "the same object");
 }
 
-fn containers(cluster: &Cluster, _: &Tools) {
+/// Two stages: what the first would have built comes from a folder. The container has no shell that a test could use, and
+/// a program that its image lacks still speaks to the API server with the pod's token.
+fn images(cluster: &mut Cluster, tools: &Tools) {
+    let Some(images) = or_skip("an image from a Dockerfile", Images::find()) else { return };
+    let based = images.base("docker.io/library/debian:bookworm-slim", Base::Debian, &["ca-certificates"]);
+    based.unwrap_or_else(|error| panic!("{error}"));
+    let based = images.base("testbed.local/bare:1", Base::Bare, &["libc6"]);
+    based.unwrap_or_else(|error| panic!("{error}"));
+    let folder = tempfile::tempdir().unwrap();
+    let (context, built) = (folder.path().join("context"), folder.path().join("built"));
+    fs::create_dir(&context).unwrap();
+    fs::create_dir(&built).unwrap();
+    fs::copy(tools.path("workload"), built.join("workload")).unwrap();
+    fs::write(context.join("greeting"), "hello").unwrap();
+    let dockerfile = context.join("Dockerfile");
+    let text = "FROM rust:1 AS builder\nRUN cargo build --release\n\
+        FROM docker.io/library/debian:bookworm-slim\nARG WORDS=none\n\
+        RUN echo \"$WORDS\" > /words && chmod 644 /words\nCOPY greeting /greeting\n\
+        COPY --from=builder /workload /usr/local/bin/workload\n\
+        USER 65532:65532\nENTRYPOINT [\"/usr/local/bin/workload\"]\n";
+    fs::write(&dockerfile, text).unwrap();
+    let recipe = Recipe {
+        dockerfile: &dockerfile,
+        context: &context,
+        contexts: &[("builder", &built)],
+        arguments: &[("WORDS", "good morning")],
+        tag: "testbed.local/tried:1",
+    };
+    let first = cluster.build_image(&recipe).unwrap_or_else(|error| panic!("{error}"));
+    let start = Instant::now();
+    assert_eq!(images.build(&recipe).unwrap(), first, "the same content, the same archive");
+    println!("  the second time: {:.1} s", start.elapsed().as_secs_f64());
+    fs::write(context.join("greeting"), "good night").unwrap();
+    assert_ne!(images.build(&recipe).unwrap(), first, "other content");
+    fs::write(&dockerfile, "FROM docker.io/library/unknown:1\n").unwrap();
+    let refused = images.build(&recipe).unwrap_err().to_string();
+    assert!(refused.contains("unknown:1"), "nothing is pulled: {refused}");
+
+    // What an image without a shell is built on: nothing is run, the files are there.
+    let bare = "FROM testbed.local/bare:1\nCOPY --from=builder /workload /workload\nENTRYPOINT [\"/workload\"]\n";
+    fs::write(&dockerfile, bare).unwrap();
+    cluster
+        .build_image(&Recipe { tag: "testbed.local/bare-tried:1", ..recipe })
+        .unwrap_or_else(|error| panic!("{error}"));
+
+    cluster.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}})]).unwrap();
+    for name in ["node1", "node2", "node3"] {
+        let mut pod = objects::on_node(objects::pod(name, &["pause"]), name);
+        let image = if name == "node3" { "testbed.local/bare-tried:1" } else { recipe.tag };
+        pod["spec"]["containers"][0]["image"] = json!(image);
+        pod["metadata"]["namespace"] = json!("elsewhere");
+        cluster.apply(&[pod]).unwrap();
+    }
+    for name in ["node1", "node2", "node3"] {
+        wait_for(cluster, &format!("the image runs on {name}"), |cluster| {
+            cluster.get(&["pod", "-n", "elsewhere", name]).is_ok_and(|pod| pod["status"]["phase"] == "Running")
+        });
+    }
+    assert_eq!(cluster.exec("elsewhere/node1", &["cat", "/greeting", "/words"]).unwrap(), "hellogood morning\n");
+    assert!(cluster.exec("elsewhere/node3", &["sh", "-c", "true"]).is_err(), "it has no shell");
+    let passwd = cluster.exec("elsewhere/node3", &["/workload", "read", "/etc/passwd"]).unwrap();
+    assert!(passwd.contains("nonroot:x:65532:"), "{passwd}");
+    let path = "/api/v1/namespaces/elsewhere/configmaps/none";
+    let inside = cluster.run_inside("elsewhere/node2", &tools.path("workload"), &["patch", path, "{}"]).unwrap();
+    assert!(inside.starts_with("403 ") && inside.contains("system:serviceaccount:elsewhere:default"), "{inside}");
+    cluster.cut("node2", From::Api, Direction::Both).unwrap();
+    assert!(cluster.exec("elsewhere/node2", &["true"]).is_err(), "the kubelet cannot be reached");
+    let words = cluster.run_inside("elsewhere/node2", &tools.path("workload"), &["read", "/words"]).unwrap();
+    assert_eq!(words, "good morning\n", "a container can");
+    cluster.heal("node2").unwrap();
+    delete(cluster, &["namespace/elsewhere"]);
+}
+
+fn one_way(cluster: &mut Cluster, _: &Tools) {
+    // What the kubelet says does not arrive; what the API server asks it does.
+    cluster.cut("node1", From::Api, Direction::Outgoing).unwrap();
+    cluster.cut("node2", From::Store, Direction::Incoming).unwrap();
+    wait_for(cluster, "a node that is not heard is Unknown", |cluster| ready(cluster, "node1") == "Unknown");
+    assert_eq!(ready(cluster, "node2"), "True", "it lacks the object store alone");
+    cluster.heal("node1").unwrap();
+    cluster.heal("node2").unwrap();
+    wait_for(cluster, "healed", |cluster| ready(cluster, "node1") == "True");
+}
+
+fn kubelets(cluster: &mut Cluster, _: &Tools) {
+    let files = ["node1", "node2"].map(|node| {
+        let name = format!("on-{node}");
+        let folder = cluster.offer_volume(node, &name, Reclaim::Retain).unwrap();
+        let mut pod = objects::with_claim(objects::pod(&name, &["write", "/data/lines"]), &name);
+        pod["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+        cluster.apply(&[objects::claim(&name, &name), pod]).unwrap();
+        running(cluster, &name);
+        folder.join("lines")
+    });
+    cluster.stop_kubelet("node1").unwrap();
+    cluster.freeze_kubelet("node2", true).unwrap();
+    for node in ["node1", "node2"] {
+        wait_for(cluster, &format!("{node} is Unknown"), |cluster| ready(cluster, node) == "Unknown");
+    }
+    assert!(files.iter().all(|file| grows(file)), "containers need no kubelet");
+    assert_eq!(ready(cluster, "node3"), "True");
+    cluster.start_kubelet("node1").unwrap();
+    cluster.freeze_kubelet("node2", false).unwrap();
+    for node in ["node1", "node2"] {
+        wait_for(cluster, &format!("{node} is back"), |cluster| ready(cluster, node) == "True");
+    }
+    assert!(files.iter().all(|file| grows(file)), "the same containers");
+    for name in ["on-node1", "on-node2"] {
+        assert_eq!(object(cluster, "pod", name)["status"]["containerStatuses"][0]["restartCount"], 0);
+    }
+    delete(cluster, &["pod/on-node1", "pod/on-node2"]);
+}
+
+fn node_object(cluster: &mut Cluster, _: &Tools) {
+    let before = object(cluster, "node", "node3")["metadata"]["uid"].clone();
+    cluster.delete_node_object("node3").unwrap();
+    wait_for(cluster, "the object is gone", |cluster| object(cluster, "node", "node3") == Value::Null);
+    assert_eq!(ready(cluster, "node1"), "True");
+    cluster.stop_kubelet("node3").unwrap();
+    cluster.start_kubelet("node3").unwrap();
+    wait_for(cluster, "a kubelet that starts registers its node", |cluster| ready(cluster, "node3") == "True");
+    assert_ne!(object(cluster, "node", "node3")["metadata"]["uid"], before, "another object");
+}
+
+fn no_api_server(cluster: &mut Cluster, _: &Tools) {
+    let folder = cluster.offer_volume("node1", "through", Reclaim::Retain).unwrap();
+    let pod = objects::with_claim(objects::pod("through", &["write", "/data/lines"]), "through");
+    cluster.apply(&[objects::claim("through", "through"), pod]).unwrap();
+    running(cluster, "through");
+    cluster.stop_api_server();
+    assert!(cluster.kubectl(&["get", "nodes"]).is_err());
+    assert!(grows(&folder.join("lines")), "pods need no API server");
+    cluster.start_api_server().unwrap();
+    assert_eq!(phase(cluster, "pod", "through"), "Running", "what was stored is there");
+    assert!(grows(&folder.join("lines")));
+    delete(cluster, &["pod/through"]);
+}
+
+fn ready(cluster: &Cluster, node: &str) -> String {
+    condition(&object(cluster, "node", node), "Ready").to_owned()
+}
+
+fn containers(cluster: &mut Cluster, _: &Tools) {
     let files = ["sleeper", "awake"].map(|name| {
         let folder = cluster.offer_volume("node2", name, Reclaim::Retain).unwrap();
         let pod = objects::with_claim(objects::pod(name, &["write", "/data/lines"]), name);
@@ -146,7 +295,7 @@ fn containers(cluster: &Cluster, _: &Tools) {
     delete(cluster, &["pod/sleeper", "pod/awake"]);
 }
 
-fn one_pod(cluster: &Cluster, _: &Tools) {
+fn one_pod(cluster: &mut Cluster, _: &Tools) {
     let bucket = cluster.bucket("one").unwrap();
     let (url, access, secret) = cluster.object_store();
     let to = |place: &str| format!("{}/one/{place}", url.replace("://", &format!("://{access}:{secret}@")));
@@ -178,7 +327,7 @@ fn one_pod(cluster: &Cluster, _: &Tools) {
     delete(cluster, &["pod/alone", "pod/beside"]);
 }
 
-fn full_volume(cluster: &Cluster, _: &Tools) {
+fn full_volume(cluster: &mut Cluster, _: &Tools) {
     let folder = cluster.offer_small_volume("node1", "small", 1).unwrap();
     let pod = objects::with_claim(objects::pod("small", &["write", "/data/lines"]), "small");
     cluster.apply(&[objects::claim("small", "small"), pod]).unwrap();
@@ -196,7 +345,7 @@ fn full_volume(cluster: &Cluster, _: &Tools) {
     delete(cluster, &["pod/small", "pod/late"]);
 }
 
-fn maintenance(cluster: &Cluster, _: &Tools) {
+fn maintenance(cluster: &mut Cluster, _: &Tools) {
     cluster.apply(&[objects::on_node(objects::pod("moved", &["pause"]), "node2")]).unwrap();
     cluster.apply(&[objects::on_node(objects::pod("stays", &["pause"]), "node3")]).unwrap();
     running(cluster, "moved");
@@ -219,7 +368,7 @@ fn maintenance(cluster: &Cluster, _: &Tools) {
     delete(cluster, &["pod/stays"]);
 }
 
-fn assertions(cluster: &Cluster, _: &Tools) {
+fn assertions(cluster: &mut Cluster, _: &Tools) {
     let kinds = ["configmaps", "pods"];
     let before = cluster.objects(&kinds).unwrap();
     let quiet = cluster.writes_within(&kinds, Duration::from_secs(3)).unwrap();

@@ -21,6 +21,7 @@ const usage = `usage:
   workload pause                     does nothing until it is told to end
   workload write FILE                appends a line to FILE, five times a second
   workload say TEXT                  prints TEXT, then waits
+  workload read FILE                 prints FILE
   workload put URL TEXT              puts TEXT at URL if nothing is there; prints the status
                                      (http://ACCESS:SECRET@host:port/bucket/key)
   workload put-each URL              puts an object at URL/<n>, for n = 1, 2, …, five times a second
@@ -41,6 +42,12 @@ func main() {
 		pause()
 	case name == "write" && len(rest) == 1:
 		write(rest[0])
+	case name == "read" && len(rest) == 1:
+		content, err := os.ReadFile(rest[0])
+		if err != nil {
+			fail(err)
+		}
+		os.Stdout.Write(content)
 	case name == "put" && len(rest) == 2:
 		fmt.Println(put(rest[0], rest[1], true))
 	case name == "put-each" && len(rest) == 1:
