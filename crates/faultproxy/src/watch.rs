@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::{Bytes, BytesMut};
@@ -46,7 +49,23 @@ pub struct EventMatch {
     namespace: Option<String>,
     name: Option<String>,
     kind: Option<String>,
+    nth: Option<Nth>,
 }
+
+/// Counts what matches, over all streams that the rule is about.
+#[derive(Debug, Clone)]
+struct Nth {
+    wanted: u64,
+    matched: Arc<AtomicU64>,
+}
+
+impl PartialEq for Nth {
+    fn eq(&self, other: &Self) -> bool {
+        self.wanted == other.wanted
+    }
+}
+
+impl Eq for Nth {}
 
 impl EventMatch {
     /// Every event of an object.
@@ -83,17 +102,26 @@ impl EventMatch {
         self
     }
 
-    /// Whether an event is meant.
+    /// Only the `n`-th of those that match otherwise, counted from 1.
+    #[must_use]
+    pub fn nth(mut self, n: u64) -> Self {
+        self.nth = Some(Nth { wanted: n, matched: Arc::default() });
+        self
+    }
+
+    /// Whether an event is meant. With [`EventMatch::nth`], to be asked once for each event.
     #[must_use]
     pub fn matches(&self, event: &WatchEvent) -> bool {
-        let Self { types, namespace, name, kind } = self;
+        let Self { types, namespace, name, kind, nth } = self;
         let typed = if types.is_empty() {
             matches!(event.event, EventType::Added | EventType::Modified | EventType::Deleted)
         } else {
             types.contains(&event.event)
         };
         let same = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|w| w == is);
-        typed && same(namespace, &event.namespace) && same(name, &event.name) && same(kind, &event.kind)
+        let alike = typed && same(namespace, &event.namespace) && same(name, &event.name) && same(kind, &event.kind);
+        let numbered = |nth: &Nth| nth.matched.fetch_add(1, Ordering::Relaxed).saturating_add(1) == nth.wanted;
+        alike && nth.as_ref().is_none_or(numbered)
     }
 }
 
@@ -270,6 +298,18 @@ mod tests {
         assert!(!EventMatch::any().kind("Secret").matches(&event));
         assert!(!EventMatch::any().namespace("b").matches(&event));
         assert!(!EventMatch::any().name("d").matches(&event));
+    }
+
+    #[test]
+    fn the_nth_of_the_events_that_match_is_hidden_and_no_other() {
+        let second = [EventMatch::any().kind("ConfigMap").name("x").nth(2)];
+        let lost = Lost::default();
+        let mut one = Filter::new(Start::At, lost.clone());
+        let mut other = Filter::new(Start::At, lost);
+        assert_eq!(passed(&one.push(&line("ADDED", "y", "1"), &second)), ["Added y"]);
+        assert_eq!(passed(&one.push(&line("ADDED", "x", "2"), &second)), ["Added x"]);
+        assert!(passed(&other.push(&line("MODIFIED", "x", "3"), &second)).is_empty());
+        assert_eq!(passed(&one.push(&line("MODIFIED", "x", "4"), &second)), ["Modified x"]);
     }
 
     #[test]

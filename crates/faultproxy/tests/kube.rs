@@ -3,9 +3,11 @@
 
 mod common;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use http::{Request, StatusCode, Uri, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use indexbuild_faultproxy::{
     Answer, DenyList, EventMatch, Happened, Identity, KubeProxy, Perturbation, RequestMatch, Times, Upstream, Verb,
     When,
@@ -17,7 +19,10 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     runtime::{WatchStreamExt, reflector, watcher},
 };
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -166,4 +171,54 @@ async fn a_watcher_recovers_from_cut_watches_and_from_a_hidden_event_only_by_a_l
     assert!(until(|| async { has(&relisted, "hidden") }).await, "a list shows it");
     task.abort();
     proxy.assert_no_forbidden();
+}
+
+/// What a client sees that speaks this version: the negotiated protocol, and the answer's status.
+async fn ask(proxy: &KubeProxy, version: Version) -> (Option<Vec<u8>>, Version, StatusCode) {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(proxy.ca_pem().as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let wanted: &[u8] = if version == Version::HTTP_2 { b"h2" } else { b"http/1.1" };
+    config.alpn_protocols = vec![wanted.to_vec()];
+    let url = Uri::try_from(format!("{}/api/v1/namespaces/default/configmaps", proxy.url())).unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", url.port_u16().unwrap())).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let negotiated = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    let request = Request::get(url.clone()).header("host", url.authority().unwrap().as_str());
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let io = TokioIo::new(stream);
+    let response = if version == Version::HTTP_2 {
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    } else {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    };
+    (negotiated, response.version(), response.status())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_versions_of_http_are_spoken_and_perturbed() {
+    let Some(api) = common::Api::start("HTTP/1.1 and HTTP/2") else { return };
+    let (proxy, _) = proxy(&api).await;
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let (negotiated, spoken, status) = ask(&proxy, version).await;
+        let wanted: &[u8] = if version == Version::HTTP_2 { b"h2" } else { b"http/1.1" };
+        assert_eq!(negotiated.as_deref(), Some(wanted));
+        assert_eq!((spoken, status), (version, StatusCode::OK));
+        let refused = proxy.perturb(Perturbation::Answer {
+            which: RequestMatch::any(),
+            answer: Answer::Unavailable,
+            times: Times::First(1),
+        });
+        assert_eq!(ask(&proxy, version).await.2, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.fired(), 1);
+        refused.lift();
+        assert_eq!(ask(&proxy, version).await.2, StatusCode::OK);
+    }
 }
