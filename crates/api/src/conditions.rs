@@ -49,8 +49,6 @@ pub enum ConditionType {
     VolumesHeld,
     /// The API server refuses reports from anybody but the owner.
     OwnershipEnforced,
-    /// Of a slot: its owner is heard from.
-    InContact,
     /// Of a slot: something is waited for.
     Waiting,
 }
@@ -131,6 +129,8 @@ pub enum Reason {
     VolumesRetained,
     /// Volumes are kept because nothing proves that their former owner is gone.
     VolumesStranded,
+    /// A volume is kept because nothing proves that its former owner is gone: which proof is missing, and who could supply it.
+    VolumeReleaseBlocked,
     /// No volume is held.
     NoVolumes,
     /// An object of the expected name belongs to somebody else.

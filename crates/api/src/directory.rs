@@ -48,7 +48,14 @@ use crate::duration::Duration;
         description = "The slot's volume",
         priority = 1
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Waiting",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Waiting\")].message",
+        description = "What the slot waits for, until when, and what ends it",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -162,6 +169,10 @@ pub struct Work {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 64)), extend("x-kubernetes-list-type" = "atomic"))]
     pub inputs: Vec<String>,
+    /// Of a Clean: whether a committed index goes too, because its build was deleted and its policy says so. The
+    /// process that cleans may be older than the deletion, and does not know of it otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removes_index: bool,
 }
 
 /// Kinds of work.

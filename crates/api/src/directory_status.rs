@@ -95,6 +95,22 @@ pub struct OwnerChange {
     /// The volume that the new owner works on.
     #[serde(default)]
     pub volume_generation: u32,
+    /// The claim of that volume; empty when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub claim_name: String,
+    /// The nonce of the new owner's process; empty until it has claimed. With the epoch, it names the directory.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 36))]
+    pub boot_nonce: String,
+    /// The node where the new owner runs; empty until its pod is bound.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub node_name: String,
+    /// What the new owner works on; empty when there is nothing for the slot to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub work_id: String,
 }
 
 /// Why a slot's owner, or its work, changed.

@@ -2,9 +2,13 @@
 
 use std::fmt::Write;
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use crate::conditions::{ConditionType, Reason, WorkErrorReason};
 use crate::crd::{crds, schema_of};
+use crate::{DirectoryState, OwnerChangeReason, Phase, VolumeState};
 
 /// The reference of all resources in Markdown: each field with its type, bounds, default and meaning, and the rules.
 #[must_use]
@@ -35,7 +39,25 @@ pub fn reference_markdown() -> String {
             let _ = writeln!(page, "| `{path}` | {} |", cell(&message));
         }
     }
+    page.push_str("\n## Words\n\nThe values of closed sets, and what they mean.\n");
+    vocabulary::<ConditionType>(&mut page, "Types of conditions");
+    vocabulary::<Reason>(&mut page, "Reasons of conditions and events");
+    vocabulary::<Phase>(&mut page, "Phases of a build");
+    vocabulary::<DirectoryState>(&mut page, "States of a slot");
+    vocabulary::<OwnerChangeReason>(&mut page, "Why a slot's owner or work changed");
+    vocabulary::<VolumeState>(&mut page, "What is known of a volume");
+    vocabulary::<WorkErrorReason>(&mut page, "Why an attempt failed");
     page
+}
+
+/// The values of an enum with what their documentation says.
+fn vocabulary<T: JsonSchema>(page: &mut String, title: &str) {
+    let _ = write!(page, "\n### {title}\n\n| value | meaning |\n|---|---|\n");
+    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value();
+    for value in schema["oneOf"].as_array().into_iter().flatten() {
+        let name = value["const"].as_str().unwrap_or_default();
+        let _ = writeln!(page, "| `{name}` | {} |", cell(value["description"].as_str().unwrap_or_default()));
+    }
 }
 
 fn fields(page: &mut String, path: &str, schema: &Value) {

@@ -14,6 +14,7 @@ fn work(id: &str) -> Work {
         runs: RunLocation::Store,
         splits: Vec::new(),
         inputs: vec!["plan".to_owned()],
+        removes_index: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What may be done: an ordered, closed set. What destroys something takes its proof as an argument.
 
-use indexbuild_api::{DirectoryState, EngineDirectorySpec, IndexBuildStatus, OwnerChangeReason, Reason};
+use indexbuild_api::{Condition, DirectoryState, EngineDirectorySpec, IndexBuildStatus, OwnerChangeReason, Reason};
 
 use crate::evidence::{Condemned, Evidence};
 use crate::world::{Millis, Stage};
@@ -42,8 +42,10 @@ pub struct Wait {
     pub slot: Option<u32>,
     /// What is waited for, and for which object.
     pub what: String,
-    /// When the wait is over and something else is done, on the observer's clock.
+    /// When the wait is over, on the observer's clock.
     pub until: Millis,
+    /// Whether something else is done then; if not, it is looked at again, and waited for on.
+    pub acts: bool,
     /// What ends it, and what is done at the deadline.
     pub ends_when: String,
 }
@@ -113,6 +115,8 @@ pub enum Action {
         state: DirectoryState,
         /// Appended to `status.history` when the owner or its work changes.
         change: Option<OwnerChangeReason>,
+        /// The new `status.conditions`.
+        conditions: Vec<Condition>,
         /// The machine of the pod that this write binds, for `status.nodeName`, `nodeBootID`, `nodeSystemUUID`.
         /// `None` with an empty `grant.podUID`: these are cleared; `None` otherwise: they stay.
         node: Option<NodeSeen>,

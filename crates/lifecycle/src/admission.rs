@@ -8,6 +8,9 @@ use crate::world::Record;
 /// The caller that is no pod of the build: the control plane itself.
 pub const OPERATOR: &str = "";
 
+/// What the API server says to anybody but the operator who makes a record, or writes a record's spec.
+pub const ONLY_THE_OPERATOR: &str = "only the operator grants, chooses and condemns";
+
 /// Why a write is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {

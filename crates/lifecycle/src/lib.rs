@@ -9,6 +9,7 @@ pub mod admission;
 pub mod evidence;
 pub mod owner;
 pub mod plan;
+pub mod record;
 pub mod world;
 
 pub use action::{Action, Decision, End, Event, NodeSeen, StopReason, Wait};

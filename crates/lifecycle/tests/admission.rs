@@ -23,6 +23,7 @@ fn work(id: &str) -> Work {
         runs: indexbuild_api::RunLocation::Store,
         splits: vec![],
         inputs: vec![],
+        removes_index: false,
     }
 }
 
@@ -140,6 +141,10 @@ fn the_operators_part_of_status_is_refused_to_owners_property_by_property() {
         reason: OwnerChangeReason::FirstOwner,
         time: String::new(),
         volume_generation: 1,
+        claim_name: String::new(),
+        boot_nonce: String::new(),
+        node_name: String::new(),
+        work_id: String::new(),
     };
     let parts = [
         status(|s| s.state = DirectoryState::Working),

@@ -303,3 +303,25 @@ fn a_transition_time_changes_only_when_the_status_does() {
         );
     }
 }
+
+/// G5: which Clean is meant stands in the work: whoever does it knows nothing of the deletion.
+#[test]
+fn the_index_of_a_deleted_build_goes_where_its_policy_says_so() {
+    for (policy, goes) in [(DeletionPolicy::Delete, true), (DeletionPolicy::Retain, false)] {
+        let mut world = world();
+        world.stages = vec![
+            planned(1, 1),
+            stage("encode", &["encode-0"]),
+            stage("sort", &["sort-0"]),
+            stage("publish", &["publish"]),
+            stage("clean", &["clean"]),
+        ];
+        world.build.spec.output.deletion_policy = policy;
+        world.build.deleting = true;
+        let cleans = plan(&world).actions.into_iter().find_map(|action| match action {
+            Action::CreateDirectory { spec, .. } => spec.work,
+            _ => None,
+        });
+        assert_eq!(cleans.map(|work| (work.id, work.removes_index)), goes.then(|| ("clean".to_owned(), true)));
+    }
+}

@@ -105,6 +105,42 @@ fn g5_an_aborted_build_revokes_everybody_before_clean_is_granted() {
     assert_eq!((spec.work.as_ref().unwrap().kind, change), (WorkKind::Clean, Some(OwnerChangeReason::Aborted)));
 }
 
+/// G5: an index goes only where its build was deleted and its policy says so; and the work itself says it, as its
+/// process may be older than the deletion.
+#[test]
+fn g5_a_committed_index_is_removed_only_where_the_policy_of_its_deleted_build_says_so() {
+    for (policy, deleting, goes) in [
+        (DeletionPolicy::Delete, true, Some(true)),
+        (DeletionPolicy::Retain, true, None),
+        (DeletionPolicy::Delete, false, None),
+    ] {
+        let mut world = encoding();
+        for name in ["encode", "sort", "publish", "clean"] {
+            world.stages.push(stage(name, &[name]));
+        }
+        (world.slots, world.pods, world.claims) = (Vec::new(), Vec::new(), Vec::new());
+        world.build.spec.output.deletion_policy = policy;
+        world.build.deleting = deleting;
+        let works: Vec<_> = plan(&world)
+            .actions
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::CreateDirectory { spec, .. } => spec.work.map(|work| work.removes_index),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(works.first().copied(), goes, "{policy:?}, deleted: {deleting}");
+    }
+    let mut aborted = encoding();
+    aborted.build.spec.output.deletion_policy = DeletionPolicy::Delete;
+    aborted.build.deleting = true;
+    (aborted.slots, aborted.pods, aborted.claims) = (Vec::new(), Vec::new(), Vec::new());
+    let removes = plan(&aborted).actions.into_iter().any(
+        |action| matches!(action, Action::CreateDirectory { spec, .. } if spec.work.as_ref().is_some_and(|work| work.removes_index)),
+    );
+    assert!(removes, "its Publish may have committed unseen");
+}
+
 /// G6.
 #[test]
 fn g6_a_frozen_stage_is_never_made_again_whatever_records_say_later() {

@@ -29,6 +29,7 @@ fn work(id: &str) -> Work {
         runs: RunLocation::Store,
         splits: vec![],
         inputs: vec![],
+        removes_index: false,
     }
 }
 

@@ -220,10 +220,11 @@ impl Walk {
         if let Some(most) = schema["maxLength"].as_u64()
             && length as u64 > most
         {
+            let bytes = if most == 1 { "byte" } else { "bytes" };
             self.problems.push(Problem::new(
                 path,
                 node.place,
-                format!("Too long: may not be more than {most} bytes: it has {length}"),
+                format!("Too long: may not be more than {most} {bytes}: it has {length}"),
             ));
         }
         if let Some(least) = schema["minLength"].as_u64()

@@ -151,14 +151,18 @@ impl Pass<'_> {
             return;
         }
         if end != End::Complete && !self.others_are_quiet(slot) {
-            let left = self.world.build.clocks.replace_after;
-            self.wait(
-                Reason::WaitingForEvidence,
-                None,
-                left,
-                "Clean waits until revoked executors have ended, so that none uploads behind it".to_owned(),
-                "their pods end, or replaceAfter is over",
+            let clocks = self.world.build.clocks;
+            let others = self.drafts.values().filter(|draft| draft.slot() != slot && !self.is_quiet(draft));
+            let (slots, youngest) = others.fold((Vec::new(), clocks.replace_after), |(mut slots, youngest), draft| {
+                slots.push(draft.slot().to_string());
+                (slots, youngest.min(draft.view.grant_age))
+            });
+            let left = clocks.replace_after.saturating_sub(youngest).max(clocks.renew_interval);
+            let what = format!(
+                "Clean waits until the revoked executors of slots {} have ended, so that none uploads behind it",
+                slots.join(", ")
             );
+            self.wait(Reason::WaitingForEvidence, None, left, what, "their pods end, or replaceAfter is over");
             return;
         }
         let work = self.stages.work(CLEAN_WORK, &[]);
@@ -193,18 +197,20 @@ impl Pass<'_> {
 
     /// Whether no revoked owner can still be uploading, or patience with those that cannot be reached is over.
     fn others_are_quiet(&self, cleaner: u32) -> bool {
-        self.drafts.values().filter(|draft| draft.slot() != cleaner).all(|draft| {
-            let patience_over = draft.view.grant_age >= draft.clocks().replace_after;
-            let formers_gone = draft
-                .view
-                .record
-                .spec
-                .former_volumes
-                .iter()
-                .all(|former| crate::evidence::Evidence::of_former(self.world, former).is_some());
-            let owner_gone = !draft.claimed() || draft.evidence().is_some();
-            !draft.bumped() && (patience_over || (formers_gone && owner_gone))
-        })
+        self.drafts.values().filter(|draft| draft.slot() != cleaner).all(|draft| self.is_quiet(draft))
+    }
+
+    fn is_quiet(&self, draft: &Draft<'_>) -> bool {
+        let patience_over = draft.view.grant_age >= draft.clocks().replace_after;
+        let formers_gone = draft
+            .view
+            .record
+            .spec
+            .former_volumes
+            .iter()
+            .all(|former| crate::evidence::Evidence::of_former(self.world, former).is_some());
+        let owner_gone = !draft.claimed() || draft.evidence().is_some();
+        !draft.bumped() && (patience_over || (formers_gone && owner_gone))
     }
 }
 

@@ -9,7 +9,7 @@ use super::mode::Mode;
 use super::stages::{CLEAN_WORK, repair_round, repair_work};
 use crate::action::{Action, End, StopReason};
 use crate::evidence::Evidence;
-use crate::world::{ClaimPhase, PodState, PodView};
+use crate::world::{ClaimPhase, NodeReady, PodState, PodView};
 
 /// A replacement that has reported this much of its work has caught up: what a cut-off owner had done before is
 /// hardly worth doing its rest again.
@@ -100,7 +100,8 @@ impl<'w> Pass<'w> {
         let left = budget::backoff(draft).saturating_sub(draft.view.grant_age);
         if left > 0 {
             draft.state = Some(DirectoryState::BackingOff);
-            let what = format!("slot {slot} waits before its next attempt");
+            let work = draft.spec.work.as_ref().map(|work| work.id.as_str()).unwrap_or_default();
+            let what = format!("slot {slot} waits before its next attempt at {work}");
             self.wait(Reason::BackingOff, Some(slot), left, what, "the time is over");
             return;
         }
@@ -112,18 +113,19 @@ impl<'w> Pass<'w> {
             self.steps.push(Action::CreatePod {
                 slot,
                 epoch: grant.epoch,
-                name: grant.pod_name,
+                name: grant.pod_name.clone(),
                 claim: volume.claim_name,
             });
         }
-        let left = draft.clocks().replace_after.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
-        let what = format!("slot {slot} waits for its pod");
-        self.wait(
+        let again =
+            draft.clocks().replace_after.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
+        let what = format!("pod {} of slot {slot} is not made yet", grant.pod_name);
+        self.wait_on(
             Reason::WaitingForPod,
             Some(slot),
-            left,
+            again,
             what,
-            "its volume's claim and its pod are made; else that is tried again",
+            "the API server takes it and the claim of its volume; that is tried again until then",
         );
     }
 
@@ -153,14 +155,17 @@ impl<'w> Pass<'w> {
         let patience = draft.clocks().replace_after;
         if draft.view.grant_age < patience || self.lost {
             let left = patience.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
-            let what = format!("pod {} of slot {slot} has not begun", pod.name);
-            self.wait(
-                Reason::WaitingForPod,
-                Some(slot),
-                left,
-                what,
-                "it is scheduled, starts and claims; after replaceAfter another one is made, on a new volume where this one is bound to a node",
-            );
+            let place = pod
+                .node
+                .as_ref()
+                .map_or_else(|| "is on no node yet".to_owned(), |node| format!("has not begun on node {node}"));
+            let what = format!("pod {} of slot {slot} {place} (`kubectl describe pod` tells why)", pod.name);
+            let ends_when = "it is scheduled, starts and claims; after replaceAfter another one is made, on a new volume where this one is bound to a node";
+            if self.lost {
+                self.wait_on(Reason::WaitingForPod, Some(slot), left, what, ends_when);
+            } else {
+                self.wait(Reason::WaitingForPod, Some(slot), left, what, ends_when);
+            }
             return;
         }
         // Row 29: a bound volume may hold the pod at a node that takes none. The volume is idle: nobody claimed it.
@@ -241,14 +246,14 @@ impl<'w> Pass<'w> {
             self.replace(draft, wanted);
         } else if silence > draft.quiet_limit() {
             let left = clocks.replace_after.saturating_sub(silence).max(clocks.renew_interval);
-            let what = format!("{} is silent", budget::describe(draft));
-            self.wait(
-                Reason::OwnerSilent,
-                Some(slot),
-                left,
-                what,
-                "it is heard from, or proved gone; after replaceAfter another one takes its place on a new volume",
-            );
+            let what = format!("{} is silent{}", budget::describe(draft), self.place_of(draft));
+            let ends_when =
+                "it is heard from, or proved gone; after replaceAfter another one takes its place on a new volume";
+            if self.lost {
+                self.wait_on(Reason::OwnerSilent, Some(slot), left, what, ends_when);
+            } else {
+                self.wait(Reason::OwnerSilent, Some(slot), left, what, ends_when);
+            }
         } else if error && draft.stall() >= clocks.renew_interval.saturating_mul(4) {
             // Its process should have ended by itself: the kernel closes what it may have left open.
             self.stop(draft, StopReason::NoProgress);
@@ -256,7 +261,7 @@ impl<'w> Pass<'w> {
             self.stop(draft, StopReason::NoProgress);
         } else if error || draft.pod().is_some_and(|pod| pod.deleting) {
             let left = clocks.replace_after.saturating_sub(silence);
-            let what = format!("{} is ending", budget::describe(draft));
+            let what = format!("{} is ending{}", budget::describe(draft), self.place_of(draft));
             self.wait(
                 Reason::WaitingForEvidence,
                 Some(slot),
@@ -304,7 +309,7 @@ impl<'w> Pass<'w> {
             self.events.push(crate::action::Event {
                 reason: Reason::OwnerReplaced,
                 warning: true,
-                message: format!("{owner} was silent for replaceAfter: its epoch is over; its volume is held until something proves that it is gone (its pod's end reported by the kubelet, a reboot or the removal of its node)"),
+                message: format!("{owner} was silent for replaceAfter: its epoch is over, and another one takes its place on a new volume"),
             });
         }
     }
@@ -356,7 +361,7 @@ impl<'w> Pass<'w> {
         }
         self.stopping.push(slot);
         let left = draft.clocks().replace_after.saturating_sub(draft.silence()).max(draft.clocks().renew_interval);
-        let what = format!("pod {} is asked to end", pod.name);
+        let what = format!("pod {} is asked to end{}", pod.name, self.place_of(draft));
         self.wait(
             Reason::WaitingForEvidence,
             Some(slot),
@@ -364,6 +369,22 @@ impl<'w> Pass<'w> {
             what,
             "the kubelet reports it terminated, or its node is proved gone",
         );
+    }
+
+    /// Where the owner runs, and how that node is.
+    fn place_of(&self, draft: &Draft<'w>) -> String {
+        let Some(name) = draft.view.record.status.node_name.as_deref().filter(|name| !name.is_empty()) else {
+            return String::new();
+        };
+        match self.world.node(name).filter(|node| !node.gone) {
+            None if self.world.nodes.is_empty() => format!(" on node {name}"),
+            None => format!(" on node {name}, which is not there any more"),
+            Some(node) => match node.ready {
+                NodeReady::True => format!(" on node {name}"),
+                NodeReady::False => format!(" on node {name}, which says that it is not ready"),
+                NodeReady::Unknown => format!(" on node {name}, which is silent too"),
+            },
+        }
     }
 
     /// The same work, or its mending, for a new pod after an owner that is proved gone or never claimed.
@@ -386,7 +407,7 @@ impl<'w> Pass<'w> {
             let slot = draft.slot();
             let left = draft.clocks().replace_after;
             let what = format!("{} waits for a repair round that another slot does", failure.work_id);
-            self.wait(Reason::Repairing, Some(slot), left, what, "the round's stage is frozen");
+            self.wait_on(Reason::Repairing, Some(slot), left, what, "that round's results are chosen");
             return;
         };
         let stalled = failure.counts && draft.pod().is_some_and(|pod| pod.deleting) && draft.error().is_none();

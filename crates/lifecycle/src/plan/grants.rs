@@ -1,7 +1,7 @@
 //! A slot's record as this pass would leave it: grants, epochs, choices.
 
 use indexbuild_api::{
-    Chosen, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Report, VolumeRef,
+    Chosen, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Report, VolumeRef,
     VolumeState, Work, WorkError, WorkResult, names,
 };
 
@@ -357,16 +357,18 @@ impl<'w> Draft<'w> {
     }
 
     /// The write, if anything differs from what was observed (I8).
-    pub fn into_action(self) -> Option<Action> {
+    pub fn into_action(self, conditions: Vec<Condition>) -> Option<Action> {
         let observed = &self.view.record;
         let state = self.state.unwrap_or(observed.status.state);
-        let differs = self.spec != observed.spec || state != observed.status.state;
+        let differs =
+            self.spec != observed.spec || state != observed.status.state || conditions != observed.status.conditions;
         differs.then(|| Action::UpdateDirectory {
             slot: self.spec.slot,
             version: observed.version.clone(),
             spec: self.spec,
             state,
             change: self.change,
+            conditions,
             node: self.node,
         })
     }

@@ -9,13 +9,14 @@ mod mode;
 mod stages;
 mod status;
 mod volumes;
+mod waits;
 
 use std::collections::BTreeMap;
 
 use indexbuild_api::{Reason, WorkErrorReason};
 
 use crate::action::{Action, Decision, Event, Wait};
-use crate::world::{Millis, World};
+use crate::world::World;
 use budget::Failure;
 use grants::Draft;
 use mode::Mode;
@@ -29,6 +30,9 @@ pub fn stage_names(world: &World) -> Vec<String> {
     let repairs = (1..=rounds.saturating_add(2)).map(stages::repair_stage);
     [PLAN, ENCODE, SORT, PUBLISH, CLEAN, CLEAN_INDEX].into_iter().map(str::to_owned).chain(repairs).collect()
 }
+
+pub use status::turns;
+pub use waits::words;
 
 pub use stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, ENCODE, PLAN, PUBLISH, SORT};
 
@@ -280,10 +284,5 @@ impl<'w> Pass<'w> {
             }
         }
         None
-    }
-
-    fn wait(&mut self, reason: Reason, slot: Option<u32>, left: Millis, what: String, ends_when: &str) {
-        let until = self.world.now.saturating_add(left);
-        self.waits.push(Wait { reason, slot, what, until, ends_when: ends_when.to_owned() });
     }
 }

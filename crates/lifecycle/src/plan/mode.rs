@@ -100,12 +100,16 @@ pub fn failed(world: &World) -> bool {
 
 /// The Clean stage that is meant: a committed index whose build is deleted needs another one than its commit did.
 pub fn clean_stage(world: &World) -> &'static str {
-    let build = &world.build;
-    let index_goes = match build.spec.output.deletion_policy {
-        DeletionPolicy::Delete => true,
-        DeletionPolicy::Retain => false,
-    };
-    if build.deleting && published(world) && index_goes { CLEAN_INDEX } else { CLEAN }
+    if published(world) && index_goes(&world.build) { CLEAN_INDEX } else { CLEAN }
+}
+
+/// Whether a committed index goes, with its build.
+pub fn index_goes(build: &BuildView) -> bool {
+    build.deleting
+        && match build.spec.output.deletion_policy {
+            DeletionPolicy::Delete => true,
+            DeletionPolicy::Retain => false,
+        }
 }
 
 /// How long a deletion may take before the finalizer goes whatever is left.

@@ -6,6 +6,7 @@ use indexbuild_api::{Chosen, EngineDirectorySpec, IndexBuildSpec, RunLocation, W
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::mode;
 use crate::world::{Stage, World};
 
 /// The stage that pins the source and cuts the index.
@@ -202,7 +203,9 @@ impl<'w> Stages<'w> {
         let spec = &self.world.build.spec;
         let runs = if spec.parallelism == 1 { RunLocation::Volume } else { RunLocation::Store };
         let inputs_digest = self.digest(spec, &inputs, splits);
-        Work { id: id.to_owned(), kind, inputs_digest, runs, splits: splits.to_vec(), inputs }
+        // Whether it is committed or not: a commit may have been made unseen.
+        let removes_index = kind == WorkKind::Clean && mode::index_goes(&self.world.build);
+        Work { id: id.to_owned(), kind, inputs_digest, runs, splits: splits.to_vec(), inputs, removes_index }
     }
 
     /// The digest of what a work reads: a pure function of what cannot change, so that parallelism, memory

@@ -11,7 +11,8 @@ use super::Pass;
 use super::mode::{self, Mode};
 use super::stages::{ENCODE, PLAN, PUBLISH, SORT};
 use super::volumes::{Class, current_class, former_class};
-use crate::action::{Action, Decision, End};
+use super::waits::{severity, words};
+use crate::action::{Action, Decision, End, Event, Wait};
 use crate::world::{BuildView, Millis};
 
 /// The prefix under which the build writes.
@@ -32,23 +33,21 @@ impl Pass<'_> {
         }
         let ended = self.ended(looked);
         if self.lost && looked {
-            let left = self.world.build.clocks.replace_after;
-            self.wait(
-                Reason::MostNodesLost,
-                None,
-                left,
-                "more than half of the nodes look lost: it is probably this controller that is cut off, so that nothing is destroyed or replaced".to_owned(),
-                "half of the nodes or more are ready again",
-            );
+            let again = self.world.build.clocks.replace_after;
+            let what = self.lost_nodes();
+            self.wait_on(Reason::MostNodesLost, None, again, what, "half of the nodes or more are ready again");
         }
         let release = self.releases_finalizer(ended);
         let status = self.status(ended);
         let requeue = self.requeue();
-        let Self { drafts, steps, destructive, waits, mut events, lost, world, .. } = self;
         let mut actions = Vec::new();
         if looked {
-            actions.extend(drafts.into_values().filter_map(super::Draft::into_action));
+            for draft in std::mem::take(&mut self.drafts).into_values() {
+                let conditions = self.slot_conditions(&draft);
+                actions.extend(draft.into_action(conditions));
+            }
         }
+        let Self { steps, destructive, waits, mut events, lost, world, .. } = self;
         actions.extend(steps);
         // Row 23, and one destructive action per pass: what is destroyed was read live in the same pass.
         if looked && !lost {
@@ -56,7 +55,7 @@ impl Pass<'_> {
         }
         if release {
             if !ended {
-                events.push(crate::action::Event {
+                events.push(Event {
                     reason: Reason::CleanupTimedOut,
                     warning: true,
                     message: format!(
@@ -400,11 +399,10 @@ impl Pass<'_> {
             |condition_type, status, reason, message: String| list.push((condition_type, status, reason, message));
         let holds = |holds: bool| if holds { ConditionStatus::True } else { ConditionStatus::False };
 
-        let worst = self.waits.iter().max_by_key(|wait| severity(wait.reason)).filter(|wait| severity(wait.reason) > 0);
-        let going_on = worst.map_or_else(
-            || format!("{} {}", status.phase.unwrap_or_default(), status.progress.clone().unwrap_or_default()),
-            |wait| format!("{}: ends when {}", wait.what, wait.ends_when),
-        );
+        let worst = self.worst_wait();
+        let severity = |wait: &Wait| severity(wait.reason, self.mode);
+        let ready_said = before.condition(ConditionType::Ready).map(|ready| ready.message.as_str());
+        let going_on = worst.map_or_else(|| self.going_on(status), |wait| words(wait, self.world, ready_said));
         if published {
             say(
                 ConditionType::Ready,
@@ -427,16 +425,11 @@ impl Pass<'_> {
         say(ConditionType::Reconciling, holds(!resting), reconciling, String::new());
 
         let working = status.slots.is_some_and(|slots| slots.working > 0);
-        let stalled = worst.filter(|wait| severity(wait.reason) >= 3 || (severity(wait.reason) == 2 && !working));
+        let stalled = worst.filter(|wait| severity(wait) >= 3 || (severity(wait) == 2 && !working));
         if failed {
             say(ConditionType::Stalled, ConditionStatus::True, why, what.clone());
         } else if let Some(wait) = stalled {
-            say(
-                ConditionType::Stalled,
-                ConditionStatus::True,
-                wait.reason,
-                format!("{}: ends when {}", wait.what, wait.ends_when),
-            );
+            say(ConditionType::Stalled, ConditionStatus::True, wait.reason, going_on.clone());
         } else {
             say(ConditionType::Stalled, ConditionStatus::False, Reason::AsExpected, String::new());
         }
@@ -458,34 +451,82 @@ impl Pass<'_> {
         };
         say(ConditionType::Finished, holds(finished), finished_why, String::new());
 
-        let stuck = worst.filter(|wait| severity(wait.reason) >= 3);
+        let stuck = worst.filter(|wait| severity(wait) >= 3);
         if finished || matches!(self.mode, Mode::Suspend | Mode::Disabled | Mode::Gone) {
             let reason = if self.mode == Mode::Suspend { Reason::Suspended } else { reconciling };
             say(ConditionType::Progressing, ConditionStatus::False, reason, String::new());
         } else if let Some(wait) = stuck {
-            say(ConditionType::Progressing, ConditionStatus::False, wait.reason, wait.what.clone());
+            say(ConditionType::Progressing, ConditionStatus::False, wait.reason, going_on);
         } else {
             say(ConditionType::Progressing, ConditionStatus::True, phase, going_on);
         }
 
         let volumes = status.volumes.unwrap_or_default();
         if volumes.stranded > 0 {
-            let message = format!(
-                "{} volumes are held, as nothing proves that their former owners are gone: they end when the kubelet reports those pods terminated, their nodes are rebooted or removed, or somebody puts the out-of-service taint",
-                volumes.stranded
-            );
+            let message = self.stranded_volumes(volumes.stranded);
             say(ConditionType::VolumesHeld, ConditionStatus::True, Reason::VolumesStranded, message);
         } else if volumes.retained > 0 {
             say(
                 ConditionType::VolumesHeld,
                 ConditionStatus::True,
                 Reason::VolumesRetained,
-                format!("{} volumes are kept by spec.volume.retention", volumes.retained),
+                format!(
+                    "{} volumes are kept by spec.volume.retention; `kubectl delete pvc -n {} -l {}={}` removes them",
+                    volumes.retained,
+                    self.world.build.namespace,
+                    indexbuild_api::labels::BUILD_UID,
+                    self.world.build.uid,
+                ),
             );
         } else {
             say(ConditionType::VolumesHeld, ConditionStatus::False, Reason::NoVolumes, String::new());
         }
         self.dated(before, list)
+    }
+
+    /// How far the build is, and what a person can do where it rests because somebody wanted that.
+    fn going_on(&self, status: &IndexBuildStatus) -> String {
+        let (phase, progress) = (status.phase.unwrap_or_default(), status.progress.clone().unwrap_or_default());
+        match self.mode {
+            Mode::Disabled => format!(
+                "{phase} {progress}: left alone, as its annotation {} says; it goes on when that is removed",
+                indexbuild_api::labels::RECONCILE
+            ),
+            Mode::Suspend => format!(
+                "{phase} {progress}: its executors have ended and its volumes stay; it goes on when spec.suspend is false"
+            ),
+            Mode::Run | Mode::Clean(_) | Mode::Drain(_) | Mode::Gone => format!("{phase} {progress}"),
+        }
+    }
+
+    fn lost_nodes(&self) -> String {
+        let known: Vec<_> = self.world.nodes.iter().filter(|node| !node.gone).collect();
+        let lost: Vec<&str> = known
+            .iter()
+            .filter(|node| node.ready != crate::world::NodeReady::True)
+            .map(|node| node.name.as_str())
+            .collect();
+        format!(
+            "{} of {} nodes look lost ({}): it is probably this controller that is cut off, so that nothing is destroyed or replaced",
+            lost.len(),
+            known.len(),
+            some_of(&lost),
+        )
+    }
+
+    /// Which volumes are held for want of a proof, and who could supply it.
+    fn stranded_volumes(&self, count: u32) -> String {
+        let formers = self.drafts.values().flat_map(|draft| &draft.view.record.spec.former_volumes);
+        let held = formers
+            .filter(|volume| matches!(former_class(self.world, volume), Class::Stranded | Class::Lost(None)))
+            .map(|volume| format!("{} of {}", volume.claim_name, super::volumes::former_owner(volume)));
+        let held: Vec<String> = held.collect();
+        let held: Vec<&str> = held.iter().map(String::as_str).collect();
+        format!(
+            "{count} volumes are held, as nothing proves that their former owners are gone ({}): they go when {}",
+            some_of(&held),
+            super::volumes::PROOFS
+        )
     }
 
     /// `lastTransitionTime` changes only when the status does. Conditions that are not this function's stay.
@@ -521,27 +562,46 @@ impl Pass<'_> {
     }
 }
 
+/// What to tell people of a build's turns: that it is published, has failed, is stalled, or is stalled no more.
+#[must_use]
+pub fn turns(before: Option<&IndexBuildStatus>, after: &IndexBuildStatus) -> Vec<Event> {
+    let holds = |status: &IndexBuildStatus, condition_type| {
+        status.condition(condition_type).is_some_and(|condition| condition.status == ConditionStatus::True)
+    };
+    let told = [(ConditionType::Complete, false), (ConditionType::Failed, true), (ConditionType::Stalled, true)];
+    let mut events = Vec::new();
+    for (condition_type, warning) in told {
+        // A failure is told once, though it also stalls.
+        let doubled = condition_type == ConditionType::Stalled && holds(after, ConditionType::Failed);
+        let begins = holds(after, condition_type) && !before.is_some_and(|before| holds(before, condition_type));
+        if let Some(condition) = after.condition(condition_type).filter(|_| begins && !doubled) {
+            let message = match condition_type {
+                ConditionType::Complete => format!("the index is published: {}", condition.message),
+                _ => condition.message.clone(),
+            };
+            events.push(Event { reason: condition.reason, warning, message });
+        }
+    }
+    events
+}
+
+/// The first few names, and how many more there are.
+fn some_of(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
+
 /// The longest message that a condition takes, in bytes.
 const MAX_MESSAGE: usize = 4_096;
 
-fn truncate(message: &mut String) {
+pub(super) fn truncate(message: &mut String) {
     if message.len() > MAX_MESSAGE {
         let end = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
         message.truncate(end);
-    }
-}
-
-/// How much a wait needs somebody's attention: 0, none; 1, it is said; 2, stalled if nobody works; 3, stalled.
-const fn severity(reason: Reason) -> u8 {
-    match reason {
-        Reason::MostNodesLost
-        | Reason::NoProgress
-        | Reason::WaitingForSpace
-        | Reason::WaitingForStore
-        | Reason::WaitingForVolume => 3,
-        Reason::OwnerSilent => 2,
-        Reason::BackingOff | Reason::Repairing | Reason::WaitingForPod => 1,
-        _ => 0,
     }
 }
 

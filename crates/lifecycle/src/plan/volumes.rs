@@ -6,7 +6,7 @@ use super::Pass;
 use super::disruption::caught_up;
 use super::grants::Draft;
 use super::mode::Mode;
-use crate::action::{Action, StopReason};
+use crate::action::{Action, Event, StopReason};
 use crate::evidence::{Condemned, Evidence};
 use crate::world::{ClaimPhase, PodState, PodView, World};
 
@@ -65,6 +65,18 @@ pub fn current_class(draft: &Draft<'_>) -> Option<Class> {
         (ClaimPhase::Pending | ClaimPhase::Bound, Some(evidence)) => Class::Idle(evidence),
         (ClaimPhase::Pending | ClaimPhase::Bound, None) => Class::Owned,
     })
+}
+
+/// What would prove that a former owner is gone, and who could supply it.
+pub const PROOFS: &str = "the kubelet of that node reports the pod terminated, the node is rebooted or its Node object removed, or somebody who knows that the machine is down puts the taint node.kubernetes.io/out-of-service on it; the build does not wait for it";
+
+/// The last owner of a volume, in words.
+pub fn former_owner(volume: &indexbuild_api::FormerVolume) -> String {
+    if volume.pod_name.is_empty() {
+        return "whoever had it is unknown, as its record was removed".to_owned();
+    }
+    let node = if volume.node_name.is_empty() { "an unknown node" } else { volume.node_name.as_str() };
+    format!("pod {} (UID {}) on {node}", volume.pod_name, volume.pod_uid)
 }
 
 fn is_alive(pod: &PodView) -> bool {
@@ -282,7 +294,7 @@ impl<'w> Pass<'w> {
 
     /// Says which volumes are waited for.
     pub(super) fn volume_waits(&mut self) {
-        let held: Vec<(u32, String)> = self
+        let held: Vec<(u32, String, String)> = self
             .drafts
             .values()
             .flat_map(|draft| {
@@ -295,18 +307,18 @@ impl<'w> Pass<'w> {
                     .former_volumes
                     .iter()
                     .filter(stranded)
-                    .map(|volume| (draft.slot(), volume.claim_name.clone()))
+                    .map(|volume| (draft.slot(), volume.claim_name.clone(), former_owner(volume)))
             })
             .collect();
-        let left = self.world.build.clocks.orphan_after;
-        for (slot, name) in held {
-            self.wait(
-                Reason::WaitingForEvidence,
-                Some(slot),
-                left,
-                format!("volume {name} is held: nothing proves that its former owner is gone"),
-                "the kubelet reports that owner's pod terminated, its node is rebooted or removed, or somebody puts the out-of-service taint; the build does not wait for it",
-            );
+        let again = self.world.build.clocks.orphan_after;
+        for (slot, name, owner) in held {
+            let what = format!("volume {name} is held, as nothing proves that its former owner is gone: {owner}");
+            self.events.push(Event {
+                reason: Reason::VolumeReleaseBlocked,
+                warning: true,
+                message: format!("slot {slot}: {what}: it goes when {PROOFS}"),
+            });
+            self.wait_on(Reason::VolumesStranded, Some(slot), again, what, PROOFS);
         }
     }
 }

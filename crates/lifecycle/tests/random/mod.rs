@@ -84,6 +84,7 @@ fn work() -> impl Strategy<Value = Work> {
         runs: if volume { RunLocation::Volume } else { RunLocation::Store },
         splits,
         inputs: vec!["plan".to_owned()],
+        removes_index: false,
     })
 }
 
@@ -230,6 +231,10 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
                             reason,
                             time: String::new(),
                             volume_generation: 1,
+                            claim_name: String::new(),
+                            boot_nonce: String::new(),
+                            node_name: String::new(),
+                            work_id: String::new(),
                         })
                         .collect(),
                     ..EngineDirectoryStatus::default()

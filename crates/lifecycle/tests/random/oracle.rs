@@ -239,7 +239,7 @@ pub fn check(world: &World) {
                         .all(|pod| pod.epoch < grant.epoch || pod.epoch == u64::MAX)
                 );
             }
-            Action::UpdateDirectory { slot, version, spec, state: _, change, node: _ } => {
+            Action::UpdateDirectory { slot, version, spec, state: _, change, conditions: _, node: _ } => {
                 assert_eq!(*version, record_of(world, *slot).version);
                 assert_eq!(record_of(world, *slot).spec.build_uid, world.build.uid, "another build's record");
                 assert!(written.insert(*slot), "one write per record and pass");

@@ -71,6 +71,7 @@ pub fn work(id: &str) -> Work {
         runs: RunLocation::Store,
         splits: vec![],
         inputs: vec!["plan".to_owned(), "encode".to_owned()],
+        removes_index: false,
     }
 }
 
@@ -212,7 +213,7 @@ pub fn changed(decision: &Decision, slot: u32) -> Option<OwnerChangeReason> {
 pub fn carry_out(world: &mut World, decision: &Decision) {
     for action in &decision.actions {
         match action {
-            Action::UpdateDirectory { slot, spec, state, change, .. } => {
+            Action::UpdateDirectory { slot, spec, state, change, conditions, .. } => {
                 let view = world.slots.iter_mut().find(|view| view.record.spec.slot == *slot).unwrap();
                 if view.record.spec.grant != spec.grant {
                     view.grant_age = 0;
@@ -226,10 +227,15 @@ pub fn carry_out(world: &mut World, decision: &Decision) {
                         reason: *reason,
                         time: String::new(),
                         volume_generation: 1,
+                        claim_name: String::new(),
+                        boot_nonce: String::new(),
+                        node_name: String::new(),
+                        work_id: String::new(),
                     });
                 }
                 view.record.spec = spec.clone();
                 view.record.status.state = *state;
+                view.record.status.conditions.clone_from(conditions);
                 view.record.version.push('+');
             }
             Action::FreezeStage { stage } => world.stages.push(stage.clone()),

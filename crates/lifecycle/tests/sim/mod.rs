@@ -9,8 +9,8 @@ mod operator;
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{
-    Claim, EngineDirectorySpec, EngineDirectoryStatus, HISTORY_LENGTH, IndexBuildSpec, IndexBuildStatus, OwnerChange,
-    Report, Retention, VolumeRetention, VolumeSpec, WorkError, WorkErrorReason, WorkKind, WorkResult,
+    Claim, EngineDirectorySpec, EngineDirectoryStatus, IndexBuildSpec, IndexBuildStatus, Report, Retention,
+    VolumeRetention, VolumeSpec, WorkError, WorkErrorReason, WorkKind, WorkResult,
 };
 use indexbuild_lifecycle::admission::{self, OPERATOR};
 use indexbuild_lifecycle::owner::{self, Current, OwnerState, Seen, Step};

@@ -1,5 +1,7 @@
 //! The operator: it does what `plan` says, and crashes, and comes late.
 
+use indexbuild_lifecycle::record::{StatusChange, status_after};
+
 use super::*;
 
 impl Sim {
@@ -82,7 +84,7 @@ impl Sim {
                     },
                 );
             }
-            Action::UpdateDirectory { slot, version, spec, state, change, node } => {
+            Action::UpdateDirectory { slot, version, spec, state, change, conditions, node } => {
                 let wall = self.wall();
                 let Some(entry) = self.entries.get_mut(&slot).filter(|entry| entry.version.to_string() == version)
                 else {
@@ -92,28 +94,8 @@ impl Sim {
                 };
                 admission::review_spec(&entry.spec, &spec)
                     .unwrap_or_else(|refusal| panic!("an illegal write: {refusal}: {:?} -> {spec:?}", entry.spec));
-                let mut status = entry.status.clone();
-                status.state = state;
-                if let Some(grant) = &spec.grant {
-                    if let Some(reason) = change {
-                        status.history.push(OwnerChange {
-                            epoch: grant.epoch,
-                            pod_uid: grant.pod_uid.clone(),
-                            pod_name: grant.pod_name.clone(),
-                            reason,
-                            time: wall,
-                            volume_generation: spec.volume.as_ref().map_or(0, |volume| volume.generation),
-                        });
-                        let surplus = status.history.len().saturating_sub(HISTORY_LENGTH);
-                        status.history.drain(..surplus);
-                    }
-                    if grant.pod_uid.is_empty() {
-                        (status.node_name, status.node_boot_id, status.node_system_uuid) = (None, None, None);
-                    } else if let Some(node) = node {
-                        (status.node_name, status.node_boot_id, status.node_system_uuid) =
-                            (Some(node.name), Some(node.boot_id), Some(node.system_uuid));
-                    }
-                }
+                let says = StatusChange { state, change, node: node.as_ref(), conditions: &conditions };
+                let status = status_after(&entry.spec, &entry.status, &spec, says, &wall);
                 let record = Record { spec: entry.spec.clone(), status: entry.status.clone(), version };
                 admission::review_status(&record, &status, OPERATOR).unwrap();
                 if entry.spec.grant != spec.grant {
