@@ -20,8 +20,8 @@ use crate::hub::{Hub, State, Watch};
 use crate::pods::PodFile;
 use crate::process::{self, Birth};
 use crate::records::{Change, RecordError};
-use crate::timeline::What;
 use crate::volumes;
+use indexbuild_timeline::What;
 
 /// Gives memory back soon after it is freed, so that what a process holds is what it uses.
 const ALLOCATOR: (&str, &str) =
@@ -103,10 +103,10 @@ impl Hands for LocalHands<'_> {
                 Err(RecordError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             },
-            Action::UpdateDirectory { slot, version, spec, state: to, change, node } => {
+            Action::UpdateDirectory { slot, version, spec, state: to, change, conditions, node } => {
                 let old = state.records.get(slot).map(|record| record.spec);
                 let time = jiff::Timestamp::now().to_string();
-                let write = Change { spec: spec.clone(), state: to, change, node };
+                let write = Change { spec: spec.clone(), state: to, change, conditions, node };
                 state.records.update(slot, &version, write, &time)?;
                 let granted = old.as_ref().and_then(|old| old.grant.as_ref()) != spec.grant.as_ref();
                 let watch = state.watches.entry(slot).or_insert_with(|| Watch::new(Instant::now()));
@@ -293,11 +293,12 @@ fn note_grant(
                 work: Some(work.id.clone()),
                 volume: new.volume.as_ref().map_or(0, |volume| volume.generation),
                 reason: change.unwrap_or(OwnerChangeReason::NextWork),
+                claim: None,
             };
             state.journal.add(slot, granted);
         }
         (None, Some(before)) if fresh => {
-            let why = change.map_or("no work for it", crate::timeline::why).to_owned();
+            let why = change.map_or("no work for it", indexbuild_timeline::why).to_owned();
             state.journal.add(slot, What::Released { epoch: before.epoch, why });
         }
         (Some(_) | None, _) => {}
@@ -307,6 +308,6 @@ fn note_grant(
     }
     let bound = before.is_none_or(|before| before.epoch != grant.epoch || before.boot_nonce.is_empty());
     if bound && !grant.boot_nonce.is_empty() {
-        state.journal.add(slot, What::Bound { epoch: grant.epoch, boot_nonce: grant.boot_nonce.clone() });
+        state.journal.add(slot, What::Bound { epoch: grant.epoch, boot_nonce: grant.boot_nonce.clone(), node: None });
     }
 }

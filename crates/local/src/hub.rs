@@ -19,8 +19,8 @@ use crate::journal::Journal;
 use crate::pods::Pods;
 use crate::protocol::{Answer, Ask, PROTOCOL_VERSION, Request};
 use crate::records::{RecordError, Records};
-use crate::timeline::What;
 use crate::volumes::Volume;
+use indexbuild_timeline::What;
 
 /// When a slot's report last said something new, by this process's monotonic clock.
 #[derive(Clone, Debug)]

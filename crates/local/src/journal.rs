@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use crate::timeline::{Entry, What};
+use indexbuild_timeline::{Entry, What};
 
 /// The journal, open for more.
 #[derive(Debug)]

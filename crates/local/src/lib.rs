@@ -14,7 +14,6 @@ mod inject;
 mod journal;
 mod observe;
 mod parent;
-pub mod picture;
 pub mod pods;
 pub mod process;
 pub mod progress;
@@ -23,7 +22,6 @@ pub mod records;
 pub mod run;
 pub mod server;
 pub mod summary;
-pub mod timeline;
 mod view;
 mod volumes;
 

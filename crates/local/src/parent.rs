@@ -26,9 +26,9 @@ use crate::records::{Records, this_machine};
 use crate::run::{RENEW_INTERVAL, RunError, RunOptions};
 use crate::server;
 use crate::summary::{ChildSummary, RunSummary};
-use crate::timeline::{What, timeline};
 use crate::view::{Rate, progress};
 use crate::volumes;
+use indexbuild_timeline::{What, timeline};
 
 /// How long a process that was asked to stop may take before it is killed.
 const GRACE: Duration = Duration::from_secs(10);

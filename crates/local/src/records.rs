@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 
 use indexbuild_api::{
-    Claim, DirectoryState, EngineDirectorySpec, EngineDirectoryStatus, HISTORY_LENGTH, OwnerChange, OwnerChangeReason,
-    Report, WorkError, WorkResult,
+    Claim, Condition, DirectoryState, EngineDirectorySpec, EngineDirectoryStatus, OwnerChangeReason, Report, WorkError,
+    WorkResult,
 };
 use indexbuild_durable as durable;
 use indexbuild_lifecycle::action::NodeSeen;
 use indexbuild_lifecycle::admission;
+use indexbuild_lifecycle::record::{StatusChange, status_after};
 use indexbuild_lifecycle::world::Record;
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +95,8 @@ pub struct Change {
     pub state: DirectoryState,
     /// Why the owner or its work changes, where it does.
     pub change: Option<OwnerChangeReason>,
+    /// The slot's conditions.
+    pub conditions: Vec<Condition>,
     /// The machine of the pod that is bound by this, where one is.
     pub node: Option<NodeSeen>,
 }
@@ -159,46 +162,12 @@ impl Records {
     /// # Errors
     /// [`RecordError`].
     pub fn update(&mut self, slot: u32, version: &str, change: Change, time: &str) -> Result<(), RecordError> {
-        let Change { spec, state, change, node } = change;
+        let Change { spec, state, change, conditions, node } = change;
         let entry = self.at(slot, version)?;
         admission::review_spec(&entry.spec, &spec)
             .map_err(|refusal| RecordError::Refused { slot, message: refusal.to_string() })?;
-        let mut status = entry.status.clone();
-        status.state = state;
-        if let Some(grant) = spec.grant.as_ref() {
-            let generation = spec.volume.as_ref().map_or(0, |volume| volume.generation);
-            if let Some(reason) = change {
-                status.history.push(OwnerChange {
-                    epoch: grant.epoch,
-                    pod_uid: grant.pod_uid.clone(),
-                    pod_name: grant.pod_name.clone(),
-                    reason,
-                    time: time.to_owned(),
-                    volume_generation: generation,
-                });
-                let surplus = status.history.len().saturating_sub(HISTORY_LENGTH);
-                status.history.drain(..surplus);
-            }
-            if !grant.pod_uid.is_empty()
-                && let Some(last) = status.history.last_mut().filter(|last| last.epoch == grant.epoch)
-            {
-                last.pod_uid.clone_from(&grant.pod_uid);
-            }
-        }
-        let bound = spec.grant.as_ref().is_some_and(|grant| !grant.pod_uid.is_empty());
-        match node {
-            Some(NodeSeen { name, boot_id, system_uuid }) => {
-                status.node_name = Some(name);
-                status.node_boot_id = Some(boot_id);
-                status.node_system_uuid = Some(system_uuid);
-            }
-            None if !bound => {
-                status.node_name = None;
-                status.node_boot_id = None;
-                status.node_system_uuid = None;
-            }
-            None => {}
-        }
+        let says = StatusChange { state, change, node: node.as_ref(), conditions: &conditions };
+        let status = status_after(&entry.spec, &entry.status, &spec, says, time);
         let entry = Entry { spec, status, ..entry };
         self.store(slot, entry)
     }
@@ -289,7 +258,7 @@ fn outcome(status: &EngineDirectoryStatus) -> Option<Outcome<'_>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use indexbuild_api::{Grant, VolumeRef, Work, WorkKind};
+    use indexbuild_api::{Grant, HISTORY_LENGTH, VolumeRef, Work, WorkKind};
 
     use super::*;
 
@@ -311,6 +280,7 @@ mod tests {
                 runs: indexbuild_api::RunLocation::Store,
                 splits: Vec::new(),
                 inputs: Vec::new(),
+                removes_index: false,
             }),
             volume: Some(VolumeRef {
                 claim_name: "orders-b-0-v1".to_owned(),
@@ -341,7 +311,7 @@ mod tests {
     fn change(spec: EngineDirectorySpec, change: Option<OwnerChangeReason>) -> Change {
         let node = NodeSeen { name: "here".to_owned(), boot_id: "boot".to_owned(), system_uuid: String::new() };
         let bound = spec.grant.as_ref().is_some_and(|grant| !grant.pod_uid.is_empty());
-        Change { spec, state: DirectoryState::Starting, change, node: bound.then_some(node) }
+        Change { spec, state: DirectoryState::Starting, change, conditions: Vec::new(), node: bound.then_some(node) }
     }
 
     fn owned(folder: &std::path::Path) -> Records {

@@ -176,6 +176,7 @@ mod tests {
                 runs: RunLocation::Store,
                 splits: Vec::new(),
                 inputs: Vec::new(),
+                removes_index: false,
             }),
             volume: Some(VolumeRef {
                 claim_name: "v1".to_owned(),
@@ -229,7 +230,7 @@ mod tests {
     fn update(hub: &Hub, spec: EngineDirectorySpec, change: Option<OwnerChangeReason>) {
         let mut state = hub.state();
         let version = state.records.get(0).unwrap().version;
-        let change = Change { spec, state: DirectoryState::Working, change, node: None };
+        let change = Change { spec, state: DirectoryState::Working, change, conditions: Vec::new(), node: None };
         state.records.update(0, &version, change, "").unwrap();
         drop(state);
         hub.changed.notify_waiters();

@@ -7,7 +7,7 @@ use indexbuild_api::ManifestStatus;
 use indexbuild_executor::stats::Statistics;
 use serde::Serialize;
 
-use crate::timeline::Timeline;
+use indexbuild_timeline::Timeline;
 
 /// What a run did and what it cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -130,6 +130,11 @@ fn bar(out: &mut String, span: &Span, x: &impl Fn(u64) -> u64, y: u64) {
         span.pod,
         why(span.reason)
     );
+    for (what, where_) in [("on node", &span.node), ("on volume", &span.claim)] {
+        if let Some(name) = where_ {
+            let _ = write!(about, "; {what} {name}");
+        }
+    }
     if let Some(end) = &span.end {
         let _ = write!(about, "; {end}");
     }
@@ -142,8 +147,11 @@ fn bar(out: &mut String, span: &Span, x: &impl Fn(u64) -> u64, y: u64) {
         escape(&about)
     );
     // A label only where it fits: about 7 units a character.
-    let label = format!("{work} · {}", short(&span.directory));
-    let label = [label.as_str(), work].into_iter().find(|label| (label.chars().count() as u64) * 7 + 8 <= width);
+    let directory = format!("{work} · {}", short(&span.directory));
+    let whole = span.node.as_ref().map_or_else(|| directory.clone(), |node| format!("{directory} · {node}"));
+    let label = [whole.as_str(), directory.as_str(), work]
+        .into_iter()
+        .find(|label| (label.chars().count() as u64) * 7 + 8 <= width);
     if let Some(label) = label {
         let fill = if kind == "idle" { "#222222" } else { "#ffffff" };
         let _ = writeln!(

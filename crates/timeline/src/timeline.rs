@@ -1,6 +1,4 @@
-//! Who owned which directory, when, and why that changed.
-//!
-//! Pure: from the journal's entries to spans, and from spans to text. [`crate::picture`] draws them.
+//! From entries to spans, and from spans to text. [`crate::picture`] draws them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -37,6 +35,9 @@ pub enum What {
         volume: u32,
         /// Why the owner or the work changed.
         reason: OwnerChangeReason,
+        /// The claim of the volume, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        claim: Option<String>,
     },
     /// The epoch's owner is bound; its directory has a name.
     #[serde(rename_all = "camelCase")]
@@ -45,6 +46,9 @@ pub enum What {
         epoch: u64,
         /// The process's boot nonce.
         boot_nonce: String,
+        /// The node that it runs on, where there is more than one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
     },
     /// The slot has no owner any more.
     #[serde(rename_all = "camelCase")]
@@ -86,6 +90,12 @@ pub struct Span {
     pub work: Option<String>,
     /// The generation of the slot's volume.
     pub volume: u32,
+    /// The claim of that volume, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    /// The node where the owner ran, where there is more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Begin, in milliseconds since the timeline's.
     pub from: u64,
     /// End of the ownership, in milliseconds since the timeline's begin.
@@ -127,8 +137,16 @@ pub struct Timeline {
 /// Reads the timeline out of a journal. Entries may be of several runs of one build.
 #[must_use]
 pub fn timeline(entries: &[Entry]) -> Timeline {
+    timeline_until(entries, 0)
+}
+
+/// The timeline of entries until a moment (milliseconds since 1970), or until the last of them if that is later:
+/// who owns something then owns it up to there.
+#[must_use]
+pub fn timeline_until(entries: &[Entry], until: u64) -> Timeline {
     let start = entries.iter().map(|entry| entry.at).min().unwrap_or(0);
-    let end = entries.iter().map(|entry| entry.at).max().unwrap_or(0);
+    let last = entries.iter().map(|entry| entry.at).max();
+    let end = last.map_or(start, |last| last.max(until));
     let mut open: BTreeMap<u32, Span> = BTreeMap::new();
     let mut spans: Vec<Span> = Vec::new();
     let mut remarks = Vec::new();
@@ -136,7 +154,7 @@ pub fn timeline(entries: &[Entry]) -> Timeline {
         let at = entry.at.saturating_sub(start);
         let slot = entry.slot;
         match &entry.what {
-            What::Granted { epoch, pod, work, volume, reason } => {
+            What::Granted { epoch, pod, work, volume, reason, claim } => {
                 close(&mut spans, open.remove(&slot), at);
                 let span = Span {
                     slot,
@@ -145,6 +163,8 @@ pub fn timeline(entries: &[Entry]) -> Timeline {
                     pod: pod.clone(),
                     work: work.clone(),
                     volume: *volume,
+                    claim: claim.clone(),
+                    node: None,
                     from: at,
                     to: at,
                     reason: *reason,
@@ -153,9 +173,10 @@ pub fn timeline(entries: &[Entry]) -> Timeline {
                 };
                 open.insert(slot, span);
             }
-            What::Bound { epoch, boot_nonce } => {
+            What::Bound { epoch, boot_nonce, node } => {
                 if let Some(span) = open.get_mut(&slot).filter(|span| span.epoch == *epoch) {
                     span.directory = format!("{epoch}-{boot_nonce}");
+                    span.node.clone_from(node);
                 }
             }
             What::Released { epoch, why } => {
@@ -227,57 +248,75 @@ pub fn short(directory: &str) -> String {
     }
 }
 
-/// The timeline as a table of text, a line per span, remarks between them.
+/// A column of the table: what its head says, and whether its cells align to the right.
+type Column = (&'static str, bool);
+
+/// The timeline as a table of text, a line per span, remarks between them. Where several nodes are known, it says
+/// on which one, and by which pod, a directory was owned.
 #[must_use]
 pub fn text(timeline: &Timeline) -> String {
-    let mut rows: Vec<[String; 7]> =
-        vec![["slot", "from", "to", "directory", "work", "volume", "why"].map(str::to_owned)];
+    let several_nodes = timeline.spans.iter().any(|span| span.node.is_some());
+    let mut columns: Vec<Column> = vec![("slot", false), ("from", true), ("to", true), ("directory", false)];
+    columns.extend([("work", false), ("volume", false)]);
+    if several_nodes {
+        columns.extend([("node", false), ("pod", false)]);
+    }
+    columns.push(("why", false));
+    let mut rows: Vec<Vec<String>> = vec![columns.iter().map(|(head, _)| (*head).to_owned()).collect()];
     let mut slots: Vec<u32> = timeline.spans.iter().map(|span| span.slot).collect();
+    slots.extend(timeline.remarks.iter().map(|remark| remark.slot));
+    slots.sort_unstable();
     slots.dedup();
     for slot in slots {
-        let mut of_slot: Vec<(u64, u8, [String; 7])> = Vec::new();
-        for span in timeline.spans.iter().filter(|span| span.slot == slot) {
-            let mut reason = why(span.reason).to_owned();
-            if let Some(until) = span.lived_until {
-                let end = span.end.as_deref().unwrap_or("ended");
-                let _ = write!(reason, " (its process lived on until {}: {end})", seconds(until));
-            }
-            let row = [
-                slot.to_string(),
-                seconds(span.from),
-                seconds(span.to),
-                short(&span.directory),
-                span.work.clone().unwrap_or_else(|| "-".to_owned()),
-                format!("{slot}-{}", span.volume),
-                reason,
-            ];
-            of_slot.push((span.from, 0, row));
-        }
-        for remark in timeline.remarks.iter().filter(|remark| remark.slot == slot) {
-            let dots = ["", "", "", ""].map(str::to_owned);
-            let [to, directory, work, volume] = dots;
-            let row = [slot.to_string(), seconds(remark.at), to, directory, work, volume, format!("* {}", remark.text)];
-            of_slot.push((remark.at, 1, row));
-        }
+        let spans = timeline.spans.iter().filter(|span| span.slot == slot);
+        let spans = spans.map(|span| (span.from, 0, span_row(span, several_nodes)));
+        let remarks = timeline.remarks.iter().filter(|remark| remark.slot == slot);
+        let remarks = remarks.map(|remark| (remark.at, 1, remark_row(remark, columns.len())));
+        let mut of_slot: Vec<(u64, u8, Vec<String>)> = spans.chain(remarks).collect();
         of_slot.sort_by_key(|(at, kind, _)| (*at, *kind));
         rows.extend(of_slot.into_iter().map(|(_, _, row)| row));
     }
-    let mut widths = [0; 7];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
+    aligned(&columns, &rows)
+}
+
+fn span_row(span: &Span, several_nodes: bool) -> Vec<String> {
+    let mut reason = why(span.reason).to_owned();
+    if let Some(until) = span.lived_until {
+        let end = span.end.as_deref().unwrap_or("ended");
+        let _ = write!(reason, " (its process lived on until {}: {end})", seconds(until));
     }
+    let mut row = vec![
+        span.slot.to_string(),
+        seconds(span.from),
+        seconds(span.to),
+        short(&span.directory),
+        span.work.clone().unwrap_or_else(|| "-".to_owned()),
+        span.claim.clone().unwrap_or_else(|| format!("{}-{}", span.slot, span.volume)),
+    ];
+    if several_nodes {
+        row.extend([span.node.clone().unwrap_or_else(|| "-".to_owned()), span.pod.clone()]);
+    }
+    row.push(reason);
+    row
+}
+
+fn remark_row(remark: &Remark, columns: usize) -> Vec<String> {
+    let mut row = vec![remark.slot.to_string(), seconds(remark.at)];
+    row.resize(columns.saturating_sub(1), String::new());
+    row.push(format!("* {}", remark.text));
+    row
+}
+
+fn aligned(columns: &[Column], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let mut out = String::new();
-    for row in &rows {
+    for row in rows {
         let mut line = String::new();
-        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-            // Times align to the right, everything else to the left.
-            if at == 1 || at == 2 {
-                let _ = write!(line, "{cell:>width$}  ");
-            } else {
-                let _ = write!(line, "{cell:<width$}  ");
-            }
+        for ((cell, width), (_, right)) in row.iter().zip(&widths).zip(columns) {
+            let _ = if *right { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:<width$}  ") };
         }
         out.push_str(line.trim_end());
         out.push('\n');
@@ -291,7 +330,8 @@ pub(crate) mod tests {
     use super::*;
 
     fn granted(at: u64, slot: u32, epoch: u64, pod: &str, work: &str, volume: u32, reason: OwnerChangeReason) -> Entry {
-        let what = What::Granted { epoch, pod: pod.to_owned(), work: Some(work.to_owned()), volume, reason };
+        let what =
+            What::Granted { epoch, pod: pod.to_owned(), work: Some(work.to_owned()), volume, reason, claim: None };
         Entry { at, slot, what }
     }
 
@@ -300,7 +340,7 @@ pub(crate) mod tests {
         let bound = |at, slot, epoch, nonce: &str| Entry {
             at,
             slot,
-            what: What::Bound { epoch, boot_nonce: nonce.to_owned() },
+            what: What::Bound { epoch, boot_nonce: nonce.to_owned(), node: None },
         };
         let note = |at, slot, text: &str| Entry { at, slot, what: What::Note { text: text.to_owned() } };
         vec![
@@ -337,6 +377,14 @@ slot    from      to  directory   work      volume  why
 1     3.350s                                        * o-1-e1: gave way to a newer owner
 ";
         assert_eq!(text(&timeline(&incident())), expected);
+    }
+
+    #[test]
+    fn who_owns_something_at_the_end_owns_it_until_now() {
+        let entries = [granted(1_000, 0, 1, "p", "plan", 1, OwnerChangeReason::FirstOwner)];
+        let spans = timeline_until(&entries, 5_000).spans;
+        assert_eq!((spans[0].from, spans[0].to), (0, 4_000));
+        assert_eq!(timeline_until(&[], 5_000).length, 0);
     }
 
     #[test]
