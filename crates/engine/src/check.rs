@@ -62,14 +62,27 @@ impl EngineHandle {
     /// The way out; where a test asked for it, the incident's begin instead: the handle stays open
     /// in this process for ever.
     pub(crate) fn close(self, options: SortOptions) {
-        static LEAKED: Mutex<Vec<CheckDb>> = Mutex::new(Vec::new());
-        let Self { db } = self;
         if options.leak_engine_handle {
-            LEAKED.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+            self.leak();
         } else {
-            db.close();
+            self.db.close();
         }
     }
+
+    fn leak(self) {
+        static LEAKED: Mutex<Vec<CheckDb>> = Mutex::new(Vec::new());
+        let Self { db } = self;
+        LEAKED.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+    }
+}
+
+/// For tests: opens a RocksDB in the attempt's `engine/`, and keeps it open for as long as this process lives.
+///
+/// # Errors
+/// Those of RocksDB.
+pub fn leak_engine(attempt: &Attempt) -> Result<(), EngineError> {
+    EngineHandle::open(attempt)?.leak();
+    Ok(())
 }
 
 impl From<DbError> for EngineError {

@@ -25,7 +25,7 @@ mod volume;
 
 pub use self::adopt::{Adopted, Quarantined, adopt_ranges, adopt_runs, verify_run};
 pub use self::attempt::{Attempt, Owner};
-pub use self::check::{EngineCheck, open_handles};
+pub use self::check::{EngineCheck, leak_engine, open_handles};
 pub use self::control::{Control, Step, StepTimes};
 pub use self::encode::{Batches, EncodeJob, EncodeOutcome, IndexCount, InputBatch, InputRows, SplitReader, encode};
 pub use self::error::{BoxError, EngineError, NoSpace, is_no_space};

@@ -86,7 +86,7 @@ fn i7_no_handle_and_no_lock_stays_open_on_any_way_out_unless_a_test_leaks_it() {
             already: Vec::new(),
             means: PLENTY,
         };
-        sort_with(job, &control, SortOptions { leak_engine_handle: leak }, &|_| Ok(()))
+        sort_with(job, &control, SortOptions { leak_engine_handle: leak, ..SortOptions::default() }, &|_| Ok(()))
     };
     shared("sort-leaking", true).unwrap();
     assert_eq!(open_handles(), 1, "the leak is seen");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use indexbuild_api::IndexBuild;
+use indexbuild_api::{IndexBuild, WorkKind};
 use serde::{Deserialize, Serialize};
 
 use crate::access::StoreAccess;
@@ -44,6 +44,18 @@ pub struct TestSwitches {
     pub share_attempt_directory: bool,
     /// A Sort does not close the RocksDB in its `engine/` (I7 is broken).
     pub leak_engine_handle: bool,
+    /// An Encode opens a RocksDB in its `engine/` when it begins, and never closes it (I7 is broken).
+    pub leak_engine_in_encode: bool,
+    /// Nothing that older attempts sealed is taken over (adoption is off).
+    pub adopt_nothing: bool,
+    /// A process that sees that its slot has another owner works on, and reports (G11 is off).
+    pub never_give_way: bool,
+    /// A Sort takes what it reads of runs for what was sealed, without a look at the digests (I3 is off).
+    pub trust_runs: bool,
+    /// An attempt at a work of this kind (`Plan`, `Encode`, ...) does nothing until it is told to end.
+    pub stand_still_in: Option<WorkKind>,
+    /// Encode seals a run when it holds so many bytes: a small table then has many.
+    pub run_bytes: Option<u64>,
 }
 
 /// The variable's content is not a set of test switches.

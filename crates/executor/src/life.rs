@@ -24,12 +24,13 @@ use crate::memory::Budget;
 use crate::pulse::Ending;
 use crate::rate::RateLimit;
 
-/// What a pod has for sealing after SIGTERM; the kubelet kills it 30 s after.
-const SEAL_WITHIN: Duration = Duration::from_secs(15);
+/// What a pod has for sealing after SIGTERM; the kubelet kills it 30 s after, so that this and the three that follow
+/// are less than that together.
+const SEAL_WITHIN: Duration = Duration::from_secs(12);
 /// What an attempt has for closing everything, once it must.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 /// What removing late objects of a build that has ended may take.
-const RETIRE_WITHIN: Duration = Duration::from_secs(5);
+const RETIRE_WITHIN: Duration = Duration::from_secs(4);
 /// What the last word to the control plane may take.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
 /// How long after an attempt's end its handles may still be closing.
@@ -157,6 +158,14 @@ impl Life {
                     }
                 }
                 Step::Report => {
+                    if let Some(status) = self.report_if_due().await {
+                        return status;
+                    }
+                }
+                Step::GiveWay(GiveWayReason::HigherEpoch | GiveWayReason::Revoked)
+                | Step::Exit(ExitReason::Superseded)
+                    if self.process.config.test.never_give_way =>
+                {
                     if let Some(status) = self.report_if_due().await {
                         return status;
                     }
@@ -362,12 +371,13 @@ impl Life {
         };
         self.close(ending).await;
         match status {
-            ExitStatus::Stopped => self.last_word().await,
-            ExitStatus::GaveWay | ExitStatus::Orphaned => {
-                if let Some(attempt) = &self.attempt {
-                    retire(&self.process, attempt.name(&self.process.build.uid), RETIRE_WITHIN).await;
-                }
+            ExitStatus::Stopped => {
+                self.last_word().await;
+                // A build that was deleted while this process was cut off takes its pods with it: then the kubelet's
+                // SIGTERM is the first that it hears, and its Clean was over before its last uploads.
+                self.retire().await;
             }
+            ExitStatus::GaveWay | ExitStatus::Orphaned => self.retire().await,
             ExitStatus::Done
             | ExitStatus::WorkFailed
             | ExitStatus::ClaimRefused
@@ -376,6 +386,12 @@ impl Life {
             | ExitStatus::Unusable => {}
         }
         if self.leaked { ExitStatus::HandleLeaked } else { status }
+    }
+
+    async fn retire(&self) {
+        if let Some(attempt) = &self.attempt {
+            retire(&self.process, attempt.name(&self.process.build.uid), RETIRE_WITHIN).await;
+        }
     }
 
     async fn exit(&mut self, reason: ExitReason) -> ExitStatus {

@@ -23,7 +23,7 @@ use crate::stats::{Meter, add_since};
 /// For how long an outage of the store is waited for, while the control plane answers.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
+const LONGEST_DELAY: Duration = Duration::from_secs(3);
 /// An outage shorter than this is not worth a word in the report.
 const SHOWN_AFTER: Duration = Duration::from_secs(2);
 

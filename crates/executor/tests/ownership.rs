@@ -90,12 +90,12 @@ async fn an_owner_that_is_cut_off_goes_on_and_its_result_is_accepted_afterwards(
     assert_eq!(child.exit().await, ExitStatus::Done);
 }
 
-/// I9: what an owner uploads after its build has ended is removed by itself when it gives way;
-/// while the build goes on, nothing of it is.
+/// I9: what an owner uploads after its build has ended is removed by itself when it gives way, or is told to stop
+/// while it is still cut off; while the build goes on, nothing of it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_late_is_removed_when_the_build_has_ended_and_kept_while_it_goes_on() {
     let _turn = TURN.lock().await;
-    for ended in [false, true] {
+    for (ended, told_to_stop) in [(false, false), (true, false), (false, true), (true, true)] {
         let scene = slow();
         let child = scene.child("pod-1");
         scene.plan("pod-1").await;
@@ -118,9 +118,13 @@ async fn what_comes_late_is_removed_when_the_build_has_ended_and_kept_while_it_g
             });
             std::fs::write(scene.prefix().join("manifest.json"), tombstone.to_bytes().unwrap()).unwrap();
         }
-        scene.parent.grant("pod-2", scene.work("encode-1", &["plan"]));
-        scene.parent.set_reachable(true);
-        assert_eq!(child.exit().await, ExitStatus::GaveWay);
+        if told_to_stop {
+            assert_eq!(child.stop().await, ExitStatus::Stopped);
+        } else {
+            scene.parent.grant("pod-2", scene.work("encode-1", &["plan"]));
+            scene.parent.set_reachable(true);
+            assert_eq!(child.exit().await, ExitStatus::GaveWay);
+        }
         assert_eq!(late().is_empty(), ended, "{:?}", late());
     }
 }

@@ -46,6 +46,36 @@ async fn a_build_is_planned_encoded_sorted_published_and_cleaned() {
     assert_eq!(Scene::files(&scene.volume()), Vec::<String>::new(), "nothing stays on the volume");
 }
 
+/// G5, I9: a build that is deleted with its index leaves the tombstone, and `LATEST` names it no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_goes_with_its_build_where_the_work_says_so_and_stays_where_it_does_not() {
+    let _turn = TURN.lock().await;
+    for removes_index in [false, true] {
+        let scene = Scene::new();
+        let child = scene.child("pod-1");
+        let (encodes, sorts) = scene.plan("pod-1").await;
+        scene.encode("pod-1", encodes).await;
+        scene.sort("pod-1", sorts, &["plan", "encode"]).await;
+        scene.done("pod-1", scene.work("publish", &["plan", "encode", "sort"])).await;
+        let clean = scene.work("clean", &["plan", "encode", "sort", "publish"]);
+        scene.done("pod-1", indexbuild_api::Work { removes_index, ..clean }).await;
+        scene.parent.revoke();
+        assert_eq!(child.exit().await, ExitStatus::Done);
+        let latest = scene.prefix().parent().unwrap().join("LATEST");
+        match scene.document() {
+            Document::Tombstone(_) => {
+                assert!(removes_index);
+                assert_eq!(Scene::files(&scene.prefix()), ["manifest.json"]);
+                assert!(!latest.exists());
+            }
+            Document::Manifest(_) => {
+                assert!(!removes_index);
+                assert!(latest.exists());
+            }
+        }
+    }
+}
+
 /// I10: slots, threads and memory leave no trace in the index.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_table_gives_the_same_index_whatever_works_on_it() {
@@ -194,6 +224,27 @@ async fn an_equal_manifest_is_adopted_another_one_refused_and_a_tombstone_respec
     assert_eq!((error.reason, error.retryable), (WorkErrorReason::Tombstoned, false));
     assert_eq!(child.exit().await, ExitStatus::WorkFailed);
     assert!(matches!(scene.document(), Document::Tombstone(_)));
+}
+
+/// G5: the tombstone takes the manifest's place before anything of a committed index goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_goes_with_its_build_leaves_a_tombstone_and_nothing_else() {
+    let _turn = TURN.lock().await;
+    let scene = Scene::new();
+    let child = scene.child("pod-1");
+    let (encodes, sorts) = scene.plan("pod-1").await;
+    scene.encode("pod-1", encodes).await;
+    scene.sort("pod-1", sorts, &["plan", "encode"]).await;
+    scene.done("pod-1", scene.work("publish", &["plan", "encode", "sort"])).await;
+    let latest = scene.prefix().parent().unwrap().join("LATEST");
+    assert!(latest.exists());
+    let clean = scene.work("clean", &["plan", "encode", "sort", "publish"]);
+    scene.done("pod-1", indexbuild_api::Work { removes_index: true, ..clean }).await;
+    assert!(matches!(scene.document(), Document::Tombstone(_)));
+    assert_eq!(Scene::files(&scene.prefix()), ["manifest.json"]);
+    assert!(!latest.exists(), "it named the index that is gone");
+    scene.parent.revoke();
+    assert_eq!(child.exit().await, ExitStatus::Done);
 }
 
 /// A Clean that was granted after the commit and finds no manifest destroys nothing.

@@ -138,7 +138,9 @@ impl Worker<'_, '_, '_> {
             }
             let mut stats = std::mem::take(&mut self.stats);
             let whole = timed(&mut stats.fetch, || {
-                fetch.read(piece, piece.at.len, &mut self.bytes).map(|()| xxh3_128(&self.bytes) == piece.at.digest)
+                fetch
+                    .read(piece, piece.at.len, &mut self.bytes)
+                    .map(|()| fetch.job.options.trust_pieces || xxh3_128(&self.bytes) == piece.at.digest)
             });
             let read = whole.and_then(|whole| {
                 stats.bytes_read += piece.at.len;

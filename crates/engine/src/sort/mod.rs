@@ -99,6 +99,8 @@ pub struct SortJob<'a> {
 pub struct SortOptions {
     /// Keeps the engine's RocksDB open in this process for ever: what the incident began with.
     pub leak_engine_handle: bool,
+    /// Sorts what it reads of runs, whether or not it is what was sealed (I3 is off).
+    pub trust_pieces: bool,
 }
 
 /// What there is after a Sort.

@@ -30,6 +30,9 @@ pub struct Former {
 pub fn former_objects(job: &Job) -> Result<BTreeMap<String, Former>, WorkFailure> {
     let own = format!("{}/", job.attempt.prefix());
     let mut found = BTreeMap::new();
+    if job.config.test.adopt_nothing {
+        return Ok(found);
+    }
     for (path, bytes) in job.objects.list(&names::work_prefix(&job.work.id))? {
         let Some((_, name)) = path.rsplit_once('/') else { continue };
         if path.starts_with(&own) || name == names::RESULT {

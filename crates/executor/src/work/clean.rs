@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use indexbuild_api::{DeletionPolicy, WorkErrorReason, WorkResult};
+use indexbuild_api::{WorkErrorReason, WorkResult};
 use indexbuild_engine::Volume;
 use indexbuild_index::manifest::{BuildRef, Document, FORMAT_VERSION, Latest, Manifest, Tombstone};
 use indexbuild_index::store::{Store, Version};
@@ -43,7 +43,7 @@ fn settle(job: &Job) -> Result<(BTreeSet<String>, bool), WorkFailure> {
         match standing(job)? {
             Some((Document::Tombstone(_), _)) => return Ok((BTreeSet::from([names::MANIFEST.to_owned()]), true)),
             Some((Document::Manifest(manifest), version)) => {
-                if !index_goes(job) {
+                if !job.work.removes_index {
                     return Ok((referred(&manifest), false));
                 }
                 let bytes = tombstone(job, "the build was deleted, and its index with it (deletionPolicy Delete)")?;
@@ -88,16 +88,6 @@ fn standing(job: &Job) -> Result<Option<(Document, Version)>, WorkFailure> {
     Ok(Some((document, version)))
 }
 
-/// Whether a committed index is to be deleted: the build is, and its policy says so.
-fn index_goes(job: &Job) -> bool {
-    let build = &job.config.build;
-    build.metadata.deletion_timestamp.is_some()
-        && match build.spec.output.deletion_policy {
-            DeletionPolicy::Delete => true,
-            DeletionPolicy::Retain => false,
-        }
-}
-
 fn tombstone(job: &Job, reason: &str) -> Result<Bytes, WorkFailure> {
     let tombstone = Tombstone {
         version: FORMAT_VERSION,
@@ -129,6 +119,8 @@ pub fn retire(objects: &Objects, build: &BuildRef, attempt: &AttemptName) -> Res
     };
     let keep = match Document::parse(&bytes) {
         Ok(document) if document.build() != build => return Ok(0),
+        // Whoever has chosen it may still read what it handed over.
+        Ok(Document::Manifest(_)) if attempt.work_id == "publish" => return Ok(0),
         Ok(Document::Manifest(manifest)) => referred(&manifest),
         Ok(Document::Tombstone(_)) => BTreeSet::new(),
         Err(error) => {

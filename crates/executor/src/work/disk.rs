@@ -48,7 +48,7 @@ impl Workplace {
         let same_work = volume
             .attempts()?
             .into_iter()
-            .filter(|former| former.name != own)
+            .filter(|former| former.name != own && !job.config.test.adopt_nothing)
             .filter(|former| {
                 former
                     .owner

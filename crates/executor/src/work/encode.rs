@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use indexbuild_api::{RunLocation, WorkError, WorkErrorReason, WorkResult};
 use indexbuild_engine::{
-    BoxError, EncodeJob, EncodeOutcome, EngineError, SealedRun, adopt_runs, encode as encode_splits, need_of_encode,
+    BoxError, EncodeJob, EncodeOutcome, EngineError, SealedRun, adopt_runs, encode as encode_splits, leak_engine,
+    need_of_encode,
 };
 use indexbuild_index::digest::SetHash;
 use indexbuild_source::{ReadOptions, Table};
@@ -31,6 +32,9 @@ pub fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, WorkFail
     let plan = job.plan()?;
     let splits = splits_of(job, &plan, round, number)?;
     let place = Workplace::begin(job)?;
+    if job.config.test.leak_engine_in_encode {
+        leak_engine(&place.attempt)?;
+    }
     job.pulse.set_step(Some("taking over what is sealed"));
     let taken = TakenOver::look(job, &place, &splits)?;
     let (source, settings) = definitions::source(&job.config.build.spec, &job.config.access)?;
@@ -262,7 +266,10 @@ fn run(
     let covered = taken.covered();
     let open: Vec<u32> = splits.iter().copied().filter(|split| !covered.contains(split)).collect();
     place.admit(job, need_of_encode(plan.estimated_run_bytes(&open)))?;
-    let run_bytes = run_bytes(plan.estimated_entry_bytes, place.volume.free_bytes()?);
+    let run_bytes = match job.config.test.run_bytes {
+        Some(bytes) => bytes,
+        None => run_bytes(plan.estimated_entry_bytes, place.volume.free_bytes()?),
+    };
     let sealed: Mutex<BTreeMap<String, SealedRun>> = Mutex::default();
     let on_sealed = |run: &SealedRun| -> Result<(), BoxError> {
         let new = sealed.lock().unwrap_or_else(PoisonError::into_inner).insert(run.name.clone(), run.clone()).is_none();

@@ -76,6 +76,11 @@ pub struct Job {
 /// [`WorkFailure`]. All engine handles and locks are released by then, whatever the outcome.
 pub fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
     let fits = |kind| if job.work.kind == kind { Ok(()) } else { Err(WorkFailure::internal(misfit(&job.work))) };
+    if job.config.test.stand_still_in == Some(job.work.kind) {
+        loop {
+            job.pulse.sleep(STAGE_RETRY)?;
+        }
+    }
     match job.name {
         WorkName::Plan => fits(WorkKind::Plan).and_then(|()| plan::plan(job)),
         WorkName::Encode { round, number } => fits(WorkKind::Encode).and_then(|()| encode::encode(job, round, number)),

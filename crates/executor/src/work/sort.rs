@@ -243,7 +243,10 @@ impl Task<'_> {
                 memory: job.budget.sort,
                 control: job.pulse.control(),
                 on_sealed: &on_sealed,
-                options: SortOptions { leak_engine_handle: job.config.test.leak_engine_handle },
+                options: SortOptions {
+                    leak_engine_handle: job.config.test.leak_engine_handle,
+                    trust_pieces: job.config.test.trust_runs,
+                },
             });
             let error = match outcome {
                 Ok(outcome) => return Ok(outcome),

@@ -326,6 +326,7 @@ impl Scene {
             runs: self.runs(),
             splits: Vec::new(),
             inputs: inputs.iter().map(|name| (*name).to_owned()).collect(),
+            removes_index: false,
         }
     }
 

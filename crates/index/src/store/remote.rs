@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
@@ -17,8 +18,8 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    ClientOptions, MultipartUpload, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload,
-    UpdateVersion,
+    BackoffConfig, ClientConfigKey, ClientOptions, MultipartUpload, ObjectStore, ObjectStoreExt, ObjectStoreScheme,
+    PutMode, PutOptions, PutPayload, RetryConfig, UpdateVersion,
 };
 use tokio::io::AsyncReadExt;
 use url::Url;
@@ -29,6 +30,9 @@ use super::{PutOutcome, StoreError, StoreOptions, Version};
 const WHOLE_BYTES: u64 = 16 << 20;
 const PART_BYTES: usize = 8 << 20;
 const PARTS_IN_FLIGHT: usize = 2;
+/// An unused connection is closed after so long: one that a partition has cut looks like any other, and each request
+/// that is sent on it is lost.
+const IDLE_CONNECTION: &str = "5 seconds";
 
 #[derive(Debug)]
 pub(super) struct RemoteRoot {
@@ -264,9 +268,22 @@ fn key<K: FromStr>(url: &str, name: &str) -> Result<K, StoreError> {
         .map_err(|_| StoreError::InvalidUrl { url: url.to_owned(), why: format!("its store knows no option `{name}`") })
 }
 
+/// A few quick tries; whoever calls knows for how long an outage is to be waited for. It asks again often: after a
+/// partition each pause is time lost.
+fn retry() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig { max_backoff: Duration::from_secs(1), ..BackoffConfig::default() },
+        max_retries: 10,
+        retry_timeout: Duration::from_secs(20),
+    }
+}
+
 fn s3(url: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreError> {
     let StoreOptions { endpoint, region, allow_http, extra } = options;
-    let mut builder = AmazonS3Builder::from_env().with_url(url);
+    let mut builder = AmazonS3Builder::from_env()
+        .with_url(url)
+        .with_retry(retry())
+        .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
     if let Some(endpoint) = endpoint {
         builder = builder.with_endpoint(endpoint);
     }
@@ -284,12 +301,15 @@ fn s3(url: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreError> 
 
 fn gcs(url: &str, options: &StoreOptions) -> Result<GoogleCloudStorageBuilder, StoreError> {
     let StoreOptions { endpoint, region: _, allow_http, extra } = options;
-    let mut builder = GoogleCloudStorageBuilder::from_env().with_url(url);
+    let mut builder = GoogleCloudStorageBuilder::from_env()
+        .with_url(url)
+        .with_retry(retry())
+        .with_config(GoogleConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
     if let Some(endpoint) = endpoint {
         builder = builder.with_config(key::<GoogleConfigKey>(url, "google_base_url")?, endpoint);
     }
     if *allow_http {
-        builder = builder.with_client_options(ClientOptions::new().with_allow_http(true));
+        builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true");
     }
     for (name, value) in extra {
         builder = builder.with_config(key::<GoogleConfigKey>(url, name)?, value);
@@ -299,7 +319,10 @@ fn gcs(url: &str, options: &StoreOptions) -> Result<GoogleCloudStorageBuilder, S
 
 fn azure(url: &str, options: &StoreOptions) -> Result<MicrosoftAzureBuilder, StoreError> {
     let StoreOptions { endpoint, region: _, allow_http, extra } = options;
-    let mut builder = MicrosoftAzureBuilder::from_env().with_url(url);
+    let mut builder = MicrosoftAzureBuilder::from_env()
+        .with_url(url)
+        .with_retry(retry())
+        .with_config(AzureConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
     if let Some(endpoint) = endpoint {
         builder = builder.with_endpoint(endpoint.clone());
     }

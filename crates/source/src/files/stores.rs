@@ -8,11 +8,15 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
-use object_store::{ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
 use super::location::Scheme;
 use crate::error::SourceError;
 use crate::spec::StoreSettings;
+
+/// An unused connection is closed after so long: one that a partition has cut looks like any other, and each request
+/// that is sent on it is lost.
+const IDLE_CONNECTION: &str = "5 seconds";
 
 /// Makes clients from the settings, and keeps them: connections and credentials are shared by all readers of a bucket.
 pub(crate) struct Stores {
@@ -46,13 +50,21 @@ impl Stores {
 
     fn build(&self, scheme: Scheme, base: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
         let StoreSettings { endpoint, region, allow_http, extra } = &self.settings;
-        // A reader that waits longer than this says so to its caller, who knows whether to give way.
-        let retry = RetryConfig { retry_timeout: Duration::from_secs(60), ..RetryConfig::default() };
+        // A reader that waits longer than this says so to its caller, who knows whether to give way. It asks again
+        // often: after a partition each pause is time lost.
+        let retry = RetryConfig {
+            backoff: BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() },
+            max_retries: 30,
+            retry_timeout: Duration::from_secs(60),
+        };
         let plain_http = *allow_http || endpoint.as_deref().is_some_and(|url| url.starts_with("http://"));
         let flag = plain_http.to_string();
         Ok(match scheme {
             Scheme::S3 => {
-                let mut builder = AmazonS3Builder::from_env().with_url(base).with_retry(retry);
+                let mut builder = AmazonS3Builder::from_env()
+                    .with_url(base)
+                    .with_retry(retry)
+                    .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
                 if plain_http {
                     builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp), flag);
                 }
@@ -68,7 +80,10 @@ impl Stores {
                 Arc::new(builder.build()?)
             }
             Scheme::Gs => {
-                let mut builder = GoogleCloudStorageBuilder::from_env().with_url(base).with_retry(retry);
+                let mut builder = GoogleCloudStorageBuilder::from_env()
+                    .with_url(base)
+                    .with_retry(retry)
+                    .with_config(GoogleConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
                 if plain_http {
                     builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), flag);
                 }
@@ -81,7 +96,10 @@ impl Stores {
                 Arc::new(builder.build()?)
             }
             Scheme::Az => {
-                let mut builder = MicrosoftAzureBuilder::from_env().with_url(base).with_retry(retry);
+                let mut builder = MicrosoftAzureBuilder::from_env()
+                    .with_url(base)
+                    .with_retry(retry)
+                    .with_config(AzureConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
                 if plain_http {
                     builder = builder.with_config(AzureConfigKey::Client(ClientConfigKey::AllowHttp), flag);
                 }
