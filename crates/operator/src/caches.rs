@@ -15,6 +15,8 @@ use kube::runtime::{PredicateConfig, WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
+use crate::ended::Ended;
+
 /// How long a watch lives before it is begun anew: a connection that died without a word is found within it.
 const WATCH_SECONDS: u32 = 60;
 /// How many objects a page of a list has.
@@ -36,6 +38,8 @@ pub struct Caches {
     pub claims: Store<PersistentVolumeClaim>,
     /// The frozen stages.
     pub stages: Store<ConfigMap>,
+    /// The last words about pods that ended.
+    pub ended: Ended,
 }
 
 /// Caches, and the streams that fill them while they are polled.
@@ -117,6 +121,13 @@ pub fn watch(client: &Client, namespace: Option<&str>) -> Watched {
     let (pods, pod_stream) = reflected(api::<Pod>(client, namespace), ours(), without_managed_fields);
     let (claims, claim_stream) =
         reflected(api::<PersistentVolumeClaim>(client, namespace), ours(), without_managed_fields);
+    let ended = Ended::default();
+    let watched = ended.clone();
+    let pod_stream = pod_stream.inspect(move |pod| {
+        if let Ok(pod) = pod {
+            watched.note(pod);
+        }
+    });
     let staged = ours().labels(&format!("{}={},{}", labels::MANAGED_BY, labels::MANAGED_BY_VALUE, labels::STAGE));
     let (stages, stage_stream) = reflected(api::<ConfigMap>(client, namespace), staged, without_managed_fields);
     // A renewal alone is looked at when the build is looked at anyway, some seconds later: with thousands of slots
@@ -130,7 +141,7 @@ pub fn watch(client: &Client, namespace: Option<&str>) -> Watched {
         touched(stage_stream),
     ]);
     Watched {
-        caches: Caches { builds, directories, pods, claims, stages },
+        caches: Caches { builds, directories, pods, claims, stages, ended },
         builds: build_stream.boxed(),
         parts: parts.boxed(),
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use indexbuild_api::IndexBuild;
 use kube::api::ListParams;
 use kube::runtime::Controller;
@@ -26,6 +27,7 @@ use crate::orphans;
 use crate::reconcile::{Context, after_error, reconcile};
 use crate::rim::Rim;
 use crate::self_test::SelfTest;
+use crate::switches::TestSwitches;
 
 /// After so long without a turn of its loop, a process is not alive.
 const ALIVE: Duration = Duration::from_secs(60);
@@ -75,10 +77,38 @@ pub enum RunError {
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run(config: OperatorConfig, stop: CancellationToken) -> Result<(), RunError> {
-    let OperatorConfig { watch_namespaces, image, lease_namespace, lease_name, identity, bind, concurrency } = config;
+pub async fn run(config: OperatorConfig, test: TestSwitches, stop: CancellationToken) -> Result<(), RunError> {
     let metrics = Metrics::new();
     let client = client(&metrics).await?;
+    run_with(client, metrics, config, test, stop).await
+}
+
+/// As [`run`], with a client that counts into these metrics.
+///
+/// # Errors
+/// [`RunError`].
+pub fn run_with(
+    client: Client,
+    metrics: Metrics,
+    config: OperatorConfig,
+    test: TestSwitches,
+    stop: CancellationToken,
+) -> BoxFuture<'static, Result<(), RunError>> {
+    // Boxed: the whole operator is compiled once, in this crate, and not again in each program that runs it.
+    Box::pin(operate(client, metrics, config, test, stop))
+}
+
+async fn operate(
+    client: Client,
+    metrics: Metrics,
+    config: OperatorConfig,
+    test: TestSwitches,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    if test != TestSwitches::default() {
+        tracing::warn!(switches = ?test, "test switches are on: this process misbehaves on purpose");
+    }
+    let OperatorConfig { watch_namespaces, image, lease_namespace, lease_name, identity, bind, concurrency } = config;
     let health = Health::new(ALIVE);
     let admin = Admin::bind(bind).await?;
     let end_of_admin = CancellationToken::new();
@@ -102,7 +132,7 @@ pub async fn run(config: OperatorConfig, stop: CancellationToken) -> Result<(), 
         let lost = held.lost();
         let rim = Arc::new(Rim::new(client.clone(), metrics.clone(), &identity));
         let end = lost.child_token();
-        let leading = lead(&client, &scopes, &image, &rim, &health, concurrency, end.clone());
+        let leading = lead(&client, &scopes, &image, &rim, &health, (concurrency, test), end.clone());
         tokio::pin!(leading);
         tokio::select! {
             () = &mut leading => {}
@@ -174,7 +204,7 @@ async fn lead(
     image: &Image,
     rim: &Arc<Rim>,
     health: &Health,
-    concurrency: u16,
+    (concurrency, test): (u16, TestSwitches),
     end: CancellationToken,
 ) {
     let mut tasks = JoinSet::new();
@@ -194,8 +224,8 @@ async fn lead(
     let mut contexts = Vec::new();
     for namespace in scopes {
         let caches::Watched { caches, builds, parts } = caches::watch(client, namespace.as_deref());
-        let context =
-            Arc::new(Context::new(client.clone(), image.clone(), caches.clone(), nodes.clone(), Arc::clone(rim)));
+        let context = Context::new(client.clone(), image.clone(), caches.clone(), nodes.clone(), Arc::clone(rim));
+        let context = Arc::new(context.with_switches(test));
         contexts.push(Arc::clone(&context));
         // Caches fill, whether or not a pass waits.
         let (forward, received) = futures::channel::mpsc::unbounded();
@@ -231,7 +261,7 @@ async fn watch_builds(
 ) {
     // A cache that was never filled is not looked at: what is absent from it means nothing.
     let filled = async {
-        let Caches { builds: _, directories, pods, claims, stages } = &caches;
+        let Caches { builds: _, directories, pods, claims, stages, ended: _ } = &caches;
         let all = futures::join!(
             directories.wait_until_ready(),
             pods.wait_until_ready(),
@@ -303,7 +333,7 @@ async fn housekeeping(
 
 fn is_filled(caches: &Caches) -> bool {
     use futures::FutureExt as _;
-    let Caches { builds, directories, pods, claims, stages } = caches;
+    let Caches { builds, directories, pods, claims, stages, ended: _ } = caches;
     builds.wait_until_ready().now_or_never().is_some()
         && directories.wait_until_ready().now_or_never().is_some()
         && pods.wait_until_ready().now_or_never().is_some()

@@ -3,11 +3,10 @@
 //! Every change of a record is a compare-and-set (G1), every delete names a UID, and what is there already counts
 //! as done only where it is ours.
 
-use indexbuild_api::{
-    DirectoryState, EngineDirectory, EngineDirectorySpec, IndexBuild, OwnerChangeReason, labels, names,
-};
+use indexbuild_api::{DirectoryState, EngineDirectory, EngineDirectorySpec, IndexBuild, labels, names};
+use indexbuild_lifecycle::Action;
+use indexbuild_lifecycle::record::{StatusChange, status_after, status_noted};
 use indexbuild_lifecycle::world::{Stage, World};
-use indexbuild_lifecycle::{Action, NodeSeen};
 use json_patch::{Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -118,8 +117,9 @@ impl Hands<'_> {
             Action::AddFinalizer => self.finalizer(true).await,
             Action::RemoveFinalizer => self.finalizer(false).await,
             Action::CreateDirectory { slot, spec } => self.create_directory(slot, spec).await,
-            Action::UpdateDirectory { slot, version, spec, state, change, node } => {
-                self.update_directory(slot, &version, &spec, state, change, node.as_ref()).await
+            Action::UpdateDirectory { slot, version, spec, state, change, conditions, node } => {
+                let change = StatusChange { state, change, node: node.as_ref(), conditions: &conditions };
+                self.update_directory(slot, &version, &spec, change).await
             }
             Action::DeleteDirectory { slot, version } => self.delete_directory(slot, &version).await,
             Action::CreateClaim { slot, generation, name } => self.create_claim(slot, generation, name).await,
@@ -175,9 +175,7 @@ impl Hands<'_> {
         slot: u32,
         version: &str,
         spec: &EngineDirectorySpec,
-        state: DirectoryState,
-        change: Option<OwnerChangeReason>,
-        node: Option<&NodeSeen>,
+        change: StatusChange<'_>,
     ) -> Result<(), OperatorError> {
         let name = names::directory(&self.owner.name, &self.owner.uid, slot);
         let Some(observed) = self.objects.directory(slot) else {
@@ -185,13 +183,13 @@ impl Hands<'_> {
         };
         let mut version = version.to_owned();
         let before = observed.status.clone().unwrap_or_default();
-        let noted = objects::with_node(&before, node);
+        let noted = status_noted(&before, spec, change.node);
         if noted != before {
             version = self.write_status(&name, Some(&version), &noted).await?;
         }
-        if *spec != observed.spec || state == DirectoryState::Tombstone {
+        if *spec != observed.spec || change.state == DirectoryState::Tombstone {
             let mut operations = vec![replace("/spec", json!(spec))];
-            if state == DirectoryState::Tombstone && observed.metadata.owner_references.is_some() {
+            if change.state == DirectoryState::Tombstone && observed.metadata.owner_references.is_some() {
                 operations.push(remove("/metadata/ownerReferences"));
             }
             let patch = compare_and_set(&version, operations);
@@ -202,7 +200,7 @@ impl Hands<'_> {
                 .await
                 .map_err(OperatorError::api(format!("record {name} is not written")))?;
         }
-        let after = objects::status_after(&noted, spec, state, change, node, &self.world.wall);
+        let after = status_after(&observed.spec, &noted, spec, change, &self.world.wall);
         if after != noted {
             self.write_status(&name, None, &after).await?;
         }

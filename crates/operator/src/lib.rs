@@ -5,8 +5,10 @@
 
 pub mod admin;
 pub mod caches;
+pub mod check;
 pub mod client;
 pub mod controller;
+pub mod ended;
 pub mod error;
 pub mod events;
 pub mod execute;
@@ -20,7 +22,8 @@ mod provide;
 pub mod reconcile;
 mod rim;
 pub mod self_test;
+pub mod switches;
 pub mod trouble;
 pub mod views;
 
-pub use controller::{OperatorConfig, RunError, run};
+pub use controller::{OperatorConfig, RunError, run, run_with};

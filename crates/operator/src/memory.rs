@@ -15,6 +15,13 @@ const RATE_WINDOW: Millis = 60_000;
 /// How often a status is written of which numbers alone have changed.
 const STATUS_INTERVAL: Millis = 5_000;
 
+/// After so long a build that is worked on is read from the API server itself, even where the caches show nothing to
+/// do: an event that never came must not make it wait for ever (I5).
+const LIVE_LOOK_AT_WORK: Millis = 30_000;
+
+/// The same for a build that has ended.
+const LIVE_LOOK_AT_REST: Millis = 3_600_000;
+
 /// A value, and since when it is as it is.
 #[derive(Clone, Debug)]
 struct Since<T> {
@@ -67,6 +74,8 @@ pub struct BuildMemory {
     slots: BTreeMap<u32, Slot>,
     /// Since when its deletion is known.
     deleting: Option<Millis>,
+    /// When it was read from the API server itself.
+    live: Option<Millis>,
     percents: VecDeque<(Millis, u32)>,
     /// The status as it was written last, and when.
     status: Option<(IndexBuildStatus, Millis)>,
@@ -76,6 +85,8 @@ pub struct BuildMemory {
     pub foreign_claims: BTreeMap<String, (u32, u32)>,
     /// Why the last action for a slot was refused, if it was.
     pub trouble: BTreeMap<u32, String>,
+    /// Pods that have not started and claims without a volume, by UID, and since when that is seen.
+    unstarted: BTreeMap<String, Millis>,
 }
 
 impl BuildMemory {
@@ -106,6 +117,28 @@ impl BuildMemory {
             return 0;
         }
         now.saturating_sub(*self.deleting.get_or_insert(now))
+    }
+
+    /// Takes note of what has not begun, by UID; of that, what has not for `patience`.
+    pub fn late(&mut self, unstarted: &[&str], patience: Millis, now: Millis) -> Vec<String> {
+        self.unstarted.retain(|uid, _| unstarted.contains(&uid.as_str()));
+        for uid in unstarted {
+            self.unstarted.entry((*uid).to_owned()).or_insert(now);
+        }
+        let late = self.unstarted.iter().filter(|(_, since)| now.saturating_sub(**since) >= patience);
+        late.map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// Whether the API server itself is to be asked, whatever the caches show.
+    pub fn live_look_is_due(&mut self, ended: bool, now: Millis) -> bool {
+        let interval = if ended { LIVE_LOOK_AT_REST } else { LIVE_LOOK_AT_WORK };
+        // The caches were filled by a list when this memory began.
+        now.saturating_sub(*self.live.get_or_insert(now)) >= interval
+    }
+
+    /// Notes that the API server itself was asked.
+    pub fn looked_live(&mut self, now: Millis) {
+        self.live = Some(now);
     }
 
     /// Takes the percent of the whole that is done now.
@@ -224,6 +257,15 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_is_late_when_it_was_seen_unstarted_for_long_and_not_after_it_has_started() {
+        let mut memory = BuildMemory::default();
+        assert!(memory.late(&["a"], 5_000, 1_000).is_empty());
+        assert_eq!(memory.late(&["a", "b"], 5_000, 6_000), ["a"]);
+        assert!(memory.late(&["b"], 5_000, 10_000).is_empty());
+        assert_eq!(memory.late(&["a", "b"], 5_000, 11_000), ["b"], "it counts anew");
+    }
+
+    #[test]
     fn an_observer_that_starts_begins_to_count_anew() {
         let mut memory = BuildMemory::default();
         let seen = memory.slots(vec![record("long ago", 1)], 3_600_000);
@@ -268,5 +310,17 @@ mod tests {
         let reason = status(1, Phase::Encoding, Reason::OwnerSilent);
         assert!(memory.status_is_due(Some(&before), &reason, 10_001));
         assert!(memory.status_is_due(None, &before, 0), "a build that nobody has seen yet");
+    }
+
+    /// I5.
+    #[test]
+    fn caches_that_show_nothing_to_do_are_not_believed_for_ever() {
+        let mut memory = BuildMemory::default();
+        assert!(!memory.live_look_is_due(false, 1_000), "the caches were just filled");
+        assert!(!memory.live_look_is_due(false, 30_999));
+        assert!(memory.live_look_is_due(false, 31_000));
+        assert!(!memory.live_look_is_due(true, 31_000), "one that has ended is looked at less often");
+        memory.looked_live(31_000);
+        assert!(!memory.live_look_is_due(false, 60_999));
     }
 }

@@ -275,6 +275,45 @@ impl Metrics {
         self.requests.get_or_create(&labels).inc();
     }
 
+    /// The reference of all metrics in Markdown, from what is registered: each with its kind, its labels and its meaning.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn reference(&self) -> Result<String, std::fmt::Error> {
+        // Families that are empty until something happens show their labels too.
+        self.reconciled(ReconcileResult::Success, Duration::ZERO);
+        self.acted(&Action::AddFinalizer);
+        self.api_request(Verb::Get, "-", Code::None);
+        let text = self.text()?;
+        let mut page = String::new();
+        let rest = |line: &str, kind: &str| {
+            let words = line.strip_prefix(kind)?;
+            words.split_once(' ').map(|(name, rest)| (name.to_owned(), rest.to_owned()))
+        };
+        let mut help = Vec::new();
+        for line in text.lines() {
+            if let Some((name, meaning)) = rest(line, "# HELP ") {
+                help.push((name, meaning));
+            }
+        }
+        for (name, meaning) in help {
+            let kind = text.lines().filter_map(|line| rest(line, "# TYPE ")).find(|(other, _)| *other == name);
+            let kind = kind.map(|(_, kind)| kind).unwrap_or_default();
+            let shown = if kind == "counter" { format!("{name}_total") } else { name.clone() };
+            let sample =
+                text.lines().find(|line| line.strip_prefix(shown.as_str()).is_some_and(|rest| rest.starts_with('{')));
+            let labels: Vec<&str> = sample
+                .and_then(|line| line.split_once('{')?.1.split_once('}'))
+                .map(|(labels, _)| labels.split(',').filter_map(|label| label.split('=').next()).collect())
+                .unwrap_or_default();
+            let labels: Vec<String> =
+                labels.into_iter().filter(|label| *label != "le").map(|label| format!("`{label}`")).collect();
+            let meaning = meaning.trim_end_matches('.');
+            writeln!(page, "| `{shown}` | {kind} | {} | {meaning} |", labels.join(" "))?;
+        }
+        Ok(page)
+    }
+
     /// All of it, as text of type [`CONTENT_TYPE`].
     ///
     /// # Errors

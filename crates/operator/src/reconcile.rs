@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{ConditionType, IndexBuild, IndexBuildStatus, labels};
+use indexbuild_api::{ConditionType, IndexBuild, IndexBuildStatus, Reason, labels};
+use indexbuild_lifecycle::plan::{turns, words};
 use indexbuild_lifecycle::world::World;
 use indexbuild_lifecycle::{Decision, Millis, plan};
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action as Requeue;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
@@ -20,6 +22,7 @@ use crate::metrics::ReconcileResult;
 use crate::objects::{Image, Owner};
 use crate::observe::{Objects, Observed, world};
 use crate::rim::Rim;
+use crate::switches::TestSwitches;
 use crate::trouble::{self, Trouble};
 
 /// The longest time between two looks at a build that is worked on.
@@ -28,6 +31,8 @@ const AT_WORK: Duration = Duration::from_secs(5);
 const AT_REST: Duration = Duration::from_secs(300);
 /// How soon to look again where somebody else wrote first.
 const AFTER_CONFLICT: Duration = Duration::from_millis(200);
+/// After so many milliseconds without a container on its node, or without a volume, events are asked why.
+const LATE: Millis = 8_000;
 /// Pauses after errors: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -47,6 +52,7 @@ pub struct Context {
     node_memory: Mutex<NodeMemory>,
     failures: Mutex<HashMap<String, u32>>,
     started: Instant,
+    switches: TestSwitches,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -67,7 +73,14 @@ impl Context {
             node_memory: Mutex::default(),
             failures: Mutex::default(),
             started: Instant::now(),
+            switches: TestSwitches::default(),
         }
+    }
+
+    /// With behaviour that only tests ask for.
+    #[must_use]
+    pub fn with_switches(self, switches: TestSwitches) -> Self {
+        Self { switches, ..self }
     }
 
     /// Milliseconds of this process's own monotonic clock.
@@ -101,7 +114,10 @@ impl Context {
         memory: &mut BuildMemory,
     ) -> Result<World, OperatorError> {
         let observed = Observed { build, status, now: self.now(), wall: jiff::Timestamp::now().to_string() };
-        Ok(world(observed, objects, memory, &mut lock(&self.node_memory))?)
+        let mut world = world(observed, objects, memory, &mut lock(&self.node_memory))?;
+        self.caches.ended.remember(&mut world);
+        self.switches.falsify(&mut world);
+        Ok(world)
     }
 }
 
@@ -179,10 +195,11 @@ async fn pass(build: &IndexBuild, context: &Context) -> Result<Duration, Operato
     let status = memory.newest_status(build.status.as_ref());
     let seen = context.world(build, status.clone(), &objects, memory)?;
     let decision = plan(&seen);
-    if decision.actions.is_empty() {
-        return report(context, build, &owner, &objects, status.as_ref(), decision, memory).await;
+    if decision.actions.is_empty() && !memory.live_look_is_due(decision.end.is_some(), context.now()) {
+        return report(context, build, &owner, &objects, &seen, status.as_ref(), decision, memory).await;
     }
-    // Something is to be done: it is decided anew on what is read live, in this pass.
+    // Something is to be done, or an event may have been lost on its way to the caches: it is decided anew on what
+    // is read live, in this pass.
     let api = Api::<IndexBuild>::namespaced(context.client.clone(), &owner.namespace);
     let live =
         api.get_opt(&owner.name).await.map_err(OperatorError::api(format!("build {} is not read", owner.name)))?;
@@ -192,13 +209,14 @@ async fn pass(build: &IndexBuild, context: &Context) -> Result<Duration, Operato
     let objects = Objects::live(&context.client, &context.nodes, &owner, memory)
         .await
         .map_err(OperatorError::api(format!("the objects of build {} are not read", owner.name)))?;
+    memory.looked_live(context.now());
     let seen = context.world(&live, live.status.clone(), &objects, memory)?;
     let decision = plan(&seen);
     // Execute.
     let done = execute(context, &live, &owner, &objects, &seen, &decision, memory).await;
     // Report.
     let status = live.status.clone();
-    let wait = report(context, &live, &owner, &objects, status.as_ref(), decision, memory).await?;
+    let wait = report(context, &live, &owner, &objects, &seen, status.as_ref(), decision, memory).await?;
     done.map(|()| wait)
 }
 
@@ -246,36 +264,77 @@ async fn execute(
     failed.map_or(Ok(()), Err)
 }
 
+#[allow(clippy::too_many_arguments)] // each is what one line of it needs
 async fn report(
     context: &Context,
     build: &IndexBuild,
     owner: &Owner,
     objects: &Objects,
+    world: &World,
     before: Option<&IndexBuildStatus>,
     decision: Decision,
     memory: &mut BuildMemory,
 ) -> Result<Duration, OperatorError> {
-    let Decision { actions, mut status, requeue, end, waits: _, events } = decision;
+    let Decision { actions, mut status, requeue, end, waits, mut events } = decision;
     let wall = jiff::Timestamp::now().to_string();
     memory.see_percent(status.percent.unwrap_or(0), context.now());
     if end.is_some() {
         memory.trouble.clear();
     }
-    let mut hindered = objects
-        .pods
-        .iter()
-        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-        .filter_map(|pod| trouble::of_pod(pod));
-    if let Some(trouble) = trouble::first(&mut hindered, &memory.trouble).filter(|_| end.is_none()) {
+    let wanted = || objects.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let mut hindered: Vec<Trouble> = wanted()
+        .filter_map(|pod| {
+            let trouble = trouble::of_pod(pod)?;
+            // Until when it is waited for, and what is done then.
+            let slot = crate::views::pod(pod).map(|pod| pod.slot);
+            let said = before.and_then(|before| before.condition(ConditionType::Ready));
+            let waits = waits.iter().filter(|wait| wait.slot == slot && wait.reason == Reason::WaitingForPod);
+            let words = waits.map(|wait| words(wait, world, said.map(|said| said.message.as_str()))).next();
+            Some(trouble.and(words))
+        })
+        .collect();
+    // What their status does not say is told in events: asked for where something takes long, and only then.
+    let unstarted: Vec<_> = wanted().filter(|pod| trouble::is_unstarted(pod)).collect();
+    let unbound: Vec<_> = objects.claims.iter().filter(|claim| trouble::is_unbound(claim)).collect();
+    let uids = unstarted.iter().filter_map(|pod| pod.metadata.uid.as_deref());
+    let uids: Vec<_> = uids.chain(unbound.iter().filter_map(|claim| claim.metadata.uid.as_deref())).collect();
+    let late = memory.late(&uids, LATE, context.now());
+    let is_late = |uid: Option<String>| uid.is_some_and(|uid| late.contains(&uid));
+    if let Some(claim) = unbound.iter().find(|claim| is_late(claim.uid()))
+        && let Some(told) = trouble::of_unbound(claim, &warnings(context, owner, claim.uid()).await)
+    {
+        hindered.insert(0, told);
+    }
+    if let Some(pod) = unstarted.iter().find(|pod| is_late(pod.uid()))
+        && hindered.is_empty()
+    {
+        hindered.push(trouble::of_unstarted(pod, &warnings(context, owner, pod.uid()).await));
+    }
+    if let Some(trouble) = trouble::first(hindered.into_iter(), &memory.trouble).filter(|_| end.is_none()) {
         trouble::say(&mut status, before, &trouble, &wall);
     }
     if end.is_none() {
         context.rim.say_ownership(&mut status, before, &wall);
+        events.extend(context.rim.ownership_event());
     }
+    let events = [events, turns(before, &status)].concat();
     context.rim.events.publish(build, &events).await;
     write_status(context, owner, before, status, memory).await?;
     let longest = if end.is_some() && actions.is_empty() { AT_REST } else { AT_WORK };
     Ok(Duration::from_millis(requeue.max(50)).min(longest))
+}
+
+/// The warnings about an object; none where events may not be read.
+async fn warnings(context: &Context, owner: &Owner, uid: Option<String>) -> Vec<Event> {
+    let about = format!("involvedObject.uid={},type=Warning", uid.unwrap_or_default());
+    let events = Api::<Event>::namespaced(context.client.clone(), &owner.namespace);
+    match events.list(&ListParams::default().fields(&about).limit(50)).await {
+        Ok(events) => events.items,
+        Err(error) => {
+            tracing::debug!(%error, "events are not read");
+            Vec::new()
+        }
+    }
 }
 
 /// A build that cannot be carried out here.

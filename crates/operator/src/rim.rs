@@ -4,7 +4,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use indexbuild_api::{ConditionStatus, IndexBuildStatus, Phase, Reason, VolumeCounts};
-use kube::Client;
+use indexbuild_lifecycle::action::Event;
+use kube::{Client, ResourceExt as _};
 
 use crate::caches::Caches;
 use crate::events::Announcer;
@@ -36,15 +37,24 @@ impl Rim {
         trouble::say_enforced(status, before, holds, reason, &message, wall);
     }
 
+    /// What people are told of it as an event: that a former owner is not stopped by the API server.
+    #[must_use]
+    pub fn ownership_event(&self) -> Option<Event> {
+        let (holds, reason, message) = self.ownership.read().unwrap_or_else(PoisonError::into_inner).clone();
+        (holds == ConditionStatus::False).then_some(Event { reason, warning: true, message })
+    }
+
     /// Tries whether ownership is enforced, where that is due and there is a record to try it on.
     pub async fn try_ownership(&self, test: &mut SelfTest, client: &Client, all: &[Caches]) {
         if !test.is_due(Instant::now()) {
             return;
         }
-        let records: Vec<_> = all.iter().flat_map(|caches| caches.directories.state()).collect();
+        let mut records: Vec<_> = all.iter().flat_map(|caches| caches.directories.state()).collect();
         if records.is_empty() {
             return;
         }
+        // Always the same one while it is there: its name is in what people are told.
+        records.sort_by_key(|record| (record.namespace(), record.name_any()));
         let answer = test.run(client, records.iter().map(Arc::as_ref)).await;
         self.metrics.set_ownership(answer.ownership());
         *self.ownership.write().unwrap_or_else(PoisonError::into_inner) = answer.condition();

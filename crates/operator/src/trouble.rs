@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildSpec, IndexBuildStatus, Reason};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 
 /// The longest message of a condition.
@@ -17,6 +17,17 @@ pub struct Trouble {
     pub reason: Reason,
     /// What, about which object, and what would end it.
     pub message: String,
+}
+
+impl Trouble {
+    /// The same, with what is waited for meanwhile and until when.
+    #[must_use]
+    pub fn and(self, words: Option<String>) -> Self {
+        let Some(words) = words else {
+            return self;
+        };
+        Self { message: format!("{}; {words}", self.message), ..self }
+    }
 }
 
 /// Reasons of a waiting container that do not end by themselves.
@@ -54,17 +65,82 @@ pub fn of_pod(pod: &Pod) -> Option<Trouble> {
     })
 }
 
+/// Whether a pod is on a node and none of its containers was made yet: ordinary for a moment.
+#[must_use]
+pub fn is_unstarted(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else {
+        return false;
+    };
+    let on_node = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    let creating = |container: &ContainerStatus| {
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.reason.as_deref().is_none_or(|reason| reason == "ContainerCreating"))
+    };
+    let statuses = status.container_statuses.as_deref().unwrap_or_default();
+    on_node && status.phase.as_deref() == Some("Pending") && statuses.iter().all(creating)
+}
+
+/// Whether a claim has no volume yet: ordinary for a moment.
+#[must_use]
+pub fn is_unbound(claim: &PersistentVolumeClaim) -> bool {
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    claim.metadata.deletion_timestamp.is_none() && phase == Some("Pending")
+}
+
+/// What keeps a claim from its volume, as far as the warnings about it tell: a class that does not exist. Without
+/// one it waits for its pod, as it should.
+#[must_use]
+pub fn of_unbound(claim: &PersistentVolumeClaim, warnings: &[Event]) -> Option<Trouble> {
+    let (reason, said) = newest(warnings)?;
+    let name = claim.name_any();
+    Some(Trouble {
+        reason: Reason::WaitingForVolume,
+        message: format!("claim {name} has no volume ({reason}): {said}; it is bound as soon as the cause is gone"),
+    })
+}
+
+/// The newest of the warnings that say anything.
+fn newest(warnings: &[Event]) -> Option<(&str, &str)> {
+    let time = |event: &Event| {
+        let last = event.last_timestamp.as_ref().map(|time| time.0);
+        last.or_else(|| event.event_time.as_ref().map(|time| time.0))
+    };
+    let told = warnings.iter().filter(|event| event.message.is_some()).max_by_key(|event| time(event))?;
+    Some((told.reason.as_deref().unwrap_or_default(), told.message.as_deref().unwrap_or_default()))
+}
+
+/// What keeps a pod from starting that its status does not say: a mount that fails is told in events alone. `warnings`:
+/// those about the pod, if they may be read.
+#[must_use]
+pub fn of_unstarted(pod: &Pod, warnings: &[Event]) -> Trouble {
+    let name = pod.name_any();
+    let message = if let Some((reason, said)) = newest(warnings) {
+        format!("pod {name} cannot start ({reason}): {said}; it starts as soon as the cause is gone")
+    } else {
+        let mounted = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        let mounted: Vec<_> = mounted.filter_map(|volume| volume.secret.as_ref()?.secret_name.clone()).collect();
+        format!(
+            "pod {name} has not started on its node, which does not say why; it waits for what it mounts, of Secrets [{}]: one may be missing; `kubectl describe pod {name}` tells more",
+            mounted.join(", ")
+        )
+    };
+    Trouble { reason: Reason::WaitingForPod, message }
+}
+
 /// An action that the API server refused.
 #[must_use]
 pub fn of_refusal(message: &str) -> Trouble {
-    let reason = if message.contains("exceeded quota") {
-        Reason::WaitingForPod
+    let (reason, way_out) = if message.contains("exceeded quota") {
+        (Reason::WaitingForPod, "it is made as soon as the quota is raised or others give up what they use")
     } else if message.contains("forbidden") {
-        Reason::MissingPermission
+        (
+            Reason::MissingPermission,
+            "it goes on as soon as the operator's role allows that, or whatever refused it does",
+        )
     } else {
-        Reason::InternalError
+        (Reason::InternalError, "the operator's log says more")
     };
-    Trouble { reason, message: format!("{message}; it is tried again") }
+    Trouble { reason, message: format!("{message}; it is tried again: {way_out}") }
 }
 
 /// A place that means something on one machine only.
@@ -166,6 +242,41 @@ mod tests {
             "reason": "Unschedulable", "message": "0/3 nodes are available"}]}));
         assert!(of_pod(&unschedulable).unwrap().message.contains("0/3 nodes are available"));
         assert_eq!(of_pod(&pod(json!({"conditions": [{"type": "PodScheduled", "status": "True"}]}))), None);
+    }
+
+    #[test]
+    fn a_mount_that_fails_is_told_by_its_event_and_without_one_by_what_is_mounted() {
+        let pod = |reason: &str| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {"name": "p"},
+                "spec": {"nodeName": "n", "containers": [], "volumes": [{"name": "source", "secret": {"secretName": "lake"}}]},
+                "status": {"phase": "Pending", "containerStatuses": [{"name": "executor", "image": "i", "imageID": "",
+                    "ready": false, "restartCount": 0, "state": {"waiting": {"reason": reason}}}]},
+            }))
+            .unwrap()
+        };
+        assert!(is_unstarted(&pod("ContainerCreating")) && !is_unstarted(&pod("ErrImagePull")));
+        let event = |time: &str, message: &str| -> Event {
+            serde_json::from_value(json!({
+                "metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "FailedMount",
+                "lastTimestamp": time, "message": message,
+            }))
+            .unwrap()
+        };
+        let events = [
+            event("2026-01-01T00:00:02Z", "secret \"lake\" not found"),
+            event("2026-01-01T00:00:01Z", "something before"),
+        ];
+        let told = of_unstarted(&pod("ContainerCreating"), &events).message;
+        assert!(told.contains("FailedMount") && told.contains("secret \"lake\" not found"), "{told}");
+        let claim: PersistentVolumeClaim =
+            serde_json::from_value(json!({"metadata": {"name": "c"}, "status": {"phase": "Pending"}})).unwrap();
+        assert!(is_unbound(&claim));
+        assert_eq!(of_unbound(&claim, &[]), None, "it waits for its pod");
+        let told = of_unbound(&claim, &events).unwrap();
+        assert!(told.reason == Reason::WaitingForVolume && told.message.contains("not found"), "{told:?}");
+        let told = of_unstarted(&pod("ContainerCreating"), &[]).message;
+        assert!(told.contains("[lake]") && told.contains("kubectl describe pod p"), "{told}");
     }
 
     #[test]
