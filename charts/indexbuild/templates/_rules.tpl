@@ -1,5 +1,4 @@
-{{- /* What the operator may do where it looks for builds: what its code calls, and nothing else. A test holds these
-rules against the API server's audit log. No secret is ever read: pods name them, the kubelet mounts them. */}}
+{{- /* What the operator may do where it looks for builds: what its code calls, and nothing else. No secret is ever read: pods name them, the kubelet mounts them. */}}
 {{- define "indexbuild.rules" -}}
 # Builds are found and followed. `patch` is for the finalizer alone: the policy <name>-guard refuses the operator any
 # other change of a build.
@@ -45,4 +44,9 @@ rules against the API server's audit log. No secret is ever read: pods name them
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+# A pod whose mounts fail says why in events alone: they are read for a pod that does not start, so that the build's
+# conditions tell it. Without this right they name what the pod mounts.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 {{- end }}
