@@ -1,9 +1,11 @@
 //! `indexbuild`: builds secondary indexes, and finishes whatever breaks on the way.
 
 mod build_file;
+mod cluster;
 mod commands;
 mod logging;
 mod output;
+mod plugin;
 mod progress;
 mod sample;
 
@@ -11,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{completions, crd, executor, get, ingest, operator, run, scan, verify};
+use crate::commands::{check, completions, crd, executor, get, ingest, operator, run, scan, timeline, verify};
 use crate::logging::{LogFormat, LogLevel, Logging};
 
 /// Buffers come and go with each split and range: an allocator that gives memory back keeps a
@@ -74,8 +76,12 @@ enum Command {
     Crd(crd::CrdArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
+    /// Show who owned which directory of a build on a cluster, when, on which node and volume
+    Timeline(timeline::TimelineArgs),
     /// Carry out the IndexBuilds of a cluster; started by the Helm chart
     Operator(operator::OperatorArgs),
+    /// Check an installation in a cluster: resources, rules, and an operator that leads
+    Check(check::CheckArgs),
     /// One process of a build; started by `run`
     #[command(hide = true)]
     Executor(executor::ExecutorArgs),
@@ -91,12 +97,17 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sample(args) => sample::run(args).map(|()| ExitCode::SUCCESS),
         Command::Crd(args) => crd::run(args),
         Command::Completions(args) => completions::run(&args),
+        Command::Timeline(args) => timeline::run(args),
         Command::Operator(args) => operator::run(args),
+        Command::Check(args) => check::run(args),
         Command::Executor(args) => executor::run(args),
     }
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = plugin::run_if_called() {
+        return code;
+    }
     let Cli { global, command } = Cli::parse();
     let Global { log_level, verbose, log_format } = global;
     let default = match &command {
@@ -108,7 +119,9 @@ fn main() -> ExitCode {
         | Command::Scan(_)
         | Command::Ingest(_)
         | Command::Sample(_)
+        | Command::Timeline(_)
         | Command::Crd(_)
+        | Command::Check(_)
         | Command::Completions(_) => LogLevel::Warn,
     };
     let level = log_level.unwrap_or(match verbose {

@@ -135,6 +135,9 @@ fn parse_exponent(text: &str) -> Result<f64, String> {
 #[allow(clippy::needless_pass_by_value)] // as all commands: what was parsed is handed over
 pub fn run(args: SampleArgs) -> anyhow::Result<()> {
     let format = Format::of(&args.out)?;
+    if let Some(folder) = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+    }
     let bar = ProgressBar::new(args.rows);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} rows, {eta} left") {
         bar.set_style(style);

@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+pub mod check;
 pub mod completions;
 pub mod crd;
 mod entries;
@@ -11,4 +12,5 @@ mod location;
 pub mod operator;
 pub mod run;
 pub mod scan;
+pub mod timeline;
 pub mod verify;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indexbuild_operator::objects::Image;
+use indexbuild_operator::switches::TestSwitches;
 use indexbuild_operator::{OperatorConfig, run as run_operator};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +90,7 @@ pub fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
         bind,
         concurrency,
     };
+    let test = TestSwitches::from_environment()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -106,7 +108,7 @@ pub fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
             }
             told.cancel();
         });
-        Ok::<_, anyhow::Error>(run_operator(config, stop).await?)
+        Ok::<_, anyhow::Error>(run_operator(config, test, stop).await?)
     });
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)

@@ -7,9 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use indexbuild_api::{IndexBuild, parse_quantity};
-use indexbuild_local::{
-    Fault, Overrides, RunError, RunOptions, RunSummary, picture, run as run_build, state_folder, timeline,
-};
+use indexbuild_local::{Fault, Overrides, RunError, RunOptions, RunSummary, run as run_build, state_folder};
+use indexbuild_timeline::{picture, timeline};
 
 use crate::build_file::{self, FileError};
 use crate::commands::exit;

@@ -1,0 +1,162 @@
+//! Who owned what: collected from records, pods and events; in one look, or in many until a build ends.
+
+use std::time::Duration;
+
+use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild, labels};
+use indexbuild_timeline::cluster::{Ownership, PodEnd, Told};
+use indexbuild_timeline::{Timeline, timeline_until};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+
+use super::Cluster;
+
+/// How often it is looked when a build is followed.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Whether to look once, or until the build has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// Once.
+    No,
+    /// Until it has ended: also what records forget meanwhile is seen.
+    UntilItEnds,
+}
+
+/// Who owned what in a build. Warnings are told through `say`.
+pub async fn ownership(
+    cluster: &Cluster,
+    build: &IndexBuild,
+    follow: Follow,
+    say: impl Fn(&str),
+) -> anyhow::Result<Timeline> {
+    let mut seen = Ownership::default();
+    let mut build = build.clone();
+    let uid = build.uid();
+    let mut troubles = 0_u32;
+    loop {
+        let looked = look(cluster, &build, &mut seen).await;
+        match (looked, follow) {
+            (Ok(()), Follow::No) => break,
+            (Ok(()), Follow::UntilItEnds) => troubles = 0,
+            // What is followed for hours outlives an API server's restart.
+            (Err(error), Follow::UntilItEnds) if troubles < 60 => {
+                tracing::debug!(%error, "a look failed");
+                troubles += 1;
+            }
+            (Err(error), _) => return Err(error),
+        }
+        if is_over(&build) {
+            break;
+        }
+        tokio::time::sleep(EVERY).await;
+        match cluster.api::<IndexBuild>().get_opt(&build.name_any()).await {
+            Ok(Some(now)) if now.uid() == uid => build = now,
+            Ok(_) => {
+                say("the build was deleted meanwhile");
+                break;
+            }
+            Err(error) if troubles >= 60 => return Err(cluster.failed("read the build", error)),
+            Err(_) => troubles += 1,
+        }
+    }
+    for (slot, epoch) in seen.forgotten() {
+        say(&format!("slot {slot}: what was before epoch {epoch} is not remembered any more"));
+    }
+    let ended = build.status.as_ref().and_then(|status| status.finish_time.clone());
+    let end = ended.and_then(|time| time.parse().ok()).unwrap_or_else(jiff::Timestamp::now);
+    Ok(timeline_until(&seen.entries(), u64::try_from(end.as_millisecond()).unwrap_or(0)))
+}
+
+/// Whether nothing more is to come: it has ended, and rests.
+fn is_over(build: &IndexBuild) -> bool {
+    let holds = |condition_type, wanted: ConditionStatus| {
+        let status = build.status.as_ref();
+        status.and_then(|status| status.condition(condition_type)).is_some_and(|condition| condition.status == wanted)
+    };
+    let finished = holds(ConditionType::Finished, ConditionStatus::True);
+    finished && holds(ConditionType::Reconciling, ConditionStatus::False)
+}
+
+async fn look(cluster: &Cluster, build: &IndexBuild, seen: &mut Ownership) -> anyhow::Result<()> {
+    for record in cluster.records(build).await? {
+        seen.see(&record);
+    }
+    // A reader who may not see pods or events sees the owners alone.
+    match cluster.objects::<Pod>(build, "pods").await {
+        Ok(pods) => pods.iter().filter_map(end_of).for_each(|end| seen.see_end(end)),
+        Err(error) => tracing::debug!(%error, "pods are not read"),
+    }
+    let about = ListParams::default().fields(&format!("regarding.uid={}", build.uid().unwrap_or_default()));
+    match cluster.api::<Event>().list(&about).await {
+        Ok(events) => events.items.iter().filter_map(told).for_each(|told| seen.see_told(told)),
+        Err(error) => tracing::debug!(%error, "events are not read"),
+    }
+    Ok(())
+}
+
+/// The end of a pod, as its kubelet reported it.
+fn end_of(pod: &Pod) -> Option<PodEnd> {
+    let slot = pod.labels().get(labels::SLOT)?.parse().ok()?;
+    let ended = pod.status.as_ref()?.container_statuses.as_ref()?.iter().find_map(|container| {
+        let ended = container.state.as_ref()?.terminated.as_ref()?;
+        Some((ended.finished_at.as_ref()?.0.to_string(), ended.exit_code, ended.reason.clone().unwrap_or_default()))
+    });
+    let (at, code, reason) = ended?;
+    let how = match (code, reason.as_str()) {
+        (0, _) => "its process ended".to_owned(),
+        (code, "" | "Error") => format!("its process ended with exit code {code}"),
+        (code, reason) => format!("its process ended with exit code {code} ({reason})"),
+    };
+    Some(PodEnd { slot, pod: pod.name_any(), at, how })
+}
+
+/// A warning about a slot.
+fn told(event: &Event) -> Option<Told> {
+    if event.type_.as_deref() != Some("Warning") {
+        return None;
+    }
+    let text = event.note.clone()?;
+    let (_, rest) = text.split_once("slot ")?;
+    let slot = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    let at = event.event_time.as_ref().map(|time| time.0.to_string())?;
+    Some(Told { slot, at, text: format!("{}: {text}", event.reason.clone().unwrap_or_default()) })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_pod_is_what_its_kubelet_wrote_and_nothing_else() {
+        let pod = |state| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {"name": "o-1-e1", "labels": {labels::SLOT: "1"}},
+                "spec": {"containers": []},
+                "status": {"phase": "Failed", "containerStatuses": [{"name": "executor", "image": "i", "imageID": "",
+                    "ready": false, "restartCount": 0, "state": state}]},
+            }))
+            .unwrap()
+        };
+        let ended =
+            pod(json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:00Z"}}));
+        assert_eq!(end_of(&ended).unwrap().how, "its process ended with exit code 137 (OOMKilled)");
+        assert_eq!(end_of(&pod(json!({"running": {}}))), None, "a phase alone proves nothing");
+    }
+
+    #[test]
+    fn a_warning_is_shown_with_the_slot_that_it_names() {
+        let event = |kind: &str, note: &str| -> Event {
+            serde_json::from_value(json!({"metadata": {}, "type": kind, "reason": "OwnerReplaced", "note": note,
+                "eventTime": "2026-01-01T00:00:00.000000Z"}))
+            .unwrap()
+        };
+        assert_eq!(told(&event("Warning", "pod p (slot 12, epoch 3) was silent")).unwrap().slot, 12);
+        assert_eq!(told(&event("Normal", "pod p (slot 12, epoch 3) was silent")), None);
+        assert_eq!(told(&event("Warning", "the build is let go")), None);
+    }
+}

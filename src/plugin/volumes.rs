@@ -1,0 +1,175 @@
+//! `kubectl indexbuild volumes`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use indexbuild_api::{EngineDirectory, FormerVolume, VolumeRef, VolumeState};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::ResourceExt as _;
+use serde::Serialize;
+
+use super::Output;
+use super::table::table;
+use crate::cluster::{Cluster, ClusterArgs, ask};
+
+/// Show the volumes of a build, who had them, and what holds them
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A volume that is Stranded had an owner that nothing proves to be gone: it is kept until the kubelet of its node reports the
+pod terminated, the node is rebooted or its Node object removed, or somebody who knows that the machine is down puts the
+taint node.kubernetes.io/out-of-service on it. The build does not wait for it. docs/failure-modes.md says more.
+
+Examples:
+  kubectl indexbuild volumes orders -n shop
+  kubectl indexbuild volumes orders -n shop -o json")]
+pub struct VolumesArgs {
+    /// The build
+    #[arg(value_name = "BUILD")]
+    build: String,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// One volume of a build.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Volume {
+    /// Absent: its claim belongs to the build, but no record knows it.
+    slot: Option<u32>,
+    claim: String,
+    state: String,
+    /// The pod that has it, or had it last.
+    owner: String,
+    node: String,
+    claim_phase: String,
+    volume: String,
+    capacity: String,
+    /// Whether it is about to be deleted.
+    condemned: bool,
+}
+
+/// Prints them.
+pub fn run(args: VolumesArgs) -> anyhow::Result<ExitCode> {
+    let VolumesArgs { build, output: Output { output }, cluster } = args;
+    let volumes = ask(&cluster, async |cluster: Cluster| {
+        let build = cluster.build(&build).await?;
+        let records = cluster.records(&build).await?;
+        let claims: Vec<PersistentVolumeClaim> = cluster.objects(&build, "the claims").await?;
+        Ok(volumes(&records, &claims))
+    })?;
+    crate::output::write(output, &volumes, |volumes| {
+        let head = ["slot", "claim", "state", "owner", "node", "claim is", "volume", "size", "condemned"];
+        table(&head, volumes.iter().map(row))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn volumes(records: &[EngineDirectory], claims: &[PersistentVolumeClaim]) -> Vec<Volume> {
+    let mut all = Vec::new();
+    for record in records {
+        let slot = Some(record.spec.slot);
+        if let Some(VolumeRef { claim_name, claim_uid: _, generation: _, condemned }) = &record.spec.volume {
+            let grant = record.spec.grant.clone().unwrap_or_default();
+            let node = record.status.as_ref().and_then(|status| status.node_name.clone()).unwrap_or_default();
+            let state = if grant.boot_nonce.is_empty() { VolumeState::Idle } else { VolumeState::Owned };
+            all.push(Volume {
+                slot,
+                claim: claim_name.clone(),
+                state: state.to_string(),
+                owner: grant.pod_name,
+                node,
+                condemned: *condemned,
+                ..Volume::default()
+            });
+        }
+        for former in &record.spec.former_volumes {
+            let FormerVolume { claim_name, condemned, pod_name, node_name, state, .. } = former;
+            all.push(Volume {
+                slot,
+                claim: claim_name.clone(),
+                state: state.to_string(),
+                owner: pod_name.clone(),
+                node: node_name.clone(),
+                condemned: *condemned,
+                ..Volume::default()
+            });
+        }
+    }
+    for claim in claims {
+        let name = claim.name_any();
+        if !all.iter().any(|volume| volume.claim == name) {
+            all.push(Volume { claim: name, state: "Unrecorded".to_owned(), ..Volume::default() });
+        }
+    }
+    for volume in &mut all {
+        let claim = claims.iter().find(|claim| claim.name_any() == volume.claim);
+        let status = claim.and_then(|claim| claim.status.clone()).unwrap_or_default();
+        volume.claim_phase = match claim {
+            None => "not there".to_owned(),
+            Some(claim) if claim.metadata.deletion_timestamp.is_some() => "Terminating".to_owned(),
+            Some(_) => status.phase.unwrap_or_else(|| "Pending".to_owned()),
+        };
+        volume.volume = claim.and_then(|claim| claim.spec.as_ref()?.volume_name.clone()).unwrap_or_default();
+        let capacity = status.capacity.unwrap_or_default();
+        volume.capacity = capacity.get("storage").map(|size| size.0.clone()).unwrap_or_default();
+    }
+    all
+}
+
+fn row(volume: &Volume) -> Vec<String> {
+    let Volume { slot, claim, state, owner, node, claim_phase, volume, capacity, condemned } = volume;
+    let shown = |text: &String| if text.is_empty() { "<none>".to_owned() } else { text.clone() };
+    vec![
+        super::table::or_none(*slot),
+        claim.clone(),
+        state.clone(),
+        shown(owner),
+        shown(node),
+        claim_phase.clone(),
+        shown(volume),
+        shown(capacity),
+        if *condemned { "yes" } else { "no" }.to_owned(),
+    ]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use indexbuild_api::EngineDirectorySpec;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn present_former_and_unrecorded_volumes_are_shown_with_their_claims() {
+        let claim = |name: &str| -> PersistentVolumeClaim {
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"volumeName": "pv"},
+                "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}))
+            .unwrap()
+        };
+        let spec = EngineDirectorySpec {
+            slot: 3,
+            volume: Some(VolumeRef { claim_name: "o-3-v2".to_owned(), ..VolumeRef::default() }),
+            former_volumes: vec![FormerVolume {
+                claim_name: "o-3-v1".to_owned(),
+                pod_name: "o-3-e1".to_owned(),
+                node_name: "node2".to_owned(),
+                state: VolumeState::Stranded,
+                ..FormerVolume::default()
+            }],
+            ..EngineDirectorySpec::default()
+        };
+        let found = volumes(&[EngineDirectory::new("o-3", spec)], &[claim("o-3-v1"), claim("o-9-v1")]);
+        let seen: Vec<_> = found
+            .iter()
+            .map(|volume| [&volume.claim, &volume.state, &volume.claim_phase].map(String::as_str))
+            .collect();
+        assert_eq!(
+            seen,
+            [["o-3-v2", "Idle", "not there"], ["o-3-v1", "Stranded", "Bound"], ["o-9-v1", "Unrecorded", "Bound"]]
+        );
+        assert_eq!(found[1].node, "node2");
+    }
+}
