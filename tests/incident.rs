@@ -9,11 +9,13 @@ mod common;
 
 use std::process::{Command, Stdio};
 
-use common::{Workspace, build_yaml, files_below};
+use common::{Sidecars, Workspace, build_yaml, files_below};
+
+const ROWS: u64 = 200_000;
 
 fn workspace() -> Workspace {
     let workspace = Workspace::new();
-    workspace.sample(200_000, "table.parquet", &["--columns", "id,k,c", "--row-group-rows", "5000"]);
+    workspace.sample(ROWS, "table.parquet", &["--columns", "id,k,c", "--row-group-rows", "5000"]);
     workspace.write("build.yaml", &build_yaml("incident", &["k", "c"], "  parallelism: 3\n  backoffLimit: 3\n"));
     workspace
 }
@@ -27,6 +29,7 @@ fn undisturbed() -> Vec<String> {
 #[test]
 fn a_build_survives_a_cut_with_a_leaked_engine_handle_i1_i2_i7_g9_g11() {
     let workspace = workspace();
+    let sidecars = Sidecars::watch(vec![workspace.join("state/volumes"), workspace.join("indexes")]);
     let ran = workspace
         .indexbuild(&[
             "run",
@@ -46,6 +49,15 @@ fn a_build_survives_a_cut_with_a_leaked_engine_handle_i1_i2_i7_g9_g11() {
         ])
         .succeeded("the build with one slot cut off for longer than its patience");
     let summary = ran.json();
+    let sealed = sidecars.seen();
+
+    // Each row was encoded once, counted over all attempts: the cut came after that, and nobody did it again.
+    assert_eq!(sealed.runs.values().sum::<u64>(), ROWS, "{:?}", sealed.runs);
+    // At most what the late owner had in hand was sorted twice.
+    let sorted = sealed.ranges.values().sum::<u64>();
+    let published: u64 = 2 * ROWS;
+    assert!(sorted >= published, "{sorted}: not every range's sidecar was seen");
+    assert!(sorted < 2 * published, "{sorted}: more than the late owner's work was done twice");
 
     // The slot was given to another process while the first one lived.
     let timeline = &summary["timeline"].to_string();

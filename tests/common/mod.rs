@@ -220,6 +220,66 @@ pub fn build_yaml(name: &str, columns: &[&str], more: &str) -> String {
     )
 }
 
+/// The sidecars of every attempt of a build, also of those that are cleaned at its end: what was sealed, by
+/// whom. They are read while the build runs.
+pub struct Sidecars {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    reader: std::thread::JoinHandle<BTreeMap<String, Value>>,
+}
+
+impl Sidecars {
+    /// Reads what is below these folders until [`Sidecars::seen`]. Sealed files stay for as long as their
+    /// attempt's folder, which is removed after the build: nobody is too fast for this.
+    pub fn watch(folders: Vec<PathBuf>) -> Self {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = std::sync::Arc::clone(&stop);
+        let reader = std::thread::spawn(move || {
+            let mut seen = BTreeMap::new();
+            while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                for folder in &folders {
+                    for file in files_below(folder).into_keys().filter(|file| file.ends_with(".json")) {
+                        let path = folder.join(file);
+                        let document = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+                        if let Some(document) = document {
+                            seen.insert(path.to_string_lossy().into_owned(), document);
+                        }
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            seen
+        });
+        Self { stop, reader }
+    }
+
+    /// The rows of each piece of work that was sealed: (work, splits or range) to the attempts that made it.
+    /// A sidecar that a later attempt adopted is the same one, whichever folder it stands in.
+    pub fn seen(self) -> Sealed {
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        let mut sealed = Sealed::default();
+        for document in self.reader.join().unwrap().values() {
+            let attempt = format!("{}-{}", document["epoch"], document["bootNonce"]);
+            if document["splits"].is_array() && document["tableDigest"].is_string() {
+                let key = (attempt, document["splits"].to_string());
+                sealed.runs.insert(key, document["rows"].as_u64().unwrap());
+            } else if document["sealed"]["range"].is_u64() {
+                let key = (attempt, format!("{} {}", document["index"], document["sealed"]["range"]));
+                sealed.ranges.insert(key, document["sealed"]["entries"].as_u64().unwrap());
+            }
+        }
+        sealed
+    }
+}
+
+/// What all attempts of a build sealed: by attempt and by what it covers.
+#[derive(Debug, Default)]
+pub struct Sealed {
+    /// Rows of each run, by attempt and splits.
+    pub runs: BTreeMap<(String, String), u64>,
+    /// Entries of each range, by attempt, index and range.
+    pub ranges: BTreeMap<(String, String), u64>,
+}
+
 pub fn output_text(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

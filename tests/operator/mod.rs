@@ -1,61 +1,103 @@
-//! What the tests of the operator share: a cluster whose nodes run the program under test, volumes, a table in
-//! the object store, and an operator.
+//! What the tests of the operator share: a cluster whose nodes run the program under test, volumes, tables in the
+//! object store, and operators.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod operator;
+pub mod witness;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use indexbuild_testbed::{Cluster, Options, Provisioner, Reclaim, Tools, write_archive};
 use serde_json::{Value, json};
+
+use self::operator::{Operator, OperatorOptions};
+use self::witness::Witness;
 
 /// The program under test.
 pub const INDEXBUILD: &str = env!("CARGO_BIN_EXE_indexbuild");
 /// The image that holds it.
 pub const IMAGE: &str = "testbed.local/indexbuild:1";
-/// The namespace of the builds.
+/// The namespace of most builds.
 pub const NAMESPACE: &str = "default";
+/// What a build's objects are of, beside its claims' volumes.
+pub const KINDS: [&str; 8] = ["ib", "ed", "pods", "pvc", "configmaps", "serviceaccounts", "roles", "rolebindings"];
 
 /// A cluster with everything that a build needs.
 pub struct World {
-    // Dropped first: it speaks to the cluster.
-    operator: Option<Child>,
+    // Dropped first: they speak to the cluster.
+    operators: Vec<Operator>,
     provisioner: Option<Provisioner>,
+    pub witness: Witness,
     pub cluster: Cluster,
     folder: tempfile::TempDir,
+    /// What local runs over the same source gave, by what was asked.
+    local: Mutex<HashMap<String, Vec<String>>>,
+    began: Instant,
 }
 
 impl World {
-    /// Three nodes, some local volumes on each, the resources' definitions, and the image on every node.
-    pub fn start(tools: &Tools, options: Options) -> Self {
+    /// Nodes with so many local volumes each, the resources' definitions, and the image on every node.
+    pub fn start(tools: &Tools, options: Options, volumes: u32) -> Self {
+        let began = Instant::now();
         let nodes = options.nodes;
         let cluster = Cluster::start(tools, options).unwrap_or_else(|error| panic!("{error}"));
         let folder = tempfile::Builder::new().prefix("ib-").tempdir().unwrap();
+        let mut folders = Vec::new();
         for node in 1..=nodes {
-            for number in 1..=6 {
+            for number in 1..=volumes {
                 let name = format!("v{node}-{number}");
-                cluster.offer_volume(&format!("node{node}"), &name, Reclaim::Delete).unwrap();
+                folders.push(cluster.offer_volume(&format!("node{node}"), &name, Reclaim::Delete).unwrap());
             }
         }
         let provisioner = Some(cluster.provisioner().unwrap());
-        let archive = folder.path().join("image.tar");
-        let files = program_files();
-        let files: Vec<(&Path, &str)> = files.iter().map(|(file, place)| (file.as_path(), place.as_str())).collect();
-        write_archive(&archive, IMAGE, &files, &["/usr/local/bin/indexbuild"]).unwrap();
-        cluster.import_image(&archive).unwrap();
-        std::fs::remove_file(&archive).unwrap();
-        let world = Self { operator: None, provisioner, cluster, folder };
+        let indexes = cluster.bucket("indexes").unwrap();
+        let witness = Witness::of(indexes, folders);
+        let world =
+            Self { operators: Vec::new(), provisioner, witness, cluster, folder, local: Mutex::default(), began };
+        world.import(IMAGE);
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
         world.kubectl(&["apply", "--server-side", "-f", &crds.display().to_string()]);
         world.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
-        let (_, key, secret) = world.cluster.object_store();
+        world.secret(NAMESPACE);
+        world.say(&format!("{nodes} nodes; clocks: {}", world.cluster.clocks()));
+        world
+    }
+
+    /// Prints a line with the time since the beginning.
+    pub fn say(&self, what: &str) {
+        println!("[{:6.1} s] {what}", self.began.elapsed().as_secs_f64());
+    }
+
+    /// Puts the image of the program on every node, under a name.
+    pub fn import(&self, name: &str) {
+        let archive = self.folder.path().join("image.tar");
+        let files = program_files();
+        let files: Vec<(&Path, &str)> = files.iter().map(|(file, place)| (file.as_path(), place.as_str())).collect();
+        write_archive(&archive, name, &files, &["/usr/local/bin/indexbuild"]).unwrap();
+        self.cluster.import_image(&archive).unwrap();
+        std::fs::remove_file(&archive).unwrap();
+    }
+
+    /// Another namespace for builds.
+    pub fn namespace(&self, name: &str) {
+        self.kubectl(&["create", "namespace", name]);
+        self.secret(name);
+        let there =
+            |world: &Self| world.cluster.get(&["serviceaccount", "default", "-n", name]).map_err(|e| e.to_string());
+        self.until("the namespace has its default account", Duration::from_secs(20), there);
+    }
+
+    fn secret(&self, namespace: &str) {
+        let (_, key, secret) = self.cluster.object_store();
         let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store", "namespace": NAMESPACE},
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store", "namespace": namespace},
             "stringData": {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret},
         });
-        world.cluster.apply(&[secret]).unwrap();
-        world.cluster.bucket("indexes").unwrap();
-        world
+        self.cluster.apply(&[secret]).unwrap();
     }
 
     /// kubectl, which must succeed.
@@ -63,42 +105,33 @@ impl World {
         self.cluster.kubectl(arguments).unwrap_or_else(|error| panic!("{error}\n{}", self.operator_log()))
     }
 
-    /// Puts a sysbench-shaped table into the bucket `lake`, in several files.
-    pub fn table(&self, name: &str, rows: u64, files: u32) {
+    /// Puts a sysbench-shaped table into the bucket `lake`, in one or several files.
+    pub fn table(&self, name: &str, rows: u64, files: u32, more: &[&str]) {
         let bucket = self.cluster.bucket("lake").unwrap().join(name);
         std::fs::create_dir_all(&bucket).unwrap();
         let made = Command::new(INDEXBUILD)
             .args(["sample", "--rows", &rows.to_string(), "--files", &files.to_string(), "--out"])
             .arg(bucket.join("part.parquet"))
+            .args(more)
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
 
     /// Starts an operator beside the API server, with an administrator's rights.
-    pub fn start_operator(&mut self, more: &[&str]) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
-        let mut command = self.cluster.command(INDEXBUILD);
-        command
-            .env("INDEXBUILD_LOG", "info,indexbuild_operator=debug")
-            .args(["--log-format=json", "operator", "--executor-image", IMAGE])
-            .args(["--executor-image-pull-policy", "Never", "--bind", "127.0.0.1:8080", "--lease-namespace", "default"])
-            .args(more)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        self.operator = Some(command.spawn().unwrap());
+    pub fn start_operator(&mut self, options: OperatorOptions) {
+        let log = self.folder.path().join(format!("operator-{}.log", options.name));
+        self.operators.push(Operator::start(self.cluster.command(INDEXBUILD), options, log));
     }
 
-    fn log_file(&self) -> PathBuf {
-        self.folder.path().join("operator.log")
+    /// Stops the last operator that was started, as its pod's deletion does.
+    pub fn stop_operator(&mut self) {
+        drop(self.operators.pop());
     }
 
-    /// What the operator said last.
+    /// What the operators said last.
     pub fn operator_log(&self) -> String {
-        let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+        self.operators.iter().map(|operator| operator.log_end(60)).collect::<Vec<_>>().join("\n--- next\n")
     }
 
     /// A build of the table `source` with `slots` slots.
@@ -120,25 +153,138 @@ impl World {
                 },
                 "parallelism": slots,
                 "volume": {"storageClassName": "local", "size": "1Gi"},
-                "executor": {"resources": {"limits": {"memory": "256Mi"}}},
+                "executor": {"resources": {"limits": {"memory": "256Mi"}, "requests": {"memory": "64Mi", "cpu": "10m"}}},
             },
         })
     }
 
     /// The build, as the API server has it.
     pub fn read(&self, name: &str) -> Value {
-        self.cluster.get(&["ib", name, "-n", NAMESPACE]).unwrap_or_else(|error| json!({"status": error.to_string()}))
+        self.read_in(NAMESPACE, name)
+    }
+
+    /// The build in a namespace, as the API server has it.
+    pub fn read_in(&self, namespace: &str, name: &str) -> Value {
+        self.cluster.get(&["ib", name, "-n", namespace]).unwrap_or_else(|error| json!({"status": error.to_string()}))
+    }
+
+    /// The records of a build's slots, in their order.
+    pub fn slots(&self, namespace: &str, name: &str) -> Vec<Value> {
+        self.parts("ed", namespace, name, |record| record["spec"]["slot"].as_u64())
+    }
+
+    /// The pods of a build.
+    pub fn pods(&self, namespace: &str, name: &str) -> Vec<Value> {
+        self.parts("pods", namespace, name, |pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+    }
+
+    /// The claims of a build.
+    pub fn claims(&self, namespace: &str, name: &str) -> Vec<Value> {
+        self.parts("pvc", namespace, name, |claim| claim["metadata"]["name"].as_str().map(str::to_owned))
+    }
+
+    fn parts<K: Ord>(&self, kind: &str, namespace: &str, name: &str, order: impl Fn(&Value) -> K) -> Vec<Value> {
+        let select = format!("app.kubernetes.io/instance={name}");
+        let list = self.cluster.get(&[kind, "-n", namespace, "-l", &select]).unwrap_or_default();
+        let mut items = list["items"].as_array().cloned().unwrap_or_default();
+        items.sort_by_key(order);
+        items
     }
 
     /// Waits until a build has ended well.
     pub fn complete(&self, name: &str, within: Duration) -> Value {
-        self.until(&format!("build {name} is complete"), within, |world| {
-            let build = world.read(name);
+        self.complete_in(NAMESPACE, name, within)
+    }
+
+    /// Waits until a build in a namespace has ended well.
+    pub fn complete_in(&self, namespace: &str, name: &str, within: Duration) -> Value {
+        self.until(&format!("build {namespace}/{name} is complete"), within, |world| {
+            let build = world.read_in(namespace, name);
             if holds(&build, "Failed") {
-                panic!("the build failed: {}\n{}", build["status"], world.operator_log());
+                panic!("build {name} failed: {}\n{}", build["status"], world.operator_log());
             }
             if holds(&build, "Complete") { Ok(build) } else { Err(build["status"].to_string()) }
         })
+    }
+
+    /// Waits until a slot's owner works and has sealed so many runs, as the store or a volume has them. Returns its record.
+    pub fn at_work(&self, namespace: &str, name: &str, slot: usize, sealed: usize) -> Value {
+        let what = format!("slot {slot} of {namespace}/{name} encodes and has sealed {sealed} runs");
+        self.until(&what, Duration::from_secs(60), |world| {
+            let records = world.slots(namespace, name);
+            let Some(record) = records.get(slot) else { return Err("no record".to_owned()) };
+            let epoch = record["spec"]["grant"]["epoch"].as_u64().unwrap_or_default();
+            let bound = record["spec"]["grant"]["bootNonce"].as_str().is_some_and(|nonce| !nonce.is_empty());
+            let encodes = record["spec"]["work"]["kind"] == "Encode";
+            let uid = record["spec"]["buildUID"].as_str().unwrap_or_default();
+            let there = world
+                .witness
+                .sealed(uid)
+                .iter()
+                .filter(|run| run.epoch == epoch && run.work == record["spec"]["work"]["id"])
+                .count();
+            if bound && encodes && there >= sealed {
+                Ok(record.clone())
+            } else {
+                Err(format!("{there} runs; {}", record["spec"]))
+            }
+        })
+    }
+
+    /// I10: the published index is what a local run over the same source with the same spec gives, and every entry is
+    /// the table's.
+    pub fn assert_same_as_local(&self, namespace: &str, name: &str) {
+        let build = self.read_in(namespace, name);
+        let uid = build["metadata"]["uid"].as_str().unwrap();
+        let folder = self.cluster.bucket("indexes").unwrap().join("shop").join(namespace).join(name).join(uid);
+        let manifest: Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+        let content = crate::common::content_of(&manifest);
+        assert!(content.len() > 1, "an index with files: {content:?}");
+        assert_eq!(content, self.local_content(&build), "I10: build {namespace}/{name} is not what a local run gives");
+        // I1: each work once.
+        let works = manifest["works"].as_array().unwrap();
+        let ids: std::collections::BTreeSet<_> = works.iter().map(|work| work["workId"].to_string()).collect();
+        assert_eq!(ids.len(), works.len(), "I1: a work stands twice in the manifest of {name}");
+        let (endpoint, ..) = self.cluster.object_store();
+        let file = self.folder.path().join(format!("{namespace}-{name}.json"));
+        std::fs::write(&file, definition(&build).to_string()).unwrap();
+        let mut verify = self.program();
+        verify.args(["verify", &format!("s3://indexes/shop/{namespace}/{name}")]);
+        verify.args(["--endpoint", &endpoint, "--region", "us-east-1", "--allow-http", "--source"]).arg(file);
+        finish(verify, "verify");
+    }
+
+    /// The program inside the cluster's network, with the store's keys in its environment.
+    fn program(&self) -> Command {
+        let (_, key, secret) = self.cluster.object_store();
+        let mut command = self.cluster.command(INDEXBUILD);
+        command.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", secret);
+        command
+    }
+
+    fn local_content(&self, build: &Value) -> Vec<String> {
+        let mut local = definition(build);
+        local["metadata"] = json!({"name": "local"});
+        let spec = &mut local["spec"];
+        spec["parallelism"] = json!(1);
+        let asked = format!("{} {} {}", spec["source"], spec["indexes"], spec["output"]);
+        let mut known = self.local.lock().unwrap();
+        if let Some(content) = known.get(&asked) {
+            return content.clone();
+        }
+        let folder = self.folder.path().join(format!("local-{}", known.len()));
+        std::fs::create_dir_all(&folder).unwrap();
+        spec["output"] = json!({"url": folder.join("indexes")});
+        let file = folder.join("build.json");
+        std::fs::write(&file, local.to_string()).unwrap();
+        let mut run = self.program();
+        run.arg("run").arg(&file).arg("--state").arg(folder.join("state")).arg("--quiet");
+        finish(run, "the local run over the same source");
+        let manifest = crate::common::build_folder(&folder.join("indexes"), "local").join("manifest.json");
+        let manifest: Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
+        let content = crate::common::content_of(&manifest);
+        known.insert(asked, content.clone());
+        content
     }
 
     /// Waits for a condition; a failure shows what the cluster and the operator said.
@@ -160,24 +306,106 @@ impl World {
         let select = ["logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=executor", "--tail=8", "--prefix"];
         self.cluster.kubectl(&select).unwrap_or_else(|error| error.to_string())
     }
+
+    /// Nothing of a build is left: no object, no volume that is not offered anew, and of the store only the tombstone
+    /// that keeps a late Publish from committing (I9).
+    pub fn assert_gone(&self, namespace: &str, name: &str, uid: &str, within: Duration) {
+        self.until(&format!("nothing of build {namespace}/{name} is left"), within, |world| {
+            let mut left = Vec::new();
+            let select = format!("indexbuild.dev/build-uid={uid}");
+            for kind in KINDS.iter().skip(1) {
+                let list =
+                    world.cluster.get(&[*kind, "-n", namespace, "-l", &select]).map_err(|error| error.to_string())?;
+                let items = list["items"].as_array().into_iter().flatten();
+                left.extend(items.map(|item| format!("{kind} {}", item["metadata"]["name"])));
+            }
+            if world.cluster.get(&["ib", name, "-n", namespace]).is_ok_and(|build| build["metadata"]["uid"] == uid) {
+                left.push("the build itself".to_owned());
+            }
+            left.extend(world.witness.files_of_volumes(uid).into_iter().map(|file| format!("on a volume: {file}")));
+            let prefix = world.cluster.bucket("indexes").unwrap().join("shop").join(namespace).join(name).join(uid);
+            left.extend(crate::common::files_below(&prefix).into_keys().filter(|file| file != "manifest.json"));
+            let manifest = std::fs::read_to_string(prefix.join("manifest.json")).unwrap_or_default();
+            if manifest.contains("\"indexes\"") {
+                left.push("a committed index".to_owned());
+            }
+            if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
+        });
+    }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Some(operator) = &mut self.operator {
-            let _ = operator.kill();
-            let _ = operator.wait();
+        if std::thread::panicking() {
+            for operator in &self.operators {
+                let kept = std::env::temp_dir().join(format!("indexbuild-operator-{}.log", std::process::id()));
+                operator.keep_log(&kept);
+            }
         }
+        self.operators.clear();
     }
 }
 
 /// Whether a condition of an object is true.
 pub fn holds(object: &Value, condition: &str) -> bool {
-    object["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|found| found["type"] == condition && found["status"] == "True")
+    indexbuild_testbed::condition(object, condition) == "True"
+}
+
+/// The message of an object's condition.
+pub fn message(object: &Value, condition: &str) -> String {
+    let all = object["status"]["conditions"].as_array();
+    let found = all.into_iter().flatten().find(|found| found["type"] == condition);
+    found.map(|found| format!("{}: {}", found["reason"], found["message"])).unwrap_or_default()
+}
+
+/// Puts a build's executors on a node as long as it takes them.
+pub fn prefer(build: &mut Value, node: &str) {
+    build["spec"]["executor"]["affinity"] = json!({"nodeAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": {"matchExpressions": [
+            {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]},
+        ]}}],
+    }});
+}
+
+/// Sets the test switches of a build's executors.
+pub fn switch(build: &mut Value, switches: &Value) {
+    build["spec"]["executor"]["env"] = json!([{"name": "INDEXBUILD_TEST_SWITCHES", "value": switches.to_string()}]);
+}
+
+/// A text of an object.
+pub fn text<'a>(object: &'a Value, path: &str) -> &'a str {
+    object.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The reasons of a record's changes of owner, oldest first.
+pub fn history(record: &Value) -> Vec<String> {
+    let changes = record["status"]["history"].as_array();
+    changes.into_iter().flatten().map(|change| text(change, "/reason").to_owned()).collect()
+}
+
+/// A build's definition, without what only a cluster knows and without what slows it down.
+fn definition(build: &Value) -> Value {
+    let mut spec = build["spec"].clone();
+    if let Some(spec) = spec.as_object_mut() {
+        for field in ["rowsPerSecond", "executor", "disruption", "volume", "suspend"] {
+            spec.remove(field);
+        }
+    }
+    json!({
+        "apiVersion": build["apiVersion"], "kind": build["kind"],
+        "metadata": {"name": build["metadata"]["name"], "namespace": build["metadata"]["namespace"]},
+        "spec": spec,
+    })
+}
+
+fn finish(mut command: Command, what: &str) {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{what}: {}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// The program, and what it is linked with: an image of these files alone.

@@ -1,0 +1,48 @@
+//! The operator on real clusters: builds that become pods with volumes, and what becomes of them when nodes, the API
+//! server or the object store are cut off. Scenarios share clusters where they do not disturb each other.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+#[path = "operator/away.rs"]
+mod away;
+#[path = "operator/cut.rs"]
+mod cut;
+#[path = "operator/damage.rs"]
+mod damage;
+#[path = "operator/deletion.rs"]
+mod deletion;
+#[path = "operator/hindrance.rs"]
+mod hindrance;
+#[path = "operator/incident.rs"]
+mod incident;
+#[path = "operator/majority.rs"]
+mod majority;
+#[path = "operator/resize.rs"]
+mod resize;
+#[path = "operator/restart.rs"]
+mod restart;
+#[path = "operator/short.rs"]
+mod short;
+#[path = "operator/mod.rs"]
+mod support;
+
+use indexbuild_testbed::tools_or_skip;
+
+#[test]
+fn the_incident_on_real_nodes_loses_no_row_and_hardly_any_time_i1_i7_i10_g9() {
+    let Some(tools) = tools_or_skip("the incident on real nodes") else { return };
+    incident::run(&tools);
+}
+
+#[test]
+fn owners_that_end_are_cut_off_or_return_lose_no_sealed_work_and_no_volume_is_destroyed_without_proof_i3_i4_i9() {
+    let Some(tools) = tools_or_skip("disruptions at short clocks") else { return };
+    short::run(&tools);
+}
+
+#[test]
+fn what_hinders_a_build_is_told_deletion_leaves_nothing_and_executors_outlast_the_api_server_i5_i9() {
+    let Some(tools) = tools_or_skip("hindrances, deletion, and an API server that is away") else { return };
+    away::run(&tools);
+}

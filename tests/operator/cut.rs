@@ -1,0 +1,243 @@
+//! A node that is cut off from the API server for longer than patience lasts, and another one that crashes and comes
+//! back with another boot id: replaced, returned, deleted meanwhile, rebound; two owners at once.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use indexbuild_testbed::{Direction, From};
+use serde_json::{Value, json};
+
+use crate::short::{SMALL, slow};
+use crate::support::{NAMESPACE, World, history, holds, message, prefer, switch, text};
+
+/// Where the operator forgets volumes that a replacement left behind: nobody returns.
+pub const FORGETFUL: &str = "forgetful";
+/// Where it takes a pod on a silent node for ended.
+pub const TRUSTING: &str = "trusting";
+/// Where it takes any report for the owner's.
+pub const CREDULOUS: &str = "credulous";
+
+const CUT: &str = "node2";
+const CRASHED: &str = "node4";
+
+pub fn run(world: &mut World) {
+    let made = builds(world);
+    world.cluster.apply(&made).unwrap();
+    let owner = |namespace: &str, name: &str, node: &str| {
+        let record = world.at_work(namespace, name, 0, 1);
+        assert_eq!(text(&record, "/status/nodeName"), node, "{namespace}/{name} is where it should be");
+        record
+    };
+    let crashed = owner(NAMESPACE, "crashed", CRASHED);
+    let replaced = owner(NAMESPACE, "replaced", CUT);
+    let returned = owner(NAMESPACE, "returned", CUT);
+    let deleted = owner(NAMESPACE, "deleted", CUT);
+    let forgotten = owner(FORGETFUL, "returned", CUT);
+    let trusted = owner(TRUSTING, "replaced", CUT);
+    let mixed = owner(CREDULOUS, "mixed", CUT);
+
+    world.cluster.crash_node(CRASHED).unwrap();
+    world.cluster.cut(CUT, From::Api, Direction::Both).unwrap();
+    let cut = Instant::now();
+    world.say(&format!("{CUT} is cut off from the API server, {CRASHED} has crashed"));
+    world.kubectl(&["delete", "ib", "deleted", "--wait=false"]);
+    world.cluster.boot_node(CRASHED, true).unwrap();
+    let world = &*world;
+    is_rebound(world, &crashed);
+
+    is_replaced(world, &replaced);
+    is_trusted(world, &trusted);
+    for (namespace, before) in [(NAMESPACE, &returned), (FORGETFUL, &forgotten)] {
+        world.until("the one that will return is replaced", Duration::from_secs(40), |world| {
+            let now = world.slots(namespace, "returned")[0].clone();
+            let another = now["spec"]["volume"] != before["spec"]["volume"];
+            if another { Ok(()) } else { Err(format!("{:?}", history(&now))) }
+        });
+        let patch = json!({"spec": {"rowsPerSecond": 4_000}}).to_string();
+        world.kubectl(&["patch", "ib", "returned", "-n", namespace, "--type=merge", "-p", &patch]);
+    }
+    let uid = text(&replaced, "/spec/buildUID").to_owned();
+    world.until("both owners have done the same work", Duration::from_secs(60), |world| {
+        let results = world.witness.results(&uid, "encode-0");
+        if results.len() == 2 { Ok(()) } else { Err(format!("{results:?}")) }
+    });
+    is_let_go(world, &deleted);
+
+    world.cluster.heal(CUT).unwrap();
+    world.say(&format!("healed after {:.1} s", cut.elapsed().as_secs_f64()));
+    is_mixed(world, &mixed);
+    check_two_owners(world, &replaced);
+    check_return(world, &returned, NAMESPACE, true);
+    check_return(world, &forgotten, FORGETFUL, false);
+    world.assert_gone(NAMESPACE, "deleted", text(&deleted, "/spec/buildUID"), Duration::from_secs(60));
+    world.say("deleted: nothing is left");
+    let crashed_uid = text(&crashed, "/spec/buildUID");
+    world.complete("crashed", Duration::from_secs(90));
+    world.assert_same_as_local(NAMESPACE, "crashed");
+    let rebuilt = world.witness.rebuilt(crashed_uid);
+    world.say(&format!("crashed: {rebuilt} rows rebuilt"));
+    assert_eq!(rebuilt, 0, "what was sealed on the crashed node is taken over");
+}
+
+fn builds(world: &World) -> Vec<Value> {
+    let all = [
+        (NAMESPACE, "crashed", 1, 500, CRASHED),
+        (NAMESPACE, "replaced", 2, 400, CUT),
+        (NAMESPACE, "returned", 1, 200, CUT),
+        (NAMESPACE, "deleted", 1, 200, CUT),
+        (FORGETFUL, "returned", 1, 200, CUT),
+        (TRUSTING, "replaced", 1, 200, CUT),
+        (CREDULOUS, "mixed", 1, 400, CUT),
+    ];
+    let made = all.map(|(namespace, name, slots, rate, node)| {
+        let mut build = slow(world, name, slots, rate);
+        build["metadata"]["namespace"] = json!(namespace);
+        prefer(&mut build, node);
+        if namespace == CREDULOUS {
+            switch(&mut build, &json!({"runBytes": 1, "neverGiveWay": true}));
+        }
+        build
+    });
+    made.to_vec()
+}
+
+/// The runs that an owner has sealed so far.
+fn sealed_by(world: &World, record: &Value) -> BTreeSet<String> {
+    let nonce = text(record, "/spec/grant/bootNonce");
+    let all = world.witness.sealed(text(record, "/spec/buildUID"));
+    all.into_iter().filter(|run| run.nonce == nonce).map(|run| run.name).collect()
+}
+
+/// Waits until an owner that is cut off seals one more run: its container writes to its volume.
+fn writes_on(world: &World, record: &Value) {
+    let before = sealed_by(world, record).len();
+    world.until("the container of the owner that is cut off writes", Duration::from_secs(30), |world| {
+        let now = sealed_by(world, record).len();
+        if now > before { Ok(()) } else { Err(format!("{now} runs")) }
+    });
+}
+
+fn claim_of(world: &World, namespace: &str, record: &Value) -> Option<Value> {
+    let name = text(record, "/spec/volume/claimName");
+    world.cluster.get(&["pvc", name, "-n", namespace]).ok()
+}
+
+/// With proof (the kubelet's word, or another boot id) the volume goes to a new pod.
+fn is_rebound(world: &World, before: &Value) {
+    world.until("the crashed node's slot has a new owner on the same volume", Duration::from_secs(60), |world| {
+        let now = world.slots(NAMESPACE, "crashed")[0].clone();
+        let another = now["spec"]["grant"]["podName"] != before["spec"]["grant"]["podName"];
+        let same = now["spec"]["volume"] == before["spec"]["volume"];
+        let bound = !text(&now, "/spec/grant/bootNonce").is_empty();
+        if another && same && bound { Ok(()) } else { Err(format!("{} {:?}", now["spec"], history(&now))) }
+    });
+}
+
+/// Without proof a new owner works on a new volume; the old one is held, and shown.
+fn is_replaced(world: &World, before: &Value) {
+    let now = world.until("the silent owner is replaced", Duration::from_secs(60), |world| {
+        let now = world.slots(NAMESPACE, "replaced")[0].clone();
+        if history(&now).iter().any(|reason| reason == "Replaced") { Ok(now) } else { Err(now["spec"].to_string()) }
+    });
+    let former = &now["spec"]["formerVolumes"][0];
+    assert_eq!(former["claimUID"], before["spec"]["volume"]["claimUID"]);
+    assert_eq!(former["state"], "Stranded");
+    assert_ne!(now["spec"]["volume"]["claimName"], before["spec"]["volume"]["claimName"]);
+    world.until("the stranded volume is shown", Duration::from_secs(15), |world| {
+        let said = message(&world.read("replaced"), "VolumesHeld");
+        if said.starts_with("\"VolumesStranded\"") { Ok(()) } else { Err(said) }
+    });
+    writes_on(world, before);
+    let claim = claim_of(world, NAMESPACE, before).unwrap();
+    assert_eq!(claim["metadata"]["deletionTimestamp"], Value::Null, "I4: its container writes, so it stays");
+}
+
+/// The control: silence is taken for proof, and the volume of a living container is given up to deletion.
+fn is_trusted(world: &World, before: &Value) {
+    world.until("the control deletes a volume that is written to", Duration::from_secs(60), |world| {
+        match claim_of(world, TRUSTING, before) {
+            None => Ok(()),
+            Some(claim) if claim["metadata"]["deletionTimestamp"] != Value::Null => Ok(()),
+            Some(_) => Err(world.slots(TRUSTING, "replaced")[0]["spec"].to_string()),
+        }
+    });
+    writes_on(world, before);
+}
+
+/// A build that is deleted during the cut is let go; its record outlives it for the volume that nobody accounts for.
+fn is_let_go(world: &World, before: &Value) {
+    let uid = text(before, "/spec/buildUID");
+    world.until("the deleted build is let go", Duration::from_secs(90), |world| {
+        let build = world.cluster.get(&["ib", "deleted", "--ignore-not-found"]);
+        match build {
+            Ok(build) if build["metadata"]["uid"] == uid => Err(build["status"].to_string()),
+            _ => Ok(()),
+        }
+    });
+    let record = world.slots(NAMESPACE, "deleted")[0].clone();
+    assert_eq!(record["status"]["state"], "Tombstone", "{record}");
+    let claim = claim_of(world, NAMESPACE, before).unwrap();
+    assert_eq!(claim["metadata"]["deletionTimestamp"], Value::Null, "I4: its container may write");
+}
+
+/// I1: of two owners that both did the work, the present one counts.
+fn check_two_owners(world: &World, before: &Value) {
+    let uid = text(before, "/spec/buildUID");
+    world.complete("replaced", Duration::from_secs(60));
+    world.assert_same_as_local(NAMESPACE, "replaced");
+    let folder = world.cluster.bucket("indexes").unwrap().join("shop").join(NAMESPACE).join("replaced").join(uid);
+    let manifest: Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+    let works = manifest["works"].as_array().unwrap();
+    let chosen: Vec<_> = works.iter().filter(|work| work["workId"] == "encode-0").collect();
+    assert_eq!(chosen.len(), 1, "{works:?}");
+    assert_ne!(chosen[0]["bootNonce"], before["spec"]["grant"]["bootNonce"], "the one whose epoch is over");
+    world.until("the stranded volume is cleaned after the heal", Duration::from_secs(60), |world| {
+        let there = claim_of(world, NAMESPACE, before).is_some();
+        let held = holds(&world.read("replaced"), "VolumesHeld");
+        if there || held { Err(format!("claim {there}, held {held}")) } else { Ok(()) }
+    });
+    world.say(&format!("replaced: {} rows rebuilt; its old volume is cleaned", world.witness.rebuilt(uid)));
+}
+
+/// An owner that comes back before its replacement has caught up: what it sealed counts.
+fn check_return(world: &World, before: &Value, namespace: &str, counts: bool) {
+    let sealed = sealed_by(world, before);
+    let build = world.complete_in(namespace, "returned", Duration::from_secs(120));
+    world.assert_same_as_local(namespace, "returned");
+    assert_eq!(build["status"]["rows"], SMALL);
+    let uid = text(before, "/spec/buildUID");
+    let results = world.witness.results(uid, "encode-0");
+    let named: BTreeSet<String> = results
+        .iter()
+        .flat_map(|file| {
+            let result: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+            let runs = result["runs"].as_array().cloned().unwrap_or_default();
+            runs.into_iter().map(|run| text(&run, "/name").trim_end_matches(".run").to_owned())
+        })
+        .collect();
+    let kept = sealed.intersection(&named).count();
+    let rebuilt = world.witness.rebuilt(uid);
+    world.say(&format!("returned ({namespace}): {kept} of {} runs count, {rebuilt} rows rebuilt", sealed.len()));
+    if counts {
+        assert_eq!(kept, sealed.len(), "what the old owner sealed counts: {sealed:?}, {named:?}");
+    } else {
+        assert_eq!(kept, 0, "the control: its work is lost");
+    }
+}
+
+/// The control of "exactly one is chosen": where any report is taken for the owner's, a result is chosen that the
+/// owner does not have.
+fn is_mixed(world: &World, before: &Value) {
+    let uid = text(before, "/spec/buildUID").to_owned();
+    let chosen = world.until("the control chooses", Duration::from_secs(60), |world| {
+        let stage = format!("mixed-{}-encode", &uid[..8]);
+        let map = world.cluster.get(&["configmap", &stage, "-n", CREDULOUS]).map_err(|error| error.to_string())?;
+        let stage: Value = serde_json::from_str(text(&map, "/data/stage.json")).map_err(|error| error.to_string())?;
+        Ok(stage["chosen"][0].clone())
+    });
+    let attempt = format!("/{}-{}/result.json", chosen["epoch"], text(&chosen, "/bootNonce"));
+    let results = world.witness.results(&uid, "encode-0");
+    let there = results.iter().any(|file| file.to_string_lossy().ends_with(&attempt));
+    assert_ne!(chosen["bootNonce"], before["spec"]["grant"]["bootNonce"]);
+    assert!(!there, "the control: {attempt} is chosen and there is no such result: {results:?}");
+}

@@ -1,0 +1,63 @@
+//! A build that is deleted in each of its stages: its pods are gone within ten seconds, and nothing is left (I9).
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{NAMESPACE, World, switch, text};
+
+/// Within which pods are gone on a healthy cluster.
+const GONE: Duration = Duration::from_secs(10);
+
+const STAGES: [&str; 4] = ["Plan", "Encode", "Sort", "Publish"];
+
+pub fn run(world: &World) {
+    let name = |stage: &str| format!("deleted-in-{}", stage.to_lowercase());
+    let made = STAGES.map(|stage| {
+        let mut build = world.build(&name(stage), "orders", 2);
+        switch(&mut build, &json!({"standStillIn": stage}));
+        build
+    });
+    world.cluster.apply(&made).unwrap();
+    let mut done = world.build("deleted-when-done", "small", 1);
+    done["spec"]["output"]["deletionPolicy"] = json!("Delete");
+    world.cluster.apply(&[done]).unwrap();
+    for stage in STAGES {
+        let name = name(stage);
+        world.until(&format!("{name} is there"), Duration::from_secs(60), |world| {
+            let records = world.slots(NAMESPACE, &name);
+            let there = records.iter().any(|record| {
+                record["spec"]["work"]["kind"] == stage && !text(record, "/spec/grant/bootNonce").is_empty()
+            });
+            if there {
+                Ok(())
+            } else {
+                Err(format!("{:?}", records.iter().map(|one| &one["spec"]["work"]).collect::<Vec<&Value>>()))
+            }
+        });
+        delete(world, &name);
+    }
+    world.complete("deleted-when-done", Duration::from_secs(60));
+    delete(world, "deleted-when-done");
+}
+
+fn delete(world: &World, name: &str) {
+    let uid = text(&world.read(name), "/metadata/uid").to_owned();
+    let start = Instant::now();
+    world.kubectl(&["delete", "ib", name, "--wait=false"]);
+    world.until(&format!("the pods of {name} are gone"), Duration::from_secs(60), |world| {
+        let pods = world.pods(NAMESPACE, name);
+        let left: Vec<_> = pods.iter().map(|pod| text(pod, "/metadata/name").to_owned()).collect();
+        let build = world.cluster.get(&["ib", name, "-n", NAMESPACE, "--ignore-not-found"]).unwrap_or_default();
+        let there = build["metadata"]["uid"] == uid;
+        if left.is_empty() && !there { Ok(()) } else { Err(format!("pods {left:?}; build {}", build["status"])) }
+    });
+    let took = start.elapsed();
+    world.assert_gone(NAMESPACE, name, &uid, Duration::from_secs(20));
+    world.say(&format!(
+        "{name}: pods gone after {:.1} s, all of it after {:.1} s",
+        took.as_secs_f64(),
+        start.elapsed().as_secs_f64()
+    ));
+    assert!(took <= GONE, "the pods of {name} were gone after {took:?}");
+}

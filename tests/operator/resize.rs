@@ -1,0 +1,68 @@
+//! Parallelism 4, 8, 2 while a build runs: no sealed work is lost.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::short::{HALVES, WIDE};
+use crate::support::{NAMESPACE, World, switch, text};
+
+const RESIZED: &str = "resized";
+/// The control: nothing is taken over, so that a slot that goes takes its work with it.
+const BLIND: &str = "resized-blind";
+
+pub fn builds(world: &World) -> Vec<Value> {
+    let mut resized = world.build(RESIZED, "wide", 4);
+    resized["spec"]["indexes"] = json!([{"name": "by_c", "columns": [{"name": "c"}]}]);
+    resized["spec"]["rowsPerSecond"] = json!(2_800);
+    switch(&mut resized, &json!({"runBytes": 1}));
+    let mut blind = world.build(BLIND, "halves", 2);
+    blind["spec"]["rowsPerSecond"] = json!(4_000);
+    switch(&mut blind, &json!({"runBytes": 1, "adoptNothing": true}));
+    vec![resized, blind]
+}
+
+fn set(world: &World, name: &str, slots: u32) {
+    let patch = json!({"spec": {"parallelism": slots}}).to_string();
+    world.kubectl(&["patch", "ib", name, "--type=merge", "-p", &patch]);
+}
+
+fn working(world: &World, slots: usize) {
+    world.until(&format!("{slots} slots work"), Duration::from_secs(40), |world| {
+        let records = world.slots(NAMESPACE, RESIZED);
+        let at_work = |record: &&Value| {
+            !text(record, "/spec/grant/bootNonce").is_empty() && record["spec"]["work"]["kind"] == "Encode"
+        };
+        let count = records.iter().filter(at_work).count();
+        if count >= slots { Ok(()) } else { Err(format!("{count} work")) }
+    });
+}
+
+pub fn resize(world: &World) {
+    world.at_work(NAMESPACE, BLIND, 1, 3);
+    set(world, BLIND, 1);
+    working(world, 4);
+    set(world, RESIZED, 8);
+    working(world, 6);
+    set(world, RESIZED, 2);
+    world.until("the slots that are not wanted are gone", Duration::from_secs(60), |world| {
+        let left: Vec<_> =
+            world.slots(NAMESPACE, RESIZED).iter().map(|record| record["spec"]["slot"].clone()).collect();
+        if left.len() <= 2 { Ok(()) } else { Err(format!("slots {left:?}")) }
+    });
+}
+
+pub fn check(world: &World) {
+    for (name, rows) in [(RESIZED, WIDE), (BLIND, HALVES)] {
+        let build = world.complete(name, Duration::from_secs(120));
+        assert_eq!(build["status"]["rows"], rows);
+        world.assert_same_as_local(NAMESPACE, name);
+        let rebuilt = world.witness.rebuilt(text(&build, "/metadata/uid"));
+        world.say(&format!("{name}: {rebuilt} rows rebuilt"));
+        if name == RESIZED {
+            assert_eq!(rebuilt, 0, "what the slots that went had sealed is taken over");
+        } else {
+            assert!(rebuilt >= 6_000, "the control: it is encoded again, {rebuilt} rows");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! A container that is killed: a new pod on the same volume takes over what is sealed.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::short::{SMALL, slow};
+use crate::support::{NAMESPACE, World, history, switch, text};
+
+const KILLED: &str = "killed";
+/// The control: nothing is taken over.
+const BLIND: &str = "killed-blind";
+
+pub fn builds(world: &World) -> Vec<Value> {
+    let killed = slow(world, KILLED, 1, 500);
+    let mut blind = slow(world, BLIND, 1, 500);
+    switch(&mut blind, &json!({"runBytes": 1, "adoptNothing": true}));
+    vec![killed, blind]
+}
+
+pub fn kill(world: &World) {
+    for name in [KILLED, BLIND] {
+        let record = world.at_work(NAMESPACE, name, 0, 3);
+        world.cluster.kill_container(text(&record, "/spec/grant/podName")).unwrap();
+        world.until(&format!("{name} has a new owner on the same volume"), Duration::from_secs(30), |world| {
+            let now = world.slots(NAMESPACE, name)[0].clone();
+            let another = now["spec"]["grant"]["podName"] != record["spec"]["grant"]["podName"];
+            let same = now["spec"]["volume"] == record["spec"]["volume"];
+            if another && same { Ok(()) } else { Err(format!("{} {:?}", now["spec"], history(&now))) }
+        });
+    }
+}
+
+pub fn check(world: &World) {
+    let [killed, blind] = [KILLED, BLIND].map(|name| {
+        let build = world.complete(name, Duration::from_secs(120));
+        assert_eq!(build["status"]["rows"], SMALL);
+        world.assert_same_as_local(NAMESPACE, name);
+        world.witness.rebuilt(text(&build, "/metadata/uid"))
+    });
+    world.say(&format!("killed: {killed} rows rebuilt, {blind} where nothing is taken over"));
+    assert_eq!(killed, 0, "sealed runs are taken over");
+    assert!(blind >= 3 * SMALL / 10, "the control: what was sealed is encoded again, {blind} rows");
+}

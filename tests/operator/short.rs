@@ -1,0 +1,62 @@
+//! Disruptions at short clocks, on one cluster of four nodes: first what needs no partition, then a node that is cut
+//! off and one that crashes, at last three of four nodes lost.
+
+use indexbuild_testbed::{Options, Tools};
+use serde_json::{Value, json};
+
+use crate::support::operator::OperatorOptions;
+use crate::support::{NAMESPACE, World, switch};
+use crate::{cut, damage, majority, resize, restart};
+
+/// One Encode work of ten splits.
+pub const SMALL: u64 = 20_000;
+/// Two Encode works of 25 splits.
+pub const HALVES: u64 = 100_000;
+/// Some ten Encode works of five splits each.
+pub const WIDE: u64 = 100_000;
+
+pub fn run(tools: &Tools) {
+    let mut world = World::start(tools, Options { nodes: 4, ..Options::default() }, 12);
+    let groups = ["--row-group-rows", "2000"];
+    world.table("small", SMALL, 1, &["--columns", "id,k", groups[0], groups[1]]);
+    world.table("halves", HALVES, 1, &["--columns", "id,k", groups[0], groups[1]]);
+    world.table("wide", WIDE, 4, &["--columns", "id,k,c", groups[0], groups[1]]);
+    world.start_operator(OperatorOptions::of(NAMESPACE, 8080));
+    for (port, namespace, switches) in [
+        (8081, cut::FORGETFUL, json!({"forgetStranded": true})),
+        (8082, cut::TRUSTING, json!({"trustSilence": true})),
+        (8083, cut::CREDULOUS, json!({"takeAnyReport": true})),
+        (8084, majority::BLIND, json!({"believeNodesReady": true})),
+    ] {
+        world.namespace(namespace);
+        world.start_operator(OperatorOptions::of(namespace, port).with(switches));
+    }
+    world.say("operators run");
+
+    let mut started = Vec::new();
+    started.extend(resize::builds(&world));
+    started.extend(damage::builds(&world));
+    started.extend(restart::builds(&world));
+    world.cluster.apply(&started).unwrap();
+    restart::kill(&world);
+    damage::hurt(&world);
+    resize::resize(&world);
+    restart::check(&world);
+    damage::check(&world);
+    resize::check(&world);
+    world.say("killed, damaged and resized builds are done");
+
+    cut::run(&mut world);
+    majority::run(&world);
+    world.say("done");
+}
+
+/// A build of the small table: one Encode work at so many rows a second, each split a run of its own.
+pub fn slow(world: &World, name: &str, slots: u32, rate: u32) -> Value {
+    let mut build = world.build(name, "small", slots);
+    // The limit is the build's, and divided among its slots; one of them has all the work.
+    build["spec"]["rowsPerSecond"] = json!(rate * slots);
+    build["spec"]["disruption"] = json!({"replaceAfter": "25s", "orphanAfter": "120s"});
+    switch(&mut build, &json!({"runBytes": 1}));
+    build
+}
