@@ -17,20 +17,28 @@ PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo test test-long memory bench testbed tools build lint docs crds manifests image packages rocksdb python clean
+.PHONY: help demo demo-cluster test test-long test-scenarios memory bench testbed testbed-starts tools build lint docs crds manifests image packages rocksdb python clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: build ## build two indexes over a million rows, cut one process off on the way, prove every row
 	@scripts/demo.sh $(INDEXBUILD)
 
-test: lint docs build python ## everything that CI runs
+demo-cluster: build tools ## the same on a real 3-node cluster of this machine: a node is cut off on the way (needs root)
+	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-testbed
+	@scripts/demo-cluster.sh $(TARGET)/release/testbed $(INDEXBUILD)
+
+test: lint docs python ## everything that CI runs
 	@$(MAKE) --no-print-directory tools || echo "tests that need the testbed will be skipped"
 	$(CARGO) test $(PROFILE) --workspace --locked
 
 test-long: build ## what takes longer: 50 million rows within 256 MiB
 	@scripts/memory.sh $(INDEXBUILD) 50000000
+
+test-scenarios: build python tools ## scenarios on real clusters that have not all passed yet: ARCHITECTURE.md says which
+	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
+	    --test disruptions --test release --test plugin --test gitops --test sweep --test deletion --test scale -- --nocapture
 
 memory: build ## 10 million rows within 256 MiB
 	@scripts/memory.sh $(INDEXBUILD) 10000000
@@ -50,6 +58,13 @@ testbed: ## a shell with kubectl on a real 3-node cluster of this machine; RUN="
 	@scripts/tools.sh cluster
 	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-testbed
 	@$(TARGET)/release/testbed --nodes $(NODES) --clocks $(CLOCKS) $(if $(RUN),-- bash -c "$$RUN")
+
+TIMES ?= 20
+testbed-starts: ## starts 20 test clusters one after the other, and tells how long each took
+	@scripts/install-packages.sh testbed
+	@scripts/tools.sh cluster
+	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-testbed
+	@$(TARGET)/release/testbed --nodes $(NODES) --starts $(TIMES)
 
 tools: ## etcd, Kubernetes, Helm, KWOK and others for test clusters, built once per machine
 	@scripts/install-packages.sh testbed || [ "$$(id -u)" -ne 0 ] || exit 1
