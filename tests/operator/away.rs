@@ -16,7 +16,7 @@ const ROWS: u64 = 100_000;
 
 pub fn run(tools: &Tools) {
     let mut world = World::start(tools, Options { nodes: 2, ..Options::default() }, 12);
-    world.table("orders", ROWS, 2, &["--columns", "id,k", "--row-group-rows", "2000"]);
+    world.table("orders", ROWS, 50, &["--columns", "id,k"]);
     world.table("small", 4_000, 1, &["--columns", "id,k"]);
     world.table("four", 100_000, 8, &[]);
     world.start_operator(OperatorOptions::of(NAMESPACE, 8080));

@@ -17,10 +17,10 @@ pub const WIDE: u64 = 100_000;
 
 pub fn run(tools: &Tools) {
     let mut world = World::start(tools, Options { nodes: 4, ..Options::default() }, 12);
-    let groups = ["--row-group-rows", "2000"];
-    world.table("small", SMALL, 1, &["--columns", "id,k", groups[0], groups[1]]);
-    world.table("halves", HALVES, 1, &["--columns", "id,k", groups[0], groups[1]]);
-    world.table("wide", WIDE, 4, &["--columns", "id,k,c", groups[0], groups[1]]);
+    // Files of 2,000 rows: each is a split.
+    world.table("small", SMALL, 10, &["--columns", "id,k"]);
+    world.table("halves", HALVES, 50, &["--columns", "id,k"]);
+    world.table("wide", WIDE, 50, &["--columns", "id,k,c"]);
     world.start_operator(OperatorOptions::of(NAMESPACE, 8080));
     for (port, namespace, switches) in [
         (8081, cut::FORGETFUL, json!({"forgetStranded": true})),

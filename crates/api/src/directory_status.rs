@@ -195,6 +195,9 @@ pub struct Report {
     /// Why the attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<WorkError>,
+    /// The owner's process ends after this report: it takes no further work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
 }
 
 /// What an owner waits for.

@@ -167,6 +167,7 @@ impl Attempt {
             waiting,
             result: None,
             error: None,
+            ending: false,
         };
         match &self.outcome {
             None | Some(Err(WorkFailure::Ended)) => {}

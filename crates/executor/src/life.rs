@@ -305,7 +305,8 @@ impl Life {
         if !news && !due {
             return None;
         }
-        let report = self.attempt.as_ref()?.report();
+        let mut report = self.attempt.as_ref()?.report();
+        report.ending = ended && (failed || self.leaked);
         self.reported.at = Some(Instant::now());
         match self.process.control.report(report).await {
             Ok(()) => {
@@ -409,6 +410,7 @@ impl Life {
     async fn last_word(&mut self) {
         let Some(attempt) = &self.attempt else { return };
         let mut report = attempt.report();
+        report.ending = true;
         if report.result.is_none() && report.error.is_none() {
             report.step = Some("stopped: what is whole is sealed".to_owned());
         }

@@ -78,6 +78,31 @@ fn g3_a_change_of_work_raises_the_epoch_by_one_for_the_same_process_too() {
     assert_eq!(spec.chosen[0].epoch, 3);
 }
 
+/// A process that ends with its report (an engine handle stayed open, say) is given nothing: a grant to it would be
+/// lost, count as a failed attempt and wait for its backoff. Its end is no failure: a new pod goes on.
+#[test]
+fn i7_a_process_that_says_that_it_ends_is_granted_no_further_work_and_its_end_is_no_failure() {
+    let mut world = encoding();
+    world.stages[0] = planned(3, 2);
+    reports_result(&mut world, 0);
+    report_mut(&mut world, 0).ending = true;
+    let decision = plan(&world);
+    let (spec, ..) = update(&decision, 0).unwrap();
+    assert_eq!(spec.chosen[0].work_id, "encode-0", "its result counts");
+    assert_eq!(spec.grant.as_ref().unwrap().epoch, 3, "and it is granted nothing");
+    carry_out(&mut world, &decision);
+    assert!(update(&plan(&world), 0).is_none_or(|(spec, ..)| spec.grant.as_ref().unwrap().epoch == 3));
+    world.pods[0].state = terminated(13);
+    for _ in 0..3 {
+        let decision = plan(&world);
+        carry_out(&mut world, &decision);
+    }
+    let spec = &world.slots[0].record.spec;
+    assert_eq!(spec.work.as_ref().unwrap().id, "encode-2");
+    assert_eq!(spec.failed_attempts, 0);
+    assert_ne!(spec.grant.as_ref().unwrap().pod_name, "orders-0b7e1c9a-0-e3", "a new pod goes on");
+}
+
 /// G4: a report is taken whole or not at all.
 #[test]
 fn g4_an_error_of_an_older_epoch_is_not_read_into_the_present_attempt() {

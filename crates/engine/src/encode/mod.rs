@@ -19,7 +19,7 @@ use crate::control::{Control, Step, StepTimes, nanos};
 use crate::error::{BoxError, EngineError};
 use crate::plan::IndexPlan;
 use crate::route::{Cut, Router};
-use crate::run::{IndexShape, SealedRun};
+use crate::run::{IndexShape, RunWriter, SealedRun};
 use crate::threads;
 
 /// What a split's reader gives, batch by batch.
@@ -220,7 +220,7 @@ impl<'j, 'a> Shared<'j, 'a> {
             destinations,
             queue: job.splits.iter().copied().filter(|split| !covered.contains(split)).collect(),
             next_split: AtomicUsize::new(0),
-            next_run: AtomicU32::new(0),
+            next_run: AtomicU32::new(RunWriter::first_free_number(job.attempt)?),
             end: AtomicU8::new(GO),
             sealed: Mutex::default(),
         })

@@ -46,6 +46,20 @@ pub(crate) struct RunWriter {
 }
 
 impl RunWriter {
+    /// The first number that no run of this attempt has: an Encode that goes on in the same attempt, after an outage
+    /// or a full disk, must not write over what it has sealed and handed on.
+    pub(crate) fn first_free_number(attempt: &Attempt) -> Result<u32, EngineError> {
+        let folder = attempt.runs_dir();
+        let prefix = format!("{}-", attempt.owner().prefix());
+        let mut free = 0;
+        for entry in fs::read_dir(&folder).at("list", &folder)? {
+            let name = entry.at("list", &folder)?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.split('.').next()?.parse::<u32>().ok());
+            free = free.max(number.map_or(0, |number| number.saturating_add(1)));
+        }
+        Ok(free)
+    }
+
     pub(crate) fn create(attempt: &Attempt, number: u32) -> Result<Self, EngineError> {
         let path = attempt.runs_dir().join(format!("{}-{number:05}.run", attempt.owner().prefix()));
         let file = DurableFile::create(&path).at("create", &path)?;
@@ -121,7 +135,8 @@ impl RunWriter {
         let (bytes, table_digest) = table.to_bytes(offset);
         file.write_all(&bytes).at("write", &path)?;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error).at("write", &path)?;
-        file.seal().at("seal", &path)?;
+        // Never over a sealed one: its digest may be in a result already.
+        file.seal_new().at("seal", &path)?;
         splits.sort_unstable();
         let owner = attempt.owner();
         let run = SealedRun {

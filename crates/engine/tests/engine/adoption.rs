@@ -1,6 +1,6 @@
 //! What a former attempt sealed is taken over, once it is checked.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use indexbuild_engine::{Control, EngineError, SealedRun, SortOptions, adopt_ranges, adopt_runs};
@@ -61,6 +61,34 @@ fn finish(place: &Place, table: &Table, adopted: Vec<SealedRun>, attempt: &index
     let (expected, _, _place) = build(&on_k(Order::Asc, Nulls::Last), table, 4, PLENTY);
     assert_eq!(content(&outcomes), expected);
     read
+}
+
+/// What one Encode sealed was handed on, maybe uploaded and named in a result: when it goes on in the same attempt,
+/// after an outage of the source or a full disk, it must not seal another content under a name that is taken.
+#[test]
+fn i3_an_encode_that_goes_on_in_the_same_attempt_never_writes_over_a_sealed_run() {
+    let place = Place::default();
+    let mut table = Table::mixed(30_000);
+    let plan = plan(on_k(Order::Asc, Nulls::Last), &table, 4, 2);
+    let attempt = place.begin("encode-0");
+    let sealed: Mutex<Vec<SealedRun>> = Mutex::default();
+    let hand_on = |run: &SealedRun| {
+        let mut sealed = sealed.lock().unwrap();
+        if sealed.iter().all(|known| known.name != run.name) {
+            sealed.push(run.clone());
+        }
+        Ok(())
+    };
+    table.fails_at = Some(15);
+    let control = Control::new();
+    encode_with(&attempt, std::slice::from_ref(&plan), &table, SMALL_RUNS, Vec::new(), &control, &hand_on).unwrap_err();
+    table.fails_at = None;
+    let already = sealed.lock().unwrap().clone();
+    assert!(already.len() >= 2, "{} runs", already.len());
+    let before: Vec<Vec<u8>> = already.iter().map(|run| std::fs::read(&run.path).unwrap()).collect();
+    finish(&place, &table, already.clone(), &attempt);
+    let after: Vec<Vec<u8>> = already.iter().map(|run| std::fs::read(&run.path).unwrap()).collect();
+    assert!(before == after, "a sealed run has another content");
 }
 
 #[test]

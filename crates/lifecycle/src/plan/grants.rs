@@ -91,12 +91,14 @@ impl<'w> Draft<'w> {
         self.spec.grant.as_ref().is_some_and(|grant| !grant.boot_nonce.is_empty())
     }
 
-    /// Whether the owner can be given something to do: it was heard from of late, and nobody asked its pod to end.
+    /// Whether the owner can be given something to do: it was heard from of late, nobody asked its pod to end, and it
+    /// did not say itself that it ends (a grant to a process that is about to go is lost, and counts as a failure).
     pub fn in_contact(&self) -> bool {
         let bound = self.spec.grant.as_ref().is_some_and(|grant| !grant.pod_uid.is_empty());
         self.claimed()
             && bound
             && self.silence() <= self.quiet_limit()
+            && !self.report().is_some_and(|report| report.ending)
             && self.pod().is_some_and(|pod| {
                 !pod.deleting && matches!(pod.state, PodState::Running | PodState::Unknown | PodState::Pending)
             })

@@ -230,10 +230,11 @@ impl<'w> Pass<'w> {
                 if !unrecorded || (self.wanted(pod.slot) && is_alive(pod)) {
                     continue;
                 }
-                if !is_alive(pod) {
-                    ended.push(Action::StopPod { name, uid, reason: StopReason::Ended });
-                } else if !pod.deleting {
-                    self.destructive.push(Action::StopPod { name, uid, reason });
+                // One that is deleted already is the kubelet's to finish.
+                match (is_alive(pod), pod.deleting) {
+                    (_, true) => {}
+                    (true, false) => self.destructive.push(Action::StopPod { name, uid, reason }),
+                    (false, false) => ended.push(Action::StopPod { name, uid, reason: StopReason::Ended }),
                 }
                 continue;
             };
@@ -245,7 +246,7 @@ impl<'w> Pass<'w> {
             }
             let former = observed.former_volumes.iter().find(|volume| volume.pod_uid == pod.uid);
             if !is_alive(pod) {
-                if former.is_none() {
+                if former.is_none() && !pod.deleting {
                     ended.push(Action::StopPod { name, uid, reason: StopReason::Ended });
                 }
                 continue;

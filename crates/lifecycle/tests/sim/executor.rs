@@ -194,6 +194,7 @@ impl Sim {
                 Some(Ok(result)) => report.result = Some(result.clone()),
                 Some(Err(error)) => {
                     report.error = Some(error.clone());
+                    report.ending = true;
                     exits = process.sent;
                 }
                 None => {}
