@@ -92,6 +92,14 @@ impl Control {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// A job begins. One that is tried again in the same attempt counts anew: what it counts before it fails is no
+    /// progress, but for what it sealed, which it counts again as adopted.
+    pub(crate) fn begin(&self, step: Step) {
+        self.rows.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.set_step(step);
+    }
+
     pub(crate) fn set_step(&self, step: Step) {
         self.step.store(step as u8, Ordering::Relaxed);
     }

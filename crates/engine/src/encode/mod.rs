@@ -134,7 +134,7 @@ struct Target {
 /// before stay in the attempt's folder, for the next attempt to adopt.
 pub fn encode(job: EncodeJob<'_>) -> Result<EncodeOutcome, EngineError> {
     let begun = Instant::now();
-    job.control.set_step(Step::Encode);
+    job.control.begin(Step::Encode);
     let shared = Shared::new(&job)?;
     for run in &job.already {
         job.control.add_rows(run.sidecar.rows);

@@ -137,6 +137,7 @@ pub(crate) struct Destination {
 /// stays in the attempt's folder, for the next attempt to adopt; no handle stays open (I7).
 pub fn sort(mut job: SortJob<'_>) -> Result<SortOutcome, EngineError> {
     let (begun, cpu) = (Instant::now(), thread_cpu());
+    job.control.begin(Step::Fetch);
     let already = std::mem::take(&mut job.already);
     for range in &already {
         hand_on(&job, range)?;
@@ -159,7 +160,6 @@ fn sort_lane(job: &SortJob<'_>, already: Vec<SealedRange>, engine: &EngineHandle
         .map_err(|source| EngineError::Definition { index: job.index_plan.definition.name.clone(), source })?;
     let layout = encoder.packed();
 
-    job.control.set_step(Step::Fetch);
     let pieces = pieces_of(job, lane_number, layout)?;
     let folder = SpillFolder::new(job.attempt.spill_dir());
     let lay = Lay::out(job, &boundaries, layout, &already, &pieces, &folder)?;

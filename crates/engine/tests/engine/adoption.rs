@@ -86,7 +86,9 @@ fn i3_an_encode_that_goes_on_in_the_same_attempt_never_writes_over_a_sealed_run(
     let already = sealed.lock().unwrap().clone();
     assert!(already.len() >= 2, "{} runs", already.len());
     let before: Vec<Vec<u8>> = already.iter().map(|run| std::fs::read(&run.path).unwrap()).collect();
-    finish(&place, &table, already.clone(), &attempt);
+    let plans = std::slice::from_ref(&plan);
+    let encoded = encode_with(&attempt, plans, &table, SMALL_RUNS, already.clone(), &control, &|_| Ok(())).unwrap();
+    assert_eq!((encoded.rows, control.rows()), (30_000, 30_000), "and no row counts twice as progress");
     let after: Vec<Vec<u8>> = already.iter().map(|run| std::fs::read(&run.path).unwrap()).collect();
     assert!(before == after, "a sealed run has another content");
 }

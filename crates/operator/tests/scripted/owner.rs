@@ -205,6 +205,7 @@ impl Owner<'_> {
             waiting: None,
             result: attempt.result.clone(),
             error: None,
+            ending: false,
         };
         attempt.reported_at = Some(Instant::now());
         let written = &self.script.written;
