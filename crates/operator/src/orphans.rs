@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use indexbuild_api::{DirectoryState, EngineDirectory, IndexBuild, IndexBuildSpec, labels};
+use indexbuild_api::{EngineDirectory, IndexBuild, IndexBuildSpec, labels};
 use indexbuild_lifecycle::plan::CLEAN;
 use indexbuild_lifecycle::world::Stage;
 use indexbuild_lifecycle::{Action, plan};
@@ -55,11 +55,10 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
     let objects = Objects::live(&context.client, &context.nodes, owner, memory)
         .await
         .map_err(OperatorError::api(format!("what build {} left is not read", owner.name)))?;
-    // A record that is not a tombstone still has its owner reference: the garbage collector removes it.
-    let kept = |record: &&Arc<EngineDirectory>| {
-        record.status.as_ref().is_some_and(|status| status.state == DirectoryState::Tombstone)
-    };
-    if !objects.directories.iter().any(|record| kept(&record)) {
+    // A record that still has its owner reference is the garbage collector's to remove. What its status says is not
+    // asked: a tombstone's changes while its volumes go.
+    let kept = |record: &Arc<EngineDirectory>| record.owner_references().is_empty();
+    if !objects.directories.iter().any(kept) {
         return Ok(());
     }
     let build = as_it_was(owner);

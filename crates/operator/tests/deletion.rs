@@ -148,6 +148,10 @@ async fn run(bench: &Bench, moment: Moment) -> Left {
     if !forbidden.is_empty() {
         wrong = Some(format!("{forbidden:?}"));
     }
+    if !objects.is_empty() {
+        let records = bench.records(&namespace).await;
+        wrong = Some(format!("{} {records}", wrong.unwrap_or_default()));
+    }
     if let Some(build) = there {
         wrong = Some(format!("not gone within {PATIENCE:?}: {:?} {:#?}", build.finalizers(), build.status));
     }

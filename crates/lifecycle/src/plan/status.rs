@@ -41,18 +41,23 @@ impl Pass<'_> {
         let status = self.status(ended);
         let requeue = self.requeue();
         let mut actions = Vec::new();
+        // Row 23, and one destructive action per pass: what is destroyed was read live in the same pass.
+        let destroyed = self.destructive.drain(..).next().filter(|_| looked && !self.lost);
+        // A record that goes is not written before: its deletion is of the version that was looked at.
+        let going = match &destroyed {
+            Some(Action::DeleteDirectory { slot, .. }) => Some(*slot),
+            Some(_) | None => None,
+        };
         if looked {
-            for draft in std::mem::take(&mut self.drafts).into_values() {
+            let drafts = std::mem::take(&mut self.drafts).into_values();
+            for draft in drafts.filter(|draft| going != Some(draft.slot())) {
                 let conditions = self.slot_conditions(&draft);
                 actions.extend(draft.into_action(conditions));
             }
         }
-        let Self { steps, destructive, waits, mut events, lost, world, .. } = self;
+        let Self { steps, waits, mut events, world, .. } = self;
         actions.extend(steps);
-        // Row 23, and one destructive action per pass: what is destroyed was read live in the same pass.
-        if looked && !lost {
-            actions.extend(destructive.into_iter().next());
-        }
+        actions.extend(destroyed);
         if release {
             if !ended {
                 events.push(Event {

@@ -288,9 +288,10 @@ impl<'w> Pass<'w> {
     }
 
     /// Whether an unproved former owner is not waited for any more: it is stranded since longer than patience
-    /// lasts, or its pod is not there to be heard of.
+    /// lasts, or its pod is not there to be heard of, and what was seen of its end has had the time to arrive.
     fn gave_up_on(&self, draft: &Draft<'_>, pod_uid: &str) -> bool {
-        self.given_up(draft) || !self.world.pods.iter().any(|pod| pod.uid == pod_uid)
+        let unheard = !self.world.pods.iter().any(|pod| pod.uid == pod_uid);
+        self.given_up(draft) || (unheard && draft.view.grant_age >= draft.clocks().renew_interval)
     }
 
     /// Says which volumes are waited for.

@@ -217,6 +217,12 @@ impl Bench {
         Api::<K>::namespaced(self.admin.clone(), namespace).list(&selected).await.unwrap().items
     }
 
+    /// The records in a namespace as they stand, for a test that found one too many.
+    pub async fn records(&self, namespace: &str) -> String {
+        let records = self.list::<indexbuild_api::EngineDirectory>(namespace).await;
+        records.iter().map(|record| serde_json::to_string(record).unwrap()).collect::<Vec<_>>().join("\n")
+    }
+
     /// Everything in a namespace that the operator made and that is still there.
     pub async fn objects(&self, namespace: &str) -> Vec<String> {
         fn name<K: kube::Resource<DynamicType = ()>>(object: &K) -> String {
