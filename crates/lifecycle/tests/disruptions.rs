@@ -213,3 +213,28 @@ fn an_unproved_volume_stays_listed_and_does_not_hold_back_the_end() {
     assert_eq!(complete.status, ConditionStatus::True);
     assert_eq!(decision.status.manifest.as_ref().unwrap().url, format!("s3://indexes/shop/orders/{UID}/manifest.json"));
 }
+
+/// A claim that is being deleted waits for every pod that names it, ended or not (pvc-protection): the object of an
+/// ended pod, kept as evidence, must go as soon as the record says what it proves.
+#[test]
+fn i9_the_object_of_an_ended_pod_goes_once_its_volume_is_condemned_or_being_deleted() {
+    let goes = |state: VolumeState, condemned: bool| {
+        let mut world = replaced();
+        world.pods.iter_mut().find(|pod| pod.uid == "pod-9").unwrap().state = terminated(0);
+        let former = &mut world.slots[0].record.spec.former_volumes[0];
+        (former.state, former.condemned) = (state, condemned);
+        if state == VolumeState::Terminating {
+            world.claims.iter_mut().find(|claim| claim.uid == "claim-9").unwrap().phase = ClaimPhase::Terminating;
+        }
+        let stops =
+            |action: &Action| matches!(action, Action::StopPod { uid, reason: StopReason::Ended, .. } if uid == "pod-9");
+        // One destructive action per pass: the claim's own deletion may come first.
+        (0..3).any(|_| {
+            let decision = plan(&world);
+            carry_out(&mut world, &decision);
+            decision.actions.iter().any(stops)
+        })
+    };
+    assert!(goes(VolumeState::Terminating, true));
+    assert!(goes(VolumeState::Terminating, false), "somebody else deleted the claim");
+}

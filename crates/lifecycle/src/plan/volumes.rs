@@ -246,7 +246,12 @@ impl<'w> Pass<'w> {
             }
             let former = observed.former_volumes.iter().find(|volume| volume.pod_uid == pod.uid);
             if !is_alive(pod) {
-                if former.is_none() && !pod.deleting {
+                // Its end is no longer needed as evidence once the record says it, or the claim is being deleted: then
+                // the claim waits for the pod's object to go (pvc-protection), and would for ever.
+                let needed = former.is_some_and(|volume| {
+                    !volume.condemned && !matches!(volume.state, VolumeState::Idle | VolumeState::Terminating)
+                });
+                if !needed && !pod.deleting {
                     ended.push(Action::StopPod { name, uid, reason: StopReason::Ended });
                 }
                 continue;
