@@ -1,4 +1,4 @@
-//! Parallelism 4, 8, 2 while a build runs: no sealed work is lost.
+//! Parallelism 4, 8, 2 while a build runs, and a slot that is to go is killed on its way: no sealed work is lost.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::short::{HALVES, WIDE};
 use crate::support::{NAMESPACE, World, switch, text};
 
 const RESIZED: &str = "resized";
-/// The control: nothing is taken over, so that a slot that goes takes its work with it.
+/// The control: nothing is taken over, so that the slot that is killed takes its work with it.
 const BLIND: &str = "resized-blind";
 
 pub fn builds(world: &World) -> Vec<Value> {
@@ -39,12 +39,16 @@ fn working(world: &World, slots: usize) {
 }
 
 pub fn resize(world: &World) {
-    world.at_work(NAMESPACE, BLIND, 1, 3);
+    let leaving = world.at_work(NAMESPACE, BLIND, 1, 3);
     set(world, BLIND, 1);
+    world.cluster.kill_container(text(&leaving, "/spec/grant/podName")).unwrap();
     working(world, 4);
     set(world, RESIZED, 8);
     working(world, 6);
+    // Left alone, it would end its work first.
+    let leaving = world.at_work(NAMESPACE, RESIZED, 3, 1);
     set(world, RESIZED, 2);
+    world.cluster.kill_container(text(&leaving, "/spec/grant/podName")).unwrap();
     world.until("the slots that are not wanted are gone", Duration::from_secs(60), |world| {
         let left: Vec<_> =
             world.slots(NAMESPACE, RESIZED).iter().map(|record| record["spec"]["slot"].clone()).collect();

@@ -1,4 +1,5 @@
-//! Sees every run that any attempt seals, on volumes and in the store, and remembers it when it is gone.
+//! Sees every run that any attempt seals, on volumes and in the store, and every result, and remembers them when they
+//! are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,8 +21,13 @@ pub struct Run {
     pub rows: u64,
 }
 
-/// Runs by build and name: a run that is linked or uploaded keeps its name.
-type Seen = BTreeMap<(String, String), Run>;
+#[derive(Default)]
+struct Seen {
+    /// By build and name: a run that is linked or uploaded keeps its name.
+    runs: BTreeMap<(String, String), Run>,
+    /// By build, work and attempt.
+    results: BTreeMap<(String, String, String), Value>,
+}
 
 /// Looks again and again, until it is dropped.
 pub struct Witness {
@@ -35,7 +41,7 @@ pub struct Witness {
 impl Witness {
     /// Of the bucket with the builds' output, and of volumes.
     pub fn of(indexes: PathBuf, volumes: Vec<PathBuf>) -> Self {
-        let seen = Arc::new(Mutex::new(Seen::new()));
+        let seen = Arc::new(Mutex::new(Seen::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let (remembered, stopped, places, store) =
             (Arc::clone(&seen), Arc::clone(&stop), volumes.clone(), indexes.clone());
@@ -52,7 +58,7 @@ impl Witness {
     pub fn sealed(&self, uid: &str) -> Vec<Run> {
         look(&self.indexes, &self.volumes, &self.seen);
         let seen = self.seen.lock().unwrap();
-        seen.iter().filter(|((build, _), _)| build == uid).map(|(_, run)| run.clone()).collect()
+        seen.runs.iter().filter(|((build, _), _)| build == uid).map(|(_, run)| run.clone()).collect()
     }
 
     /// Rows that were encoded again though a sealed run held them: of the sidecars of all attempts.
@@ -109,15 +115,12 @@ impl Witness {
         crate::common::files_below(&self.indexes).into_keys().find(of_build).map(|file| self.indexes.join(file))
     }
 
-    /// The results of attempts at a work of a build that are in the store now.
-    pub fn results(&self, uid: &str, work: &str) -> Vec<PathBuf> {
-        let part = format!("/{uid}/attempts/{work}/");
-        let is_result = |file: &String| file.contains(&part) && file.ends_with("/result.json");
-        crate::common::files_below(&self.indexes)
-            .into_keys()
-            .filter(is_result)
-            .map(|file| self.indexes.join(file))
-            .collect()
+    /// The results of attempts at a work of a build that were ever in the store, by attempt (`<epoch>-<nonce>`).
+    pub fn results(&self, uid: &str, work: &str) -> BTreeMap<String, Value> {
+        look(&self.indexes, &self.volumes, &self.seen);
+        let seen = self.seen.lock().unwrap();
+        let of_work = seen.results.iter().filter(|((build, of, _), _)| build == uid && of == work);
+        of_work.map(|((_, _, attempt), result)| (attempt.clone(), result.clone())).collect()
     }
 }
 
@@ -135,11 +138,18 @@ fn look(indexes: &Path, volumes: &[PathBuf], seen: &Mutex<Seen>) {
     for file in crate::common::files_below(indexes).into_keys() {
         // shop/<namespace>/<name>/<uid>/attempts/<work>/<epoch>-<nonce>/<run>.json
         let parts: Vec<&str> = file.split('/').collect();
-        if let [.., uid, "attempts", work, _, name] = parts.as_slice()
+        if let [.., uid, "attempts", work, attempt, name] = parts.as_slice()
             && work.starts_with("encode-")
-            && is_sidecar(name)
         {
-            found.push(((*uid).to_owned(), (*name).to_owned(), indexes.join(&file)));
+            if is_sidecar(name) {
+                found.push(((*uid).to_owned(), (*name).to_owned(), indexes.join(&file)));
+            } else if *name == "result.json" {
+                let key = ((*uid).to_owned(), (*work).to_owned(), (*attempt).to_owned());
+                let content = std::fs::read(indexes.join(&file)).ok();
+                if let Some(result) = content.and_then(|content| serde_json::from_slice(&content).ok()) {
+                    seen.lock().unwrap().results.entry(key).or_insert(result);
+                }
+            }
         }
     }
     for volume in volumes {
@@ -155,12 +165,12 @@ fn look(indexes: &Path, volumes: &[PathBuf], seen: &Mutex<Seen>) {
     }
     for (uid, name, path) in found {
         let key = (uid, name);
-        if seen.lock().unwrap().contains_key(&key) {
+        if seen.lock().unwrap().runs.contains_key(&key) {
             continue;
         }
         // One that is being written or removed is seen by the next look, or was by the last one.
         let Some(run) = std::fs::read(&path).ok().and_then(|bytes| understand(&key.1, &bytes)) else { continue };
-        seen.lock().unwrap().insert(key, run);
+        seen.lock().unwrap().runs.insert(key, run);
     }
 }
 
