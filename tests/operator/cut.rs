@@ -29,6 +29,7 @@ pub fn run(world: &mut World) {
         record
     };
     let crashed = owner(NAMESPACE, "crashed", CRASHED);
+    let crashed_blind = owner(NAMESPACE, "crashed-blind", CRASHED);
     let replaced = owner(NAMESPACE, "replaced", CUT);
     let returned = owner(NAMESPACE, "returned", CUT);
     let deleted = owner(NAMESPACE, "deleted", CUT);
@@ -74,16 +75,20 @@ pub fn run(world: &mut World) {
     world.assert_gone(NAMESPACE, "deleted", text(&deleted, "/spec/buildUID"), Duration::from_secs(60));
     world.say("deleted: nothing is left");
     let crashed_uid = text(&crashed, "/spec/buildUID");
-    world.complete("crashed", Duration::from_secs(90));
+    world.complete("crashed", Duration::from_secs(120));
+    world.complete("crashed-blind", Duration::from_secs(120));
     world.assert_same_as_local(NAMESPACE, "crashed");
     let rebuilt = world.witness.rebuilt(crashed_uid);
-    world.say(&format!("crashed: {rebuilt} rows rebuilt"));
+    let blind = world.witness.rebuilt(text(&crashed_blind, "/spec/buildUID"));
+    world.say(&format!("crashed: {rebuilt} rows rebuilt, {blind} where nothing is taken over"));
     assert_eq!(rebuilt, 0, "what was sealed on the crashed node is taken over");
+    assert!(blind >= SMALL / 10, "the control: what was sealed is encoded again, {blind} rows");
 }
 
 fn builds(world: &World) -> Vec<Value> {
     let all = [
-        (NAMESPACE, "crashed", 1, 500, CRASHED),
+        (NAMESPACE, "crashed", 1, 200, CRASHED),
+        (NAMESPACE, "crashed-blind", 1, 200, CRASHED),
         (NAMESPACE, "replaced", 2, 400, CUT),
         (NAMESPACE, "returned", 1, 200, CUT),
         (NAMESPACE, "deleted", 1, 200, CUT),
@@ -98,7 +103,10 @@ fn builds(world: &World) -> Vec<Value> {
         if namespace == CREDULOUS {
             switch(&mut build, &json!({"runBytes": 1, "neverGiveWay": true}));
         }
-        if name == "crashed" {
+        if name == "crashed-blind" {
+            switch(&mut build, &json!({"runBytes": 1, "adoptNothing": true}));
+        }
+        if name.starts_with("crashed") {
             // Longer than a node takes to boot.
             build["spec"]["disruption"]["replaceAfter"] = json!("90s");
         }

@@ -275,7 +275,22 @@ impl Node {
             self.write_boot_id()?;
         }
         self.start_containerd(around)?;
+        self.await_containerd(around)?;
         self.start_kubelet(around)
+    }
+
+    /// A kubelet that finds no runtime ends, and here no init system starts it again.
+    fn await_containerd(&self, around: &Surroundings<'_>) -> Result<(), TestbedError> {
+        let start = std::time::Instant::now();
+        loop {
+            let mut command = around.namespace.command(&self.net(), "ctr");
+            command.args(["-a", &self.socket(), "--connect-timeout", "2s", "version"]);
+            match finish(command) {
+                Ok(_) => return Ok(()),
+                Err(error) if start.elapsed().as_secs() > 30 => return Err(error),
+                Err(_) => std::thread::sleep(std::time::Duration::from_millis(100)),
+            }
+        }
     }
 
     /// The processes of a container, by its id: its cgroup is named after it.
