@@ -118,7 +118,7 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
     let Some(tools) = tools_or_skip("kubectl indexbuild on a cluster") else { return };
     let mut world = World::start(&tools, Options::default(), 4);
     let folder = tempfile::tempdir().unwrap();
-    world.table("orders", 60_000, 4, &[]);
+    world.table("orders", 100_000, 4, &[]);
     let watch = Watch::start(&world, &tools);
 
     // Nobody has seen it yet.

@@ -226,8 +226,7 @@ fn i9_the_object_of_an_ended_pod_goes_once_its_volume_is_condemned_or_being_dele
         if state == VolumeState::Terminating {
             world.claims.iter_mut().find(|claim| claim.uid == "claim-9").unwrap().phase = ClaimPhase::Terminating;
         }
-        let stops =
-            |action: &Action| matches!(action, Action::StopPod { uid, reason: StopReason::Ended, .. } if uid == "pod-9");
+        let stops = |action: &Action| matches!(action, Action::StopPod { uid, reason: StopReason::Ended, .. } if uid == "pod-9");
         // One destructive action per pass: the claim's own deletion may come first.
         (0..3).any(|_| {
             let decision = plan(&world);

@@ -54,7 +54,8 @@ impl RunWriter {
         let mut free = 0;
         for entry in fs::read_dir(&folder).at("list", &folder)? {
             let name = entry.at("list", &folder)?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.split('.').next()?.parse::<u32>().ok());
+            let number =
+                name.to_str().and_then(|name| name.strip_prefix(&prefix)?.split('.').next()?.parse::<u32>().ok());
             free = free.max(number.map_or(0, |number| number.saturating_add(1)));
         }
         Ok(free)

@@ -1,7 +1,7 @@
 //! What a former attempt sealed is taken over, once it is checked.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use indexbuild_engine::{Control, EngineError, SealedRun, SortOptions, adopt_ranges, adopt_runs};
 use indexbuild_index::{Nulls, Order};

@@ -18,6 +18,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::deputy::{Deputy, Order, Tamper};
 use super::ledger::{Kind, Tally};
@@ -34,6 +35,9 @@ const ALL: [Kind; 4] = [Kind::Pod, Kind::Claim, Kind::Directory, Kind::Stage];
 const RELEASE: &str = "indexbuild-system";
 const ACCOUNT: &str = "indexbuild-operator";
 
+/// Each has the machine to itself: tests count within a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
 /// The control plane and the machine.
 pub struct Bench {
     token: String,
@@ -42,6 +46,7 @@ pub struct Bench {
     upstream: Upstream,
     door: Option<Door>,
     cluster: Option<Arc<Cluster>>,
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// A client by a configuration, with one try for each request.
@@ -54,6 +59,7 @@ pub fn client(mut config: Config) -> Client {
 impl Bench {
     /// Starts all of it; `None`: there is no testbed here, which is reported.
     pub async fn start(test: &'static str, script: Script) -> Option<Self> {
+        let alone = ONE_AT_A_TIME.lock().await;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let started = tokio::task::spawn_blocking(move || {
             let tools = tools_or_skip(test)?;
@@ -77,7 +83,7 @@ impl Bench {
         let admin = client(config);
         let token = token(&admin).await;
         let machine = Machine::start(admin.clone(), client(bare), script).await;
-        Some(Self { token, machine, admin, upstream, door: Some(door), cluster: Some(Arc::new(cluster)) })
+        Some(Self { token, machine, admin, upstream, door: Some(door), cluster: Some(Arc::new(cluster)), _alone: alone })
     }
 
     /// The cluster.
@@ -99,11 +105,12 @@ impl Bench {
     }
 
     /// Ends all of it.
-    pub async fn end(mut self) {
-        let (door, cluster) = (self.door.take(), self.cluster.take());
+    pub async fn end(self) {
+        let Self { token: _, machine, admin, upstream: _, door, cluster, _alone: alone } = self;
         // Its watches end before the API server does.
-        drop(self);
+        drop((machine, admin));
         tokio::task::spawn_blocking(move || drop((door, cluster))).await.unwrap();
+        drop(alone);
     }
 
     /// A proxy before the API server that refuses what no operator may do.

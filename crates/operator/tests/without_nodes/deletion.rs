@@ -1,8 +1,6 @@
 //! I9: a build that is deleted right after any write, and in any stage, leaves nothing behind but what its retention
 //! keeps; and nothing can be published behind its tombstone.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod scripted;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,9 +11,9 @@ use indexbuild_faultproxy::{Perturbation, RequestMatch, When};
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
-use scripted::bench::BUILD;
-use scripted::store::Commit;
-use scripted::{Bench, Script};
+use crate::scripted::bench::BUILD;
+use crate::scripted::store::Commit;
+use crate::scripted::{Bench, Script};
 use serde_json::json;
 
 const SLOTS: u32 = 2;

@@ -1,7 +1,5 @@
 //! What an operator writes when there is nothing to do, and what happens when the one that leads is killed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod scripted;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,9 +8,9 @@ use futures::StreamExt as _;
 use indexbuild_api::WorkKind;
 use indexbuild_faultproxy::{KubeProxy, Verb};
 use kube::api::{Patch, PatchParams};
-use scripted::bench::BUILD;
-use scripted::ledger::Kind;
-use scripted::{Bench, Script};
+use crate::scripted::bench::BUILD;
+use crate::scripted::ledger::Kind;
+use crate::scripted::{Bench, Script};
 use serde_json::json;
 
 const QUIET: Duration = Duration::from_secs(60);
@@ -57,6 +55,22 @@ async fn finish(bench: &Bench, namespace: &str, builds: usize) {
     bench.until(Duration::from_secs(60), settled).await.unwrap();
 }
 
+/// Waits until what the last pass had in hand is written: nobody writes for a while, but for Leases.
+async fn settle(proxies: &[&KubeProxy]) {
+    let seen = || proxies.iter().map(|proxy| writes(proxy)).collect::<Vec<_>>();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut last, mut since_when) = (seen(), Instant::now());
+    while since_when.elapsed() < Duration::from_secs(5) {
+        assert!(Instant::now() < deadline, "writes do not end after all builds are complete: {last:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = seen();
+        if last.iter().zip(&now).any(|(before, after)| !since(before, after).is_empty()) {
+            since_when = Instant::now();
+        }
+        last = now;
+    }
+}
+
 /// I8.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_nothing_to_do_an_operator_writes_nothing_but_its_lease() {
@@ -73,8 +87,7 @@ async fn with_nothing_to_do_an_operator_writes_nothing_but_its_lease() {
         println!("{builds} builds are complete after {:?}", begun.elapsed());
         watched.push((builds, namespace, proxy, operator));
     }
-    // What the last pass had in hand.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    settle(&watched.iter().map(|(_, _, proxy, _)| proxy).collect::<Vec<_>>()).await;
     let before: Vec<_> = watched.iter().map(|(_, _, proxy, _)| writes(proxy)).collect();
     tokio::time::sleep(QUIET).await;
     for ((builds, _, proxy, operator), before) in watched.iter().zip(&before) {

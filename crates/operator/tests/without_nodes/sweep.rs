@@ -1,9 +1,7 @@
 //! Every write of a build, swept: the operator is killed before and after each one, each watch event is hidden once,
 //! reads are served stale. The end is that of an undisturbed run, with as many pods, claims and records made and
 //! removed; and what nobody may do was not tried.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod scripted;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,9 +13,9 @@ use http_body_util::BodyExt as _;
 use indexbuild_faultproxy::{Answer, EventMatch, Perturbation, RequestMatch, Times, Verb, When};
 use kube::Client;
 use kube::client::Body;
-use scripted::bench::{BUILD, EndState};
-use scripted::deputy::Tamper;
-use scripted::{Bench, Script};
+use crate::scripted::bench::{BUILD, EndState};
+use crate::scripted::deputy::Tamper;
+use crate::scripted::{Bench, Script};
 
 /// Slots of the build that is swept.
 const SLOTS: u32 = 2;

@@ -1,0 +1,11 @@
+//! The operator on a control plane without nodes, with scripted owners: what it writes when there is nothing to do, at
+//! each of its writes, and when builds are deleted. One program, as each takes minutes to compile.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "without_nodes/deletion.rs"]
+mod deletion;
+#[path = "without_nodes/quiet.rs"]
+mod quiet;
+mod scripted;
+#[path = "without_nodes/sweep.rs"]
+mod sweep;
