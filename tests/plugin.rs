@@ -257,8 +257,10 @@ fn sees(kubectl: &Kubectl<'_>) {
 
 /// The archive for a bug report holds what it should, and no secret.
 fn reports(kubectl: &Kubectl<'_>) {
-    let path = kubectl.ok(&["indexbuild", "report", "orders"]);
-    let archive = kubectl.folder.path().join(path.trim());
+    // Inside the cluster's namespaces the current folder is another one.
+    let archive = kubectl.folder.path().join("orders.tar.gz");
+    let path = kubectl.ok(&["indexbuild", "report", "orders", "--out", archive.to_str().unwrap()]);
+    assert_eq!(path.trim(), archive.to_str().unwrap());
     let listed = Command::new("tar").arg("-tzf").arg(&archive).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     for part in

@@ -325,3 +325,44 @@ fn the_index_of_a_deleted_build_goes_where_its_policy_says_so() {
         assert_eq!(cleans.map(|work| (work.id, work.removes_index)), goes.then(|| ("clean".to_owned(), true)));
     }
 }
+
+/// A build that never started (a selector that fits no node, an image that is not there) is deleted at once: a Clean
+/// would need a pod that does not start either, and there is nothing in the store to clean.
+#[test]
+fn i9_a_build_whose_pods_never_started_goes_without_a_clean() {
+    let never_started = || {
+        let mut world = world();
+        add_slot(&mut world, 0, 1, "plan");
+        let record = &mut world.slots[0].record;
+        let grant = record.spec.grant.as_mut().unwrap();
+        (grant.pod_uid, grant.boot_nonce) = (String::new(), String::new());
+        (record.status.claim, record.status.report) = (None, None);
+        record.status.history.clear();
+        world.claims.iter_mut().for_each(|claim| claim.phase = ClaimPhase::Pending);
+        world.pods.iter_mut().for_each(|pod| {
+            pod.node = None;
+            pod.state = PodState::Pending;
+        });
+        world.build.deleting = true;
+        world
+    };
+    let cleans = |mut world: World| {
+        let mut actions = Vec::new();
+        for _ in 0..6 {
+            let decision = plan(&world);
+            carry_out(&mut world, &decision);
+            actions.extend(decision.actions);
+        }
+        let clean = |action: &Action| matches!(action, Action::UpdateDirectory { spec, .. } if spec.work.as_ref().is_some_and(|work| work.kind == WorkKind::Clean));
+        let stops = |action: &Action| matches!(action, Action::StopPod { reason: StopReason::BuildEnded, .. });
+        (actions.iter().any(clean), actions.iter().any(stops))
+    };
+    let world = never_started();
+    assert_eq!((world.slots.len(), world.pods.len()), (1, 1), "its first pod was made");
+    assert_eq!(cleans(world), (false, true));
+    // The control: a process that has claimed may be bound by another operator's write that is not seen yet.
+    let mut claimed = never_started();
+    claimed.slots[0].record.status.claim =
+        Some(Claim { pod_uid: claimed.pods[0].uid.clone(), boot_nonce: "nonce".to_owned() });
+    assert!(cleans(claimed).0);
+}

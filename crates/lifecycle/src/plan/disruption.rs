@@ -54,7 +54,10 @@ impl<'w> Pass<'w> {
     fn unclaimed(&mut self, draft: &mut Draft<'w>, wanted: bool, open: bool) {
         if !open || !wanted {
             // No pod is made for a work that is not wanted here: another slot can have it from the next look on.
-            if draft.spec.work.is_some() && !matches!(self.mode, Mode::Drain(_)) {
+            if matches!(self.mode, Mode::Drain(_)) {
+                // It has not claimed, and will not be bound any more.
+                self.stop(draft, StopReason::BuildEnded);
+            } else if draft.spec.work.is_some() {
                 self.release(draft, if wanted { OwnerChangeReason::Revoked } else { self.why_unwanted() });
             }
             return;

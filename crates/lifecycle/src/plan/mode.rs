@@ -117,7 +117,14 @@ pub fn time_box(build: &BuildView) -> Millis {
     build.clocks.orphan_after
 }
 
-/// Whether no executor can ever have written anything.
+/// Whether no executor can ever have written anything: nothing is to be cleaned in the store. A process writes there
+/// under a grant that names it, and is named only after it has claimed the record, which keeps its claim. So a build
+/// whose pods never started (no node fits, no image) goes at once, without another pod that would not start either.
 fn nothing_was_begun(world: &World) -> bool {
-    world.slots.is_empty() && world.pods.is_empty() && world.claims.is_empty() && world.stage(PLAN).is_none()
+    let unrecorded = world.slots.is_empty() && !(world.pods.is_empty() && world.claims.is_empty());
+    // A record that begins above the first epoch was made anew: what its predecessor saw is not known.
+    let untouched = |record: &crate::world::Record| {
+        record.status.claim.is_none() && record.status.history.first().is_none_or(|change| change.epoch == 1)
+    };
+    !unrecorded && world.stage(PLAN).is_none() && world.slots.iter().all(|slot| untouched(&slot.record))
 }

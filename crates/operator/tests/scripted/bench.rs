@@ -83,7 +83,15 @@ impl Bench {
         let admin = client(config);
         let token = token(&admin).await;
         let machine = Machine::start(admin.clone(), client(bare), script).await;
-        Some(Self { token, machine, admin, upstream, door: Some(door), cluster: Some(Arc::new(cluster)), _alone: alone })
+        Some(Self {
+            token,
+            machine,
+            admin,
+            upstream,
+            door: Some(door),
+            cluster: Some(Arc::new(cluster)),
+            _alone: alone,
+        })
     }
 
     /// The cluster.

@@ -1,19 +1,18 @@
 //! I9: a build that is deleted right after any write, and in any stage, leaves nothing behind but what its retention
 //! keeps; and nothing can be published behind its tombstone.
 
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::scripted::bench::BUILD;
+use crate::scripted::store::Commit;
+use crate::scripted::{Bench, Script};
 use futures::StreamExt as _;
 use indexbuild_api::{Phase, WorkKind};
 use indexbuild_faultproxy::{Perturbation, RequestMatch, When};
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
-use crate::scripted::bench::BUILD;
-use crate::scripted::store::Commit;
-use crate::scripted::{Bench, Script};
 use serde_json::json;
 
 const SLOTS: u32 = 2;

@@ -1,16 +1,15 @@
 //! What an operator writes when there is nothing to do, and what happens when the one that leads is killed.
 
-
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::scripted::bench::BUILD;
+use crate::scripted::ledger::Kind;
+use crate::scripted::{Bench, Script};
 use futures::StreamExt as _;
 use indexbuild_api::WorkKind;
 use indexbuild_faultproxy::{KubeProxy, Verb};
 use kube::api::{Patch, PatchParams};
-use crate::scripted::bench::BUILD;
-use crate::scripted::ledger::Kind;
-use crate::scripted::{Bench, Script};
 use serde_json::json;
 
 const QUIET: Duration = Duration::from_secs(60);
