@@ -121,7 +121,8 @@ fn pod_view(hub: &Hub, state: &State, pod: &Pod, now: Instant) -> PodView {
         slot: pod.file.slot,
         epoch: pod.file.epoch,
         node: Some(hub.node.name.clone()),
-        deleting: pod.deleting,
+        // No kubelet removes what is left of a process that was told to end and did: it is removed like any other.
+        deleting: pod.deleting && !matches!(pod_state, PodState::Terminated(_)),
         state: pod_state,
     }
 }
