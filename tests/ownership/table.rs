@@ -1,8 +1,11 @@
 //! The table of good and bad builds in `tests/builds`, held against the API server as a user meets it: by kubectl.
 
-use std::fs;
+#[path = "../builds/files.rs"]
+mod files;
+
 use std::path::Path;
 
+use files::header;
 use indexbuild_testbed::{Cluster, Tools};
 
 use super::support::NAMESPACE;
@@ -11,21 +14,7 @@ use super::support::NAMESPACE;
 const KUBECTL_TAKES: [&str; 2] = ["two-documents.yaml", "field-twice.yaml"];
 
 fn files(folder: &str) -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/builds").join(folder);
-    let mut files: Vec<_> = fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
-        .collect();
-    files.sort();
-    files
-}
-
-/// The lines `# <kind>: <text>` at the head of a file.
-fn header<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
-    let prefix = format!("# {kind}: ");
-    text.lines().take_while(|line| line.starts_with('#')).filter_map(|line| line.strip_prefix(&prefix)).collect()
+    files::files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/builds").join(folder))
 }
 
 fn kubectl(cluster: &Cluster, tools: &Tools, arguments: &[&str], text: &str) -> Result<String, String> {

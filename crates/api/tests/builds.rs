@@ -1,34 +1,21 @@
 //! The table of good and bad builds in `tests/builds`, the examples, and the generated files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../../tests/builds/files.rs"]
+mod table;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use indexbuild_api::{CheckError, IndexBuild, check_build, check_update, crd_yaml, crds, reference_markdown};
+use table::header;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Name and text of each YAML file of a folder, in order.
 fn files(folder: &str) -> Vec<(String, String)> {
-    let mut files: Vec<_> = fs::read_dir(root().join(folder))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .map(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            (name, fs::read_to_string(&path).unwrap())
-        })
-        .collect();
-    files.sort();
-    files
-}
-
-/// The lines `# <kind>: <text>` at the head of a file.
-fn header<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
-    let prefix = format!("# {kind}: ");
-    text.lines().take_while(|line| line.starts_with('#')).filter_map(|line| line.strip_prefix(&prefix)).collect()
+    table::files(&root().join(folder))
 }
 
 /// What a refusal does not say although the file's head promises it.

@@ -26,10 +26,16 @@ pub struct StatusChange<'a> {
 pub fn status_noted(
     before: &EngineDirectoryStatus,
     spec: &EngineDirectorySpec,
-    node: Option<&NodeSeen>,
+    change: StatusChange<'_>,
+    wall: &str,
 ) -> EngineDirectoryStatus {
     let mut status = before.clone();
-    if let Some(NodeSeen { name, boot_id, system_uuid }) = node {
+    if let Some(NodeSeen { name, boot_id, system_uuid }) = change.node {
+        status.state = change.state;
+        // A record is made with its first owner, and without a status.
+        if status.history.is_empty() {
+            status.history.extend(owner_change(spec, before, OwnerChangeReason::FirstOwner, wall));
+        }
         status.node_name = Some(name.clone());
         status.node_boot_id = Some(boot_id.clone());
         status.node_system_uuid = Some(system_uuid.clone());
@@ -47,14 +53,15 @@ pub fn status_after(
     change: StatusChange<'_>,
     wall: &str,
 ) -> EngineDirectoryStatus {
+    let mut status = status_noted(before, spec, change, wall);
     let StatusChange { state, change, node, conditions } = change;
-    let mut status = status_noted(before, spec, node);
     status.state = state;
     status.conditions = conditions.to_vec();
-    // A record is made with its first owner, and without a status.
     if status.history.is_empty() {
         status.history.extend(owner_change(old, before, OwnerChangeReason::FirstOwner, wall));
     }
+    // What the former owner's entry still lacks, as it could wait.
+    fill_in(&mut status, old);
     let bound = spec.grant.as_ref().is_some_and(|grant| !grant.pod_uid.is_empty());
     if node.is_none() && !bound {
         status.node_name = None;
@@ -69,6 +76,36 @@ pub fn status_after(
     }
     fill_in(&mut status, spec);
     status
+}
+
+/// Whether a state is one of a healthy slot's course, which the next write tells soon enough.
+#[must_use]
+pub const fn is_passing(state: DirectoryState) -> bool {
+    match state {
+        DirectoryState::Starting | DirectoryState::Working | DirectoryState::Idle | DirectoryState::Finished => true,
+        DirectoryState::Waiting
+        | DirectoryState::BackingOff
+        | DirectoryState::Silent
+        | DirectoryState::Stopping
+        | DirectoryState::Suspended
+        | DirectoryState::Tombstone => false,
+    }
+}
+
+/// Whether what a status says anew beside a spec that is written can wait for the record's next write: a state that
+/// passes, the first owner, a nonce that the spec has too. [`status_after`] adds it then.
+#[must_use]
+pub fn can_wait(before: &EngineDirectoryStatus, after: &EngineDirectoryStatus) -> bool {
+    let mut same = after.clone();
+    if is_passing(before.state) && is_passing(after.state) {
+        same.state = before.state;
+    }
+    match (before.history.as_slice(), same.history.as_mut_slice()) {
+        ([], [first]) if first.reason == OwnerChangeReason::FirstOwner => same.history.clear(),
+        ([.., said], [.., last]) if said.epoch == last.epoch => last.boot_nonce.clone_from(&said.boot_nonce),
+        _ => {}
+    }
+    same == *before
 }
 
 fn owner_change(
@@ -139,12 +176,37 @@ mod tests {
         assert_eq!((first.history.len(), first.history[0].reason), (1, OwnerChangeReason::FirstOwner));
         let bound = granted(1, "u", "");
         let second = status_after(&made, &first, &bound, change(None, Some(&node)), "t2");
-        assert_eq!(second, status_noted(&first, &bound, Some(&node)), "one write says it all");
+        assert_eq!(second, status_noted(&first, &bound, change(None, Some(&node)), "t2"), "one write says it all");
         let claimed = granted(1, "u", "nonce");
         let third = status_after(&bound, &second, &claimed, change(None, None), "t3");
         let entry = &third.history[0];
         let seen = [&entry.time, &entry.pod_uid, &entry.node_name, &entry.boot_nonce, &entry.claim_name];
         assert_eq!(seen.map(String::as_str), ["t1", "u", "n", "nonce", "p-v1"]);
+    }
+
+    /// I8: what a healthy slot's course changes is told by its next write, and is lost nowhere.
+    #[test]
+    fn what_can_wait_is_in_the_next_write() {
+        let node = NodeSeen { name: "n".to_owned(), boot_id: "b".to_owned(), system_uuid: "s".to_owned() };
+        let (made, bound, claimed) = (granted(1, "", ""), granted(1, "u", ""), granted(1, "u", "nonce"));
+        let unsaid = EngineDirectoryStatus::default();
+        let first = status_after(&made, &unsaid, &made, change(None, None), "t1");
+        assert!(can_wait(&unsaid, &first), "the first owner is told with its machine");
+        let second = status_noted(&unsaid, &bound, change(None, Some(&node)), "t2");
+        assert_eq!((second.history.len(), second.state), (1, DirectoryState::Starting));
+        assert!(!can_wait(&unsaid, &second), "the machine is evidence");
+        let third = status_after(&bound, &second, &claimed, change(None, None), "t3");
+        assert!(can_wait(&second, &third));
+        // As if the third had not been written.
+        let next = granted(2, "u", "nonce");
+        let fourth = status_after(&claimed, &second, &next, change(Some(OwnerChangeReason::NextWork), None), "t4");
+        assert_eq!(
+            fourth.history.iter().map(|entry| entry.boot_nonce.as_str()).collect::<Vec<_>>(),
+            ["nonce", "nonce"]
+        );
+        assert!(!can_wait(&second, &fourth), "a change of work is in the history at once");
+        let silent = EngineDirectoryStatus { state: DirectoryState::Silent, ..second.clone() };
+        assert!(!can_wait(&second, &silent) && !can_wait(&silent, &second), "a person is told at once");
     }
 
     #[test]

@@ -214,6 +214,88 @@ fn an_unproved_volume_stays_listed_and_does_not_hold_back_the_end() {
     assert_eq!(decision.status.manifest.as_ref().unwrap().url, format!("s3://indexes/shop/orders/{UID}/manifest.json"));
 }
 
+/// G8, I9: an owner that is not needed any more is revoked and gives way; its pod is not deleted while it runs, so
+/// that what the kubelet says of its end is there until the record says it too, whoever was away meanwhile.
+#[test]
+fn i9_an_owner_that_is_not_needed_any_more_is_revoked_and_its_object_stays_until_its_end_is_recorded() {
+    let mut world = settled(encoding());
+    world.stages.extend([
+        stage("encode", &["encode-0", "encode-1"]),
+        stage("sort", &["sort-0", "sort-1"]),
+        stage("publish", &["publish"]),
+        stage("clean", &["clean"]),
+    ]);
+    let stops = |decision: &Decision, of: StopReason| {
+        decision.actions.iter().any(|action| matches!(action, Action::StopPod { reason, .. } if *reason == of))
+    };
+    let told = |decision: &Decision| decision.events.iter().any(|event| event.reason == Reason::VolumeReleaseBlocked);
+    let decision = plan(&world);
+    for slot in 0..2 {
+        let (spec, _, change) = update(&decision, slot).unwrap();
+        assert_eq!((change, &spec.volume), (Some(OwnerChangeReason::Revoked), &None));
+    }
+    carry_out(&mut world, &decision);
+    let decision = plan(&world);
+    assert!(decision.actions.is_empty() && !told(&decision), "{decision:#?}");
+    assert_eq!(decision.status.volumes.unwrap().stranded, 0, "nothing is wrong with a volume whose owner gives way");
+    assert!(decision.waits.iter().any(|wait| wait.reason == Reason::WaitingForEvidence && wait.acts));
+    // One that does not give way is asked to; one whose node does not answer is an alarm.
+    let mut hanging = world.clone();
+    hanging.slots.iter_mut().for_each(|view| view.grant_age = 5_000);
+    assert!(stops(&plan(&hanging), StopReason::Superseded));
+    let mut unheard = world.clone();
+    unheard.nodes[0].ready = NodeReady::Unknown;
+    assert!(told(&plan(&unheard)));
+    // What the kubelet says is written before the object that says so goes.
+    world.pods.iter_mut().for_each(|pod| pod.state = terminated(0));
+    let decision = plan(&world);
+    assert!(!stops(&decision, StopReason::Ended), "{decision:#?}");
+    for slot in 0..2 {
+        let former = &update(&decision, slot).unwrap().0.former_volumes[0];
+        assert_eq!((former.state, former.condemned), (VolumeState::Idle, true));
+    }
+    carry_out(&mut world, &decision);
+    world.pods.clear();
+    world.claims.remove(0);
+    let decision = plan(&world);
+    assert!(
+        decision
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::DeleteClaim { name, .. } if *name == world.claims[0].name))
+    );
+    world.claims.clear();
+    let decision = plan(&world);
+    assert!(matches!(
+        decision.actions.first(),
+        Some(Action::DeleteDirectory { slot: 0, .. }) | Some(Action::UpdateDirectory { slot: 1, .. })
+    ));
+    assert!(
+        decision.actions.iter().any(|action| matches!(action, Action::DeleteDirectory { .. })),
+        "no write of its own says that the volume is gone"
+    );
+}
+
+/// I8: what passes is written once it lasts, or with the next write.
+#[test]
+fn a_state_that_passes_and_a_choice_that_is_frozen_are_no_reason_for_a_write() {
+    let mut world = settled(encoding());
+    world.slots[0].record.status.state = DirectoryState::Starting;
+    world.slots[0].grant_age = 2_999;
+    assert_eq!(update(&plan(&world), 0), None);
+    world.slots[0].grant_age = 3_000;
+    assert_eq!(update(&plan(&world), 0).unwrap().1, DirectoryState::Working);
+    world.slots[0].grant_age = 2_999;
+    world.slots[0].record.status.state = DirectoryState::Silent;
+    assert_eq!(update(&plan(&world), 0).unwrap().1, DirectoryState::Working, "the alarm is over");
+
+    let mut world = settled(encoding());
+    world.slots[0].record.spec.chosen.push(world.stages[0].chosen[0].clone());
+    assert_eq!(update(&plan(&world), 0), None, "the choice of the plan is frozen");
+    silent(&mut world, 0, 10_000);
+    assert!(update(&plan(&world), 0).unwrap().0.chosen.is_empty());
+}
+
 /// A claim that is being deleted waits for every pod that names it, ended or not (pvc-protection): the object of an
 /// ended pod, kept as evidence, must go as soon as the record says what it proves.
 #[test]

@@ -5,7 +5,7 @@
 
 use indexbuild_api::{DirectoryState, EngineDirectory, EngineDirectorySpec, IndexBuild, labels, names};
 use indexbuild_lifecycle::Action;
-use indexbuild_lifecycle::record::{StatusChange, status_after, status_noted};
+use indexbuild_lifecycle::record::{StatusChange, can_wait, status_after, status_noted};
 use indexbuild_lifecycle::world::{Stage, World};
 use json_patch::{Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
@@ -183,11 +183,12 @@ impl Hands<'_> {
         };
         let mut version = version.to_owned();
         let before = observed.status.clone().unwrap_or_default();
-        let noted = status_noted(&before, spec, change.node);
+        let noted = status_noted(&before, spec, change, &self.world.wall);
         if noted != before {
             version = self.write_status(&name, Some(&version), &noted).await?;
         }
-        if *spec != observed.spec || change.state == DirectoryState::Tombstone {
+        let says_more = *spec != observed.spec || change.state == DirectoryState::Tombstone;
+        if says_more {
             let mut operations = vec![replace("/spec", json!(spec))];
             if change.state == DirectoryState::Tombstone && observed.metadata.owner_references.is_some() {
                 operations.push(remove("/metadata/ownerReferences"));
@@ -201,7 +202,7 @@ impl Hands<'_> {
                 .map_err(OperatorError::api(format!("record {name} is not written")))?;
         }
         let after = status_after(&observed.spec, &noted, spec, change, &self.world.wall);
-        if after != noted {
+        if after != noted && !(says_more && can_wait(&noted, &after)) {
             self.write_status(&name, None, &after).await?;
         }
         Ok(())

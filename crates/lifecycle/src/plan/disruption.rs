@@ -327,27 +327,30 @@ impl<'w> Pass<'w> {
                     draft.bump(OwnerChangeReason::Replaced, None, Next::NewPod, Place::None(VolumeState::Stranded));
                 }
             }
-            Mode::Run => {
-                self.stop(draft, StopReason::ScaledDown);
-                if !alive_long && !self.lost {
-                    draft.bump(self.why_unwanted(), None, Next::NewPod, Place::None(VolumeState::Stranded));
-                }
-            }
             Mode::Suspend => self.stop(draft, StopReason::Suspended),
-            // Who is to clean is granted that; the others are stopped.
+            // Who is to clean is granted that.
             Mode::Clean(_) if wanted => {}
-            Mode::Clean(End::Failed | End::Aborted) => {
-                // Revoked at once: nothing of it counts any more, and it gives way as soon as it sees that (G11).
-                if !self.lost || draft.in_contact() {
-                    draft.bump(OwnerChangeReason::Aborted, None, Next::NewPod, Place::None(VolumeState::Stranded));
-                }
-            }
-            Mode::Clean(End::Complete) | Mode::Drain(_) => self.stop(draft, StopReason::BuildEnded),
+            Mode::Run | Mode::Clean(_) | Mode::Drain(_) => self.revoke(draft),
             Mode::Disabled | Mode::Gone => {}
         }
     }
 
     // ---- steps ----
+
+    /// The epoch of an owner that is not needed any more is over: it gives way as soon as it sees that (G11). Its pod
+    /// is not deleted while it runs: the object of a deleted pod goes within a second of its end, and with it the
+    /// kubelet's word, which a control plane that was away at that moment would never hear (G8).
+    fn revoke(&mut self, draft: &mut Draft<'w>) {
+        if self.lost && !draft.in_contact() {
+            return;
+        }
+        let reason = self.why_unwanted();
+        draft.bump(reason, None, Next::NewPod, Place::None(VolumeState::Stranded));
+        if !draft.bumped() {
+            // The record can hold no more volumes: then its pod is asked to end, and the volume stays where it is.
+            self.stop(draft, StopReason::BuildEnded);
+        }
+    }
 
     /// Asks the owner's pod to end, with its full grace, once; and says what is waited for.
     fn stop(&mut self, draft: &mut Draft<'w>, reason: StopReason) {
@@ -362,7 +365,6 @@ impl<'w> Pass<'w> {
         if !pod.deleting {
             self.destructive.push(Action::StopPod { name: pod.name.clone(), uid: pod.uid.clone(), reason });
         }
-        self.stopping.push(slot);
         let left = draft.clocks().replace_after.saturating_sub(draft.silence()).max(draft.clocks().renew_interval);
         let what = format!("pod {} is asked to end{}", pod.name, self.place_of(draft));
         self.wait(

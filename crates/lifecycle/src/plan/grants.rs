@@ -7,10 +7,14 @@ use indexbuild_api::{
 
 use crate::action::{Action, NodeSeen};
 use crate::evidence::Evidence;
+use crate::record::is_passing;
 use crate::world::{ClaimPhase, ClaimView, Millis, PodState, PodView, SlotView, World};
 
 /// The most volumes that a record remembers.
 const MAX_FORMER: usize = 64;
+
+/// A state that passes is written once it has lasted so long: a person sees it soon, and a short work costs no write.
+const LASTS: Millis = 3_000;
 
 /// Who gets the next epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -358,16 +362,34 @@ impl<'w> Draft<'w> {
         });
     }
 
-    /// The write, if anything differs from what was observed (I8).
+    /// Whether the owner changed only a moment ago.
+    pub const fn is_fresh(&self) -> bool {
+        self.view.grant_age < self.clocks().renew_interval
+    }
+
+    /// Whether the spec says something new. Choices whose stage is frozen leave the record with its next write: that
+    /// they are still there changes nothing, and a write of its own for each would be the most frequent of all.
+    pub fn changes_spec(&self) -> bool {
+        let observed = &self.view.record.spec;
+        if self.spec.chosen.iter().any(|chosen| !observed.chosen.contains(chosen)) {
+            return true;
+        }
+        EngineDirectorySpec { chosen: observed.chosen.clone(), ..self.spec.clone() } != *observed
+    }
+
+    /// The write, if anything differs from what was observed (I8). That a slot is at work, or has nothing to do, is
+    /// written once it lasts: until then the next grant says more.
     pub fn into_action(self, conditions: Vec<Condition>) -> Option<Action> {
         let observed = &self.view.record;
-        let state = self.state.unwrap_or(observed.status.state);
-        let differs =
-            self.spec != observed.spec || state != observed.status.state || conditions != observed.status.conditions;
+        let said = observed.status.state;
+        let state = self.state.unwrap_or(said);
+        let passing = self.view.grant_age < LASTS && is_passing(said) && is_passing(state);
+        let changes_spec = self.changes_spec();
+        let differs = changes_spec || (state != said && !passing) || conditions != observed.status.conditions;
         differs.then(|| Action::UpdateDirectory {
             slot: self.spec.slot,
             version: observed.version.clone(),
-            spec: self.spec,
+            spec: if changes_spec { self.spec } else { observed.spec.clone() },
             state,
             change: self.change,
             conditions,

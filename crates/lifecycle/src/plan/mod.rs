@@ -3,6 +3,7 @@
 
 mod assign;
 mod budget;
+mod conditions;
 mod disruption;
 mod grants;
 mod mode;
@@ -31,7 +32,7 @@ pub fn stage_names(world: &World) -> Vec<String> {
     [PLAN, ENCODE, SORT, PUBLISH, CLEAN, CLEAN_INDEX].into_iter().map(str::to_owned).chain(repairs).collect()
 }
 
-pub use status::turns;
+pub use conditions::turns;
 pub use waits::words;
 
 pub use stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, ENCODE, PLAN, PUBLISH, SORT};
@@ -82,8 +83,6 @@ pub(crate) struct Pass<'w> {
     repairing: bool,
     /// Whether most nodes look lost: nothing is destroyed or replaced (row 23).
     lost: bool,
-    /// Slots that are asked to stop by this pass.
-    stopping: Vec<u32>,
 }
 
 impl<'w> Pass<'w> {
@@ -110,7 +109,6 @@ impl<'w> Pass<'w> {
             failures: budget::counted(world),
             repairing: false,
             lost: world.most_nodes_lost(),
-            stopping: Vec::new(),
         }
     }
 

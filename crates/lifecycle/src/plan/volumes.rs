@@ -1,6 +1,6 @@
 //! Volumes and records that nobody needs any more: condemned, deleted, held, or kept by policy. And pods.
 
-use indexbuild_api::{DirectoryState, Reason, VolumeState};
+use indexbuild_api::{DirectoryState, FormerVolume, Reason, VolumeState};
 
 use super::Pass;
 use super::disruption::caught_up;
@@ -8,7 +8,7 @@ use super::grants::Draft;
 use super::mode::Mode;
 use crate::action::{Action, Event, StopReason};
 use crate::evidence::{Condemned, Evidence};
-use crate::world::{ClaimPhase, PodState, PodView, World};
+use crate::world::{ClaimPhase, Millis, NodeReady, PodState, PodView, World};
 
 /// Of which class a volume is. Exhaustive: only `Idle` and `Superseded` may be reused or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Class {
 }
 
 /// The class of a former volume.
-pub fn former_class(world: &World, volume: &indexbuild_api::FormerVolume) -> Class {
+pub fn former_class(world: &World, volume: &FormerVolume) -> Class {
     let Some(claim) = world.claim(&volume.claim_name).filter(|claim| claim.uid == volume.claim_uid) else {
         return Class::Gone;
     };
@@ -71,13 +71,16 @@ pub fn current_class(draft: &Draft<'_>) -> Option<Class> {
 pub const PROOFS: &str = "the kubelet of that node reports the pod terminated, the node is rebooted or its Node object removed, or somebody who knows that the machine is down puts the taint node.kubernetes.io/out-of-service on it; the build does not wait for it";
 
 /// The last owner of a volume, in words.
-pub fn former_owner(volume: &indexbuild_api::FormerVolume) -> String {
+pub fn former_owner(volume: &FormerVolume) -> String {
     if volume.pod_name.is_empty() {
         return "whoever had it is unknown, as its record was removed".to_owned();
     }
     let node = if volume.node_name.is_empty() { "an unknown node" } else { volume.node_name.as_str() };
     format!("pod {} (UID {}) on {node}", volume.pod_name, volume.pod_uid)
 }
+
+/// So long has an owner whose epoch is over to give way by itself (G11) before its pod is asked to end.
+const GIVE_WAY: Millis = 5_000;
 
 fn is_alive(pod: &PodView) -> bool {
     match &pod.state {
@@ -189,9 +192,10 @@ impl<'w> Pass<'w> {
 
     /// The record of a slot that is not wanted any more: removed when all its volumes are accounted for.
     fn record(&mut self, draft: &mut Draft<'w>) {
-        let observed = &draft.view.record.spec;
-        let empty = observed.volume.is_none() && observed.former_volumes.is_empty();
-        let settled = observed.chosen.is_empty() && !self.work_open(draft);
+        // Of this pass: what was seen to be gone is accounted for, and its removal needs no write of its own.
+        let spec = &draft.spec;
+        let empty = spec.volume.is_none() && spec.former_volumes.is_empty();
+        let settled = spec.chosen.is_empty() && !self.work_open(draft);
         let draining = matches!(self.mode, Mode::Drain(_));
         let (slot, version) = (draft.slot(), draft.view.record.version.clone());
         let alive = self.world.pods.iter().any(|pod| pod.slot == slot && is_alive(pod) && !self.given_up(draft));
@@ -260,7 +264,10 @@ impl<'w> Pass<'w> {
                 && self.wanted(pod.slot)
                 && former.is_some_and(|volume| volume.state == VolumeState::Stranded && !volume.boot_nonce.is_empty())
                 && !caught_up(draft);
-            if !may_return && !pod.deleting {
+            let gives_way = former.is_some_and(|volume| !volume.boot_nonce.is_empty())
+                && draft.view.grant_age < GIVE_WAY
+                && !self.wanted(pod.slot);
+            if !may_return && !gives_way && !pod.deleting {
                 self.destructive.push(Action::StopPod { name, uid, reason: StopReason::Superseded });
             }
         }
@@ -299,24 +306,43 @@ impl<'w> Pass<'w> {
         self.given_up(draft) || (unheard && draft.view.grant_age >= draft.clocks().renew_interval)
     }
 
+    /// Whether the last owner of a volume, which nothing proves gone yet, is on its way out: nobody needs its slot, its
+    /// pod is there on a node that answers, and patience with it is not over. It is no reason for an alarm.
+    pub(super) fn gives_way(&self, draft: &Draft<'_>, volume: &FormerVolume) -> bool {
+        let answers = |pod: &PodView| {
+            let node = pod.node.as_deref().and_then(|name| self.world.node(name));
+            node.is_none_or(|node| node.ready == NodeReady::True)
+        };
+        !self.lost
+            && !self.wanted(draft.slot())
+            && draft.view.grant_age < draft.clocks().replace_after
+            && self.world.pods.iter().any(|pod| pod.uid == volume.pod_uid && is_alive(pod) && answers(pod))
+    }
+
     /// Says which volumes are waited for.
     pub(super) fn volume_waits(&mut self) {
-        let held: Vec<(u32, String, String)> = self
-            .drafts
-            .values()
-            .flat_map(|draft| {
-                let stranded =
-                    |volume: &&indexbuild_api::FormerVolume| former_class(self.world, volume) == Class::Stranded;
-                draft
-                    .view
-                    .record
-                    .spec
-                    .former_volumes
-                    .iter()
-                    .filter(stranded)
-                    .map(|volume| (draft.slot(), volume.claim_name.clone(), former_owner(volume)))
-            })
-            .collect();
+        let mut held = Vec::new();
+        let mut leaving = Vec::new();
+        for draft in self.drafts.values() {
+            for volume in &draft.view.record.spec.former_volumes {
+                if former_class(self.world, volume) != Class::Stranded {
+                    continue;
+                }
+                if self.gives_way(draft, volume) {
+                    let age = draft.view.grant_age;
+                    let end = if age < GIVE_WAY { GIVE_WAY } else { draft.clocks().replace_after };
+                    leaving.push((draft.slot(), volume.pod_name.clone(), end.saturating_sub(age)));
+                } else {
+                    held.push((draft.slot(), volume.claim_name.clone(), former_owner(volume)));
+                }
+            }
+        }
+        for (slot, pod, left) in leaving {
+            let what = format!("pod {pod} of slot {slot} gives way, as it is not needed any more");
+            let ends_when =
+                "it ends by itself; after some seconds it is asked to, and the kubelet reports it terminated";
+            self.wait(Reason::WaitingForEvidence, Some(slot), left.max(1), what, ends_when);
+        }
         let again = self.world.build.clocks.orphan_after;
         for (slot, name, owner) in held {
             let what = format!("volume {name} is held, as nothing proves that its former owner is gone: {owner}");

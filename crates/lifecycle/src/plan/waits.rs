@@ -39,9 +39,10 @@ impl Pass<'_> {
     pub(super) fn slot_conditions(&self, draft: &Draft<'_>) -> Vec<Condition> {
         let before = &draft.view.record.status.conditions;
         let old = before.iter().find(|condition| condition.condition_type == ConditionType::Waiting);
-        // A pod that has just been made is on its way.
-        let fresh = draft.view.grant_age < draft.clocks().renew_interval;
-        let worth = |wait: &&Wait| wait.slot == Some(draft.slot()) && !(fresh && wait.reason == Reason::WaitingForPod);
+        // A pod that has just been made is on its way, and so is an owner that was just told to give way.
+        let fresh = draft.is_fresh();
+        let passing = |wait: &Wait| matches!(wait.reason, Reason::WaitingForPod | Reason::WaitingForEvidence);
+        let worth = |wait: &&Wait| wait.slot == Some(draft.slot()) && !(fresh && passing(wait));
         let weight = |wait: &&Wait| match wait.reason {
             // It holds up nothing that the slot does.
             Reason::VolumesStranded => 0,
@@ -57,7 +58,7 @@ impl Pass<'_> {
         };
         let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
         let mut message = message;
-        super::status::truncate(&mut message);
+        super::conditions::truncate(&mut message);
         let condition = Condition {
             condition_type: ConditionType::Waiting,
             status,

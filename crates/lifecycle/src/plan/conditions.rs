@@ -1,0 +1,266 @@
+//! The conditions of a build, and what they tell people: whether it is ready, stalled, complete, failed, and what holds
+//! it up.
+
+use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildStatus, Phase, Reason};
+
+use super::Pass;
+use super::mode::Mode;
+use super::volumes::{Class, former_class};
+use super::waits::{severity, words};
+use crate::action::{Event, Wait};
+
+impl Pass<'_> {
+    /// Everything that the status says in conditions.
+    pub(super) fn conditions(
+        &self,
+        before: &IndexBuildStatus,
+        status: &IndexBuildStatus,
+        published: bool,
+        failed: bool,
+        ended: bool,
+    ) -> Vec<Condition> {
+        let phase = phase_reason(status.phase.unwrap_or_default());
+        let url = status.manifest.as_ref().map(|manifest| manifest.url.clone()).unwrap_or_default();
+        let said = before.condition(ConditionType::Failed);
+        let (why, what) = match (&self.failing, said) {
+            (Some(failure), _) if failure.permanent => {
+                (Reason::from(failure.reason), format!("{}: {}", failure.work_id, failure.message))
+            }
+            (Some(failure), _) => (
+                Reason::BackoffLimitExceeded,
+                format!(
+                    "more attempts failed than backoffLimit ({}) allows; the last, {}: {}",
+                    self.world.build.spec.backoff_limit, failure.work_id, failure.message
+                ),
+            ),
+            (None, Some(said)) if failed => (said.reason, said.message.clone()),
+            (None, _) => (Reason::AsExpected, String::new()),
+        };
+        let mut list = Vec::new();
+        let mut say =
+            |condition_type, status, reason, message: String| list.push((condition_type, status, reason, message));
+        let holds = |holds: bool| if holds { ConditionStatus::True } else { ConditionStatus::False };
+
+        let worst = self.worst_wait();
+        let severity = |wait: &Wait| severity(wait.reason, self.mode);
+        let ready_said = before.condition(ConditionType::Ready).map(|ready| ready.message.as_str());
+        let going_on = worst.map_or_else(|| self.going_on(status), |wait| words(wait, self.world, ready_said));
+        if published {
+            say(
+                ConditionType::Ready,
+                ConditionStatus::True,
+                Reason::Published,
+                format!("the index is published: {url}"),
+            );
+        } else if failed {
+            say(ConditionType::Ready, ConditionStatus::False, why, what.clone());
+        } else {
+            say(ConditionType::Ready, ConditionStatus::False, phase, going_on.clone());
+        }
+
+        let resting = ended || self.mode == Mode::Disabled || (self.mode == Mode::Suspend && self.waits.is_empty());
+        let reconciling = match self.mode {
+            Mode::Disabled => Reason::ReconcileDisabled,
+            _ if ended => Reason::AsExpected,
+            _ => phase,
+        };
+        say(ConditionType::Reconciling, holds(!resting), reconciling, String::new());
+
+        let working = status.slots.is_some_and(|slots| slots.working > 0);
+        let stalled = worst.filter(|wait| severity(wait) >= 3 || (severity(wait) == 2 && !working));
+        if failed {
+            say(ConditionType::Stalled, ConditionStatus::True, why, what.clone());
+        } else if let Some(wait) = stalled {
+            say(ConditionType::Stalled, ConditionStatus::True, wait.reason, going_on.clone());
+        } else {
+            say(ConditionType::Stalled, ConditionStatus::False, Reason::AsExpected, String::new());
+        }
+
+        say(ConditionType::Complete, holds(published), if published { Reason::Published } else { phase }, url.clone());
+        say(
+            ConditionType::Failed,
+            holds(failed),
+            if failed { why } else { Reason::AsExpected },
+            if failed { what.clone() } else { String::new() },
+        );
+        let finished = published || failed;
+        let finished_why = if published {
+            Reason::Published
+        } else if failed {
+            why
+        } else {
+            phase
+        };
+        say(ConditionType::Finished, holds(finished), finished_why, String::new());
+
+        let stuck = worst.filter(|wait| severity(wait) >= 3);
+        if finished || matches!(self.mode, Mode::Suspend | Mode::Disabled | Mode::Gone) {
+            let reason = if self.mode == Mode::Suspend { Reason::Suspended } else { reconciling };
+            say(ConditionType::Progressing, ConditionStatus::False, reason, String::new());
+        } else if let Some(wait) = stuck {
+            say(ConditionType::Progressing, ConditionStatus::False, wait.reason, going_on);
+        } else {
+            say(ConditionType::Progressing, ConditionStatus::True, phase, going_on);
+        }
+
+        let volumes = status.volumes.unwrap_or_default();
+        if volumes.stranded > 0 {
+            let message = self.stranded_volumes(volumes.stranded);
+            say(ConditionType::VolumesHeld, ConditionStatus::True, Reason::VolumesStranded, message);
+        } else if volumes.retained > 0 {
+            say(
+                ConditionType::VolumesHeld,
+                ConditionStatus::True,
+                Reason::VolumesRetained,
+                format!(
+                    "{} volumes are kept by spec.volume.retention; `kubectl delete pvc -n {} -l {}={}` removes them",
+                    volumes.retained,
+                    self.world.build.namespace,
+                    indexbuild_api::labels::BUILD_UID,
+                    self.world.build.uid,
+                ),
+            );
+        } else {
+            say(ConditionType::VolumesHeld, ConditionStatus::False, Reason::NoVolumes, String::new());
+        }
+        self.dated(before, list)
+    }
+
+    /// How far the build is, and what a person can do where it rests because somebody wanted that.
+    fn going_on(&self, status: &IndexBuildStatus) -> String {
+        let (phase, progress) = (status.phase.unwrap_or_default(), status.progress.clone().unwrap_or_default());
+        match self.mode {
+            Mode::Disabled => format!(
+                "{phase} {progress}: left alone, as its annotation {} says; it goes on when that is removed",
+                indexbuild_api::labels::RECONCILE
+            ),
+            Mode::Suspend => format!(
+                "{phase} {progress}: its executors have ended and its volumes stay; it goes on when spec.suspend is false"
+            ),
+            Mode::Run | Mode::Clean(_) | Mode::Drain(_) | Mode::Gone => format!("{phase} {progress}"),
+        }
+    }
+
+    pub(super) fn lost_nodes(&self) -> String {
+        let known: Vec<_> = self.world.nodes.iter().filter(|node| !node.gone).collect();
+        let lost: Vec<&str> = known
+            .iter()
+            .filter(|node| node.ready != crate::world::NodeReady::True)
+            .map(|node| node.name.as_str())
+            .collect();
+        format!(
+            "{} of {} nodes look lost ({}): it is probably this controller that is cut off, so that nothing is destroyed or replaced",
+            lost.len(),
+            known.len(),
+            some_of(&lost),
+        )
+    }
+
+    /// Which volumes are held for want of a proof, and who could supply it.
+    fn stranded_volumes(&self, count: u32) -> String {
+        let formers = self.drafts.values().flat_map(|draft| {
+            let formers = &draft.view.record.spec.former_volumes;
+            formers.iter().filter(|volume| !self.gives_way(draft, volume))
+        });
+        let held = formers
+            .filter(|volume| matches!(former_class(self.world, volume), Class::Stranded | Class::Lost(None)))
+            .map(|volume| format!("{} of {}", volume.claim_name, super::volumes::former_owner(volume)));
+        let held: Vec<String> = held.collect();
+        let held: Vec<&str> = held.iter().map(String::as_str).collect();
+        format!(
+            "{count} volumes are held, as nothing proves that their former owners are gone ({}): they go when {}",
+            some_of(&held),
+            super::volumes::PROOFS
+        )
+    }
+
+    /// `lastTransitionTime` changes only when the status does. Conditions that are not this function's stay.
+    fn dated(
+        &self,
+        before: &IndexBuildStatus,
+        list: Vec<(ConditionType, ConditionStatus, Reason, String)>,
+    ) -> Vec<Condition> {
+        let mut conditions: Vec<Condition> = list
+            .into_iter()
+            .map(|(condition_type, status, reason, mut message)| {
+                truncate(&mut message);
+                let old = before.condition(condition_type).filter(|old| old.status == status);
+                Condition {
+                    condition_type,
+                    status,
+                    reason,
+                    message,
+                    last_transition_time: old
+                        .and_then(|old| old.last_transition_time.clone())
+                        .or_else(|| Some(self.world.wall.clone())),
+                    observed_generation: Some(self.world.build.generation),
+                }
+            })
+            .collect();
+        for other in &before.conditions {
+            if !conditions.iter().any(|condition| condition.condition_type == other.condition_type) {
+                conditions.push(other.clone());
+            }
+        }
+        conditions.sort_by_key(|condition| condition.condition_type);
+        conditions
+    }
+}
+
+/// What to tell people of a build's turns: that it is published, has failed, is stalled, or is stalled no more.
+#[must_use]
+pub fn turns(before: Option<&IndexBuildStatus>, after: &IndexBuildStatus) -> Vec<Event> {
+    let holds = |status: &IndexBuildStatus, condition_type| {
+        status.condition(condition_type).is_some_and(|condition| condition.status == ConditionStatus::True)
+    };
+    let told = [(ConditionType::Complete, false), (ConditionType::Failed, true), (ConditionType::Stalled, true)];
+    let mut events = Vec::new();
+    for (condition_type, warning) in told {
+        // A failure is told once, though it also stalls.
+        let doubled = condition_type == ConditionType::Stalled && holds(after, ConditionType::Failed);
+        let begins = holds(after, condition_type) && !before.is_some_and(|before| holds(before, condition_type));
+        if let Some(condition) = after.condition(condition_type).filter(|_| begins && !doubled) {
+            let message = match condition_type {
+                ConditionType::Complete => format!("the index is published: {}", condition.message),
+                _ => condition.message.clone(),
+            };
+            events.push(Event { reason: condition.reason, warning, message });
+        }
+    }
+    events
+}
+
+/// The first few names, and how many more there are.
+fn some_of(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
+
+/// The longest message that a condition takes, in bytes.
+const MAX_MESSAGE: usize = 4_096;
+
+pub(super) fn truncate(message: &mut String) {
+    if message.len() > MAX_MESSAGE {
+        let end = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        message.truncate(end);
+    }
+}
+
+const fn phase_reason(phase: Phase) -> Reason {
+    match phase {
+        Phase::Pending => Reason::Pending,
+        Phase::Planning => Reason::Planning,
+        Phase::Encoding => Reason::Encoding,
+        Phase::Sorting => Reason::Sorting,
+        Phase::Publishing => Reason::Publishing,
+        Phase::Cleaning => Reason::Cleaning,
+        Phase::Suspended => Reason::Suspended,
+        Phase::Aborting => Reason::Aborted,
+        Phase::Complete => Reason::Published,
+        Phase::Failed => Reason::WorkFailed,
+    }
+}
