@@ -147,7 +147,9 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
     let working = |world: &World| {
         let build = world.read("orders");
         let rows = build["status"]["rows"].as_u64().unwrap_or(0);
-        if rows > 0 && build["status"]["executors"] == "2/2" { Ok(()) } else { Err(build["status"].to_string()) }
+        let said = world.slots(NAMESPACE, "orders").iter().all(|record| record["status"]["state"] == "Working");
+        let works = rows > 0 && build["status"]["executors"] == "2/2" && said;
+        if works { Ok(()) } else { Err(build["status"].to_string()) }
     };
     world.until("both executors work", Duration::from_secs(60), working);
     let kubectl = Kubectl::new(&world, &tools);

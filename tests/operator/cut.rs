@@ -35,6 +35,7 @@ pub fn run(world: &mut World) {
     let deleted = owner(NAMESPACE, "deleted", CUT);
     let forgotten = owner(FORGETFUL, "returned", CUT);
     let trusted = owner(TRUSTING, "replaced", CUT);
+    let deleted_on_trust = owner(TRUSTING, "deleted", CUT);
     let mixed = owner(CREDULOUS, "mixed", CUT);
 
     world.cluster.crash_node(CRASHED).unwrap();
@@ -44,11 +45,13 @@ pub fn run(world: &mut World) {
     // The replacement takes its time, so that the old owner, which does not hear of it, ends the same work.
     let patch = json!({"spec": {"rowsPerSecond": 200}}).to_string();
     world.kubectl(&["patch", "ib", "replaced", "--type=merge", "-p", &patch]);
-    world.kubectl(&["delete", "ib", "deleted", "--wait=false"]);
+    for namespace in [NAMESPACE, TRUSTING] {
+        world.kubectl(&["delete", "ib", "deleted", "-n", namespace, "--wait=false"]);
+    }
     world.cluster.boot_node(CRASHED, true).unwrap();
     let world = &*world;
     is_replaced(world, &replaced);
-    is_trusted(world, &trusted);
+    is_trusted(world, "replaced", &trusted);
     is_rebound(world, &crashed);
     for (namespace, before) in [(NAMESPACE, &returned), (FORGETFUL, &forgotten)] {
         world.until("the one that will return is replaced", Duration::from_secs(40), |world| {
@@ -64,6 +67,7 @@ pub fn run(world: &mut World) {
         let results = world.witness.results(&uid, "encode-0");
         if results.len() == 2 { Ok(()) } else { Err(format!("{results:?}")) }
     });
+    is_trusted(world, "deleted", &deleted_on_trust);
     is_let_go(world, &deleted);
 
     world.cluster.heal(CUT).unwrap();
@@ -94,6 +98,7 @@ fn builds(world: &World) -> Vec<Value> {
         (NAMESPACE, "deleted", 1, 200, CUT),
         (FORGETFUL, "returned", 1, 200, CUT),
         (TRUSTING, "replaced", 1, 200, CUT),
+        (TRUSTING, "deleted", 1, 100, CUT),
         (CREDULOUS, "mixed", 1, 400, CUT),
     ];
     let made = all.map(|(namespace, name, slots, rate, node)| {
@@ -167,12 +172,12 @@ fn is_replaced(world: &World, before: &Value) {
 }
 
 /// The control: silence is taken for proof, and the volume of a living container is given up to deletion.
-fn is_trusted(world: &World, before: &Value) {
-    world.until("the control deletes a volume that is written to", Duration::from_secs(60), |world| {
+fn is_trusted(world: &World, name: &str, before: &Value) {
+    world.until("the control deletes a volume that is written to", Duration::from_secs(90), |world| {
         match claim_of(world, TRUSTING, before) {
             None => Ok(()),
             Some(claim) if claim["metadata"]["deletionTimestamp"] != Value::Null => Ok(()),
-            Some(_) => Err(world.slots(TRUSTING, "replaced")[0]["spec"].to_string()),
+            Some(_) => Err(format!("{name}: {:?}", world.slots(TRUSTING, name))),
         }
     });
     writes_on(world, before);
