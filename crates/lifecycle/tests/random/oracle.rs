@@ -255,10 +255,17 @@ pub fn check(world: &World) {
             Action::DeleteDirectory { slot, version } => {
                 let record = record_of(world, *slot);
                 assert_eq!(*version, record.version);
-                assert!(
-                    record.spec.volume.is_none() && record.spec.former_volumes.is_empty(),
-                    "volumes unaccounted for"
-                );
+                let there = |name: &str, uid: &str| {
+                    let claims = &world.claims;
+                    claims
+                        .iter()
+                        .any(|claim| claim.name == name && !claim.foreign && (uid.is_empty() || claim.uid == uid))
+                };
+                let present = record.spec.volume.iter().any(|volume| there(&volume.claim_name, &volume.claim_uid));
+                // A volume is held under the UID of its claim: another claim of that name is not it.
+                let mut held = record.spec.former_volumes.iter().filter(|volume| !volume.claim_uid.is_empty());
+                let former = held.any(|volume| there(&volume.claim_name, &volume.claim_uid));
+                assert!(!present && !former, "volumes unaccounted for");
             }
             Action::CreateClaim { name, .. } => assert!(world.claims.iter().all(|claim| claim.name != *name)),
             Action::CreatePod { slot, epoch, name, claim } => {
