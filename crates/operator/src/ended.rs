@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use indexbuild_api::VolumeState;
 use indexbuild_lifecycle::evidence::is_final;
 use indexbuild_lifecycle::world::{PodState, PodView, World};
 use k8s_openapi::api::core::v1::Pod;
@@ -47,13 +48,15 @@ impl Ended {
         seen.pods.insert(view.uid.clone(), view);
     }
 
-    /// Adds to an observation the pods that its records name, that are not there any more, and whose end was seen.
+    /// Adds to an observation the pods that its records name, that are not there any more, and whose end was seen and
+    /// is in no record yet. One that is recorded is needed no more, and would look like an object that is to be removed.
     pub fn remember(&self, world: &mut World) {
         let World { slots, pods, .. } = world;
         let there: HashSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
         let owners = slots.iter().flat_map(|slot| {
             let spec = &slot.record.spec;
-            let former = spec.former_volumes.iter().map(|volume| volume.pod_uid.as_str());
+            let unsaid = spec.former_volumes.iter().filter(|volume| volume.state != VolumeState::Idle);
+            let former = unsaid.map(|volume| volume.pod_uid.as_str());
             spec.grant.iter().map(|grant| grant.pod_uid.as_str()).chain(former)
         });
         let missing: HashSet<&str> = owners.filter(|uid| !uid.is_empty() && !there.contains(uid)).collect();
@@ -78,7 +81,7 @@ fn has_ended(pod: &PodView) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use indexbuild_api::{EngineDirectorySpec, Grant, labels};
+    use indexbuild_api::{EngineDirectorySpec, FormerVolume, Grant, labels};
     use indexbuild_lifecycle::world::{Record, SlotView};
     use serde_json::{Value, json};
 
@@ -123,6 +126,20 @@ mod tests {
         assert!(indexbuild_lifecycle::Evidence::of_current(&seen, &seen.slots[0].record).is_some());
         ended.remember(&mut seen);
         assert_eq!(seen.pods.len(), 1, "once");
+    }
+
+    /// Else its object would be deleted with each look, for ever: it is not there.
+    #[test]
+    fn one_whose_end_is_in_the_record_is_not_remembered() {
+        let ended = Ended::default();
+        ended.note(&pod("a", &terminated()));
+        for (state, remembered) in [(VolumeState::Stranded, 1), (VolumeState::Idle, 0)] {
+            let mut seen = world("b");
+            let former = FormerVolume { pod_uid: "a".to_owned(), state, ..FormerVolume::default() };
+            seen.slots[0].record.spec.former_volumes.push(former);
+            ended.remember(&mut seen);
+            assert_eq!(seen.pods.len(), remembered, "{state:?}");
+        }
     }
 
     /// G8: an absence proves nothing, and neither does the end of another pod.
