@@ -17,7 +17,7 @@ PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo demo-cluster test test-long test-scenarios memory bench testbed testbed-starts tools build lint docs crds manifests image packages rocksdb python clean
+.PHONY: help demo demo-cluster test test-long memory bench testbed testbed-starts tools build lint docs crds manifests image packages rocksdb python clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,13 +33,11 @@ test: lint docs python ## everything that CI runs
 	@$(MAKE) --no-print-directory tools || echo "tests that need the testbed will be skipped"
 	$(CARGO) test $(PROFILE) --workspace --locked
 
-test-long: build tools ## what takes longer: 50 million rows within 256 MiB; an API server that is away for minutes
+test-long: build tools ## what takes longer: 50 million rows; an API server that is away; every write swept; 200 builds at once
 	@scripts/memory.sh $(INDEXBUILD) 50000000
 	$(CARGO) test $(PROFILE) --workspace --locked --test disruptions -- --ignored --nocapture
-
-test-scenarios: build python tools ## scenarios on real clusters that have not all passed yet: ARCHITECTURE.md says which
 	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
-	    --test release --test plugin --test gitops --test without_nodes --test scale -- --include-ignored --nocapture
+	    --test without_nodes --test scale -- --nocapture
 
 memory: build ## 10 million rows within 256 MiB
 	@scripts/memory.sh $(INDEXBUILD) 10000000

@@ -14,10 +14,8 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::error::{OperatorError, is_status};
-use crate::memory::BuildMemory;
 use crate::objects::{self, Image, Owner, PodPlace};
 use crate::observe::{Objects, is_of_build};
-use crate::provide::provide;
 use crate::views;
 
 /// Carries out actions about one build.
@@ -34,8 +32,6 @@ pub struct Hands<'a> {
     pub objects: &'a Objects,
     /// What was observed.
     pub world: &'a World,
-    /// What is remembered of it.
-    pub memory: &'a mut BuildMemory,
 }
 
 /// The slot that an action is about.
@@ -111,7 +107,7 @@ impl Hands<'_> {
     ///
     /// # Errors
     /// [`OperatorError`]: a conflict means to look again.
-    pub async fn carry_out(&mut self, action: Action) -> Result<(), OperatorError> {
+    pub async fn carry_out(&self, action: Action) -> Result<(), OperatorError> {
         tracing::debug!(?action, "an action");
         match action {
             Action::AddFinalizer => self.finalizer(true).await,
@@ -235,19 +231,13 @@ impl Hands<'_> {
         gone(deleted, format!("record {name} is not deleted"))
     }
 
-    async fn create_claim(&mut self, slot: u32, generation: u32, name: String) -> Result<(), OperatorError> {
+    async fn create_claim(&self, slot: u32, generation: u32, name: String) -> Result<(), OperatorError> {
         let claim = objects::claim(self.build, self.owner, slot, generation, name.clone());
         let api = self.api::<PersistentVolumeClaim>();
-        let done = created(api.create(&post(), &claim).await, &api, "PersistentVolumeClaim", &name, self.owner).await;
-        if matches!(done, Err(OperatorError::Foreign { .. })) {
-            // The lifecycle takes another name, once it sees that this one is taken.
-            self.memory.foreign_claims.insert(name, (slot, generation));
-        }
-        done
+        created(api.create(&post(), &claim).await, &api, "PersistentVolumeClaim", &name, self.owner).await
     }
 
-    async fn create_pod(&mut self, place: PodPlace) -> Result<(), OperatorError> {
-        provide(self.client, self.build, self.owner, self.world, self.memory).await?;
+    async fn create_pod(&self, place: PodPlace) -> Result<(), OperatorError> {
         let name = place.name.clone();
         let pod = objects::pod(self.build, self.owner, self.image, place)?;
         let api = self.api::<Pod>();

@@ -195,11 +195,15 @@ impl BuildMemory {
     }
 }
 
-/// A status without the numbers that change all the time.
+/// A status without the numbers that change all the time, with every slot and every work.
 fn essentials(status: &IndexBuildStatus) -> IndexBuildStatus {
     let mut essentials = IndexBuildStatus {
         progress: None,
         percent: None,
+        executors: None,
+        slots: None,
+        works: None,
+        volumes: None,
         rows: None,
         entries: None,
         bytes: None,

@@ -74,7 +74,7 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
         let name = name_of(&action);
         let counted = action.clone();
         let (client, image, build) = (&context.client, &context.image, &build);
-        let mut hands = Hands { client, image, build, owner, objects: &objects, world: &world, memory };
+        let hands = Hands { client, image, build, owner, objects: &objects, world: &world };
         match hands.carry_out(action).await {
             Ok(()) => {
                 context.rim.metrics.acted(&counted);

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use indexbuild_api::{ConditionType, IndexBuild, IndexBuildStatus, Reason, labels};
 use indexbuild_lifecycle::plan::{turns, words};
 use indexbuild_lifecycle::world::World;
-use indexbuild_lifecycle::{Decision, Millis, plan};
+use indexbuild_lifecycle::{Action, Decision, Millis, plan};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action as Requeue;
@@ -33,6 +34,10 @@ const AT_REST: Duration = Duration::from_secs(300);
 const AFTER_CONFLICT: Duration = Duration::from_millis(200);
 /// After so many milliseconds without a container on its node, or without a volume, events are asked why.
 const LATE: Millis = 8_000;
+/// Stands for what hinders all slots alike.
+const ALL_SLOTS: u32 = u32::MAX;
+/// So many writes of one kind are on their way at once.
+const ABREAST: usize = 8;
 /// Pauses after errors: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -187,7 +192,7 @@ async fn pass(build: &IndexBuild, context: &Context) -> Result<Duration, Operato
             ..IndexBuildStatus::default()
         };
         refuse(&mut status, build.status.as_ref(), &trouble);
-        write_status(context, &owner, build.status.as_ref(), status, memory).await?;
+        write_status(context, &owner, build.status.as_ref(), status, true, memory).await?;
         return Ok(AT_REST);
     }
     // Observe, and plan.
@@ -220,7 +225,8 @@ async fn pass(build: &IndexBuild, context: &Context) -> Result<Duration, Operato
     done.map(|()| wait)
 }
 
-/// Carries out the actions in their order. One that fails does not hinder the others; the next pass looks again.
+/// Carries out the actions in their order; those of one kind, each of which is about another slot, side by side, as a
+/// build may have hundreds. One that fails does not hinder the others; the next pass looks again.
 async fn execute(
     context: &Context,
     build: &IndexBuild,
@@ -231,34 +237,58 @@ async fn execute(
     memory: &mut BuildMemory,
 ) -> Result<(), OperatorError> {
     let mut failed = None;
-    if !world.slots.is_empty() && !decision.actions.is_empty() && decision.end.is_none() && world.build.finalizer {
-        // What executors are allowed and told follows the spec while they run.
-        if memory.provided.is_some()
-            && let Err(error) = crate::provide::provide(&context.client, build, owner, world, memory).await
-        {
-            failed = Some(error);
+    let makes_pods = decision.actions.iter().any(|action| matches!(action, Action::CreatePod { .. }));
+    let follows =
+        memory.provided.is_some() && !world.slots.is_empty() && decision.end.is_none() && world.build.finalizer;
+    // What executors are allowed and told is there before the first of them, and follows the spec while they run.
+    let provided = if makes_pods || (follows && !decision.actions.is_empty()) {
+        crate::provide::provide(&context.client, build, owner, world, memory).await
+    } else {
+        Ok(())
+    };
+    let provided = match provided {
+        Ok(()) => {
+            memory.trouble.remove(&ALL_SLOTS);
+            true
         }
-    }
-    for action in decision.actions.iter().cloned() {
-        let (name, slot) = (name_of(&action), slot_of(&action));
-        let mut hands = Hands { client: &context.client, image: &context.image, build, owner, objects, world, memory };
-        let counted = action.clone();
-        match hands.carry_out(action).await {
-            Ok(()) => {
-                context.rim.metrics.acted(&counted);
+        Err(error) => {
+            tracing::warn!(error = %error.said(), "what executors need is not provided");
+            memory.trouble.insert(ALL_SLOTS, error.said());
+            failed = Some(error);
+            false
+        }
+    };
+    let hands = Hands { client: &context.client, image: &context.image, build, owner, objects, world };
+    for alike in decision.actions.chunk_by(|one, next| name_of(one) == name_of(next)) {
+        if !provided && matches!(alike, [Action::CreatePod { .. }, ..]) {
+            continue;
+        }
+        let carried_out = |action: &Action| {
+            let (hands, action) = (&hands, action.clone());
+            async move { hands.carry_out(action).await }
+        };
+        let under_way: Vec<_> = alike.iter().map(carried_out).collect();
+        let outcomes: Vec<_> = futures::stream::iter(under_way).buffered(ABREAST).collect().await;
+        for (action, outcome) in alike.iter().zip(outcomes) {
+            let (name, slot) = (name_of(action), slot_of(action));
+            let Err(error) = outcome else {
+                context.rim.metrics.acted(action);
                 if let Some(slot) = slot {
                     memory.trouble.remove(&slot);
                 }
+                continue;
+            };
+            if let (Action::CreateClaim { slot, generation, name }, OperatorError::Foreign { .. }) = (action, &error) {
+                // The lifecycle takes another name, once it sees that this one is taken.
+                memory.foreign_claims.insert(name.clone(), (*slot, *generation));
             }
-            Err(error) => {
-                if error.is_conflict() {
-                    tracing::debug!(action = name, slot, %error, "somebody else wrote first");
-                } else {
-                    tracing::warn!(action = name, slot, error = %error.said(), "an action failed");
-                    memory.trouble.insert(slot.unwrap_or(0), error.said());
-                }
-                failed = failed.filter(|first: &OperatorError| !first.is_conflict()).or(Some(error));
+            if error.is_conflict() {
+                tracing::debug!(action = name, slot, %error, "somebody else wrote first");
+            } else {
+                tracing::warn!(action = name, slot, error = %error.said(), "an action failed");
+                memory.trouble.insert(slot.unwrap_or(0), error.said());
             }
+            failed = failed.filter(|first: &OperatorError| !first.is_conflict()).or(Some(error));
         }
     }
     failed.map_or(Ok(()), Err)
@@ -319,8 +349,8 @@ async fn report(
     }
     let events = [events, turns(before, &status)].concat();
     context.rim.events.publish(build, &events).await;
-    write_status(context, owner, before, status, memory).await?;
-    let longest = if end.is_some() && actions.is_empty() { AT_REST } else { AT_WORK };
+    let said = write_status(context, owner, before, status, end.is_some(), memory).await?;
+    let longest = if end.is_some() && actions.is_empty() && said { AT_REST } else { AT_WORK };
     Ok(Duration::from_millis(requeue.max(50)).min(longest))
 }
 
@@ -355,17 +385,19 @@ fn refuse(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, trou
     }
 }
 
-/// Writes the status where it says something new (I8).
+/// Writes the status where it says something new (I8); a last word at once. Whether all is said.
 async fn write_status(
     context: &Context,
     owner: &Owner,
     before: Option<&IndexBuildStatus>,
     status: IndexBuildStatus,
+    last_word: bool,
     memory: &mut BuildMemory,
-) -> Result<(), OperatorError> {
+) -> Result<bool, OperatorError> {
     let now = context.now();
-    if !memory.status_is_due(before, &status, now) {
-        return Ok(());
+    let differs = before != Some(&status);
+    if !differs || !(last_word || memory.status_is_due(before, &status, now)) {
+        return Ok(!differs);
     }
     let patch = json!({
         "apiVersion": "indexbuild.dev/v1alpha1",
@@ -379,10 +411,10 @@ async fn write_status(
     match written {
         Ok(_) => {
             memory.wrote_status(status, now);
-            Ok(())
+            Ok(true)
         }
         // Deleted meanwhile: nobody is left to be told.
-        Err(error) if crate::error::is_status(&error, 404) => Ok(()),
+        Err(error) if crate::error::is_status(&error, 404) => Ok(true),
         Err(error) => {
             memory.forget_status();
             Err(OperatorError::api(format!("the status of build {} is not written", owner.name))(error))

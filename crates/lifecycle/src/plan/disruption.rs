@@ -109,10 +109,10 @@ impl<'w> Pass<'w> {
             return;
         }
         draft.state = Some(DirectoryState::Starting);
-        let recorded = draft.view.record.spec.volume.as_ref();
+        // The claim's UID is recorded with its pod's: a claim that a pod uses is not another one by then.
         if self.world.claim(&volume.claim_name).is_none() {
             self.steps.push(Action::CreateClaim { slot, generation: volume.generation, name: volume.claim_name });
-        } else if recorded.is_some_and(|recorded| !recorded.claim_uid.is_empty()) {
+        } else {
             self.steps.push(Action::CreatePod {
                 slot,
                 epoch: grant.epoch,

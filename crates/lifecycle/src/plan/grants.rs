@@ -367,14 +367,21 @@ impl<'w> Draft<'w> {
         self.view.grant_age < self.clocks().renew_interval
     }
 
-    /// Whether the spec says something new. Choices whose stage is frozen leave the record with its next write: that
-    /// they are still there changes nothing, and a write of its own for each would be the most frequent of all.
+    /// Whether the spec says something new. What changes nothing waits for the record's next write, as writes of its own
+    /// would be the most frequent of all: a choice whose stage is frozen leaves, a claim that was made has its UID.
     pub fn changes_spec(&self) -> bool {
         let observed = &self.view.record.spec;
-        if self.spec.chosen.iter().any(|chosen| !observed.chosen.contains(chosen)) {
-            return true;
+        let mut spec = self.spec.clone();
+        if spec.chosen.iter().all(|chosen| observed.chosen.contains(chosen)) {
+            spec.chosen.clone_from(&observed.chosen);
         }
-        EngineDirectorySpec { chosen: observed.chosen.clone(), ..self.spec.clone() } != *observed
+        if let (Some(volume), Some(before)) = (&mut spec.volume, &observed.volume)
+            && before.claim_uid.is_empty()
+            && volume.claim_name == before.claim_name
+        {
+            volume.claim_uid.clear();
+        }
+        spec != *observed
     }
 
     /// The write, if anything differs from what was observed (I8). That a slot is at work, or has nothing to do, is

@@ -191,7 +191,6 @@ fn every(full: usize, thinned: usize) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "an operator killed at a write of the clean-up was once followed by a volume that stayed: make test-scenarios"]
 async fn a_build_that_is_deleted_after_any_write_and_in_any_stage_leaves_nothing_behind() {
     let script = Script::new(SLOTS, SLOTS, Duration::from_millis(30));
     let Some(bench) = Bench::start("deletions at any moment", script).await else { return };

@@ -282,7 +282,6 @@ fn names_never_collide(client: Client) -> Client {
 
 /// I1, I4, G1, G2, G10.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not passed yet: make test-scenarios"]
 async fn a_build_whose_operator_is_disturbed_at_any_write_event_or_read_ends_as_if_it_had_not_been() {
     let Some(bench) = Bench::start("the sweep of writes, events and reads", script()).await else { return };
     let (state, writes, _) = reference(&bench).await;
