@@ -38,7 +38,7 @@ impl Operator {
         std::fs::write(kubeconfig.path(), bench.kubeconfig()).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_indexbuild"))
             .env("KUBECONFIG", kubeconfig.path())
-            .env("INDEXBUILD_LOG", "warn")
+            .env("INDEXBUILD_LOG", std::env::var("INDEXBUILD_LOG").unwrap_or_else(|_| "warn".to_owned()))
             .args(["--log-format=json", "operator", "--executor-image", "testbed.local/indexbuild:1"])
             .args(["--bind", &bind.to_string(), "--lease-namespace", bench.lease_namespace()])
             .stdin(Stdio::null())

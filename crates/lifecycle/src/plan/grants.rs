@@ -13,7 +13,8 @@ use crate::world::{ClaimPhase, ClaimView, Millis, PodState, PodView, SlotView, W
 /// The most volumes that a record remembers.
 const MAX_FORMER: usize = 64;
 
-/// A state that passes is written once it has lasted so long: a person sees it soon, and a short work costs no write.
+/// A state that passes is written once it has lasted as long as an owner takes between two reports, which is more where
+/// there are many slots, but so long at least: a person sees it soon, and a short work costs no write.
 const LASTS: Millis = 3_000;
 
 /// Who gets the next epoch.
@@ -390,7 +391,7 @@ impl<'w> Draft<'w> {
         let observed = &self.view.record;
         let said = observed.status.state;
         let state = self.state.unwrap_or(said);
-        let passing = self.view.grant_age < LASTS && is_passing(said) && is_passing(state);
+        let passing = self.view.grant_age < self.clocks().renew_interval.max(LASTS) && is_passing(said) && is_passing(state);
         let changes_spec = self.changes_spec();
         let differs = changes_spec || (state != said && !passing) || conditions != observed.status.conditions;
         differs.then(|| Action::UpdateDirectory {

@@ -1,8 +1,9 @@
-//! Volumes: each claim is bound to a volume of its own at once, and a volume whose claim is gone is removed. By the
-//! same writes as the volume controller's, which finds nothing left to do.
+//! Volumes: each claim has a volume of its own at once, and a volume whose claim is gone is removed. The real volume
+//! controller binds the two: a claim that says that it is bound before that controller has heard of the volume is
+//! `Lost` to it for a moment.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
@@ -21,7 +22,7 @@ fn volume_name(claim_uid: &str) -> String {
     format!("pv-{claim_uid}")
 }
 
-/// Binds a claim to a new volume. What is done already is left as it is.
+/// Makes a volume for a claim. One that is there already is left as it is.
 pub async fn bind(client: &Client, claim: &PersistentVolumeClaim) -> Result<(), kube::Error> {
     let (name, namespace) = (claim.name_any(), claim.namespace().unwrap_or_default());
     let uid = claim.uid().unwrap_or_default();
@@ -29,7 +30,7 @@ pub async fn bind(client: &Client, claim: &PersistentVolumeClaim) -> Result<(), 
     let spec = claim.spec.clone().unwrap_or_default();
     let capacity = spec.resources.and_then(|resources| resources.requests).unwrap_or_default();
     let object: PersistentVolume = serde_json::from_value(json!({
-        "metadata": {"name": volume, "labels": {"scripted": "yes"}, "annotations": {"pv.kubernetes.io/bound-by-controller": "yes"}},
+        "metadata": {"name": volume, "labels": {"scripted": "yes"}},
         "spec": {
             "capacity": capacity, "accessModes": ["ReadWriteOnce"], "storageClassName": CLASS,
             "persistentVolumeReclaimPolicy": "Retain",
@@ -42,20 +43,9 @@ pub async fn bind(client: &Client, claim: &PersistentVolumeClaim) -> Result<(), 
     .map_err(kube::Error::SerdeError)?;
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     match volumes.create(&PostParams::default(), &object).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => {}
-        other => drop(other?),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => other.map(drop),
     }
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
-    let bound = json!({"metadata": {"uid": uid, "annotations": {
-        "pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes"}},
-        "spec": {"volumeName": volume}});
-    claims.patch(&name, &PatchParams::default(), &Patch::Merge(bound)).await?;
-    let status = json!({"metadata": {"uid": uid},
-        "status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": capacity}});
-    claims.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
-    let status = json!({"status": {"phase": "Bound"}});
-    volumes.patch_status(&volume, &PatchParams::default(), &Patch::Merge(status)).await?;
-    Ok(())
 }
 
 /// Removes the volume of a claim that is gone.
