@@ -47,7 +47,7 @@ mkdir -p "$lake/orders"
 if command -v helm >/dev/null; then
     say "The operator: helm install"
     helm install indexbuild "$here/charts/indexbuild" --namespace indexbuild-system --create-namespace --wait --timeout 2m \
-        --set image.repository=testbed.local/indexbuild --set image.tag=1 --set image.pullPolicy=Never --set replicas=1
+        --set image.repository=testbed.local/indexbuild --set-string image.tag=1 --set image.pullPolicy=Never --set replicas=1
 else
     say "The operator: a process beside the API server, as this machine has no helm"
     kubectl apply --server-side -f "$here/crds" >/dev/null
