@@ -391,7 +391,8 @@ impl<'w> Draft<'w> {
         let observed = &self.view.record;
         let said = observed.status.state;
         let state = self.state.unwrap_or(said);
-        let passing = self.view.grant_age < self.clocks().renew_interval.max(LASTS) && is_passing(said) && is_passing(state);
+        let passing =
+            self.view.grant_age < self.clocks().renew_interval.max(LASTS) && is_passing(said) && is_passing(state);
         let changes_spec = self.changes_spec();
         let differs = changes_spec || (state != said && !passing) || conditions != observed.status.conditions;
         differs.then(|| Action::UpdateDirectory {
