@@ -14,7 +14,7 @@ const BLIND: &str = "resized-blind";
 pub fn builds(world: &World) -> Vec<Value> {
     let mut resized = world.build(RESIZED, "wide", 4);
     resized["spec"]["indexes"] = json!([{"name": "by_c", "columns": [{"name": "c"}]}]);
-    resized["spec"]["rowsPerSecond"] = json!(2_800);
+    resized["spec"]["rowsPerSecond"] = json!(2_400);
     switch(&mut resized, &json!({"runBytes": 1}));
     let mut blind = world.build(BLIND, "halves", 2);
     blind["spec"]["rowsPerSecond"] = json!(4_000);
@@ -38,10 +38,14 @@ fn working(world: &World, slots: usize) {
     });
 }
 
-pub fn resize(world: &World) {
+/// The control's slot that is not wanted is killed on its way.
+pub fn lose_a_slot(world: &World) {
     let leaving = world.at_work(NAMESPACE, BLIND, 1, 3);
     set(world, BLIND, 1);
     world.cluster.kill_container(text(&leaving, "/spec/grant/podName")).unwrap();
+}
+
+pub fn resize(world: &World) {
     working(world, 4);
     set(world, RESIZED, 8);
     working(world, 6);

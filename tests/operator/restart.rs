@@ -19,9 +19,12 @@ pub fn builds(world: &World) -> Vec<Value> {
 }
 
 pub fn kill(world: &World) {
-    for name in [KILLED, BLIND] {
+    let at_work = [KILLED, BLIND].map(|name| {
         let record = world.at_work(NAMESPACE, name, 0, 3);
         world.cluster.kill_container(text(&record, "/spec/grant/podName")).unwrap();
+        (name, record)
+    });
+    for (name, record) in at_work {
         world.until(&format!("{name} has a new owner on the same volume"), Duration::from_secs(30), |world| {
             let now = world.slots(NAMESPACE, name)[0].clone();
             let another = now["spec"]["grant"]["podName"] != record["spec"]["grant"]["podName"];
