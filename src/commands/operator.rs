@@ -35,6 +35,9 @@ pub struct OperatorArgs {
     /// The name of that Lease
     #[arg(long, value_name = "NAME", default_value = "indexbuild-operator")]
     lease_name: String,
+    /// The Helm release that the Lease is a part of: where it was removed, it is made again as that release's own
+    #[arg(long, value_name = "NAME")]
+    helm_release: Option<String>,
     /// The name under which this process leads: that of no other process. Absent: the pod's name and UID
     #[arg(long, value_name = "NAME")]
     identity: Option<String>,
@@ -67,6 +70,7 @@ pub fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
         watch_namespace,
         lease_namespace,
         lease_name,
+        helm_release,
         identity,
         bind,
         concurrency,
@@ -86,6 +90,7 @@ pub fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
         image,
         lease_namespace,
         lease_name,
+        helm_release,
         identity: identity.unwrap_or_else(own_identity),
         bind,
         concurrency,

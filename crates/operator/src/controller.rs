@@ -47,6 +47,8 @@ pub struct OperatorConfig {
     pub lease_namespace: String,
     /// The name of its Lease.
     pub lease_name: String,
+    /// The Helm release that its Lease is a part of.
+    pub helm_release: Option<String>,
     /// The name under which it leads: that of no other process.
     pub identity: String,
     /// Where probes and metrics are answered.
@@ -108,7 +110,16 @@ async fn operate(
     if test != TestSwitches::default() {
         tracing::warn!(switches = ?test, "test switches are on: this process misbehaves on purpose");
     }
-    let OperatorConfig { watch_namespaces, image, lease_namespace, lease_name, identity, bind, concurrency } = config;
+    let OperatorConfig {
+        watch_namespaces,
+        image,
+        lease_namespace,
+        lease_name,
+        helm_release,
+        identity,
+        bind,
+        concurrency,
+    } = config;
     let health = Health::new(ALIVE);
     let admin = Admin::bind(bind).await?;
     let end_of_admin = CancellationToken::new();
@@ -123,7 +134,8 @@ async fn operate(
         }
         health.set_role(Role::Standby);
         // Always: a process that loses its Lease knows that it was cut off, and begins to count patience anew.
-        let candidate = Leader::new(client.clone(), &lease_namespace, &lease_name, &identity, Timing::default())?;
+        let candidate = Leader::new(client.clone(), &lease_namespace, &lease_name, &identity, Timing::default())?
+            .of_release(helm_release.as_deref());
         let Some(held) = wait_to_lead(candidate, &health, &stop).await else {
             return Ok(());
         };

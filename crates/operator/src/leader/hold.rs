@@ -89,6 +89,8 @@ struct Desk {
     /// `namespace/name`, for messages.
     full_name: String,
     name: String,
+    /// The Helm release that the Lease is a part of.
+    release: Option<String>,
     identity: String,
     timing: Timing,
     observed: Option<Observed>,
@@ -155,8 +157,7 @@ impl Desk {
                 self.call("patch", within, self.api.patch(&self.name, &params, &patch)).await
             }
             None => {
-                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-                let lease = Lease { metadata, spec: Some(spec) };
+                let lease = Lease { metadata: self.metadata(), spec: Some(spec) };
                 let params = PostParams::default();
                 self.call("create", within, self.api.create(&params, &lease)).await
             }
@@ -175,6 +176,20 @@ impl Desk {
             }
             Err(error @ CallError::Silent { .. }) => Err(error),
         }
+    }
+
+    /// Of a Lease that is made again. Helm does not remove what is not marked as its own, and refuses to install over
+    /// it: without the marks, a release whose Lease was removed once could not be installed a second time.
+    fn metadata(&self) -> ObjectMeta {
+        let mut metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+        if let Some(release) = &self.release {
+            let namespace = self.full_name.split('/').next().unwrap_or_default();
+            metadata.labels = Some([("app.kubernetes.io/managed-by".to_owned(), "Helm".to_owned())].into());
+            let marks =
+                [("meta.helm.sh/release-name", release.as_str()), ("meta.helm.sh/release-namespace", namespace)];
+            metadata.annotations = Some(marks.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        }
+        metadata
     }
 
     /// What to write to become the holder after what was read last.
@@ -232,11 +247,19 @@ impl Leader {
             api: Api::namespaced(client, namespace),
             full_name,
             name: name.to_owned(),
+            release: None,
             identity: identity.to_owned(),
             timing,
             observed: None,
             attempts: Vec::new(),
         }))
+    }
+
+    /// A Lease that is missing is made as a part of this Helm release.
+    #[must_use]
+    pub fn of_release(mut self, release: Option<&str>) -> Self {
+        self.0.release = release.map(str::to_owned);
+        self
     }
 
     /// Waits until this process leads. `None` when `stop` came first: then nothing is held, or what may be held by an

@@ -61,6 +61,7 @@ impl Deputy {
                     },
                     lease_namespace,
                     lease_name: lease,
+                    helm_release: None,
                     identity: name,
                     bind: "127.0.0.1:0".parse().unwrap(),
                     concurrency: 8,
