@@ -3,9 +3,11 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod operator;
+#[path = "../../crates/operator/tests/scripted/release.rs"]
+pub mod release;
 pub mod witness;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -36,6 +38,8 @@ pub struct World {
     folder: tempfile::TempDir,
     /// What local runs over the same source gave, by what was asked.
     local: Mutex<HashMap<String, Vec<String>>>,
+    /// What operators sign in with: the chart's rights, and no others.
+    kubeconfig: PathBuf,
     began: Instant,
 }
 
@@ -44,7 +48,9 @@ impl World {
     pub fn start(tools: &Tools, options: Options, volumes: u32) -> Self {
         let began = Instant::now();
         let nodes = options.nodes;
+        let options = Options { audit: true, ..options };
         let cluster = Cluster::start(tools, options).unwrap_or_else(|error| panic!("{error}"));
+        release::install(&cluster, tools, &["serviceaccount", "rbac"]);
         let folder = tempfile::Builder::new().prefix("ib-").tempdir().unwrap();
         let mut folders = Vec::new();
         for node in 1..=nodes {
@@ -56,8 +62,13 @@ impl World {
         let provisioner = Some(cluster.provisioner().unwrap());
         let indexes = cluster.bucket("indexes").unwrap();
         let witness = Witness::of(indexes, folders);
-        let world =
-            Self { operators: Vec::new(), provisioner, witness, cluster, folder, local: Mutex::default(), began };
+        let kubeconfig = folder.path().join("operator.kubeconfig");
+        let text = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config["users"][0]["user"] = json!({"token": release::token(&cluster)});
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let (operators, local) = (Vec::new(), Mutex::default());
+        let world = Self { operators, provisioner, witness, cluster, folder, local, kubeconfig, began };
         world.import(IMAGE);
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
         world.kubectl(&["apply", "--server-side", "-f", &crds.display().to_string()]);
@@ -118,10 +129,22 @@ impl World {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
 
-    /// Starts an operator beside the API server, with an administrator's rights.
+    /// Starts an operator beside the API server, with the chart's rights.
     pub fn start_operator(&mut self, options: OperatorOptions) {
-        let log = self.folder.path().join(format!("operator-{}.log", options.name));
-        self.operators.push(Operator::start(self.cluster.command(INDEXBUILD), options, log));
+        self.cluster.apply(&release::lease_rights(&options.namespace)).unwrap();
+        let log = self.folder.path().join(format!("operator-{}.log", options.namespace));
+        let mut program = self.cluster.command(INDEXBUILD);
+        program.env("KUBECONFIG", &self.kubeconfig);
+        self.operators.push(Operator::start(program, options, log));
+    }
+
+    /// What the operators asked of the API server, as group, resource and verb. All of it was within their rights.
+    pub fn called(&self) -> BTreeSet<(String, String, String)> {
+        let calls = self.cluster.audit().unwrap();
+        let own = calls.into_iter().filter(|call| call.user == release::user() && !call.resource.is_empty());
+        let (allowed, denied): (Vec<_>, Vec<_>) = own.partition(|call| call.allowed);
+        assert!(denied.is_empty(), "what the chart's roles do not allow: {denied:?}");
+        allowed.into_iter().map(|call| (call.group, call.resource, call.verb)).collect()
     }
 
     /// Stops the last operator that was started, as its pod's deletion does.

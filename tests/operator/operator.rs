@@ -11,10 +11,8 @@ use serde_json::Value;
 
 /// How an operator is started.
 pub struct OperatorOptions {
-    /// What its Lease and its log are called.
-    pub name: String,
-    /// Where it looks for builds; none: everywhere.
-    pub namespaces: Vec<String>,
+    /// Where it looks for builds, and has its Lease.
+    pub namespace: String,
     /// The image that executors run.
     pub image: String,
     /// What it falsifies of its observations.
@@ -26,13 +24,7 @@ pub struct OperatorOptions {
 impl OperatorOptions {
     /// An operator for one namespace.
     pub fn of(namespace: &str, port: u16) -> Self {
-        Self {
-            name: namespace.to_owned(),
-            namespaces: vec![namespace.to_owned()],
-            image: super::IMAGE.to_owned(),
-            switches: None,
-            port,
-        }
+        Self { namespace: namespace.to_owned(), image: super::IMAGE.to_owned(), switches: None, port }
     }
 
     /// One that misbehaves on purpose.
@@ -51,8 +43,8 @@ pub struct Operator {
 impl Operator {
     /// Starts it, by the command that runs the program inside.
     pub fn start(program: Command, options: OperatorOptions, log: PathBuf) -> Self {
-        let OperatorOptions { name, namespaces, image, switches, port } = options;
-        let mut arguments: Vec<String> = [
+        let OperatorOptions { namespace, image, switches, port } = options;
+        let arguments = [
             "--log-format=json",
             "operator",
             "--executor-image",
@@ -62,15 +54,11 @@ impl Operator {
             "--bind",
             &format!("127.0.0.1:{port}"),
             "--lease-namespace",
-            "default",
-            "--lease-name",
-            &name,
+            &namespace,
+            "--watch-namespace",
+            &namespace,
         ]
-        .map(str::to_owned)
-        .to_vec();
-        for namespace in namespaces {
-            arguments.extend(["--watch-namespace".to_owned(), namespace]);
-        }
+        .map(str::to_owned);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let output = log.clone();

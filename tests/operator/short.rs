@@ -52,6 +52,9 @@ pub fn run(tools: &Tools) {
 
     cut::run(&mut world);
     majority::run(&world);
+    let called = world.called();
+    let anew = ("".to_owned(), "nodes".to_owned(), "get".to_owned());
+    assert!(called.contains(&anew), "a node that was booted anew is read before it counts as proof: {called:?}");
     world.say("done");
 }
 

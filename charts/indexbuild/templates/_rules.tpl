@@ -40,10 +40,10 @@
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [create, patch]
-# What happened is told as events of the build; a repetition patches the first one.
+# What happened is told as events of the build. What was told is not told again soon, so none is ever patched.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 # A pod whose mounts fail says why in events alone: they are read for a pod that does not start, so that the build's
 # conditions tell it. Without this right they name what the pod mounts.
 - apiGroups: [""]

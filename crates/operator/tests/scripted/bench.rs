@@ -9,8 +9,7 @@ use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild, Phase, labels};
 use indexbuild_faultproxy::{DenyList, Identity, KubeProxy, Upstream};
 use indexbuild_lifecycle::world::Stage;
 use indexbuild_operator::views;
-use indexbuild_testbed::{Cluster, Door, Options, Tools, tools_or_skip};
-use k8s_openapi::api::authentication::v1::TokenRequest;
+use indexbuild_testbed::{Cluster, Door, Options, tools_or_skip};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -23,17 +22,13 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::deputy::{Deputy, Order, Tamper};
 use super::ledger::{Kind, Tally};
 use super::machine::{Machine, Script};
-use super::provisioner;
+use super::{provisioner, release};
 
 /// The name of every build: its namespace tells it apart.
 pub const BUILD: &str = "orders";
 
 /// Kinds that go with a build.
 const ALL: [Kind; 4] = [Kind::Pod, Kind::Claim, Kind::Directory, Kind::Stage];
-
-/// Where the chart is released, and its account: what operators run as.
-const RELEASE: &str = "indexbuild-system";
-const ACCOUNT: &str = "indexbuild-operator";
 
 /// Each has the machine to itself: tests count within a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -69,19 +64,18 @@ impl Bench {
             let crds = crds.unwrap().join("crds").display().to_string();
             cluster.kubectl(&["apply", "--server-side", "-f", &crds]).unwrap_or_else(|error| panic!("{error}"));
             cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).unwrap();
-            cluster.apply(&[provisioner::class()]).unwrap();
-            install(&cluster, &tools);
-            let door = cluster.door().unwrap();
-            Some((cluster, door))
+            cluster.apply(&provisioner::classes()).unwrap();
+            release::install(&cluster, &tools, &["serviceaccount", "rbac", "policies", "lease"]);
+            let (token, door) = (release::token(&cluster), cluster.door().unwrap());
+            Some((cluster, token, door))
         });
-        let (cluster, door) = started.await.unwrap()?;
+        let (cluster, token, door) = started.await.unwrap()?;
         let kubeconfig = Kubeconfig::read_from(door.kubeconfig()).unwrap();
         let upstream = upstream(&door);
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let mut bare = config.clone();
         bare.auth_info = kube::config::AuthInfo::default();
         let admin = client(config);
-        let token = token(&admin).await;
         let machine = Machine::start(admin.clone(), client(bare), script).await;
         Some(Self {
             token,
@@ -109,7 +103,7 @@ impl Bench {
 
     /// The namespace of the chart's Lease.
     pub fn lease_namespace(&self) -> &'static str {
-        RELEASE
+        release::NAMESPACE
     }
 
     /// Ends all of it.
@@ -137,13 +131,9 @@ impl Bench {
     pub async fn namespace(&self, name: &str) {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
         Api::all(self.admin.clone()).create(&PostParams::default(), &namespace).await.map(|_: Namespace| ()).unwrap();
-        let role: Role = serde_json::from_value(json!({"metadata": {"name": "lease"}, "rules": [
-            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "patch", "create"]}]}))
-        .unwrap();
-        let binding: RoleBinding = serde_json::from_value(json!({"metadata": {"name": "lease"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lease"},
-            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": RELEASE}]}))
-        .unwrap();
+        let [role, binding] = release::lease_rights(name);
+        let role: Role = serde_json::from_value(role).unwrap();
+        let binding: RoleBinding = serde_json::from_value(binding).unwrap();
         Api::namespaced(self.admin.clone(), name).create(&PostParams::default(), &role).await.unwrap();
         Api::namespaced(self.admin.clone(), name).create(&PostParams::default(), &binding).await.unwrap();
     }
@@ -322,32 +312,6 @@ pub struct EndState {
     pub tally: Tally,
     pub duplicates: Vec<String>,
     pub objects: Vec<String>,
-}
-
-/// What the chart installs beside the operator itself: its account, its roles, the admission policies.
-fn install(cluster: &Cluster, tools: &Tools) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find(|folder| folder.join("charts").is_dir()).unwrap();
-    let mut helm = std::process::Command::new(tools.path("helm"));
-    helm.args(["template", "indexbuild"]).arg(root.join("charts/indexbuild")).args(["--namespace", RELEASE]);
-    for template in ["serviceaccount", "rbac", "policies", "lease"] {
-        helm.args(["--show-only", &format!("templates/{template}.yaml")]);
-    }
-    let made = helm.output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &made.stdout).unwrap();
-    cluster.kubectl(&["create", "namespace", RELEASE]).unwrap();
-    let applied = cluster.kubectl(&["apply", "-f", &file.path().display().to_string()]);
-    applied.unwrap_or_else(|error| panic!("{error}"));
-}
-
-/// A token of the operator's account.
-async fn token(admin: &Client) -> String {
-    let request: TokenRequest =
-        serde_json::from_value(json!({"metadata": {}, "spec": {"audiences": [], "expirationSeconds": 36000}})).unwrap();
-    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), RELEASE);
-    let made = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await.unwrap();
-    made.status.unwrap().token
 }
 
 /// The API server as the proxies see it.

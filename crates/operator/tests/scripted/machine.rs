@@ -60,6 +60,8 @@ pub struct Script {
     pub written: Written,
     /// Attempts that were begun, by namespace and kind; and the UIDs of their builds.
     begun: Mutex<Begun>,
+    /// Nodes whose machines are gone.
+    lost: watch::Sender<BTreeSet<String>>,
 }
 
 impl Script {
@@ -75,6 +77,23 @@ impl Script {
             released,
             written: Written::default(),
             begun: Mutex::default(),
+            lost: watch::Sender::default(),
+        }
+    }
+
+    /// A node's machine is gone: its kubelet and its owners stop where they are, and nobody says so.
+    pub fn lose(&self, node: &str) {
+        self.lost.send_modify(|lost| lost.extend([node.to_owned()]));
+    }
+
+    fn is_lost(&self, node: &str) -> bool {
+        self.lost.borrow().contains(node)
+    }
+
+    async fn until_lost(&self, node: &str) {
+        let mut lost = self.lost.subscribe();
+        if lost.wait_for(|lost| lost.contains(node)).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -183,10 +202,10 @@ impl Machine {
             pods: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
-        let beat = admin.clone();
+        let (beat, alive) = (admin.clone(), Arc::clone(&script));
         tasks.spawn(async move {
             loop {
-                for name in NODES {
+                for name in NODES.into_iter().filter(|name| !alive.is_lost(name)) {
                     let _ = heartbeat(&beat, name).await;
                 }
                 tokio::time::sleep(HEARTBEAT).await;
@@ -336,7 +355,8 @@ async fn play(inner: &Inner, mut seen: watch::Receiver<PodSeen>) {
 
     // The scheduler.
     let slot: u32 = pod.labels().get(labels::SLOT).and_then(|slot| slot.parse().ok()).unwrap_or_default();
-    let node = NODES[slot as usize % NODES.len()];
+    let mut nodes = NODES.into_iter().cycle().skip(slot as usize % NODES.len()).take(NODES.len());
+    let Some(node) = nodes.find(|node| !inner.script.is_lost(node)) else { return };
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "uid": uid},
         "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
     let bound = pods.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding).await;
@@ -388,6 +408,7 @@ async fn play(inner: &Inner, mut seen: watch::Receiver<PodSeen>) {
             let code = tokio::select! {
                 code = owner.live(stopped) => code,
                 () = telling => 0,
+                () = inner.script.until_lost(node) => return,
             };
             ended(&pods, &pod, code, started).await;
         }

@@ -8,6 +8,7 @@ pub mod ledger;
 pub mod machine;
 pub mod owner;
 pub mod provisioner;
+pub mod release;
 pub mod store;
 
 pub use bench::Bench;

@@ -7,14 +7,18 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
-/// The class of all volumes.
+/// The class of volumes that stay with their machine.
 pub const CLASS: &str = "scripted";
+/// The class of volumes of the network.
+pub const NETWORK: &str = "scripted-network";
 
-/// The class.
-pub fn class() -> serde_json::Value {
-    json!({
-        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": CLASS},
-        "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer",
+/// The classes.
+pub fn classes() -> [serde_json::Value; 2] {
+    [CLASS, NETWORK].map(|name| {
+        json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
+            "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer",
+        })
     })
 }
 
@@ -29,18 +33,23 @@ pub async fn bind(client: &Client, claim: &PersistentVolumeClaim) -> Result<(), 
     let volume = volume_name(&uid);
     let spec = claim.spec.clone().unwrap_or_default();
     let capacity = spec.resources.and_then(|resources| resources.requests).unwrap_or_default();
-    let object: PersistentVolume = serde_json::from_value(json!({
+    let class = spec.storage_class_name.unwrap_or_default();
+    let mut object = json!({
         "metadata": {"name": volume, "labels": {"scripted": "yes"}},
         "spec": {
-            "capacity": capacity, "accessModes": ["ReadWriteOnce"], "storageClassName": CLASS,
+            "capacity": capacity, "accessModes": ["ReadWriteOnce"], "storageClassName": class,
             "persistentVolumeReclaimPolicy": "Retain",
             "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": name, "namespace": namespace, "uid": uid},
-            "local": {"path": "/volumes/scripted"},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
-                {"key": "kubernetes.io/hostname", "operator": "Exists"}]}]}},
         },
-    }))
-    .map_err(kube::Error::SerdeError)?;
+    });
+    if class == NETWORK {
+        object["spec"]["csi"] = json!({"driver": "scripted.example.com", "volumeHandle": volume});
+    } else {
+        object["spec"]["local"] = json!({"path": "/volumes/scripted"});
+        object["spec"]["nodeAffinity"] = json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [
+            {"key": "kubernetes.io/hostname", "operator": "Exists"}]}]}});
+    }
+    let object: PersistentVolume = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     match volumes.create(&PostParams::default(), &object).await {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),

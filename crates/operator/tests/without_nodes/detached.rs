@@ -1,0 +1,112 @@
+//! A node that is gone with its machine. A volume of the network that nothing is attached to any more proves that its
+//! owner is gone, and goes to the next owner; one that is still attached proves nothing, and a local one never does.
+
+use std::time::{Duration, Instant};
+
+use indexbuild_api::{EngineDirectory, EngineDirectorySpec, WorkKind, labels};
+use indexbuild_faultproxy::{KubeProxy, Verb};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+
+use crate::scripted::ledger::Kind;
+use crate::scripted::{Bench, Script, provisioner};
+
+const NAMESPACE: &str = "detached";
+/// Where the scheduler puts the first slot of every build.
+const NODE: &str = "scripted-1";
+const ON_NETWORK: &str = "on-network";
+const LOCAL: &str = "local";
+
+async fn record(bench: &Bench, build: &str) -> EngineDirectorySpec {
+    let records: Api<EngineDirectory> = Api::namespaced(bench.admin.clone(), NAMESPACE);
+    let selected = ListParams::default().labels(&format!("{}={build}", labels::INSTANCE));
+    records.list(&selected).await.unwrap().items.remove(0).spec
+}
+
+/// The build is changed, so that the operator looks at it now; waits until it has asked for attachments.
+async fn looks(bench: &Bench, proxy: &KubeProxy, rate: u64) {
+    let seen = || proxy.count(Verb::List, "storage.k8s.io/volumeattachments");
+    let (start, before) = (Instant::now(), seen());
+    let change = Patch::Merge(json!({"spec": {"rowsPerSecond": rate}}));
+    bench.builds(NAMESPACE).patch(ON_NETWORK, &PatchParams::default(), &change).await.unwrap();
+    while seen() == before {
+        assert!(start.elapsed() < Duration::from_secs(60), "attachments are not looked for: {:?}", proxy.counts());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// I3, I4.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_node_s_volume_goes_to_the_next_owner_once_it_is_detached_and_a_local_one_never_i3_i4() {
+    let script = Script::new(1, 1, Duration::from_millis(20));
+    let Some(bench) = Bench::start("a network volume is detached from a lost node", script).await else { return };
+    bench.namespace(NAMESPACE).await;
+    let script = &bench.machine.script;
+    script.hold(NAMESPACE, WorkKind::Encode);
+    let proxy = bench.proxy().await;
+    let operator = bench.operator(&proxy, NAMESPACE, "lease", None).await;
+    for (name, class) in [(ON_NETWORK, provisioner::NETWORK), (LOCAL, provisioner::CLASS)] {
+        bench
+            .build(NAMESPACE, name, 1, |build| {
+                build["spec"]["volume"]["storageClassName"] = json!(class);
+                // Nobody is replaced for being silent.
+                build["spec"]["disruption"]["replaceAfter"] = json!("10m");
+                build["spec"]["disruption"]["orphanAfter"] = json!("30m");
+            })
+            .await;
+    }
+    bench.until(Duration::from_secs(30), |_| script.in_hand(NAMESPACE, WorkKind::Encode) == 2).await.unwrap();
+    let before = record(&bench, ON_NETWORK).await;
+    let local = record(&bench, LOCAL).await;
+    let owner = before.grant.clone().unwrap();
+    let volume = before.volume.clone().unwrap();
+
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(bench.admin.clone(), NAMESPACE);
+    let claim = claims.get(&volume.claim_name).await.unwrap();
+    let attachment: VolumeAttachment = serde_json::from_value(json!({
+        "metadata": {"name": "attached"},
+        "spec": {"attacher": "scripted.example.com", "nodeName": NODE,
+            "source": {"persistentVolumeName": claim.spec.unwrap().volume_name}},
+    }))
+    .unwrap();
+    let attachments: Api<VolumeAttachment> = Api::all(bench.admin.clone());
+    attachments.create(&PostParams::default(), &attachment).await.unwrap();
+    script.lose(NODE);
+    Api::<Node>::all(bench.admin.clone()).delete(NODE, &DeleteParams::default()).await.unwrap();
+
+    // The control: it is attached, so that its machine may write to it yet, whatever became of the Node.
+    for rate in 1_000..1_003 {
+        looks(&bench, &proxy, rate).await;
+    }
+    let now = record(&bench, ON_NETWORK).await;
+    assert_eq!((now.grant.as_ref(), now.volume.as_ref()), (Some(&owner), Some(&volume)), "it is attached");
+    for (verb, kind) in [(Verb::Get, "nodes"), (Verb::Get, "persistentvolumes")] {
+        assert!(proxy.count(verb, kind) >= 1, "{verb} {kind}: {:?}", proxy.counts());
+    }
+
+    attachments.delete(&attachment.name_any(), &DeleteParams::default()).await.unwrap();
+    let start = Instant::now();
+    let now = loop {
+        let now = record(&bench, ON_NETWORK).await;
+        if now.grant.as_ref().is_some_and(|grant| grant.pod_name != owner.pod_name && !grant.boot_nonce.is_empty()) {
+            break now;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "no owner follows: {now:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    println!("a new owner has the volume {:?} after it was detached", start.elapsed());
+    assert_eq!(now.volume, Some(volume), "what is sealed on it is kept");
+    assert!(now.former_volumes.is_empty(), "{now:?}");
+    let still = record(&bench, LOCAL).await;
+    assert_eq!((still.grant, still.volume), (local.grant, local.volume), "a local volume is where its machine is");
+
+    script.release(NAMESPACE, WorkKind::Encode);
+    let done = |bench: &Bench| bench.machine.ledger().count_left(NAMESPACE, &[Kind::Claim]) == 1;
+    bench.until(Duration::from_secs(60), done).await.unwrap();
+    proxy.assert_no_forbidden();
+    tokio::task::spawn_blocking(move || operator.kill()).await.unwrap();
+    bench.end().await;
+}
