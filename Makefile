@@ -33,9 +33,8 @@ test: lint docs python ## everything that CI runs
 	@$(MAKE) --no-print-directory tools || echo "tests that need the testbed will be skipped"
 	$(CARGO) test $(PROFILE) --workspace --locked
 
-test-long: build tools ## what takes longer: 50 million rows; an API server that is away; every write swept; 200 builds at once
+test-long: build tools ## what takes longer: 50 million rows; every write swept; 200 builds at once
 	@scripts/memory.sh $(INDEXBUILD) 50000000
-	$(CARGO) test $(PROFILE) --workspace --locked --test disruptions -- --ignored --nocapture
 	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
 	    --test without_nodes --test scale -- --nocapture
 

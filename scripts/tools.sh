@@ -78,14 +78,19 @@ build() {
         echo "go is missing: install Go $(sed -n 's/^go //p' "tests/tools/$module/go.mod") or newer (https://go.dev/dl), or name a folder with ${missing[*]%%=*} $version in INDEXBUILD_TOOLS_DIR." >&2
         exit 1
     fi
+    # In one call, so that one command is linked, which takes one core, while another is compiled. Each is named after
+    # the last part of its package, but for what is asked for alone.
+    local started=$SECONDS part="$store/.part" packages=("${missing[@]#*=}")
+    printf '%s %s: building … ' "${missing[*]%%=*}" "$version"
+    rm -rf "$part" && mkdir -p "$part"
+    [ ${#missing[@]} -gt 1 ] && local out="$part/" || local out="$part/${missing[0]%%=*}"
+    (cd "tests/tools/$module" && CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w $ldflags" -o "$out" "${packages[@]}")
     for pair in "${missing[@]}"; do
-        local name=${pair%%=*} package=${pair#*=} started=$SECONDS
-        printf '%s %s: building … ' "$name" "$version"
-        (cd "tests/tools/$module" && CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w $ldflags" -o "$store/.$name.part" "$package")
-        mv "$store/.$name.part" "$store/$name"
-        ln -f "$store/$name" "$bin/"
-        echo "$((SECONDS - started)) s"
+        mv "$part/${pair%%=*}" "$store/"
+        ln -f "$store/${pair%%=*}" "$bin/"
     done
+    rmdir "$part"
+    echo "$((SECONDS - started)) s"
 }
 
 build etcd "$etcd" "" etcd=go.etcd.io/etcd/server/v3

@@ -115,7 +115,7 @@ pub struct EngineDirectorySpec {
     /// the attempt, so that each is counted once.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_attempts: u32,
-    /// The results that count, by work; emptied once the stage's `ConfigMap` exists (G2).
+    /// The results that count, by work; once the stage's `ConfigMap` exists, the record's next write empties it (G2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["workId"]))]

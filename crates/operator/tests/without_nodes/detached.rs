@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{EngineDirectory, EngineDirectorySpec, WorkKind, labels};
+use indexbuild_api::{ConditionStatus, ConditionType, EngineDirectory, EngineDirectorySpec, WorkKind, labels};
 use indexbuild_faultproxy::{KubeProxy, Verb};
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
@@ -11,7 +11,6 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use crate::scripted::ledger::Kind;
 use crate::scripted::{Bench, Script, provisioner};
 
 const NAMESPACE: &str = "detached";
@@ -104,8 +103,15 @@ async fn a_lost_node_s_volume_goes_to_the_next_owner_once_it_is_detached_and_a_l
     assert_eq!((still.grant, still.volume), (local.grant, local.volume), "a local volume is where its machine is");
 
     script.release(NAMESPACE, WorkKind::Encode);
-    let done = |bench: &Bench| bench.machine.ledger().count_left(NAMESPACE, &[Kind::Claim]) == 1;
-    bench.until(Duration::from_secs(60), done).await.unwrap();
+    let start = Instant::now();
+    let complete = || async {
+        let status = bench.builds(NAMESPACE).get(ON_NETWORK).await.unwrap().status.unwrap_or_default();
+        status.condition(ConditionType::Complete).map(|complete| complete.status) == Some(ConditionStatus::True)
+    };
+    while !complete().await {
+        assert!(start.elapsed() < Duration::from_secs(60), "it is not complete");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     proxy.assert_no_forbidden();
     tokio::task::spawn_blocking(move || operator.kill()).await.unwrap();
     bench.end().await;
