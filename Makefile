@@ -53,8 +53,7 @@ CLOCKS ?= short
 export RUN
 testbed: ## a shell with kubectl on a real 3-node cluster of this machine; RUN="…" runs one command
 	@scripts/install-packages.sh testbed
-	@scripts/tools.sh cluster
-	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-testbed
+	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-testbed & scripts/tools.sh cluster && wait $$!
 	@$(TARGET)/release/testbed --nodes $(NODES) --clocks $(CLOCKS) $(if $(RUN),-- bash -c "$$RUN")
 
 TIMES ?= 20
