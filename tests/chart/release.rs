@@ -20,6 +20,7 @@ use super::support::{RELEASE, SYSTEM, chart, documents, root, template};
 const INDEXBUILD: &str = env!("CARGO_BIN_EXE_indexbuild");
 const IMAGE: &str = "testbed.local/indexbuild:chart";
 const NAMESPACE: &str = "shop";
+const ROWS: u64 = 60_000;
 
 struct Release<'a> {
     tools: &'a Tools,
@@ -202,7 +203,7 @@ fn a_release_is_installed_builds_is_upgraded_under_a_running_build_and_leaves_no
     let Some(tools) = tools_or_skip("the life of a release") else { return };
     let release = Release::start(&tools);
     let cluster = &release.cluster;
-    release.table(60_000);
+    release.table(ROWS);
     // The definitions come first, so that what is left over can be asked for.
     let known: Vec<&str> =
         KINDS.iter().copied().filter(|kind| !["indexbuilds", "enginedirectories"].contains(kind)).collect();
@@ -217,8 +218,12 @@ fn a_release_is_installed_builds_is_upgraded_under_a_running_build_and_leaves_no
 
     // The example becomes an index; the operator has the chart's rights alone.
     cluster.apply(&[example(cluster, "first", &json!({}))]).unwrap();
-    let build = release.complete("first", 120);
-    assert_eq!(build["status"]["rows"], 60_000);
+    let finished = ["wait", "--for=condition=Finished", "ib/first", "-n", NAMESPACE, "--timeout=120s"];
+    cluster.kubectl(&finished).unwrap_or_else(|error| panic!("{error}\n{}", release.operators()));
+    let build = release.complete("first", 30);
+    assert_eq!(build["status"]["rows"], ROWS);
+    people_see(&release, "first");
+    the_index_agrees_with_its_source(&release, &build);
 
     // A build that takes its time.
     cluster.apply(&[example(cluster, "second", &json!({"rowsPerSecond": 500}))]).unwrap();
@@ -242,7 +247,7 @@ fn a_release_is_installed_builds_is_upgraded_under_a_running_build_and_leaves_no
     let patch = r#"{"spec":{"rowsPerSecond":null}}"#;
     cluster.kubectl(&["patch", "ib", "second", "-n", NAMESPACE, "--type=merge", "-p", patch]).unwrap();
     let build = release.complete("second", 180);
-    assert_eq!(build["status"]["rows"], 60_000);
+    assert_eq!(build["status"]["rows"], ROWS);
 
     // A build that is deleted on its way is cleaned with the chart's rights, too.
     cluster.apply(&[example(cluster, "third", &json!({"rowsPerSecond": 500}))]).unwrap();
@@ -281,6 +286,63 @@ fn a_release_is_installed_builds_is_upgraded_under_a_running_build_and_leaves_no
         let left: Vec<_> = now.difference(&before).cloned().collect();
         if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
     });
+}
+
+/// A finished build in `kubectl get`, its events, and the operator's metrics.
+fn people_see(release: &Release<'_>, name: &str) {
+    let cluster = &release.cluster;
+    let list = cluster.kubectl(&["get", "ib", name, "-n", NAMESPACE]).unwrap();
+    let [header, row]: [Vec<&str>; 2] = [0, 1].map(|at| list.lines().nth(at).unwrap().split_whitespace().collect());
+    assert_eq!(header, ["NAME", "READY", "PHASE", "PROGRESS", "EXECUTORS", "ROWS", "AGE"]);
+    assert_eq!((row[0], row[1], row[3], row[5]), (name, "True", "100%", ROWS.to_string().as_str()), "{list}");
+    release.until("the publication is an event", 20, |cluster| {
+        let events = cluster.kubectl(&["describe", "ib", name, "-n", NAMESPACE]).map_err(|error| error.to_string())?;
+        let published = |line: &str| line.contains("Published") && line.contains("manifest.json");
+        if events.lines().any(published) { Ok(()) } else { Err(events) }
+    });
+    let pods = cluster.get(&["pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator"]).unwrap();
+    let metrics: String = pods["items"].as_array().unwrap().iter().fold(String::new(), |all, pod| {
+        let pod = pod["metadata"]["name"].as_str().unwrap();
+        let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
+        all + &cluster.kubectl(&["get", "--raw", &path]).unwrap()
+    });
+    for line in ["indexbuild_leader 1", "indexbuild_ownership_enforced 1", "indexbuild_builds{phase=\"Complete\"} 1"] {
+        assert!(metrics.lines().any(|each| each == line), "{line} is not in\n{metrics}");
+    }
+}
+
+/// By `indexbuild verify`, and by a lookup of a row that is known from the same table written as text.
+fn the_index_agrees_with_its_source(release: &Release<'_>, build: &Value) {
+    let cluster = &release.cluster;
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let (endpoint, key, secret) = cluster.object_store();
+        let mut command = cluster.command(INDEXBUILD);
+        command.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", secret).args(arguments);
+        command.args(["--endpoint", &endpoint, "--region", "us-east-1", "--allow-http"]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    };
+    let place = format!("s3://indexes/shop/{NAMESPACE}/first");
+    let file = folder.path().join("first.json");
+    let definition = json!({
+        "apiVersion": build["apiVersion"], "kind": build["kind"],
+        "metadata": {"name": "first", "namespace": NAMESPACE}, "spec": build["spec"],
+    });
+    std::fs::write(&file, definition.to_string()).unwrap();
+    run(&["verify", &place, "--source", file.to_str().unwrap()]);
+
+    let table = folder.path().join("table.csv");
+    let rows = ROWS.to_string();
+    let written = Command::new(INDEXBUILD).args(["sample", "--rows", &rows, "--out"]).arg(&table).status().unwrap();
+    assert!(written.success());
+    let text = std::fs::read_to_string(&table).unwrap();
+    let row: Vec<&str> = text.lines().nth(4_321).unwrap().split(',').map(|cell| cell.trim_matches('"')).collect();
+    let found = run(&["get", &place, row[1]]);
+    let there = |line: &str| line.contains(&format!("id={} ", row[0])) && line.contains(row[2]);
+    assert!(found.lines().any(there), "{row:?} is not in\n{found}");
 }
 
 /// Waits until a build's condition `OwnershipEnforced` says so.
