@@ -264,10 +264,10 @@ impl<'w> Pass<'w> {
                 && self.wanted(pod.slot)
                 && former.is_some_and(|volume| volume.state == VolumeState::Stranded && !volume.boot_nonce.is_empty())
                 && !caught_up(draft);
-            let gives_way = former.is_some_and(|volume| !volume.boot_nonce.is_empty())
+            let in_time = former.is_some_and(|volume| !volume.boot_nonce.is_empty())
                 && draft.view.grant_age < GIVE_WAY
                 && !self.wanted(pod.slot);
-            if !may_return && !gives_way && !pod.deleting {
+            if !may_return && !in_time && !pod.deleting {
                 self.destructive.push(Action::StopPod { name, uid, reason: StopReason::Superseded });
             }
         }
