@@ -1,7 +1,6 @@
 //! What hinders a build, deletion in each stage, and at last an API server that is away for three minutes: on one
 //! cluster of two nodes.
 
-use std::sync::MutexGuard;
 use std::time::Duration;
 
 use indexbuild_testbed::{Options, Tools};
@@ -15,7 +14,7 @@ use crate::{deletion, hindrance};
 const AWAY: Duration = Duration::from_secs(180);
 const ROWS: u64 = 100_000;
 
-pub fn run(tools: &Tools, alone: MutexGuard<'_, ()>) {
+pub fn run(tools: &Tools) {
     let mut world = World::start(tools, Options { nodes: 2, ..Options::default() }, 12);
     world.table("orders", ROWS, 50, &["--columns", "id,k"]);
     world.table("small", 4_000, 1, &["--columns", "id,k"]);
@@ -38,7 +37,6 @@ pub fn run(tools: &Tools, alone: MutexGuard<'_, ()>) {
     assert_eq!(four["status"]["rows"], 100_000);
     world.assert_same_as_local(NAMESPACE, "four");
     deletion::run(&world);
-    drop(alone);
     api_server_away(&mut world);
     world.called();
     world.say("done");
