@@ -301,14 +301,18 @@ fn people_see(release: &Release<'_>, name: &str) {
         if events.lines().any(published) { Ok(()) } else { Err(events) }
     });
     let pods = cluster.get(&["pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator"]).unwrap();
-    let metrics: String = pods["items"].as_array().unwrap().iter().fold(String::new(), |all, pod| {
-        let pod = pod["metadata"]["name"].as_str().unwrap();
-        let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
-        all + &cluster.kubectl(&["get", "--raw", &path]).unwrap()
+    release.until("the metrics tell it", 30, |cluster| {
+        let mut metrics = String::new();
+        for pod in pods["items"].as_array().into_iter().flatten() {
+            let pod = pod["metadata"]["name"].as_str().unwrap();
+            let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
+            metrics += &cluster.kubectl(&["get", "--raw", &path]).map_err(|error| error.to_string())?;
+        }
+        let wanted =
+            ["indexbuild_leader 1", "indexbuild_ownership_enforced 1", "indexbuild_builds{phase=\"Complete\"} 1"];
+        let missing: Vec<_> = wanted.iter().filter(|line| !metrics.lines().any(|each| each == **line)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} are not in\n{metrics}")) }
     });
-    for line in ["indexbuild_leader 1", "indexbuild_ownership_enforced 1", "indexbuild_builds{phase=\"Complete\"} 1"] {
-        assert!(metrics.lines().any(|each| each == line), "{line} is not in\n{metrics}");
-    }
 }
 
 /// By `indexbuild verify`, and by a lookup of a row that is known from the same table written as text.

@@ -42,15 +42,15 @@ pub fn run(world: &mut World) {
     world.cluster.cut(CUT, From::Api, Direction::Both).unwrap();
     let cut = Instant::now();
     world.say(&format!("{CUT} is cut off from the API server, {CRASHED} has crashed"));
-    // The replacement takes its time, so that the old owner, which does not hear of it, ends the same work.
-    let patch = json!({"spec": {"rowsPerSecond": 200}}).to_string();
-    world.kubectl(&["patch", "ib", "replaced", "--type=merge", "-p", &patch]);
     for namespace in [NAMESPACE, TRUSTING] {
         world.kubectl(&["delete", "ib", "deleted", "-n", namespace, "--wait=false"]);
     }
     world.cluster.boot_node(CRASHED, true).unwrap();
     let world = &*world;
     is_replaced(world, &replaced);
+    // The old owner, which does not hear of it, ends the same work at its own pace.
+    let patch = json!({"spec": {"rowsPerSecond": 8_000}}).to_string();
+    world.kubectl(&["patch", "ib", "replaced", "--type=merge", "-p", &patch]);
     is_trusted(world, "replaced", &trusted);
     is_rebound(world, &crashed);
     for (namespace, before) in [(NAMESPACE, &returned), (FORGETFUL, &forgotten)] {
