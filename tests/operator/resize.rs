@@ -51,6 +51,15 @@ pub fn resize(world: &World) {
     working(world, 6);
     // Left alone, it would end its work first.
     let leaving = world.at_work(NAMESPACE, RESIZED, 3, 1);
+    // Its volume goes with it: others take over what is in the store, which a run is a moment after it was sealed.
+    let uid = text(&leaving, "/spec/buildUID");
+    world.until("what it sealed is in the store", Duration::from_secs(10), |world| {
+        let nonce = text(&leaving, "/spec/grant/bootNonce");
+        let sealed = world.witness.sealed(uid).into_iter().filter(|run| run.nonce == nonce);
+        let missing: Vec<_> =
+            sealed.filter(|run| world.witness.in_store(uid, &format!("{}.run", run.name)).is_none()).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}")) }
+    });
     set(world, RESIZED, 2);
     world.cluster.kill_container(text(&leaving, "/spec/grant/podName")).unwrap();
     world.until("the slots that are not wanted are gone", Duration::from_secs(60), |world| {
