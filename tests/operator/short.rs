@@ -63,7 +63,7 @@ pub fn slow(world: &World, name: &str, slots: u32, rate: u32) -> Value {
     let mut build = world.build(name, "small", slots);
     // The limit is the build's, and divided among its slots; one of them has all the work.
     build["spec"]["rowsPerSecond"] = json!(rate * slots);
-    build["spec"]["disruption"] = json!({"replaceAfter": "25s", "orphanAfter": "300s"});
+    build["spec"]["disruption"] = json!({"replaceAfter": "25s", "orphanAfter": "120s"});
     switch(&mut build, &json!({"runBytes": 1}));
     build
 }
