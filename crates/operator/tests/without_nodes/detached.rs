@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{ConditionStatus, ConditionType, EngineDirectory, EngineDirectorySpec, WorkKind, labels};
+use indexbuild_api::{ConditionStatus, ConditionType, EngineDirectory, IndexBuild, WorkKind, labels};
 use indexbuild_faultproxy::{KubeProxy, Verb};
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, ResourceExt as _};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::scripted::{Bench, Script, provisioner};
@@ -16,25 +18,42 @@ use crate::scripted::{Bench, Script, provisioner};
 const NAMESPACE: &str = "detached";
 /// Where the scheduler puts the first slot of every build.
 const NODE: &str = "scripted-1";
+/// A pass over a build that nothing changes comes after half a minute.
+const WITHIN: Duration = Duration::from_secs(60);
 const ON_NETWORK: &str = "on-network";
 const LOCAL: &str = "local";
 
-async fn record(bench: &Bench, build: &str) -> EngineDirectorySpec {
-    let records: Api<EngineDirectory> = Api::namespaced(bench.admin.clone(), NAMESPACE);
+fn records(bench: &Bench) -> Api<EngineDirectory> {
+    Api::namespaced(bench.admin.clone(), NAMESPACE)
+}
+
+async fn record(bench: &Bench, build: &str) -> EngineDirectory {
     let selected = ListParams::default().labels(&format!("{}={build}", labels::INSTANCE));
-    records.list(&selected).await.unwrap().items.remove(0).spec
+    records(bench).list(&selected).await.unwrap().items.remove(0)
+}
+
+/// Waits until an object is as it should be, by a watch.
+async fn becomes<K>(api: Api<K>, name: &str, what: &str, holds: impl Fn(&K) -> bool) -> K
+where
+    K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default,
+{
+    let holds = |object: Option<&K>| object.is_some_and(&holds);
+    let waited = tokio::time::timeout(WITHIN, await_condition(api.clone(), name, holds)).await;
+    match waited {
+        Ok(object) => object.unwrap().unwrap(),
+        Err(_) => panic!("{what} within {WITHIN:?}: {:?}", api.get_opt(name).await),
+    }
 }
 
 /// The build is changed, so that the operator looks at it now; waits until it has asked for attachments.
 async fn looks(bench: &Bench, proxy: &KubeProxy, rate: u64) {
     let seen = || proxy.count(Verb::List, "storage.k8s.io/volumeattachments");
-    let (start, before) = (Instant::now(), seen());
+    let before = seen();
     let change = Patch::Merge(json!({"spec": {"rowsPerSecond": rate}}));
     bench.builds(NAMESPACE).patch(ON_NETWORK, &PatchParams::default(), &change).await.unwrap();
-    while seen() == before {
-        assert!(start.elapsed() < Duration::from_secs(60), "attachments are not looked for: {:?}", proxy.counts());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let looked = bench.until(WITHIN, |_| seen() > before).await;
+    assert!(looked.is_ok(), "attachments are not looked for: {:?}", proxy.counts());
 }
 
 /// I3, I4.
@@ -60,8 +79,8 @@ async fn a_lost_node_s_volume_goes_to_the_next_owner_once_it_is_detached_and_a_l
     bench.until(Duration::from_secs(30), |_| script.in_hand(NAMESPACE, WorkKind::Encode) == 2).await.unwrap();
     let before = record(&bench, ON_NETWORK).await;
     let local = record(&bench, LOCAL).await;
-    let owner = before.grant.clone().unwrap();
-    let volume = before.volume.clone().unwrap();
+    let owner = before.spec.grant.clone().unwrap();
+    let volume = before.spec.volume.clone().unwrap();
 
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(bench.admin.clone(), NAMESPACE);
     let claim = claims.get(&volume.claim_name).await.unwrap();
@@ -80,7 +99,7 @@ async fn a_lost_node_s_volume_goes_to_the_next_owner_once_it_is_detached_and_a_l
     for rate in 1_000..1_003 {
         looks(&bench, &proxy, rate).await;
     }
-    let now = record(&bench, ON_NETWORK).await;
+    let now = record(&bench, ON_NETWORK).await.spec;
     assert_eq!((now.grant.as_ref(), now.volume.as_ref()), (Some(&owner), Some(&volume)), "it is attached");
     for (verb, kind) in [(Verb::Get, "nodes"), (Verb::Get, "persistentvolumes")] {
         assert!(proxy.count(verb, kind) >= 1, "{verb} {kind}: {:?}", proxy.counts());
@@ -88,30 +107,27 @@ async fn a_lost_node_s_volume_goes_to_the_next_owner_once_it_is_detached_and_a_l
 
     attachments.delete(&attachment.name_any(), &DeleteParams::default()).await.unwrap();
     let start = Instant::now();
-    let now = loop {
-        let now = record(&bench, ON_NETWORK).await;
-        if now.grant.as_ref().is_some_and(|grant| grant.pod_name != owner.pod_name && !grant.boot_nonce.is_empty()) {
-            break now;
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "no owner follows: {now:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let is_given_on = |record: &EngineDirectory| {
+        let grant = record.spec.grant.as_ref();
+        grant.is_some_and(|grant| grant.pod_name != owner.pod_name && !grant.boot_nonce.is_empty())
     };
+    let now = becomes(records(&bench), &before.name_any(), "another owner", is_given_on).await.spec;
     println!("a new owner has the volume {:?} after it was detached", start.elapsed());
     assert_eq!(now.volume, Some(volume), "what is sealed on it is kept");
     assert!(now.former_volumes.is_empty(), "{now:?}");
-    let still = record(&bench, LOCAL).await;
-    assert_eq!((still.grant, still.volume), (local.grant, local.volume), "a local volume is where its machine is");
+    let still = record(&bench, LOCAL).await.spec;
+    assert_eq!(
+        (still.grant, still.volume),
+        (local.spec.grant, local.spec.volume),
+        "a local volume is where its machine is"
+    );
 
     script.release(NAMESPACE, WorkKind::Encode);
-    let start = Instant::now();
-    let complete = || async {
-        let status = bench.builds(NAMESPACE).get(ON_NETWORK).await.unwrap().status.unwrap_or_default();
-        status.condition(ConditionType::Complete).map(|complete| complete.status) == Some(ConditionStatus::True)
-    };
-    while !complete().await {
-        assert!(start.elapsed() < Duration::from_secs(60), "it is not complete");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    becomes(bench.builds(NAMESPACE), ON_NETWORK, "a complete build", |build: &IndexBuild| {
+        let complete = build.status.as_ref().and_then(|status| status.condition(ConditionType::Complete));
+        complete.is_some_and(|complete| complete.status == ConditionStatus::True)
+    })
+    .await;
     proxy.assert_no_forbidden();
     tokio::task::spawn_blocking(move || operator.kill()).await.unwrap();
     bench.end().await;
