@@ -213,7 +213,7 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
         assert!(timeline.contains(part), "{part}: {timeline}");
     }
 
-    world.called();
+    world.assert_within_rights();
     let stages = watch.stages();
     let missing: Vec<_> = judge::STAGES
         .iter()

@@ -416,7 +416,7 @@ const CALLED_ELSEWHERE: [(&str, &str, &str, &str); 6] = [
     ("", "serviceaccounts", "create", APPLIED),
     ("rbac.authorization.k8s.io", "roles", "create", APPLIED),
     ("rbac.authorization.k8s.io", "rolebindings", "create", APPLIED),
-    ("", "nodes", "get", "tests/operator/short.rs: a node that was booted anew"),
+    ("", "nodes", "get", DETACHED),
     ("", "persistentvolumes", "get", DETACHED),
     ("storage.k8s.io", "volumeattachments", "list", DETACHED),
 ];

@@ -38,7 +38,7 @@ pub fn run(tools: &Tools) {
     world.assert_same_as_local(NAMESPACE, "four");
     deletion::run(&world);
     api_server_away(&mut world);
-    world.called();
+    world.assert_within_rights();
     world.say("done");
 }
 
