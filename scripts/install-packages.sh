@@ -18,6 +18,9 @@ compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || compgen -G '/usr/lib
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 if [ "${1:-}" = testbed ]; then
     missing=()
+    # Its own command is linked with them.
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    command -v mold >/dev/null || missing+=(mold)
     command -v containerd >/dev/null || missing+=(containerd)
     command -v runc >/dev/null || missing+=(runc)
     command -v nft >/dev/null || missing+=(nftables)
