@@ -416,12 +416,12 @@ const CALLED_ELSEWHERE: [(&str, &str, &str, &str); 6] = [
     ("", "serviceaccounts", "create", APPLIED),
     ("rbac.authorization.k8s.io", "roles", "create", APPLIED),
     ("rbac.authorization.k8s.io", "rolebindings", "create", APPLIED),
-    ("", "nodes", "get", DETACHED),
-    ("", "persistentvolumes", "get", DETACHED),
-    ("storage.k8s.io", "volumeattachments", "list", DETACHED),
+    ("", "nodes", "get", LOST_NODE),
+    ("", "persistentvolumes", "get", LOST_NODE),
+    ("storage.k8s.io", "volumeattachments", "list", LOST_NODE),
 ];
 const APPLIED: &str = "an apply that makes something must be allowed to create, and is logged as a patch";
-const DETACHED: &str = "crates/operator/tests/without_nodes/detached.rs: a node that is gone";
+const LOST_NODE: &str = "crates/operator/tests/without_nodes/lost_node.rs: a node that is gone, or back";
 
 /// The API server's own log of who called what, against the roles: the same set.
 fn called_and_allowed(release: &Release<'_>) {

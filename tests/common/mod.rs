@@ -115,9 +115,7 @@ impl Workspace {
     }
 
     pub fn manifest(&self, name: &str) -> Value {
-        let path = self.build_folder(name).join("manifest.json");
-        serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
-            .unwrap()
+        manifest_in(&self.build_folder(name))
     }
 
     /// What I10 promises to be the same: per index and file, in order, its bounds, entries and the
@@ -136,6 +134,12 @@ pub fn build_folder(indexes: &Path, name: &str) -> PathBuf {
         .collect();
     assert_eq!(builds.len(), 1, "one build below {}: {builds:?}", folder.display());
     builds.remove(0)
+}
+
+/// The manifest of a build, from its folder below the output.
+pub fn manifest_in(folder: &Path) -> Value {
+    let path = folder.join("manifest.json");
+    serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
 }
 
 pub fn content_of(manifest: &Value) -> Vec<String> {

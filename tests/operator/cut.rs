@@ -218,8 +218,7 @@ fn check_two_owners(world: &World, before: &Value) {
 
 /// The process whose Encode the manifest names: one.
 fn chosen_nonce(world: &World, namespace: &str, name: &str, uid: &str) -> String {
-    let folder = world.cluster.bucket("indexes").unwrap().join("shop").join(namespace).join(name).join(uid);
-    let manifest: Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+    let manifest = world.manifest(namespace, name, uid);
     let works = manifest["works"].as_array().unwrap();
     let chosen: Vec<_> = works.iter().filter(|work| work["workId"] == "encode-0").collect();
     assert_eq!(chosen.len(), 1, "{works:?}");

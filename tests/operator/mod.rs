@@ -265,8 +265,7 @@ impl World {
     pub fn assert_same_as_local(&self, namespace: &str, name: &str) {
         let build = self.read_in(namespace, name);
         let uid = build["metadata"]["uid"].as_str().unwrap();
-        let folder = self.cluster.bucket("indexes").unwrap().join("shop").join(namespace).join(name).join(uid);
-        let manifest: Value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+        let manifest = self.manifest(namespace, name, uid);
         let content = crate::common::content_of(&manifest);
         assert!(content.len() > 1, "an index with files: {content:?}");
         assert_eq!(content, self.local_content(&build), "I10: build {namespace}/{name} is not what a local run gives");
@@ -281,6 +280,12 @@ impl World {
         verify.args(["verify", &format!("s3://indexes/shop/{namespace}/{name}")]);
         verify.args(["--endpoint", &endpoint, "--region", "us-east-1", "--allow-http", "--source"]).arg(file);
         finish(verify, "verify");
+    }
+
+    /// What a build has published.
+    pub fn manifest(&self, namespace: &str, name: &str, uid: &str) -> Value {
+        let bucket = self.cluster.bucket("indexes").unwrap();
+        crate::common::manifest_in(&bucket.join("shop").join(namespace).join(name).join(uid))
     }
 
     /// The program inside the cluster's network, with the store's keys in its environment.
@@ -309,9 +314,8 @@ impl World {
         let mut run = self.program();
         run.arg("run").arg(&file).arg("--state").arg(folder.join("state")).arg("--quiet");
         finish(run, "the local run over the same source");
-        let manifest = crate::common::build_folder(&folder.join("indexes"), "local").join("manifest.json");
-        let manifest: Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
-        let content = crate::common::content_of(&manifest);
+        let published = crate::common::build_folder(&folder.join("indexes"), "local");
+        let content = crate::common::content_of(&crate::common::manifest_in(&published));
         known.insert(asked, content.clone());
         content
     }

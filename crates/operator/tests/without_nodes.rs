@@ -4,8 +4,8 @@
 
 #[path = "without_nodes/deletion.rs"]
 mod deletion;
-#[path = "without_nodes/detached.rs"]
-mod detached;
+#[path = "without_nodes/lost_node.rs"]
+mod lost_node;
 #[path = "without_nodes/quiet.rs"]
 mod quiet;
 mod scripted;

@@ -86,13 +86,18 @@ impl Script {
         self.lost.send_modify(|lost| lost.extend([node.to_owned()]));
     }
 
+    /// The machine has booted again: its kubelet is back, and what had run on it is not.
+    pub fn recover(&self, node: &str) {
+        self.lost.send_modify(|lost| drop(lost.remove(node)));
+    }
+
     fn is_lost(&self, node: &str) -> bool {
         self.lost.borrow().contains(node)
     }
 
-    async fn until_lost(&self, node: &str) {
+    async fn until(&self, node: &str, is_lost: bool) {
         let mut lost = self.lost.subscribe();
-        if lost.wait_for(|lost| lost.contains(node)).await.is_err() {
+        if lost.wait_for(|lost| lost.contains(node) == is_lost).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -192,7 +197,7 @@ impl Machine {
         let script = Arc::new(script);
         let records = Arc::new(Records::default());
         for name in NODES {
-            register(&admin, name).await;
+            register(&admin, name, &boot_id(name)).await;
         }
         let inner = Arc::new(Inner {
             admin: admin.clone(),
@@ -299,7 +304,13 @@ async fn volume(client: Client, claim: PersistentVolumeClaim, there: bool) {
     }
 }
 
-async fn register(admin: &Client, name: &str) {
+/// Of the first boot of a node.
+pub fn boot_id(node: &str) -> String {
+    format!("boot-{node}")
+}
+
+/// A kubelet makes its Node, and says what machine it is on.
+pub async fn register(admin: &Client, name: &str, boot_id: &str) {
     let nodes: Api<Node> = Api::all(admin.clone());
     let node: Node = serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {},
@@ -313,7 +324,7 @@ async fn register(admin: &Client, name: &str) {
         "allocatable": {"cpu": "1000", "memory": "4000Gi", "pods": "10000"},
         "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "scripted",
             "lastHeartbeatTime": now, "lastTransitionTime": now}],
-        "nodeInfo": {"machineID": name, "systemUUID": format!("uuid-{name}"), "bootID": format!("boot-{name}"),
+        "nodeInfo": {"machineID": name, "systemUUID": format!("uuid-{name}"), "bootID": boot_id,
             "kernelVersion": "x", "osImage": "x", "containerRuntimeVersion": "scripted://1", "kubeletVersion": "v1.34.4",
             "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64"},
     }});
@@ -406,11 +417,15 @@ async fn play(inner: &Inner, mut seen: watch::Receiver<PodSeen>) {
             };
             let owner = Owner { place, client: inner.bare.clone(), records: &inner.records, script: &inner.script };
             let code = tokio::select! {
-                code = owner.live(stopped) => code,
-                () = telling => 0,
-                () = inner.script.until_lost(node) => return,
+                code = owner.live(stopped) => Some(code),
+                () = telling => Some(0),
+                () = inner.script.until(node, true) => None,
             };
-            ended(&pods, &pod, code, started).await;
+            match code {
+                Some(code) => ended(&pods, &pod, code, started).await,
+                // What it was is not said by a kubelet that has just begun.
+                None => inner.script.until(node, false).await,
+            }
         }
     } else if !seen.borrow().gone {
         ended(&pods, &pod, 137, jiff::Timestamp::now()).await;
