@@ -16,6 +16,8 @@ mod deletion;
 mod hindrance;
 #[path = "operator/incident.rs"]
 mod incident;
+#[path = "operator/limit.rs"]
+mod limit;
 #[path = "operator/majority.rs"]
 mod majority;
 #[path = "operator/resize.rs"]

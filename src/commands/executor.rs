@@ -1,16 +1,15 @@
 //! `indexbuild executor`: one process of a build.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Args;
-use indexbuild_api::IndexBuild;
 use indexbuild_executor::kubernetes::{KubernetesControl, Place};
 use indexbuild_executor::livez::{Heartbeat, serve};
-use indexbuild_executor::{ExecutorConfig, ExitStatus, StoreAccess, TestSwitches};
+use indexbuild_executor::{ExecutorConfig, ExitStatus, StoreAccess, TestSwitches, build_file};
 use indexbuild_local::ChildArgs;
 use kube::ResourceExt as _;
 
@@ -98,10 +97,11 @@ async fn live(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
     else {
         anyhow::bail!("--kubernetes needs --build, --slot, --pod-name, --pod-uid and --volume");
     };
-    let build = match read_build(&build) {
+    let build_file = build;
+    let build = match build_file::read(&build_file) {
         Ok(build) => build,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{error}");
             return Ok(ExitStatus::Unusable.into());
         }
     };
@@ -118,6 +118,7 @@ async fn live(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
     let control = KubernetesControl::in_pod(place, heartbeat)?;
     let config = ExecutorConfig {
         build,
+        build_file: Some(build_file),
         slot,
         pod_name,
         pod_uid,
@@ -128,12 +129,4 @@ async fn live(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
         test: TestSwitches::from_environment()?,
     };
     Ok(indexbuild_executor::run(config, Arc::new(control)).await.into())
-}
-
-fn read_build(file: &Path) -> anyhow::Result<IndexBuild> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let build: IndexBuild =
-        serde_json::from_str(&text).with_context(|| format!("{} does not hold an IndexBuild", file.display()))?;
-    ensure!(build.uid().is_some(), "the build in {} has no UID: it was not read from a cluster", file.display());
-    Ok(build)
 }

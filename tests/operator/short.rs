@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::operator::OperatorOptions;
 use crate::support::{NAMESPACE, World, switch};
-use crate::{cut, damage, majority, resize, restart};
+use crate::{cut, damage, limit, majority, resize, restart};
 
 /// One Encode work of ten splits.
 pub const SMALL: u64 = 20_000;
@@ -37,13 +37,16 @@ pub fn run(tools: &Tools) {
     started.extend(resize::builds(&world));
     started.extend(damage::builds(&world));
     started.extend(restart::builds(&world));
+    started.extend(limit::builds(&world));
     world.cluster.apply(&started).unwrap();
     // Side by side: each has to reach its build in the midst of its work, however slow the others' waits are.
-    std::thread::scope(|scope| {
+    let hurried = std::thread::scope(|scope| {
+        let hurried = scope.spawn(|| limit::raise(&world));
         scope.spawn(|| restart::kill(&world));
         scope.spawn(|| damage::hurt(&world));
         scope.spawn(|| resize::lose_a_slot(&world));
         resize::resize(&world);
+        hurried.join().unwrap()
     });
     restart::check(&world);
     damage::check(&world);
@@ -52,6 +55,7 @@ pub fn run(tools: &Tools) {
 
     cut::run(&mut world);
     majority::run(&world);
+    limit::check(&world, &hurried);
     world.assert_within_rights();
     world.say("done");
 }

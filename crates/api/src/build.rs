@@ -98,7 +98,7 @@ pub struct IndexBuildSpec {
     #[serde(default = "default_backoff_limit")]
     #[schemars(range(min = 0, max = 1000))]
     pub backoff_limit: u32,
-    /// The most rows that all executors together read in a second; absent: unlimited. May be changed while the build runs: it holds for executors that start after it.
+    /// The most rows that all executors together read in a second; absent: unlimited. May be changed while the build runs: executors at work hear of it within two minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     pub rows_per_second: Option<u64>,

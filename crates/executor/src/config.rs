@@ -15,6 +15,8 @@ pub const TEST_SWITCHES_VARIABLE: &str = "INDEXBUILD_TEST_SWITCHES";
 pub struct ExecutorConfig {
     /// The build, with `metadata.uid`, `namespace` and `creationTimestamp` set.
     pub build: IndexBuild,
+    /// The file that it was read from, where what may change of it reaches a process that is at work.
+    pub build_file: Option<PathBuf>,
     /// The slot that this process was made for.
     pub slot: u32,
     /// This pod's name.

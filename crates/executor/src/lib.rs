@@ -7,6 +7,7 @@
 pub mod access;
 pub mod assemble;
 mod attempt;
+pub mod build_file;
 pub mod config;
 pub mod control;
 pub mod coverage;

@@ -16,6 +16,7 @@ use indexbuild_lifecycle::owner::{Current, ExitReason, GiveWayReason, OwnerState
 use indexbuild_lifecycle::world::{Millis, Record};
 
 use crate::attempt::{Attempt, Hung, Process, handles_closed, retire};
+use crate::build_file::{Limits, WatchedFile};
 use crate::config::{ExecutorConfig, TestSwitches};
 use crate::control::{ContactError, ControlPlane, WriteError};
 use crate::exit::ExitStatus;
@@ -77,13 +78,15 @@ pub async fn live(
         tracing::error!(volume = %config.volume.display(), %error, "the volume cannot be used: check that it is mounted and writable");
         return ExitStatus::Unusable;
     }
-    let spec = &config.build.spec;
+    let born = Instant::now();
+    let limits = Limits::of(&config.build);
+    let build_file = config.build_file.clone().map(|file| WatchedFile::new(file, limits, born));
     let boot_nonce = uuid::Uuid::new_v4().to_string();
     tracing::info!(slot = config.slot, pod = %config.pod_name, pod_uid = %config.pod_uid, boot_nonce, "executor starts");
     let state = OwnerState {
         pod_uid: config.pod_uid.clone(),
         boot_nonce: boot_nonce.clone(),
-        orphan_after: spec.disruption_or_default().orphan_after.as_millis(),
+        orphan_after: limits.orphan_after,
         last_contact: 0,
         claimed: false,
         current: None,
@@ -91,7 +94,7 @@ pub async fn live(
     };
     let process = Process {
         budget: Budget::new(config.memory_limit, config.threads),
-        rate: Arc::new(RateLimit::share(spec.rows_per_second, u64::from(spec.parallelism))),
+        rate: Arc::new(RateLimit::share(limits.rows_per_second, u64::from(limits.parallelism))),
         plans: Arc::new(OnceLock::new()),
         build: BuildRef { namespace, name, uid },
         boot_nonce,
@@ -101,7 +104,8 @@ pub async fn live(
     let mut life = Life {
         process,
         state,
-        born: Instant::now(),
+        build_file,
+        born,
         attempt: None,
         interval: LONGEST_PAUSE,
         reported: Reported::default(),
@@ -126,6 +130,7 @@ type Stop<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 struct Life {
     process: Process,
     state: OwnerState,
+    build_file: Option<WatchedFile>,
     born: Instant,
     attempt: Option<Attempt>,
     interval: Duration,
@@ -139,6 +144,7 @@ struct Life {
 impl Life {
     async fn live(&mut self, mut stop: Stop<'_>) -> ExitStatus {
         loop {
+            self.look_at_limits();
             let answer = self.ask(&mut stop).await;
             let seen = match &answer {
                 None => Seen::Unreachable, // asked to stop meanwhile: that decides
@@ -179,6 +185,21 @@ impl Life {
 
     fn now(&self) -> Millis {
         Millis::try_from(self.born.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Some of the build's spec may change while the work goes on.
+    fn look_at_limits(&mut self) {
+        let now = Instant::now();
+        let Some(limits) = self.build_file.as_mut().and_then(|file| file.look(now)) else { return };
+        let Limits { rows_per_second, parallelism, orphan_after } = limits;
+        tracing::info!(
+            ?rows_per_second,
+            parallelism,
+            orphan_after_ms = orphan_after,
+            "the build's limits have changed"
+        );
+        self.process.rate.change(rows_per_second, u64::from(parallelism), now);
+        self.state.orphan_after = orphan_after;
     }
 
     /// Reads the record; `None` when asked to stop meanwhile.

@@ -94,6 +94,29 @@ async fn the_same_table_gives_the_same_index_whatever_works_on_it() {
     }
 }
 
+/// `rowsPerSecond` may be changed: a process at work hears of it by the build's file. The first limit, which is
+/// the control, would keep it for hours.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_limit_on_reading_holds_for_the_work_in_hand() {
+    let _turn = TURN.lock().await;
+    let mut scene = Scene::with(&serde_json::json!({"rowsPerSecond": 4, "parallelism": 2}));
+    let file = scene.dir.path().join("build.json");
+    let write = |scene: &Scene| std::fs::write(&file, serde_json::to_string(&scene.build).unwrap()).unwrap();
+    write(&scene);
+    scene.build_file = Some(file.clone());
+    let child = scene.child("pod-1");
+    scene.plan("pod-1").await;
+    let epoch = scene.parent.grant("pod-1", scene.work("encode-0", &["plan"]));
+    scene.parent.wait_for(epoch, "anything", |_| true).await;
+    assert!(scene.parent.report().unwrap().result.is_none(), "it takes hours");
+    scene.build.spec.rows_per_second = None;
+    write(&scene);
+    let result = scene.parent.outcome(epoch).await.unwrap();
+    assert!(result.rows >= 10_000, "{result:?}");
+    scene.parent.revoke();
+    assert_eq!(child.exit().await, ExitStatus::Done);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_table_gives_an_empty_valid_index() {
     let _turn = TURN.lock().await;

@@ -89,6 +89,7 @@ fn begin(args: &ChildArgs) -> Result<(ExecutorConfig, ParentClient), ChildError>
     let client = ParentClient::new(layout.socket(), uid.clone());
     let config = ExecutorConfig {
         build,
+        build_file: None,
         slot,
         pod_name: name,
         pod_uid: uid,

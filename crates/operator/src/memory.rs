@@ -68,6 +68,15 @@ fn progress(record: &Record) -> Option<Report> {
     record.status.report.clone().map(|report| Report { renew_time: String::new(), ..report })
 }
 
+/// What was applied for a build's executors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provided {
+    /// Of which generation of the build's spec.
+    pub generation: Option<i64>,
+    /// Of all of it.
+    pub digest: String,
+}
+
 /// What is remembered of one build, by its UID.
 #[derive(Clone, Debug, Default)]
 pub struct BuildMemory {
@@ -80,7 +89,7 @@ pub struct BuildMemory {
     /// The status as it was written last, and when.
     status: Option<(IndexBuildStatus, Millis)>,
     /// What was applied for its executors, so that it is not applied again (I8).
-    pub provided: Option<String>,
+    pub provided: Option<Provided>,
     /// Claims of somebody else under names of ours, by name: the slot and generation that we meant.
     pub foreign_claims: BTreeMap<String, (u32, u32)>,
     /// Why the last action for a slot was refused, if it was.

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use indexbuild_api::{IndexBuild, labels};
+use indexbuild_lifecycle::Decision;
 use indexbuild_lifecycle::plan::stage_names;
 use indexbuild_lifecycle::world::World;
 use kube::api::{Patch, PatchParams};
@@ -11,8 +12,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::OperatorError;
-use crate::memory::BuildMemory;
+use crate::memory::{BuildMemory, Provided};
 use crate::objects::{self, Owner};
+
+/// Whether the executors of a build that is worked on go by an older spec, or one that this operator, which may have
+/// just begun, knows nothing of: they hear of a change by their file alone, and nothing else may be left to do.
+pub fn is_behind(build: &IndexBuild, world: &World, decision: &Decision, memory: &BuildMemory) -> bool {
+    let at_work = !world.slots.is_empty() && decision.end.is_none() && world.build.finalizer;
+    let provided = memory.provided.as_ref().map(|provided| provided.generation);
+    at_work && build.metadata.deletion_timestamp.is_none() && provided != Some(build.metadata.generation)
+}
 
 /// Applies what the build's executors need, where it is not what was applied last (I8).
 ///
@@ -38,7 +47,9 @@ pub async fn provide(
         all.hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     };
-    if memory.provided.as_ref() == Some(&digest) {
+    let wanted = Provided { generation: build.metadata.generation, digest };
+    if memory.provided.as_ref().is_some_and(|provided| provided.digest == wanted.digest) {
+        memory.provided = Some(wanted);
         return Ok(());
     }
     if let Some(account) = &account {
@@ -47,7 +58,7 @@ pub async fn provide(
     apply(client, owner, "ConfigMap", &file).await?;
     apply(client, owner, "Role", &role).await?;
     apply(client, owner, "RoleBinding", &binding).await?;
-    memory.provided = Some(digest);
+    memory.provided = Some(wanted);
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use crate::memory::{BuildMemory, NodeMemory};
 use crate::metrics::ReconcileResult;
 use crate::objects::{Image, Owner};
 use crate::observe::{Objects, Observed, world};
+use crate::provide;
 use crate::rim::Rim;
 use crate::switches::TestSwitches;
 use crate::trouble::{self, Trouble};
@@ -200,7 +201,8 @@ async fn pass(build: &IndexBuild, context: &Context) -> Result<Duration, Operato
     let status = memory.newest_status(build.status.as_ref());
     let seen = context.world(build, status.clone(), &objects, memory)?;
     let decision = plan(&seen);
-    if decision.actions.is_empty() && !memory.live_look_is_due(decision.end.is_some(), context.now()) {
+    let idle = decision.actions.is_empty() && !provide::is_behind(build, &seen, &decision, memory);
+    if idle && !memory.live_look_is_due(decision.end.is_some(), context.now()) {
         return report(context, build, &owner, &objects, &seen, status.as_ref(), decision, memory).await;
     }
     // Something is to be done, or an event may have been lost on its way to the caches: it is decided anew on what
@@ -238,11 +240,12 @@ async fn execute(
 ) -> Result<(), OperatorError> {
     let mut failed = None;
     let makes_pods = decision.actions.iter().any(|action| matches!(action, Action::CreatePod { .. }));
-    let follows =
-        memory.provided.is_some() && !world.slots.is_empty() && decision.end.is_none() && world.build.finalizer;
-    // What executors are allowed and told is there before the first of them, and follows the spec while they run.
-    let provided = if makes_pods || (follows && !decision.actions.is_empty()) {
-        crate::provide::provide(&context.client, build, owner, world, memory).await
+    // What executors are allowed and told is there before the first of them, and follows the spec, the slots and the
+    // stages while they run.
+    let follows = memory.provided.is_some() && !decision.actions.is_empty();
+    let follows = follows && !world.slots.is_empty() && decision.end.is_none() && world.build.finalizer;
+    let provided = if makes_pods || follows || provide::is_behind(build, world, decision, memory) {
+        provide::provide(&context.client, build, owner, world, memory).await
     } else {
         Ok(())
     };

@@ -8,6 +8,8 @@ use indexbuild_source::{BatchReader, BatchRows, ReadOptions, SourceBatch, Table}
 
 use super::Job;
 use crate::plan_file::PlanFile;
+use crate::pulse::Ended;
+use crate::rate::LONGEST_SLEEP;
 
 /// The table, projected to what the plan's indexes need.
 pub struct TableReader<'a> {
@@ -38,6 +40,24 @@ struct Throttled<'a> {
     batches: BatchReader,
 }
 
+impl Throttled<'_> {
+    /// Sleeps until so many rows have their turn.
+    fn await_turn(&self, rows: u64) -> Result<(), Ended> {
+        let Job { rate, pulse, meter, .. } = self.job;
+        let turn = rate.take(rows, Instant::now());
+        loop {
+            let wait = rate.wait(turn, Instant::now());
+            if wait.is_zero() {
+                break;
+            }
+            let start = Instant::now();
+            pulse.sleep(wait.min(LONGEST_SLEEP))?;
+            crate::stats::add_since(&meter.counters.throttle_ns, start);
+        }
+        Ok(())
+    }
+}
+
 impl Iterator for Throttled<'_> {
     type Item = Result<InputBatch, BoxError>;
 
@@ -46,13 +66,8 @@ impl Iterator for Throttled<'_> {
             Ok(batch) => batch,
             Err(error) => return Some(Err(error.into())),
         };
-        let pause = self.job.rate.take(batch.num_rows() as u64, Instant::now());
-        if !pause.is_zero() {
-            let start = Instant::now();
-            if let Err(ended) = self.job.pulse.sleep(pause) {
-                return Some(Err(ended.into()));
-            }
-            crate::stats::add_since(&self.job.meter.counters.throttle_ns, start);
+        if let Err(ended) = self.await_turn(batch.num_rows() as u64) {
+            return Some(Err(ended.into()));
         }
         self.job.meter.counters.rows_read.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         let rows = match rows {

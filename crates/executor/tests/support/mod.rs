@@ -190,6 +190,7 @@ impl ControlPlane for Parent {
 pub struct Scene {
     pub dir: tempfile::TempDir,
     pub build: IndexBuild,
+    pub build_file: Option<PathBuf>,
     pub parent: Arc<Parent>,
     pub threads: usize,
     pub memory: u64,
@@ -274,7 +275,15 @@ impl Scene {
             whole["spec"][name] = value.clone();
         }
         let build = serde_json::from_value(whole).unwrap();
-        Self { dir, build, parent: Parent::new(), threads: 2, memory: 256 << 20, switches: TestSwitches::default() }
+        Self {
+            dir,
+            build,
+            build_file: None,
+            parent: Parent::new(),
+            threads: 2,
+            memory: 256 << 20,
+            switches: TestSwitches::default(),
+        }
     }
 
     pub fn prefix(&self) -> PathBuf {
@@ -288,6 +297,7 @@ impl Scene {
     pub fn child(&self, pod: &str) -> Child {
         let config = ExecutorConfig {
             build: self.build.clone(),
+            build_file: self.build_file.clone(),
             slot: 0,
             pod_name: pod.into(),
             pod_uid: pod.into(),
