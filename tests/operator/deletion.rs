@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{NAMESPACE, World, switch, text};
+use crate::support::{NAMESPACE, World, message, switch, text};
 
 /// Within which pods are gone on a healthy cluster.
 const GONE: Duration = Duration::from_secs(10);
@@ -21,7 +21,10 @@ pub fn run(world: &World) {
     world.cluster.apply(&made).unwrap();
     let mut done = world.build("deleted-when-done", "small", 1);
     done["spec"]["output"]["deletionPolicy"] = json!("Delete");
-    world.cluster.apply(&[done]).unwrap();
+    // An output that never was: said, and no clean-up looks for what cannot be there.
+    let mut nowhere = world.build("deleted-without-bucket", "small", 1);
+    nowhere["spec"]["output"]["url"] = json!("s3://no-such-bucket/shop");
+    world.cluster.apply(&[done, nowhere]).unwrap();
     for stage in STAGES {
         let name = name(stage);
         world.until(&format!("{name} is there"), Duration::from_secs(60), |world| {
@@ -39,6 +42,12 @@ pub fn run(world: &World) {
     }
     world.complete("deleted-when-done", Duration::from_secs(60));
     delete(world, "deleted-when-done");
+    world.until("a missing bucket is told", Duration::from_secs(60), |world| {
+        let said = message(&world.read("deleted-without-bucket"), "Failed");
+        let told = said.contains("s3://no-such-bucket/") && said.contains("its bucket does not exist; create it");
+        if told { Ok(()) } else { Err(said) }
+    });
+    delete(world, "deleted-without-bucket");
 }
 
 fn delete(world: &World, name: &str) {

@@ -58,6 +58,15 @@ pub enum ObjectError {
 }
 
 impl ObjectError {
+    /// Whether there is not even a bucket: then nothing of the build is in it.
+    #[must_use]
+    pub fn is_no_bucket(&self) -> bool {
+        match self {
+            Self::Failed { source: StoreError::NoBucket { .. }, .. } => true,
+            Self::Failed { .. } | Self::Ended(_) | Self::Unavailable { .. } => false,
+        }
+    }
+
     /// Whether the object is not there, or shorter than what was asked for: no outage, but a loss.
     #[must_use]
     pub fn is_loss(&self) -> bool {

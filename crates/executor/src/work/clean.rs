@@ -24,9 +24,13 @@ use crate::results::{AttemptName, CleanResult, seal};
 /// Removes what no index needs, in the store and on this slot's volume.
 pub fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
     job.pulse.set_step(Some("looking for the manifest"));
-    let (keep, tombstone) = settle(job)?;
-    job.pulse.set_step(Some("deleting objects"));
-    let objects = sweep(job, &keep)?;
+    let (objects, tombstone) = match settle(job)? {
+        Some((keep, tombstone)) => {
+            job.pulse.set_step(Some("deleting objects"));
+            (sweep(job, &keep)?, tombstone)
+        }
+        None => (0, true),
+    };
     job.pulse.set_step(Some("removing attempts from the volume"));
     let attempts_on_volume = sweep_volume(job, tombstone)?;
     let statistics = job.meter.statistics();
@@ -36,15 +40,17 @@ pub fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
     Ok(job.reported(sealed.digest))
 }
 
-/// Decides what stays, by what stands at `manifest.json`; makes the tombstone where one is due.
-fn settle(job: &Job) -> Result<(BTreeSet<String>, bool), WorkFailure> {
+/// Decides what stays, by what stands at `manifest.json`; makes the tombstone where one is due. `None`: there is not
+/// even a bucket, so that nothing is left and nobody can commit.
+fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
+    let mut created = false;
     loop {
         job.pulse.go_on()?;
         match standing(job)? {
-            Some((Document::Tombstone(_), _)) => return Ok((BTreeSet::from([names::MANIFEST.to_owned()]), true)),
+            Some((Document::Tombstone(_), _)) => return Ok(Some((BTreeSet::from([names::MANIFEST.to_owned()]), true))),
             Some((Document::Manifest(manifest), version)) => {
                 if !job.work.removes_index {
-                    return Ok((referred(&manifest), false));
+                    return Ok(Some((referred(&manifest), false)));
                 }
                 let bytes = tombstone(job, "the build was deleted, and its index with it (deletionPolicy Delete)")?;
                 job.objects.put_if_match(names::MANIFEST, &bytes, &version)?;
@@ -61,9 +67,14 @@ fn settle(job: &Job) -> Result<(BTreeSet<String>, bool), WorkFailure> {
                     ),
                 ));
             }
+            None if created => return Err(super::lost(job, names::MANIFEST)),
             None => {
                 let bytes = tombstone(job, "the build was aborted or deleted before it was committed")?;
-                job.objects.put_if_absent(names::MANIFEST, &bytes)?;
+                match job.objects.put_if_absent(names::MANIFEST, &bytes) {
+                    Err(error) if error.is_no_bucket() => return Ok(None),
+                    outcome => outcome?,
+                };
+                created = true;
             }
         }
         // Whatever the outcome of the request: what stands there now decides.

@@ -90,6 +90,15 @@ pub fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
     }
 }
 
+/// An object was created and is not there. Nothing is concluded from its absence, and nothing is removed.
+fn lost(job: &Job, path: &str) -> WorkFailure {
+    WorkFailure::failed(
+        WorkErrorReason::StoreUnavailable,
+        true,
+        format!("{path} was created under {} and is not there: the store loses objects", job.objects.url()),
+    )
+}
+
 fn misfit(work: &Work) -> String {
     format!(
         "work {:?} is said to be of kind {}: the control plane and this executor are of different versions",

@@ -126,15 +126,7 @@ fn create(job: &Job, spec_digest: &str) -> Result<(PlanFile, Bytes), WorkFailure
     // Created or not: what stands there now is the plan, ours or that of an attempt that was first.
     job.objects.put_if_absent(names::PLAN, &bytes)?;
     let Some((there, _)) = job.objects.get(names::PLAN)? else {
-        return Err(WorkFailure::failed(
-            WorkErrorReason::StoreUnavailable,
-            true,
-            format!(
-                "{} was created under {} and is not there: the store loses objects",
-                names::PLAN,
-                job.objects.url()
-            ),
-        ));
+        return Err(super::lost(job, names::PLAN));
     };
     if there == bytes { Ok((plan, there)) } else { adopt(job, spec_digest, &there) }
 }

@@ -137,15 +137,7 @@ fn commit(job: &Job, manifest: &Manifest, bytes: &Bytes) -> Result<bool, WorkFai
             adopt(job, manifest, &standing)?;
             Ok(outcome == PutOutcome::Created)
         }
-        None => Err(WorkFailure::failed(
-            WorkErrorReason::StoreUnavailable,
-            true,
-            format!(
-                "{} was created under {} and is not there: the store loses objects; nothing was removed",
-                names::MANIFEST,
-                job.objects.url()
-            ),
-        )),
+        None => Err(super::lost(job, names::MANIFEST)),
     }
 }
 

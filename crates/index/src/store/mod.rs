@@ -105,6 +105,12 @@ pub enum StoreError {
         /// The object.
         url: String,
     },
+    /// Nothing can be written, as what is to hold it is not there.
+    #[error("{url} cannot be written: its bucket does not exist; create it, or correct the URL")]
+    NoBucket {
+        /// The object.
+        url: String,
+    },
     /// The object is shorter than what was asked for.
     #[error("{url} has {size} bytes, and bytes {start} to {end} were asked for: it is cut off, or another object")]
     OutOfRange {
@@ -164,6 +170,7 @@ impl StoreError {
             | Self::InvalidUrl { .. }
             | Self::InvalidPath { .. }
             | Self::NotFound { .. }
+            | Self::NoBucket { .. }
             | Self::OutOfRange { .. }
             | Self::Denied { .. } => false,
             Self::NoSpace { .. } => true,

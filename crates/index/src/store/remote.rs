@@ -84,6 +84,14 @@ impl RemoteRoot {
         }
     }
 
+    /// Of a write. Only what is to hold the object can be missing then.
+    fn write_error(&self, path: &str, source: object_store::Error) -> StoreError {
+        match source {
+            object_store::Error::NotFound { .. } => StoreError::NoBucket { url: self.url(path) },
+            source => self.error(path, source),
+        }
+    }
+
     fn location(&self, path: &str) -> Result<ObjectPath, StoreError> {
         ObjectPath::parse(path).map_err(|source| self.error(path, source.into()))
     }
@@ -139,22 +147,23 @@ impl RemoteRoot {
     pub(super) async fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.before(Op::Upload, path)?;
         let put = self.store.put(&self.location(path)?, PutPayload::from(bytes)).await;
-        put.map_err(|source| self.error(path, source))?;
+        put.map_err(|source| self.write_error(path, source))?;
         fault::after(Op::Upload, Path::new(path));
         Ok(())
     }
 
     async fn put_conditionally(&self, path: &str, bytes: Bytes, mode: PutMode) -> Result<PutOutcome, StoreError> {
         self.before(Op::ConditionalPut, path)?;
+        let may_be_missing = matches!(mode, PutMode::Update(_));
         let options = PutOptions { mode, ..PutOptions::default() };
         let outcome = match self.store.put_opts(&self.location(path)?, PutPayload::from(bytes), options).await {
             Ok(_) => PutOutcome::Created,
-            Err(
-                object_store::Error::AlreadyExists { .. }
-                | object_store::Error::Precondition { .. }
-                | object_store::Error::NotFound { .. },
-            ) => PutOutcome::Exists,
-            Err(source) => return Err(self.error(path, source)),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                PutOutcome::Exists
+            }
+            // What was to be replaced is gone.
+            Err(object_store::Error::NotFound { .. }) if may_be_missing => PutOutcome::Exists,
+            Err(source) => return Err(self.write_error(path, source)),
         };
         fault::after(Op::ConditionalPut, Path::new(path));
         Ok(outcome)
@@ -185,7 +194,7 @@ impl RemoteRoot {
         }
         self.before(Op::Upload, path)?;
         let begun = self.store.put_multipart(&self.location(path)?).await;
-        let mut upload = begun.map_err(|source| self.error(path, source))?;
+        let mut upload = begun.map_err(|source| self.write_error(path, source))?;
         let sent = match send_parts(&mut *upload, &mut source).await {
             Ok(()) => upload.complete().await.map(drop).map_err(|source| self.error(path, source)),
             Err(Sending::File(source)) => Err(io(source)),
