@@ -53,10 +53,12 @@ fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
         world.pods[0].state = terminated(10);
         let decision = plan(&world);
         carry_out(&mut world, &decision);
+        world.build.status = Some(decision.status);
         assert_eq!(world.slots[0].record.spec.failed_attempts, failures);
         let decision = plan(&world);
         assert_eq!(decision.status.failed_attempts, Some(failures));
         let wait = decision.waits.iter().find(|wait| wait.reason == Reason::BackingOff).unwrap();
+        assert!(wait.what.ends_with("at encode-0 (what and where)"), "why it waits: {}", wait.what);
         delays.push(wait.until - world.now);
         // The next process of the slot.
         let grant = world.slots[0].record.spec.grant.as_mut().unwrap();

@@ -71,6 +71,7 @@ fn a_pod_that_is_not_there_proves_nothing() {
 #[test]
 fn a_cut_off_owners_volume_returns_if_its_replacement_has_not_caught_up() {
     let mut world = replaced();
+    world.slots[0].record.status.history.push(owner_change(3, OwnerChangeReason::Replaced));
     world.pods[2].state = terminated(0);
     report_mut(&mut world, 0).progress = Some(0.4);
     let decision = plan(&world);
@@ -89,6 +90,7 @@ fn a_cut_off_owners_volume_returns_if_its_replacement_has_not_caught_up() {
     let decision = plan(&world);
     let (spec, _, change) = update(&decision, 0).unwrap();
     assert_eq!((change, spec.former_volumes[0].condemned), (None, true));
+    assert!(decision.waits.iter().all(|wait| wait.reason != Reason::BackingOff), "it goes on at once");
 }
 
 /// Row 23.

@@ -119,13 +119,15 @@ const fn is_retry(reason: OwnerChangeReason) -> bool {
 }
 
 /// How long to wait before the pod of the present grant is made: exponential in the tries of this work. The first
-/// change of owner that is nobody's fault is not waited for.
+/// change of owner that is nobody's fault is not waited for, nor is an owner that returned: what happened to its
+/// replacement is undone, and it can happen again only after another `replaceAfter`.
 pub fn backoff(draft: &Draft<'_>) -> Millis {
     let clocks = &draft.clocks();
     let tries = u32::try_from(tries(draft)).unwrap_or(u32::MAX);
     let last = draft.view.record.status.history.last().map(|change| change.reason);
     let failed = matches!(last, Some(OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress));
-    if tries == 0 || (tries == 1 && !failed) {
+    let returned = last == Some(OwnerChangeReason::Returned);
+    if tries == 0 || returned || (tries == 1 && !failed) {
         return 0;
     }
     let first = clocks.renew_interval.saturating_mul(2);

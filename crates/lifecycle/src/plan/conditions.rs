@@ -113,11 +113,16 @@ impl Pass<'_> {
                 ConditionStatus::True,
                 Reason::VolumesRetained,
                 format!(
-                    "{} volumes are kept by spec.volume.retention; `kubectl delete pvc -n {} -l {}={}` removes them",
-                    volumes.retained,
+                    "{} kept by spec.volume.retention; `kubectl delete pvc -n {} -l {}={}` removes {}",
+                    if volumes.retained == 1 {
+                        "1 volume is".to_owned()
+                    } else {
+                        format!("{} volumes are", volumes.retained)
+                    },
                     self.world.build.namespace,
                     indexbuild_api::labels::BUILD_UID,
                     self.world.build.uid,
+                    if volumes.retained == 1 { "it" } else { "them" },
                 ),
             );
         } else {
@@ -167,11 +172,14 @@ impl Pass<'_> {
             .map(|volume| format!("{} of {}", volume.claim_name, super::volumes::former_owner(volume)));
         let held: Vec<String> = held.collect();
         let held: Vec<&str> = held.iter().map(String::as_str).collect();
-        format!(
-            "{count} volumes are held, as nothing proves that their former owners are gone ({}): they go when {}",
-            some_of(&held),
-            super::volumes::PROOFS
-        )
+        let (held, proofs) = (some_of(&held), super::volumes::PROOFS);
+        if count == 1 {
+            format!("1 volume is held, as nothing proves that its former owner is gone ({held}): it goes when {proofs}")
+        } else {
+            format!(
+                "{count} volumes are held, as nothing proves that their former owners are gone ({held}): they go when {proofs}"
+            )
+        }
     }
 
     /// `lastTransitionTime` changes only when the status does. Conditions that are not this function's stay.

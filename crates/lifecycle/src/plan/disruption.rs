@@ -104,7 +104,9 @@ impl<'w> Pass<'w> {
         if left > 0 {
             draft.state = Some(DirectoryState::BackingOff);
             let work = draft.spec.work.as_ref().map(|work| work.id.as_str()).unwrap_or_default();
-            let what = format!("slot {slot} waits before its next attempt at {work}");
+            let said = self.world.build.status.as_ref().and_then(|status| status.last_error.as_ref());
+            let why = said.filter(|error| error.work_id == work).map(|error| format!(" ({})", error.message));
+            let what = format!("slot {slot} waits before its next attempt at {work}{}", why.unwrap_or_default());
             self.wait(Reason::BackingOff, Some(slot), left, what, "the time is over");
             return;
         }

@@ -210,6 +210,21 @@ pub fn changed(decision: &Decision, slot: u32) -> Option<OwnerChangeReason> {
 }
 
 /// Carries out what changes records and the build's status.
+pub fn owner_change(epoch: u64, reason: OwnerChangeReason) -> OwnerChange {
+    OwnerChange {
+        epoch,
+        pod_uid: String::new(),
+        pod_name: String::new(),
+        reason,
+        time: String::new(),
+        volume_generation: 1,
+        claim_name: String::new(),
+        boot_nonce: String::new(),
+        node_name: String::new(),
+        work_id: String::new(),
+    }
+}
+
 pub fn carry_out(world: &mut World, decision: &Decision) {
     for action in &decision.actions {
         match action {
@@ -220,18 +235,7 @@ pub fn carry_out(world: &mut World, decision: &Decision) {
                 }
                 if let Some(reason) = change {
                     let epoch = spec.grant.as_ref().unwrap().epoch;
-                    view.record.status.history.push(OwnerChange {
-                        epoch,
-                        pod_uid: String::new(),
-                        pod_name: String::new(),
-                        reason: *reason,
-                        time: String::new(),
-                        volume_generation: 1,
-                        claim_name: String::new(),
-                        boot_nonce: String::new(),
-                        node_name: String::new(),
-                        work_id: String::new(),
-                    });
+                    view.record.status.history.push(owner_change(epoch, *reason));
                 }
                 view.record.spec = spec.clone();
                 view.record.status.state = *state;
