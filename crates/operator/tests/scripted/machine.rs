@@ -88,7 +88,7 @@ impl Script {
 
     /// The machine has booted again: its kubelet is back, and what had run on it is not.
     pub fn recover(&self, node: &str) {
-        self.lost.send_modify(|lost| drop(lost.remove(node)));
+        self.lost.send_modify(|lost| lost.retain(|name| name != node));
     }
 
     fn is_lost(&self, node: &str) -> bool {
