@@ -136,13 +136,19 @@ mod tests {
         std::fs::write(file, build.to_string()).unwrap();
     }
 
-    #[test]
-    fn a_change_is_seen_once_and_a_file_that_cannot_be_read_changes_nothing() {
+    /// A file that was read at this time, and the folder that it is in.
+    fn watched(rows_per_second: Option<u64>, parallelism: u32) -> (tempfile::TempDir, PathBuf, Instant, WatchedFile) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("build.json");
-        write(&file, Some(100), 2, "30m");
+        write(&file, rows_per_second, parallelism, "30m");
         let start = Instant::now();
-        let mut watched = WatchedFile::new(file.clone(), Limits::of(&read(&file).unwrap()), start);
+        let watched = WatchedFile::new(file.clone(), Limits::of(&read(&file).unwrap()), start);
+        (folder, file, start, watched)
+    }
+
+    #[test]
+    fn a_change_is_seen_once_and_a_file_that_cannot_be_read_changes_nothing() {
+        let (_folder, file, start, mut watched) = watched(Some(100), 2);
         let mut looks = 0;
         let mut look = || {
             looks += 1;
@@ -162,11 +168,7 @@ mod tests {
 
     #[test]
     fn it_is_not_read_all_the_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("build.json");
-        write(&file, Some(1), 1, "30m");
-        let start = Instant::now();
-        let mut watched = WatchedFile::new(file.clone(), Limits::of(&read(&file).unwrap()), start);
+        let (_folder, file, start, mut watched) = watched(Some(1), 1);
         write(&file, Some(2), 1, "30m");
         assert_eq!(watched.look(start + LOOK_EVERY / 2), None);
         assert!(watched.look(start + LOOK_EVERY).is_some());

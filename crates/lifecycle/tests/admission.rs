@@ -1,10 +1,12 @@
 //! The rules of the record of ownership: for each, one write that it takes and one that it refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod scene;
+
 use indexbuild_api::{
     Chosen, Claim, Condition, ConditionStatus, ConditionType, DirectoryState, EngineDirectorySpec,
-    EngineDirectoryStatus, FormerVolume, Grant, OwnerChange, OwnerChangeReason, Reason, Report, VolumeRef, Work,
-    WorkKind, WorkResult,
+    EngineDirectoryStatus, FormerVolume, Grant, OwnerChangeReason, Reason, Report, VolumeRef, Work, WorkKind,
+    WorkResult,
 };
 use indexbuild_lifecycle::admission::{OPERATOR, Refusal, review_spec, review_status};
 use indexbuild_lifecycle::world::Record;
@@ -134,18 +136,7 @@ fn the_operators_part_of_status_is_refused_to_owners_property_by_property() {
         last_transition_time: None,
         observed_generation: None,
     };
-    let change = OwnerChange {
-        epoch: 1,
-        pod_uid: String::new(),
-        pod_name: "p".to_owned(),
-        reason: OwnerChangeReason::FirstOwner,
-        time: String::new(),
-        volume_generation: 1,
-        claim_name: String::new(),
-        boot_nonce: String::new(),
-        node_name: String::new(),
-        work_id: String::new(),
-    };
+    let change = scene::owner_change(1, OwnerChangeReason::FirstOwner);
     let parts = [
         status(|s| s.state = DirectoryState::Working),
         status(|s| s.node_name = Some("node".to_owned())),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod random;
+mod scene;
 
 use proptest::prelude::*;
 use random::{oracle, world};

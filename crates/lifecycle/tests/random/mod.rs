@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use indexbuild_api::{
     Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState, EngineDirectorySpec,
-    EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus, OutputSpec, OwnerChange,
-    OwnerChangeReason, Reason, Report, RunLocation, VolumeRef, VolumeState, Waiting, Work, WorkError, WorkErrorReason,
-    WorkKind, WorkResult, names,
+    EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus, OutputSpec, OwnerChangeReason,
+    Reason, Report, RunLocation, VolumeRef, VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind,
+    WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
     BuildView, ClaimPhase, ClaimView, Clocks, LockScope, LockTaken, NodeReady, NodeView, PodState, PodView, Record,
@@ -224,18 +224,7 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
                     report,
                     history: history
                         .into_iter()
-                        .map(|(epoch, reason)| OwnerChange {
-                            epoch,
-                            pod_uid: String::new(),
-                            pod_name: String::new(),
-                            reason,
-                            time: String::new(),
-                            volume_generation: 1,
-                            claim_name: String::new(),
-                            boot_nonce: String::new(),
-                            node_name: String::new(),
-                            work_id: String::new(),
-                        })
+                        .map(|(epoch, reason)| crate::scene::owner_change(epoch, reason))
                         .collect(),
                     ..EngineDirectoryStatus::default()
                 };

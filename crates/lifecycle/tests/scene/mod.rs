@@ -209,7 +209,7 @@ pub fn changed(decision: &Decision, slot: u32) -> Option<OwnerChangeReason> {
     update(decision, slot).and_then(|(_, _, change)| change)
 }
 
-/// Carries out what changes records and the build's status.
+/// A line of a record's history.
 pub fn owner_change(epoch: u64, reason: OwnerChangeReason) -> OwnerChange {
     OwnerChange {
         epoch,
@@ -225,6 +225,7 @@ pub fn owner_change(epoch: u64, reason: OwnerChangeReason) -> OwnerChange {
     }
 }
 
+/// Carries out what changes records and the build's status.
 pub fn carry_out(world: &mut World, decision: &Decision) {
     for action in &decision.actions {
         match action {

@@ -11,7 +11,7 @@ use indexbuild_api::{EngineDirectory, IndexBuild, WorkKind, labels};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, ServiceAccount};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, WatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -199,8 +199,6 @@ impl Machine {
         for name in NODES {
             register(&admin, name, &boot_id(name)).await;
         }
-        served(&Api::<EngineDirectory>::all(admin.clone())).await;
-        served(&Api::<IndexBuild>::all(admin.clone())).await;
         let inner = Arc::new(Inner {
             admin: admin.clone(),
             bare,
@@ -255,33 +253,13 @@ impl Machine {
     }
 }
 
-/// Waits until the API server has its cache of a kind that was just defined. Before, it lists what its store has, and
-/// refuses to watch; once it does, a version listed before the cache was made is "too old", and the ledger would have
-/// a gap where nothing was missed.
-async fn served<K>(api: &Api<K>)
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let asking = async {
-        loop {
-            match api.watch(&WatchParams::default(), "0").await {
-                Ok(_) => return,
-                Err(kube::Error::Api(status)) if status.code == 429 => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Err(error) => panic!("{} are not watched: {error}", K::kind(&())),
-            }
-        }
-    };
-    let served = tokio::time::timeout(Duration::from_secs(30), asking).await;
-    assert!(served.is_ok(), "{} cannot be watched yet", K::kind(&()));
-}
-
 fn note<K: Resource>(ledger: &Ledger, kind: Kind, object: &K, there: bool) {
     if there { ledger.there(kind, object) } else { ledger.gone(kind, object) }
 }
 
-/// Follows all objects of a kind.
+/// Follows all objects of a kind. What there is comes by the watch itself: a list beside it may be "too old" for the
+/// cache that the API server is just making of a kind that was just defined, and the ledger would have a gap where
+/// nothing was missed.
 fn follow<K>(
     tasks: &mut JoinSet<()>,
     records: &Arc<Records>,
@@ -291,7 +269,7 @@ fn follow<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
-    let config = watcher::Config::default().labels(selector);
+    let config = watcher::Config::default().labels(selector).streaming_lists();
     let records = Arc::clone(records);
     tasks.spawn(async move {
         let mut stream = watcher(api, config).default_backoff().boxed();
