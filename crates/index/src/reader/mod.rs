@@ -86,14 +86,15 @@ impl Drop for Blocking {
 
 impl IndexSet {
     /// Opens the build at `url`: `<output>/<namespace>/<name>`, whose `LATEST` says which, or one
-    /// build's `<output>/<namespace>/<name>/<uid>`. Files are fetched when they are needed, to
-    /// `cache`, and kept there.
+    /// build's `<output>/<namespace>/<name>/<uid>`, or that one's `manifest.json` as a build's status
+    /// gives it. Files are fetched when they are needed, to `cache`, and kept there.
     ///
     /// # Errors
     /// [`ReadError::Tombstone`] for a deleted or aborted build, [`ReadError::NoIndex`] where there is
     /// none, and others.
     pub fn open(url: &str, options: &StoreOptions, cache: &Path) -> Result<Self, ReadError> {
-        Self::open_store(Store::open(url, options)?, cache)
+        let folder = url.strip_suffix(MANIFEST).and_then(|url| url.strip_suffix('/')).unwrap_or(url);
+        Self::open_store(Store::open(folder, options)?, cache)
     }
 
     /// As [`IndexSet::open`], in a store that is open already.

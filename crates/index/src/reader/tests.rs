@@ -185,6 +185,7 @@ fn where_no_index_is_the_reader_says_what_there_is_instead() {
     let build = Build::new();
     let open = |url: &str| IndexSet::open(url, &StoreOptions::default(), &build.cache());
     assert_eq!(open(&format!("{}/{UID}", build.url())).unwrap().manifest(), &build.manifest);
+    assert_eq!(open(&format!("{}/{UID}/{MANIFEST}", build.url())).unwrap().manifest(), &build.manifest);
     assert!(matches!(open("file:///nonexistent"), Err(ReadError::NoIndex { .. })));
     let error = open(&build.url()).unwrap().index("by_name").unwrap_err();
     assert!(error.to_string().contains("by_customer, by_email"), "{error}");
