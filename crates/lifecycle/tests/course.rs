@@ -53,8 +53,11 @@ fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
         world.pods[0].state = terminated(10);
         let decision = plan(&world);
         carry_out(&mut world, &decision);
+        let told = decision.events;
         world.build.status = Some(decision.status);
         assert_eq!(world.slots[0].record.spec.failed_attempts, failures);
+        let counted = format!("encode-0: what and where; slot 0 tries again (its failed attempts: {failures}; ");
+        assert!(told.iter().any(|event| event.reason == Reason::WorkFailed && event.message.starts_with(&counted)));
         let decision = plan(&world);
         assert_eq!(decision.status.failed_attempts, Some(failures));
         let wait = decision.waits.iter().find(|wait| wait.reason == Reason::BackingOff).unwrap();

@@ -21,6 +21,11 @@ fn a_partition_shorter_than_patience_changes_nothing() {
     let wait = decision.waits.iter().find(|wait| wait.reason == Reason::OwnerSilent).unwrap();
     assert!(wait.until > world.now && wait.until <= world.now + 1_000);
     assert_eq!(decision.status.failed_attempts, None);
+    // Told once, by an event too.
+    let told = |decision: &Decision| decision.events.iter().filter(|event| event.reason == Reason::OwnerSilent).count();
+    assert_eq!(told(&decision), 1);
+    carry_out(&mut world, &decision);
+    assert_eq!(told(&plan(&world)), 0);
 }
 
 /// Row 5: replace.
@@ -57,6 +62,35 @@ fn with_evidence_the_volume_goes_on_with_a_new_pod_and_a_drain_is_no_failure() {
     assert_eq!((change, spec.failed_attempts), (Some(OwnerChangeReason::Rebound), 0));
     assert_eq!(spec.volume, world.slots[0].record.spec.volume);
     assert_eq!(spec.work.as_ref().unwrap().id, "encode-0");
+}
+
+/// An end that is nobody's fault is not made to wait for what failed before it: a reboot after a failure would cost the
+/// backoff of both. What ends again and again is slowed down, so that a node that kills each pod is not flooded.
+#[test]
+fn an_end_without_fault_is_not_waited_for_whatever_failed_before_and_repeated_ends_are() {
+    let waits = |history: &[OwnerChangeReason]| {
+        let mut world = encoding();
+        world.slots[0].record.status.history =
+            (1..).zip(history).map(|(epoch, reason)| owner_change(epoch, *reason)).collect();
+        world.pods[0].state = terminated(0);
+        world.pods[0].deleting = true;
+        let decision = plan(&world);
+        assert_eq!(changed(&decision, 0), Some(OwnerChangeReason::Rebound));
+        let told = decision.events.iter().find(|event| event.reason == Reason::PodEnded).unwrap();
+        assert!(!told.warning && told.message.contains("on the same volume"), "{}", told.message);
+        carry_out(&mut world, &decision);
+        world.pods.remove(0);
+        let decision = plan(&world);
+        let wait = decision.waits.iter().find(|wait| wait.reason == Reason::BackingOff);
+        wait.map(|wait| (wait.until - world.now, wait.what.clone()))
+    };
+    assert_eq!(waits(&[]), None);
+    assert_eq!(waits(&[OwnerChangeReason::AttemptFailed, OwnerChangeReason::AttemptFailed]), None);
+    assert_eq!(waits(&[OwnerChangeReason::Rebound, OwnerChangeReason::AttemptFailed]), None);
+    let (once, why) = waits(&[OwnerChangeReason::Rebound]).unwrap();
+    assert!(once > 0 && why.contains("its owners ended several times in a row"), "{why}");
+    let (twice, _) = waits(&[OwnerChangeReason::Rebound, OwnerChangeReason::OwnerEnded]).unwrap();
+    assert!(twice > once, "{once} ms and then {twice} ms");
 }
 
 /// Row 9.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use indexbuild_api::{ConditionType, IndexBuild, IndexBuildStatus, Reason, labels};
 use indexbuild_lifecycle::plan::{turns, words};
-use indexbuild_lifecycle::world::World;
+use indexbuild_lifecycle::world::{NodeReady, World};
 use indexbuild_lifecycle::{Action, Decision, Millis, plan};
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action as Requeue;
 use kube::{Api, Client, ResourceExt as _};
@@ -315,19 +315,22 @@ async fn report(
         memory.trouble.clear();
     }
     let wanted = || objects.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    let mut hindered: Vec<Trouble> = wanted()
-        .filter_map(|pod| {
-            let trouble = trouble::of_pod(pod)?;
-            // Until when it is waited for, and what is done then.
-            let slot = crate::views::pod(pod).map(|pod| pod.slot);
-            let said = before.and_then(|before| before.condition(ConditionType::Ready));
-            let waits = waits.iter().filter(|wait| wait.slot == slot && wait.reason == Reason::WaitingForPod);
-            let words = waits.map(|wait| words(wait, world, said.map(|said| said.message.as_str()))).next();
-            Some(trouble.and(words))
-        })
-        .collect();
+    // Until when a pod is waited for, and what is done then.
+    let waited = |pod: &Pod| {
+        let slot = crate::views::pod(pod).map(|pod| pod.slot);
+        let said = before.and_then(|before| before.condition(ConditionType::Ready));
+        let waits = waits.iter().filter(|wait| wait.slot == slot && wait.reason == Reason::WaitingForPod);
+        waits.map(|wait| words(wait, world, said.map(|said| said.message.as_str()))).next()
+    };
+    let mut hindered: Vec<Trouble> = wanted().filter_map(|pod| Some(trouble::of_pod(pod)?.and(waited(pod)))).collect();
     // What their status does not say is told in events: asked for where something takes long, and only then.
-    let unstarted: Vec<_> = wanted().filter(|pod| trouble::is_unstarted(pod)).collect();
+    // A pod whose process has claimed its grant runs, whatever the kubelet of a node that was lost since said last.
+    let claimed = |pod: &Pod| {
+        let grants = world.slots.iter().filter_map(|slot| slot.record.spec.grant.as_ref());
+        let mut claimed = grants.filter(|grant| !grant.boot_nonce.is_empty());
+        claimed.any(|grant| pod.metadata.uid.as_deref() == Some(grant.pod_uid.as_str()))
+    };
+    let unstarted: Vec<_> = wanted().filter(|pod| trouble::is_unstarted(pod) && !claimed(pod)).collect();
     let unbound: Vec<_> = objects.claims.iter().filter(|claim| trouble::is_unbound(claim)).collect();
     let uids = unstarted.iter().filter_map(|pod| pod.metadata.uid.as_deref());
     let uids: Vec<_> = uids.chain(unbound.iter().filter_map(|claim| claim.metadata.uid.as_deref())).collect();
@@ -341,7 +344,10 @@ async fn report(
     if let Some(pod) = unstarted.iter().find(|pod| is_late(pod.uid()))
         && hindered.is_empty()
     {
-        hindered.push(trouble::of_unstarted(pod, &warnings(context, owner, pod.uid()).await));
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        let lost = node.filter(|name| world.node(name).is_some_and(|node| node.ready != NodeReady::True));
+        let warnings = if lost.is_none() { warnings(context, owner, pod.uid()).await } else { Vec::new() };
+        hindered.push(trouble::of_unstarted(pod, lost, &warnings).and(waited(pod)));
     }
     if let Some(trouble) = trouble::first(hindered.into_iter(), &memory.trouble).filter(|_| end.is_none()) {
         trouble::say(&mut status, before, &trouble, &wall);

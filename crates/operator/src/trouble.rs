@@ -1,7 +1,7 @@
 //! What hinders a build outside of it: an image that cannot be pulled, a pod that fits nowhere, a quota that is
 //! used up. Said in the build's conditions, so that `kubectl describe` tells what is waited for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildSpec, IndexBuildStatus, Reason};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, PersistentVolumeClaim, Pod};
@@ -99,26 +99,35 @@ pub fn of_unbound(claim: &PersistentVolumeClaim, warnings: &[Event]) -> Option<T
     })
 }
 
+/// A warning of the kubelet on each pod where it was given no DNS server, which hinders none.
+const HARMLESS: &str = "MissingClusterDNS";
+
 /// The newest of the warnings that say anything.
 fn newest(warnings: &[Event]) -> Option<(&str, &str)> {
     let time = |event: &Event| {
         let last = event.last_timestamp.as_ref().map(|time| time.0);
         last.or_else(|| event.event_time.as_ref().map(|time| time.0))
     };
-    let told = warnings.iter().filter(|event| event.message.is_some()).max_by_key(|event| time(event))?;
+    let told = warnings
+        .iter()
+        .filter(|event| event.message.is_some() && event.reason.as_deref() != Some(HARMLESS))
+        .max_by_key(|event| time(event))?;
     Some((told.reason.as_deref().unwrap_or_default(), told.message.as_deref().unwrap_or_default()))
 }
 
-/// What keeps a pod from starting that its status does not say: a mount that fails is told in events alone. `warnings`:
-/// those about the pod, if they may be read.
+/// What keeps a pod from starting that its status does not say: a mount that fails is told in events alone. `lost`: its
+/// node, if that is not ready. `warnings`: those about the pod, if they may be read.
 #[must_use]
-pub fn of_unstarted(pod: &Pod, warnings: &[Event]) -> Trouble {
+pub fn of_unstarted(pod: &Pod, lost: Option<&str>, warnings: &[Event]) -> Trouble {
     let name = pod.name_any();
-    let message = if let Some((reason, said)) = newest(warnings) {
+    let message = if let Some(node) = lost {
+        format!("pod {name} has not started: its node {node} is not ready; it starts when the node is back")
+    } else if let Some((reason, said)) = newest(warnings) {
         format!("pod {name} cannot start ({reason}): {said}; it starts as soon as the cause is gone")
     } else {
         let mounted = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-        let mounted: Vec<_> = mounted.filter_map(|volume| volume.secret.as_ref()?.secret_name.clone()).collect();
+        let mounted: BTreeSet<_> = mounted.filter_map(|volume| volume.secret.as_ref()?.secret_name.clone()).collect();
+        let mounted: Vec<_> = mounted.into_iter().collect();
         format!(
             "pod {name} has not started on its node, which does not say why; it waits for what it mounts, of Secrets [{}]: one may be missing; `kubectl describe pod {name}` tells more",
             mounted.join(", ")
@@ -249,7 +258,8 @@ mod tests {
         let pod = |reason: &str| -> Pod {
             serde_json::from_value(json!({
                 "metadata": {"name": "p"},
-                "spec": {"nodeName": "n", "containers": [], "volumes": [{"name": "source", "secret": {"secretName": "lake"}}]},
+                "spec": {"nodeName": "n", "containers": [], "volumes": [{"name": "source", "secret": {"secretName": "lake"}},
+                    {"name": "output", "secret": {"secretName": "lake"}}]},
                 "status": {"phase": "Pending", "containerStatuses": [{"name": "executor", "image": "i", "imageID": "",
                     "ready": false, "restartCount": 0, "state": {"waiting": {"reason": reason}}}]},
             }))
@@ -267,15 +277,20 @@ mod tests {
             event("2026-01-01T00:00:02Z", "secret \"lake\" not found"),
             event("2026-01-01T00:00:01Z", "something before"),
         ];
-        let told = of_unstarted(&pod("ContainerCreating"), &events).message;
+        let mut events = events.to_vec();
+        let harmless = Event { reason: Some(HARMLESS.to_owned()), ..event("2026-01-01T00:00:09Z", "no DNS") };
+        events.push(harmless);
+        let told = of_unstarted(&pod("ContainerCreating"), None, &events).message;
         assert!(told.contains("FailedMount") && told.contains("secret \"lake\" not found"), "{told}");
+        let told = of_unstarted(&pod("ContainerCreating"), Some("n"), &events).message;
+        assert!(told.contains("its node n is not ready"), "what it would mount is not to blame: {told}");
         let claim: PersistentVolumeClaim =
             serde_json::from_value(json!({"metadata": {"name": "c"}, "status": {"phase": "Pending"}})).unwrap();
         assert!(is_unbound(&claim));
         assert_eq!(of_unbound(&claim, &[]), None, "it waits for its pod");
         let told = of_unbound(&claim, &events).unwrap();
         assert!(told.reason == Reason::WaitingForVolume && told.message.contains("not found"), "{told:?}");
-        let told = of_unstarted(&pod("ContainerCreating"), &[]).message;
+        let told = of_unstarted(&pod("ContainerCreating"), None, &[]).message;
         assert!(told.contains("[lake]") && told.contains("kubectl describe pod p"), "{told}");
     }
 

@@ -118,19 +118,46 @@ const fn is_retry(reason: OwnerChangeReason) -> bool {
     }
 }
 
-/// How long to wait before the pod of the present grant is made: exponential in the tries of this work. The first
-/// change of owner that is nobody's fault is not waited for, nor is an owner that returned: what happened to its
-/// replacement is undone, and it can happen again only after another `replaceAfter`.
+/// How long to wait before the pod of the present grant is made. After a failure: exponential in the tries of this
+/// work. After an end that is nobody's fault (a drain, a reboot, a replacement): exponential in how often in a row it
+/// happened, and the first is not waited for, whatever failed before. An owner that returned is not waited for: what
+/// happened to its replacement is undone, and it can happen again only after another `replaceAfter`.
 pub fn backoff(draft: &Draft<'_>) -> Millis {
-    let clocks = &draft.clocks();
-    let tries = u32::try_from(tries(draft)).unwrap_or(u32::MAX);
-    let last = draft.view.record.status.history.last().map(|change| change.reason);
-    let failed = matches!(last, Some(OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress));
-    let returned = last == Some(OwnerChangeReason::Returned);
-    if tries == 0 || returned || (tries == 1 && !failed) {
+    let tries = match draft.view.record.status.history.last().map(|change| change.reason) {
+        Some(OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress) => tries(draft),
+        Some(OwnerChangeReason::Rebound | OwnerChangeReason::OwnerEnded) => {
+            in_a_row(draft, |reason| matches!(reason, OwnerChangeReason::Rebound | OwnerChangeReason::OwnerEnded))
+        }
+        Some(OwnerChangeReason::Replaced) => in_a_row(draft, |reason| reason == OwnerChangeReason::Replaced),
+        Some(
+            OwnerChangeReason::Returned
+            | OwnerChangeReason::FirstOwner
+            | OwnerChangeReason::NextWork
+            | OwnerChangeReason::Suspended
+            | OwnerChangeReason::Resumed
+            | OwnerChangeReason::ScaledDown
+            | OwnerChangeReason::Revoked
+            | OwnerChangeReason::Aborted,
+        )
+        | None => 0,
+    };
+    if tries == 0 || (tries == 1 && !has_failed(draft)) {
         return 0;
     }
+    let clocks = &draft.clocks();
+    let tries = u32::try_from(tries).unwrap_or(u32::MAX);
     let first = clocks.renew_interval.saturating_mul(2);
     let longest = first.max((clocks.replace_after / 2).min(300_000));
     first.saturating_mul(1_u64.checked_shl(tries - 1).unwrap_or(u64::MAX)).min(longest)
+}
+
+/// Whether the last change of owner was because its attempt failed.
+pub fn has_failed(draft: &Draft<'_>) -> bool {
+    let last = draft.view.record.status.history.last().map(|change| change.reason);
+    matches!(last, Some(OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress))
+}
+
+/// How many of the latest changes of owner are such ones, without another in between.
+fn in_a_row(draft: &Draft<'_>, such: impl Fn(OwnerChangeReason) -> bool) -> usize {
+    draft.view.record.status.history.iter().rev().take_while(|change| such(change.reason)).count()
 }

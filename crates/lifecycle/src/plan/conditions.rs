@@ -215,7 +215,7 @@ impl Pass<'_> {
     }
 }
 
-/// What to tell people of a build's turns: that it is published, has failed, is stalled, or is stalled no more.
+/// What to tell people of a build's turns: that it is published, has failed, is stalled.
 #[must_use]
 pub fn turns(before: Option<&IndexBuildStatus>, after: &IndexBuildStatus) -> Vec<Event> {
     let holds = |status: &IndexBuildStatus, condition_type| {
@@ -236,6 +236,23 @@ pub fn turns(before: Option<&IndexBuildStatus>, after: &IndexBuildStatus) -> Vec
         }
     }
     events
+}
+
+/// What to tell people when executors fall silent: once for all of them, as a partition takes whole racks. Where nobody
+/// works, the build stalls, and that is told.
+pub(super) fn falls_silent(
+    before: Option<&IndexBuildStatus>,
+    after: &IndexBuildStatus,
+    waits: &[Wait],
+) -> Option<Event> {
+    let slots = after.slots.filter(|slots| slots.silent > 0 && slots.working > 0)?;
+    if before.and_then(|before| before.slots).is_some_and(|before| before.silent > 0) {
+        return None;
+    }
+    let wait = waits.iter().find(|wait| wait.reason == Reason::OwnerSilent)?;
+    let Wait { reason, slot: _, what, until: _, acts: _, ends_when } = wait;
+    let others = if slots.silent > 1 { format!(" ({} are silent)", slots.silent) } else { String::new() };
+    Some(Event { reason: *reason, warning: true, message: format!("{what}{others}: ends when {ends_when}") })
 }
 
 /// The first few names, and how many more there are.

@@ -104,9 +104,14 @@ impl<'w> Pass<'w> {
         if left > 0 {
             draft.state = Some(DirectoryState::BackingOff);
             let work = draft.spec.work.as_ref().map(|work| work.id.as_str()).unwrap_or_default();
+            // The last error of the work is why only if it was the last that happened to the slot.
             let said = self.world.build.status.as_ref().and_then(|status| status.last_error.as_ref());
-            let why = said.filter(|error| error.work_id == work).map(|error| format!(" ({})", error.message));
-            let what = format!("slot {slot} waits before its next attempt at {work}{}", why.unwrap_or_default());
+            let said = said.filter(|error| budget::has_failed(draft) && error.work_id == work);
+            let why = said.map_or_else(
+                || " (its owners ended several times in a row)".to_owned(),
+                |error| format!(" ({})", error.message),
+            );
+            let what = format!("slot {slot} waits before its next attempt at {work}{why}");
             self.wait(Reason::BackingOff, Some(slot), left, what, "the time is over");
             return;
         }
@@ -399,7 +404,15 @@ impl<'w> Pass<'w> {
         let Some(failure) = failure else {
             let reason = if draft.claimed() { OwnerChangeReason::Rebound } else { OwnerChangeReason::OwnerEnded };
             let work = self.same_work(draft);
+            let owner = format!("{}{}", budget::describe(draft), self.place_of(draft));
+            let proof = draft.evidence().map_or("its pod is going", |evidence| evidence.kind().describe());
             self.rebind(draft, reason, work);
+            if draft.bumped() {
+                let kept = draft.spec.former_volumes.len() == draft.view.record.spec.former_volumes.len();
+                let place = if kept { "on the same volume" } else { "on a new volume" };
+                let message = format!("{owner} ended ({proof}): another one goes on {place}; it counts as no failure");
+                self.events.push(crate::action::Event { reason: Reason::PodEnded, warning: false, message });
+            }
             return;
         };
         if failure.permanent {
@@ -421,6 +434,15 @@ impl<'w> Pass<'w> {
         let reason = if stalled { OwnerChangeReason::NoProgress } else { OwnerChangeReason::AttemptFailed };
         self.rebind(draft, reason, work);
         count(draft, Some(&failure));
+        if draft.bumped() && failure.counts {
+            let (limit, failed) = (self.world.build.spec.backoff_limit, draft.spec.failed_attempts);
+            let Failure { work_id, message, .. } = &failure;
+            let message = format!(
+                "{work_id}: {message}; slot {} tries again (its failed attempts: {failed}; backoffLimit: {limit})",
+                draft.slot()
+            );
+            self.events.push(crate::action::Event { reason: Reason::WorkFailed, warning: true, message });
+        }
     }
 
     /// What follows a report of damaged runs: the next repair round; the same work with rounds that are done since

@@ -70,6 +70,7 @@ impl Pass<'_> {
             }
             actions.push(Action::RemoveFinalizer);
         }
+        events.extend(super::conditions::falls_silent(world.build.status.as_ref(), &status, &waits));
         let over = ended || (release && world.build.deleting);
         let end = if over { Mode::of(world).end() } else { None };
         let requeue =
