@@ -139,7 +139,7 @@ async fn phases(bench: &Bench) -> BTreeMap<String, usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_builds_at_once_stay_within_the_operators_memory_and_its_share_of_the_api_server() {
-    let builds: usize = std::env::var("INDEXBUILD_SCALE").ok().and_then(|number| number.parse().ok()).unwrap_or(30);
+    let builds: usize = std::env::var("INDEXBUILD_SCALE").ok().and_then(|number| number.parse().ok()).unwrap_or(20);
     let limit = Duration::from_secs(60 + 6 * builds as u64);
     let script = Script::new(SLOTS, SLOTS, Duration::from_secs(2));
     let Some(bench) = Bench::start("many builds at once", script).await else { return };

@@ -1,4 +1,4 @@
-//! What hinders a build, deletion in each stage, and at last an API server that is away for three minutes: on one
+//! What hinders a build, an API server that is away for three minutes, and at last deletion in each stage: on one
 //! cluster of two nodes.
 
 use std::time::Duration;
@@ -36,8 +36,8 @@ pub fn run(tools: &Tools) {
     let four = world.complete("four", Duration::from_secs(100));
     assert_eq!(four["status"]["rows"], 100_000);
     world.assert_same_as_local(NAMESPACE, "four");
-    deletion::run(&world);
     api_server_away(&mut world);
+    deletion::run(&world);
     world.assert_within_rights();
     world.say("done");
 }

@@ -1,24 +1,23 @@
 //! What a real control plane and real nodes do when something breaks: the ground that promises about
-//! partitions stand on. Each with its opposite as control.
+//! partitions stand on. Each with its opposite as control, on a cluster of its own: they mostly wait for Kubernetes'
+//! clocks, and as many run at once as the machine has processors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "nodes/faults.rs"]
+mod faults;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indexbuild_testbed::{Cluster, Direction, From, Options, condition, objects, tools_or_skip};
 use serde_json::{Value, json};
-
-/// Two clusters at once would only make each other slow.
-static TURN: Mutex<()> = Mutex::new(());
 
 const SOON: Duration = Duration::from_secs(60);
 /// Beyond the grace period and the toleration of the short clocks.
 const EVICTED: Duration = Duration::from_secs(120);
 
 fn with_cluster(test: &str, act: impl FnOnce(&mut Cluster)) {
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let Some(tools) = tools_or_skip(test) else { return };
     let start = Instant::now();
     let mut cluster = Cluster::start(&tools, Options::default()).unwrap_or_else(|error| panic!("{error}"));
@@ -86,6 +85,12 @@ fn writer(cluster: &Cluster, name: &str, node: &str, change: impl FnOnce(&mut Va
         ])
         .unwrap();
     folder.join("lines")
+}
+
+/// It takes as long as all others together: by its name it is among the first that begin.
+#[test]
+fn a_breakdown_of_each_kind_comes_and_is_mended_as_asked() {
+    faults::run();
 }
 
 #[test]
@@ -318,7 +323,6 @@ fn traces(id: &str, namespaces: &[PathBuf]) -> Vec<String> {
 /// is told apart by the cluster, so that others on this machine may come and go.
 #[test]
 fn a_cluster_leaves_nothing_and_another_beside_it_lives_on() {
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let Some(tools) = tools_or_skip("leaves nothing") else { return };
     let host = || {
         let entries = ["/run/netns", "/sys/class/net"].into_iter().flat_map(fs::read_dir).flatten().flatten();

@@ -17,7 +17,6 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::sync::{Mutex, MutexGuard};
 
 use super::deputy::{Deputy, Order, Tamper};
 use super::ledger::{Kind, Tally};
@@ -30,9 +29,6 @@ pub const BUILD: &str = "orders";
 /// Kinds that go with a build.
 const ALL: [Kind; 4] = [Kind::Pod, Kind::Claim, Kind::Directory, Kind::Stage];
 
-/// Each has the machine to itself: tests count within a time.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
 /// The control plane and the machine.
 pub struct Bench {
     token: String,
@@ -41,7 +37,6 @@ pub struct Bench {
     upstream: Upstream,
     door: Option<Door>,
     cluster: Option<Arc<Cluster>>,
-    _alone: MutexGuard<'static, ()>,
 }
 
 /// A client by a configuration, with one try for each request.
@@ -54,7 +49,6 @@ pub fn client(mut config: Config) -> Client {
 impl Bench {
     /// Starts all of it; `None`: there is no testbed here, which is reported.
     pub async fn start(test: &'static str, script: Script) -> Option<Self> {
-        let alone = ONE_AT_A_TIME.lock().await;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let started = tokio::task::spawn_blocking(move || {
             let tools = tools_or_skip(test)?;
@@ -77,15 +71,7 @@ impl Bench {
         bare.auth_info = kube::config::AuthInfo::default();
         let admin = client(config);
         let machine = Machine::start(admin.clone(), client(bare), script).await;
-        Some(Self {
-            token,
-            machine,
-            admin,
-            upstream,
-            door: Some(door),
-            cluster: Some(Arc::new(cluster)),
-            _alone: alone,
-        })
+        Some(Self { token, machine, admin, upstream, door: Some(door), cluster: Some(Arc::new(cluster)) })
     }
 
     /// The cluster.
@@ -108,11 +94,10 @@ impl Bench {
 
     /// Ends all of it.
     pub async fn end(self) {
-        let Self { token: _, machine, admin, upstream: _, door, cluster, _alone: alone } = self;
+        let Self { token: _, machine, admin, upstream: _, door, cluster } = self;
         // Its watches end before the API server does.
         drop((machine, admin));
         tokio::task::spawn_blocking(move || drop((door, cluster))).await.unwrap();
-        drop(alone);
     }
 
     /// A proxy before the API server that refuses what no operator may do.

@@ -1,6 +1,5 @@
 //! Volumes, the faults of single pods and nodes, and what tests ask at their end: on one cluster, one after the
 //! other, each with its opposite as control.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::path::Path;
@@ -54,8 +53,7 @@ fn grows(file: &Path) -> bool {
     false
 }
 
-#[test]
-fn volumes_pods_and_nodes_break_as_asked_and_are_mended() {
+pub fn run() {
     let Some(tools) = tools_or_skip("volumes, faults, assertions") else { return };
     let start = Instant::now();
     let mut cluster = Cluster::start(&tools, Options::default()).unwrap_or_else(|error| panic!("{error}"));
