@@ -1,4 +1,4 @@
-"""Side by side, in one run, round-robin: this tool, DuckDB and plain RocksDB puts.
+"""Side by side, in one run, round-robin: this tool, DuckDB, RocksDB puts by its own options and by those for bulk loading.
 
 Every contender reads the same Parquet file and leaves its output flushed to disk. A ratio is the
 result; absolute times hold for the machine of the moment only.
@@ -64,12 +64,15 @@ def duckdb(args, table, column, folder):
     return wall, None
 
 
-def plain_rocksdb(args, table, column, folder):
-    wall, _ = run([args.plain_rocksdb, table, column, folder / "db"])
-    return wall, None
+def rocksdb(options):
+    def once(args, table, column, folder):
+        wall, _ = run([args.plain_rocksdb, options, table, column, folder / "db"])
+        return wall, None
+
+    return once
 
 
-CONTENDERS = {"indexbuild": ours, "duckdb": duckdb, "plain rocksdb": plain_rocksdb}
+CONTENDERS = {"indexbuild": ours, "duckdb": duckdb, "plain rocksdb": rocksdb("plain"), "bulk rocksdb": rocksdb("bulk")}
 
 
 def measure(args, name, table, column, rows):

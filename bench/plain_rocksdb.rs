@@ -1,6 +1,6 @@
-//! What one would write without this project: read the table, put each entry into a RocksDB, flush
-//! and compact it. The benchmark's lower bar; options are those that RocksDB's documentation gives
-//! for bulk loading (no write-ahead log, vector memtable, no automatic compaction).
+//! What one would write without this project: read the table, put each entry into a RocksDB, flush and compact it. The
+//! benchmark's lower bars: `plain` leaves RocksDB's options as they are, `bulk` takes those that its documentation
+//! gives for bulk loading (no write-ahead log, vector memtable, no automatic compaction). Both compress by LZ4, as we do.
 #![allow(clippy::expect_used, clippy::panic)]
 
 use arrow_array::cast::AsArray;
@@ -13,25 +13,32 @@ use rocksdb::{DB, DBCompressionType, MemtableFactory, Options, WriteBatch, Write
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut next = |what: &str| {
-        arguments.next().unwrap_or_else(|| panic!("usage: plain_rocksdb TABLE COLUMN DB: {what} is missing"))
+        arguments.next().unwrap_or_else(|| panic!("usage: plain_rocksdb plain|bulk TABLE COLUMN DB: {what} is missing"))
+    };
+    let bulk = match next("plain|bulk").as_str() {
+        "plain" => false,
+        "bulk" => true,
+        other => panic!("{other} is neither plain nor bulk"),
     };
     let (table, column, database) = (next("TABLE"), next("COLUMN"), next("DB"));
 
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_memtable_factory(MemtableFactory::Vector);
-    options.set_allow_concurrent_memtable_write(false);
-    options.set_write_buffer_size(64 << 20);
-    options.set_max_write_buffer_number(4);
-    options.set_disable_auto_compactions(true);
-    options.set_level_zero_slowdown_writes_trigger(1 << 20);
-    options.set_level_zero_stop_writes_trigger(1 << 20);
-    options.set_max_background_jobs(2);
-    options.set_max_subcompactions(2);
+    if bulk {
+        options.set_memtable_factory(MemtableFactory::Vector);
+        options.set_allow_concurrent_memtable_write(false);
+        options.set_write_buffer_size(64 << 20);
+        options.set_max_write_buffer_number(4);
+        options.set_disable_auto_compactions(true);
+        options.set_level_zero_slowdown_writes_trigger(1 << 20);
+        options.set_level_zero_stop_writes_trigger(1 << 20);
+        options.set_max_background_jobs(2);
+        options.set_max_subcompactions(2);
+    }
     let db = DB::open(&options, database).expect("the database opens");
-    let mut unlogged = WriteOptions::default();
-    unlogged.disable_wal(true);
+    let mut writing = WriteOptions::default();
+    writing.disable_wal(bulk);
 
     let file = std::fs::File::open(&table).expect("the table opens");
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("a Parquet file");
@@ -54,7 +61,7 @@ fn main() {
             key.extend_from_slice(&ids.value(row).to_be_bytes());
             writes.put(&key, b"\x01");
         }
-        db.write_opt(writes, &unlogged).expect("written");
+        db.write_opt(writes, &writing).expect("written");
     }
     db.flush().expect("flushed");
     db.compact_range::<&[u8], &[u8]>(None, None);
