@@ -56,7 +56,7 @@ pub fn run(world: &mut World) {
     is_trusted(world, "replaced", &trusted);
     is_rebound(world, &crashed);
     for (namespace, before) in [(NAMESPACE, &returned), (FORGETFUL, &forgotten)] {
-        world.until("the one that will return is replaced", Duration::from_secs(40), |world| {
+        world.until("the one that will return is replaced", Duration::from_secs(80), |world| {
             let now = world.slots(namespace, "returned")[0].clone();
             let another = now["spec"]["volume"] != before["spec"]["volume"];
             if another { Ok(()) } else { Err(format!("{:?}", history(&now))) }
@@ -131,7 +131,7 @@ fn sealed_by(world: &World, record: &Value) -> BTreeSet<String> {
 /// Waits until an owner that is cut off seals one more run: its container writes to its volume.
 fn writes_on(world: &World, record: &Value) {
     let before = sealed_by(world, record).len();
-    world.until("the container of the owner that is cut off writes", Duration::from_secs(30), |world| {
+    world.until("the container of the owner that is cut off writes", Duration::from_secs(60), |world| {
         let now = sealed_by(world, record).len();
         if now > before { Ok(()) } else { Err(format!("{now} runs")) }
     });
@@ -165,7 +165,7 @@ fn is_replaced(world: &World, before: &Value) {
     assert_eq!(former["claimUID"], before["spec"]["volume"]["claimUID"]);
     assert_eq!(former["state"], "Stranded");
     assert_ne!(now["spec"]["volume"]["claimName"], before["spec"]["volume"]["claimName"]);
-    world.until("the stranded volume is shown", Duration::from_secs(15), |world| {
+    world.until("the stranded volume is shown", Duration::from_secs(30), |world| {
         let said = message(&world.read("replaced"), "VolumesHeld");
         if said.starts_with("\"VolumesStranded\"") { Ok(()) } else { Err(said) }
     });

@@ -28,7 +28,7 @@ pub fn hurt(world: &World) {
         let record = world.at_work(NAMESPACE, name, 0, 2);
         let uid = text(&record, "/spec/buildUID");
         let run = format!("{}.run", world.witness.sealed(uid)[0].name);
-        world.until(&format!("{run} is there to be damaged"), Duration::from_secs(20), |world| {
+        world.until(&format!("{run} is there to be damaged"), Duration::from_secs(60), |world| {
             let place =
                 if name == ON_DISK { world.witness.on_volume(uid, &run) } else { world.witness.in_store(uid, &run) };
             let place = place.ok_or("it is not there yet")?;

@@ -28,7 +28,7 @@ fn set(world: &World, name: &str, slots: u32) {
 }
 
 fn working(world: &World, slots: usize) {
-    world.until(&format!("{slots} slots work"), Duration::from_secs(40), |world| {
+    world.until(&format!("{slots} slots work"), Duration::from_secs(90), |world| {
         let records = world.slots(NAMESPACE, RESIZED);
         let at_work = |record: &&Value| {
             !text(record, "/spec/grant/bootNonce").is_empty() && record["spec"]["work"]["kind"] == "Encode"
@@ -53,7 +53,7 @@ pub fn resize(world: &World) {
     let leaving = world.at_work(NAMESPACE, RESIZED, 3, 1);
     // Its volume goes with it: others take over what is in the store, which a run is a moment after it was sealed.
     let uid = text(&leaving, "/spec/buildUID");
-    world.until("what it sealed is in the store", Duration::from_secs(10), |world| {
+    world.until("what it sealed is in the store", Duration::from_secs(30), |world| {
         let nonce = text(&leaving, "/spec/grant/bootNonce");
         let sealed = world.witness.sealed(uid).into_iter().filter(|run| run.nonce == nonce);
         let missing: Vec<_> =
@@ -62,7 +62,7 @@ pub fn resize(world: &World) {
     });
     set(world, RESIZED, 2);
     world.cluster.kill_container(text(&leaving, "/spec/grant/podName")).unwrap();
-    world.until("the slots that are not wanted are gone", Duration::from_secs(60), |world| {
+    world.until("the slots that are not wanted are gone", Duration::from_secs(150), |world| {
         let left: Vec<_> =
             world.slots(NAMESPACE, RESIZED).iter().map(|record| record["spec"]["slot"].clone()).collect();
         if left.len() <= 2 { Ok(()) } else { Err(format!("slots {left:?}")) }

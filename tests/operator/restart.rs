@@ -25,7 +25,7 @@ pub fn kill(world: &World) {
         (name, record)
     });
     for (name, record) in at_work {
-        world.until(&format!("{name} has a new owner on the same volume"), Duration::from_secs(30), |world| {
+        world.until(&format!("{name} has a new owner on the same volume"), Duration::from_secs(60), |world| {
             let now = world.slots(NAMESPACE, name)[0].clone();
             let another = now["spec"]["grant"]["podName"] != record["spec"]["grant"]["podName"];
             let same = now["spec"]["volume"] == record["spec"]["volume"];
