@@ -106,11 +106,11 @@ impl<'w> Pass<'w> {
             let work = draft.spec.work.as_ref().map(|work| work.id.as_str()).unwrap_or_default();
             // The last error of the work is why only if it was the last that happened to the slot.
             let said = self.world.build.status.as_ref().and_then(|status| status.last_error.as_ref());
-            let said = said.filter(|error| budget::has_failed(draft) && error.work_id == work);
-            let why = said.map_or_else(
-                || " (its owners ended several times in a row)".to_owned(),
-                |error| format!(" ({})", error.message),
-            );
+            let why = match said.filter(|error| error.work_id == work) {
+                _ if !budget::has_failed(draft) => " (its owners ended several times in a row)".to_owned(),
+                Some(error) => format!(" ({})", error.message),
+                None => String::new(),
+            };
             let what = format!("slot {slot} waits before its next attempt at {work}{why}");
             self.wait(Reason::BackingOff, Some(slot), left, what, "the time is over");
             return;
