@@ -54,14 +54,12 @@ fn the_events_in_docs_are_those_that_the_code_makes() {
     let mut made: BTreeSet<String> = BTreeSet::new();
     for text in &texts {
         for after in text.split("Event {").skip(1) {
-            let Some(line) = after.lines().nth(1).map(str::trim) else { continue };
-            if let Some(reason) = line.strip_prefix("reason: Reason::") {
-                made.insert(reason.trim_end_matches(',').to_owned());
-            }
+            let reason = after.trim_start().strip_prefix("reason: Reason::");
+            made.extend(reason.and_then(|reason| Some(reason.split_once(',')?.0.to_owned())));
         }
     }
-    // What `turns` tells takes its reason from the condition.
-    made.insert("Published".to_owned());
+    // What `turns` tells takes its reason from the condition, what `falls_silent` tells from the wait.
+    made.extend(["Published", "OwnerSilent"].map(str::to_owned));
     let page = std::fs::read_to_string(root().join("docs/metrics-and-events.md")).unwrap();
     let (_, events) = page.split_once("\n## Events").unwrap();
     let told: BTreeSet<String> =
