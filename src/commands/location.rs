@@ -10,7 +10,8 @@ use indexbuild_index::store::StoreOptions;
 /// The finished build that a command reads.
 #[derive(Debug, Args)]
 pub struct Location {
-    /// The build: OUTPUT/NAMESPACE/NAME, a path or a URL (its LATEST says which build), or one build's prefix
+    /// The build: OUTPUT/NAMESPACE/NAME, a path or a URL (its LATEST says which build), or one build's prefix or
+    /// manifest.json
     #[arg(value_name = "INDEX")]
     place: String,
     /// Where fetched files are kept; by default a temporary folder

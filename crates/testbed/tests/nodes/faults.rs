@@ -11,12 +11,10 @@ use indexbuild_testbed::{
 };
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(60);
+use super::{SOON, grows};
 
 fn wait_for(cluster: &Cluster, what: &str, holds: impl Fn(&Cluster) -> bool) {
-    let waited =
-        cluster.wait(what, SOON, |cluster| Ok(if holds(cluster) { Ok(()) } else { Err("not yet".to_owned()) }));
-    waited.unwrap_or_else(|error| panic!("{error}"));
+    super::wait_for(cluster, what, SOON, holds);
 }
 
 fn object(cluster: &Cluster, kind: &str, name: &str) -> Value {
@@ -39,18 +37,6 @@ fn delete(cluster: &Cluster, what: &[&str]) {
 
 fn size(file: &Path) -> u64 {
     fs::metadata(file).map_or(0, |metadata| metadata.len())
-}
-
-/// Whether a file grows within two seconds; its writer writes five times a second.
-fn grows(file: &Path) -> bool {
-    let (before, start) = (size(file), Instant::now());
-    while start.elapsed() < Duration::from_secs(2) {
-        if size(file) > before {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    false
 }
 
 pub fn run() {
