@@ -114,6 +114,8 @@ pub struct PodView {
 /// What is known of a pod's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodState {
+    /// No scheduler has looked at it yet (it is busy, away, or held back by a gate): where it fits is not known.
+    Queued,
     /// It was not started yet, as far as anybody said.
     Pending,
     /// It runs, as far as anybody said.

@@ -118,8 +118,19 @@ fn a_cut_off_owners_volume_returns_if_its_replacement_has_not_caught_up() {
         spec.former_volumes.iter().map(|former| former.state).collect::<Vec<_>>(),
         vec![VolumeState::Superseded]
     );
-    // The replacement is cleaned, and never takes its turn again.
+    // The replacement is asked to end, which is no reason for an alarm until patience with it is over.
     carry_out(&mut world, &decision);
+    let alarmed = |world: &World| {
+        let decision = plan(world);
+        let stops = |action: &Action| matches!(action, Action::StopPod { reason: StopReason::Superseded, .. });
+        assert!(decision.actions.iter().any(stops), "{:#?}", decision.actions);
+        decision.events.iter().any(|event| event.reason == Reason::VolumeReleaseBlocked)
+    };
+    assert!(!alarmed(&world));
+    let mut hanging = world.clone();
+    hanging.slots[0].grant_age = 10_000;
+    assert!(alarmed(&hanging));
+    // It is cleaned, and never takes its turn again.
     world.pods[0].state = terminated(0);
     let decision = plan(&world);
     let (spec, _, change) = update(&decision, 0).unwrap();
@@ -173,6 +184,14 @@ fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound
     let decision = plan(&world);
     let (spec, _, change) = update(&decision, 0).unwrap();
     assert_eq!((change, spec.former_volumes[0].state), (Some(OwnerChangeReason::Replaced), VolumeState::Idle));
+
+    // One that no scheduler has looked at keeps its volume: another one would wait as well, without what is sealed.
+    world.pods[0].state = PodState::Queued;
+    world.slots[0].grant_age = 60_000;
+    let decision = plan(&world);
+    assert_eq!(changed(&decision, 0), None);
+    let wait = decision.waits.iter().find(|wait| wait.slot == Some(0)).unwrap();
+    assert!(!wait.acts && wait.what.contains("was not looked at by the scheduler yet"), "{wait:?}");
 }
 
 /// Row 17.

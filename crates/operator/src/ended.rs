@@ -74,7 +74,7 @@ impl Ended {
 fn has_ended(pod: &PodView) -> bool {
     match &pod.state {
         PodState::Terminated(termination) => is_final(termination),
-        PodState::Pending | PodState::Running | PodState::Unknown => false,
+        PodState::Queued | PodState::Pending | PodState::Running | PodState::Unknown => false,
     }
 }
 

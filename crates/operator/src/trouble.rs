@@ -7,6 +7,8 @@ use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildSpec, 
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 
+use crate::views;
+
 /// The longest message of a condition.
 const MAX_MESSAGE: usize = 2_048;
 
@@ -55,14 +57,14 @@ pub fn of_pod(pod: &Pod) -> Option<Trouble> {
         let message = format!("{message}; it starts as soon as the cause is gone");
         return Some(Trouble { reason: Reason::WaitingForPod, message });
     }
-    let scheduled = status.conditions.iter().flatten().find(|condition| condition.type_ == "PodScheduled")?;
-    (scheduled.status == "False").then(|| Trouble {
-        reason: Reason::WaitingForPod,
-        message: format!(
-            "pod {name} fits on no node{}; it starts as soon as one has room for it",
-            said(scheduled.message.as_ref())
-        ),
-    })
+    let scheduled = views::scheduled(pod).filter(|scheduled| scheduled.status == "False")?;
+    let said = said(scheduled.message.as_ref());
+    let message = if scheduled.reason.as_deref() == Some(views::GATED) {
+        format!("pod {name} is held back{said}; it starts once whoever set its scheduling gates has removed them")
+    } else {
+        format!("pod {name} fits on no node{said}; it starts as soon as one has room for it")
+    };
+    Some(Trouble { reason: Reason::WaitingForPod, message })
 }
 
 /// Whether a pod is on a node and none of its containers was made yet: ordinary for a moment.
@@ -250,6 +252,9 @@ mod tests {
         let unschedulable = pod(json!({"conditions": [{"type": "PodScheduled", "status": "False",
             "reason": "Unschedulable", "message": "0/3 nodes are available"}]}));
         assert!(of_pod(&unschedulable).unwrap().message.contains("0/3 nodes are available"));
+        let gated = pod(json!({"conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates"}]}));
+        assert!(of_pod(&gated).unwrap().message.contains("scheduling gates has removed them"));
         assert_eq!(of_pod(&pod(json!({"conditions": [{"type": "PodScheduled", "status": "True"}]}))), None);
     }
 

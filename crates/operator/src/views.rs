@@ -4,7 +4,7 @@ use indexbuild_api::{EngineDirectory, labels};
 use indexbuild_lifecycle::world::{
     ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Stage, Termination,
 };
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, PersistentVolumeClaim, Pod, PodCondition};
 use kube::ResourceExt as _;
 
 /// The key of a stage's `ConfigMap`.
@@ -12,6 +12,9 @@ pub const STAGE_KEY: &str = "stage.json";
 
 /// What the kubelet writes when it did not find a container: no proof of anything (disruptions, evidence).
 const NOT_FOUND: &str = "ContainerStatusUnknown";
+
+/// Why a pod with scheduling gates is not looked at.
+pub const GATED: &str = "SchedulingGated";
 
 /// The taint by which somebody vouches that a node is down.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
@@ -46,7 +49,7 @@ pub fn pod(pod: &Pod) -> Option<PodView> {
 
 fn pod_state(pod: &Pod) -> PodState {
     let Some(status) = &pod.status else {
-        return PodState::Pending;
+        return PodState::Queued;
     };
     let containers = status.container_statuses.as_deref().unwrap_or_default();
     let phase = status.phase.as_deref().unwrap_or_default();
@@ -60,8 +63,23 @@ fn pod_state(pod: &Pod) -> PodState {
         _ if running => PodState::Running,
         "Running" => PodState::Running,
         "Unknown" => PodState::Unknown,
+        _ if is_queued(pod) => PodState::Queued,
         _ => PodState::Pending,
     }
+}
+
+/// A scheduler that looked at a pod has bound it or says why not; of a gated one the API server says that it was not
+/// looked at.
+fn is_queued(pod: &Pod) -> bool {
+    let on_node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|name| !name.is_empty());
+    !on_node && scheduled(pod).is_none_or(|condition| condition.reason.as_deref() == Some(GATED))
+}
+
+/// What is said of the pod's way to a node.
+#[must_use]
+pub fn scheduled(pod: &Pod) -> Option<&PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    conditions.into_iter().find(|condition| condition.type_ == "PodScheduled")
 }
 
 /// G8: container statuses are written by the kubelet alone; a phase is also written by the pod garbage collector,
@@ -231,6 +249,16 @@ mod tests {
         let view = pod(&a_pod(json!({"phase": "Pending"}))).unwrap();
         assert_eq!((view.slot, view.epoch, view.node.as_deref()), (2, 7, Some("n1")));
         assert_eq!(view.state, PodState::Pending);
+        let mut queued = a_pod(json!({"phase": "Pending"}));
+        queued.spec.as_mut().unwrap().node_name = None;
+        assert_eq!(pod(&queued).unwrap().state, PodState::Queued);
+        let mut told = |reason: &str| {
+            let said = json!([{"type": "PodScheduled", "status": "False", "reason": reason}]);
+            queued.status.as_mut().unwrap().conditions = serde_json::from_value(said).unwrap();
+            pod(&queued).unwrap().state
+        };
+        assert_eq!(told("Unschedulable"), PodState::Pending);
+        assert_eq!(told(GATED), PodState::Queued);
         let mut stranger = a_pod(json!({}));
         stranger.metadata.labels = None;
         assert!(pod(&stranger).is_none());

@@ -126,7 +126,8 @@ impl Pass<'_> {
                 ),
             );
         } else {
-            say(ConditionType::VolumesHeld, ConditionStatus::False, Reason::NoVolumes, String::new());
+            let reason = if volumes.held > 0 { Reason::AsExpected } else { Reason::NoVolumes };
+            say(ConditionType::VolumesHeld, ConditionStatus::False, reason, String::new());
         }
         self.dated(before, list)
     }

@@ -163,15 +163,21 @@ impl<'w> Pass<'w> {
             return;
         }
         let patience = draft.clocks().replace_after;
-        if draft.view.grant_age < patience || self.lost {
+        // Another pod would wait for the same scheduler, and leave behind what is sealed on this one's volume.
+        let queued = pod.state == PodState::Queued;
+        if draft.view.grant_age < patience || self.lost || queued {
             let left = patience.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
-            let place = pod
-                .node
-                .as_ref()
-                .map_or_else(|| "is on no node yet".to_owned(), |node| format!("has not begun on node {node}"));
+            let place = match &pod.node {
+                Some(node) => format!("has not begun on node {node}"),
+                None if queued => "was not looked at by the scheduler yet".to_owned(),
+                None => "is on no node yet".to_owned(),
+            };
             let what = format!("pod {} of slot {slot} {place} (`kubectl describe pod` tells why)", pod.name);
             let ends_when = "it is scheduled, starts and claims; after replaceAfter another one is made, on a new volume where this one is bound to a node";
-            if self.lost {
+            if queued {
+                let ends_when = "the scheduler finds it a node, or says that none has room for it";
+                self.wait_on(Reason::WaitingForPod, Some(slot), left, what, ends_when);
+            } else if self.lost {
                 self.wait_on(Reason::WaitingForPod, Some(slot), left, what, ends_when);
             } else {
                 self.wait(Reason::WaitingForPod, Some(slot), left, what, ends_when);
@@ -410,7 +416,8 @@ impl<'w> Pass<'w> {
             if draft.bumped() {
                 let kept = draft.spec.former_volumes.len() == draft.view.record.spec.former_volumes.len();
                 let place = if kept { "on the same volume" } else { "on a new volume" };
-                let message = format!("{owner} ended ({proof}): another one goes on {place}; it counts as no failure");
+                let message =
+                    format!("{owner} ended ({proof}): another one continues {place}; it counts as no failure");
                 self.events.push(crate::action::Event { reason: Reason::PodEnded, warning: false, message });
             }
             return;

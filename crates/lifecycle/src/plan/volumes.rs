@@ -84,7 +84,7 @@ const GIVE_WAY: Millis = 5_000;
 
 fn is_alive(pod: &PodView) -> bool {
     match &pod.state {
-        PodState::Pending | PodState::Running | PodState::Unknown => true,
+        PodState::Queued | PodState::Pending | PodState::Running | PodState::Unknown => true,
         PodState::Terminated(_) => false,
     }
 }
@@ -306,17 +306,21 @@ impl<'w> Pass<'w> {
         self.given_up(draft) || (unheard && draft.view.grant_age >= draft.clocks().renew_interval)
     }
 
-    /// Whether the last owner of a volume, which nothing proves gone yet, is on its way out: nobody needs its slot, its
-    /// pod is there on a node that answers, and patience with it is not over. It is no reason for an alarm.
+    /// Whether the last owner of a volume, which nothing proves gone yet, is on its way out: nobody needs its slot, or
+    /// it was superseded or asked to end; its pod is there on a node that answers, and patience with it is not over. It
+    /// is no reason for an alarm.
     pub(super) fn gives_way(&self, draft: &Draft<'_>, volume: &FormerVolume) -> bool {
         let answers = |pod: &PodView| {
             let node = pod.node.as_deref().and_then(|name| self.world.node(name));
             node.is_none_or(|node| node.ready == NodeReady::True)
         };
         !self.lost
-            && !self.wanted(draft.slot())
             && draft.view.grant_age < draft.clocks().replace_after
-            && self.world.pods.iter().any(|pod| pod.uid == volume.pod_uid && is_alive(pod) && answers(pod))
+            && self.world.pods.iter().any(|pod| {
+                let superseded = pod.deleting || volume.state == VolumeState::Superseded;
+                let leaves = superseded || !self.wanted(draft.slot());
+                pod.uid == volume.pod_uid && leaves && is_alive(pod) && answers(pod)
+            })
     }
 
     /// Says which volumes are waited for.

@@ -257,7 +257,14 @@ fn pod() -> impl Strategy<Value = PodView> {
         container_id_present: true,
         restart_never: true,
     }));
-    let state = prop_oneof![Just(PodState::Pending), Just(PodState::Running), Just(PodState::Unknown), ended, whole];
+    let state = prop_oneof![
+        Just(PodState::Queued),
+        Just(PodState::Pending),
+        Just(PodState::Running),
+        Just(PodState::Unknown),
+        ended,
+        whole
+    ];
     (pod_uid(), 0_u32..4, epoch(), proptest::option::of(node_name()), any::<bool>(), state).prop_map(
         |(uid, slot, epoch, node, deleting, state)| PodView {
             name: names::pod("orders", UID, slot, epoch),
