@@ -1,149 +1,111 @@
-//! What the tests of the rules share: a cluster with the chart's resources, rules and roles, but no operator; and
-//! callers of the API server.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! Who may write what, on a real API server: the resources' own rules, the chart's three policies, and what is said
+//! to who breaks them. What the lifecycle holds for the rules is the oracle.
 
-use std::process::Command;
-use std::time::Duration;
+mod guard;
+mod pods;
+mod records;
+mod support;
+mod table;
 
-use indexbuild_testbed::{Cluster, Options, Tools};
-use kube::Client;
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
-/// Where the chart is installed to.
-pub const SYSTEM: &str = "indexbuild-system";
-/// The namespace of the builds.
-pub const NAMESPACE: &str = "shop";
-/// The operator, as the API server calls it.
-pub const OPERATOR: &str = "system:serviceaccount:indexbuild-system:indexbuild-operator";
-/// The chart's policies.
-pub const POLICIES: [&str; 3] = ["indexbuild-owner", "indexbuild-grant", "indexbuild-guard"];
+use indexbuild_testbed::{Options, tools_or_skip};
+use serde_json::Value;
+use support::{Caller, OPERATOR};
 
-/// The chart, rendered.
-pub fn template(tools: &Tools, arguments: &[&str]) -> String {
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/indexbuild");
-    let output = Command::new(tools.path("helm"))
-        .args(["template", "indexbuild", chart, "--namespace", SYSTEM, "--skip-tests"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
+/// One cluster for all that needs no node: the rules of the resources and of the policies.
+#[test]
+fn the_api_server_accepts_and_refuses_what_the_lifecycle_does_and_says_the_same() {
+    let Some(tools) = tools_or_skip("the rules on a real API server") else { return };
+    let cluster = support::cluster(&tools, Options { nodes: 0, ..Options::default() });
+    support::allow_everything(&cluster, &[OPERATOR, "system:serviceaccount:shop:executor", "somebody"]);
+    let door = cluster.door().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
 
-/// A cluster on which the chart is installed, but for the operator itself.
-pub fn cluster(tools: &Tools, options: Options) -> Cluster {
-    let cluster = Cluster::start(tools, options).unwrap_or_else(|error| panic!("{error}"));
-    for namespace in [SYSTEM, NAMESPACE] {
-        cluster.kubectl(&["create", "namespace", namespace]).unwrap();
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("chart.yaml");
-    std::fs::write(&file, template(tools, &["--set", "replicas=0"])).unwrap();
-    cluster.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]).unwrap();
-    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).unwrap();
-    cluster
-}
-
-/// Takes the binding of a policy away, or puts it there again.
-pub fn bind(cluster: &Cluster, policy: &str, bound: bool) {
-    if bound {
-        let binding = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": policy}, "spec": {"policyName": policy, "validationActions": ["Deny"]},
-        });
-        cluster.apply(&[binding]).unwrap();
-    } else {
-        cluster.kubectl(&["delete", "validatingadmissionpolicybinding", policy]).unwrap();
-    }
-}
-
-/// Who calls: a user, and the pod that the user's token is bound to.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller<'a> {
-    pub user: &'a str,
-    pub pod_uid: &'a str,
-}
-
-/// An answer of the API server.
-pub type Answer = Result<Value, (u16, String)>;
-
-/// Calls the API server as somebody else.
-pub async fn call(client: &Client, caller: Caller<'_>, method: &str, path: &str, body: &Value) -> Answer {
-    let kind = match method {
-        "PATCH" if body.is_array() => "application/json-patch+json",
-        "PATCH" => "application/merge-patch+json",
-        _ => "application/json",
-    };
-    let mut request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header("content-type", kind)
-        .header("impersonate-user", caller.user)
-        .header("impersonate-group", "system:authenticated");
-    if !caller.pod_uid.is_empty() {
-        request = request.header("impersonate-extra-authentication.kubernetes.io%2fpod-uid", caller.pod_uid);
-    }
-    let request = request.body(serde_json::to_vec(body).unwrap()).unwrap();
-    match client.request::<Value>(request).await {
-        Ok(answer) => Ok(answer),
-        Err(kube::Error::Api(status)) => Err((status.code, status.message.clone())),
-        Err(error) => panic!("{method} {path}: {error:?}"),
-    }
-}
-
-/// Gives users all rights: then only rules refuse them.
-pub fn allow_everything(cluster: &Cluster, users: &[&str]) {
-    let subjects: Vec<Value> = users
-        .iter()
-        .map(|user| json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}))
-        .collect();
-    let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": {"name": "test-everything"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": subjects,
+    policies_are_well_typed(&cluster);
+    table::good_builds_are_accepted_and_bad_ones_refused_with_the_message_of_their_head(&tools, &cluster);
+    runtime.block_on(async {
+        let client = support::client(&door).await;
+        records::specs_follow_each_other_by_the_rules_of_the_lifecycle(&client).await;
+        records::statuses_follow_each_other_by_the_rules_of_the_lifecycle(&client, &cluster).await;
+        records::nobody_but_the_operator_writes_a_spec(&client, &cluster).await;
+        guard::the_operator_is_refused_what_it_must_never_do(&client, &cluster).await;
     });
-    cluster.apply(&[binding]).unwrap();
 }
 
-/// Waits until a policy refuses something, or does not any more: the API server takes it up after a moment.
-pub async fn until_refused(
-    client: &Client,
-    refused: bool,
-    caller: Caller<'_>,
-    method: &str,
-    path: &str,
-    body: &Value,
-    by: &str,
-) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        let answer = call(client, caller, method, path, body).await;
-        let now = matches!(&answer, Err((_, message)) if message.contains(by));
-        if now == refused {
-            return;
-        }
-        assert!(std::time::Instant::now() < deadline, "{by}: refused {now} after 30 s: {answer:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+#[test]
+fn a_stale_pod_a_strangers_pod_and_the_operator_are_refused_from_inside_their_containers() {
+    let Some(tools) = tools_or_skip("who speaks for a slot, from inside running containers") else { return };
+    let cluster = support::cluster(&tools, Options { nodes: 1, ..Options::default() });
+    pods::each_is_refused_what_is_not_its_own_and_with_the_binding_removed_it_succeeds(&tools, &cluster);
+}
+
+/// The API server itself finds nothing in the policies that some resource does not have.
+fn policies_are_well_typed(cluster: &indexbuild_testbed::Cluster) {
+    for policy in support::POLICIES {
+        let checked = cluster.wait("the policies are checked", std::time::Duration::from_secs(30), |cluster| {
+            let policy = cluster.get(&["validatingadmissionpolicy", policy])?;
+            let status = &policy["status"];
+            let current = status["observedGeneration"] == policy["metadata"]["generation"];
+            Ok(if current { Ok(status["typeChecking"]["expressionWarnings"].clone()) } else { Err(status.to_string()) })
+        });
+        let warnings = checked.unwrap();
+        assert!(warnings.is_null(), "{policy}: {warnings}");
     }
 }
 
-/// A client by the cluster's door.
-pub async fn client(door: &indexbuild_testbed::Door) -> Client {
-    let file = kube::config::Kubeconfig::read_from(door.kubeconfig()).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await.unwrap();
-    Client::try_from(config).unwrap()
+/// A new property of a record's status would be anybody's to write until the policy names it.
+#[test]
+fn the_owner_policy_names_each_property_of_a_records_status() {
+    let crd = serde_json::to_value(&indexbuild_api::crds()[1]).unwrap();
+    assert_eq!(crd["spec"]["names"]["plural"], "enginedirectories");
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+    let properties: BTreeSet<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert!(properties.len() >= 8, "{properties:?}");
+    let text = include_str!("../../charts/indexbuild/templates/policies.yaml");
+    let policy = text.split("kind: ValidatingAdmissionPolicyBinding").next().unwrap();
+    for property in properties {
+        for side in ["object", "oldObject"] {
+            let compared = format!("{side}.status.{property}");
+            let named = policy
+                .match_indices(&compared)
+                .any(|(at, found)| !policy[at + found.len()..].starts_with(|next: char| next.is_ascii_alphanumeric()));
+            assert!(named, "the policy does not compare {compared}: who may write it?");
+        }
+    }
 }
 
-/// A build of one index, as small as it can be.
-pub fn small_build(name: &str) -> Value {
-    json!({
-        "apiVersion": "indexbuild.dev/v1alpha1", "kind": "IndexBuild",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {
-            "source": {"parquet": {"urls": ["s3://lake/orders/*.parquet"]}},
-            "indexes": [{"name": "by_k", "columns": [{"name": "k"}]}],
-            "output": {"url": "s3://indexes/shop"},
-        },
-    })
+/// The words by which the lifecycle, the operator's trial and executors know a refusal are the chart's.
+#[test]
+fn the_policies_say_what_the_lifecycle_says() {
+    use indexbuild_lifecycle::admission::{ONLY_THE_OPERATOR, Refusal};
+    let text = include_str!("../../charts/indexbuild/templates/policies.yaml");
+    let all = [
+        Refusal::NotOwner,
+        Refusal::NotOperator,
+        Refusal::StaleReport,
+        Refusal::ForeignClaim,
+        Refusal::SecondClaim,
+        Refusal::StaleResult,
+        Refusal::ResultChanged,
+    ];
+    for words in all.map(|refusal| refusal.to_string()).iter().map(String::as_str).chain([ONLY_THE_OPERATOR]) {
+        let said = |line: &str| line.trim().trim_start_matches("message: ").trim_matches('"') == words;
+        assert!(text.lines().any(said), "no policy says: {words}");
+    }
+}
+
+/// An administrator of the cluster, whom rules about the operator do not concern.
+const ADMINISTRATOR: Caller<'static> = Caller { user: "somebody", pod_uid: "" };
+/// The operator, from its pod.
+const THE_OPERATOR: Caller<'static> = Caller { user: OPERATOR, pod_uid: "operators-own-pod" };
+
+/// A merge of two JSON objects: what `more` names is replaced.
+fn with(mut object: Value, more: &Value) -> Value {
+    if let (Value::Object(fields), Value::Object(more)) = (&mut object, more) {
+        for (key, value) in more {
+            fields.insert(key.clone(), value.clone());
+        }
+    }
+    object
 }

@@ -1,15 +1,11 @@
-//! The operator on a real cluster: builds that become pods with volumes on three nodes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-#[path = "operator/mod.rs"]
-mod support;
+//! A build that becomes pods with volumes on three nodes, and is published.
 
 use std::time::Duration;
 
 use indexbuild_testbed::{Options, tools_or_skip};
-use support::operator::OperatorOptions;
-use support::{NAMESPACE, World};
+
+use crate::support::operator::OperatorOptions;
+use crate::support::{NAMESPACE, World};
 
 /// I10: and the index is what a local run over the same source gives.
 #[test]

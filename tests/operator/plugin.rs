@@ -1,12 +1,5 @@
 //! `kubectl indexbuild` on a real cluster, by a real kubectl; and what builds look like in every stage on the way, judged
 //! as GitOps tools do. One cluster for all of it: `INDEXBUILD_RECORD=1` writes what was seen to `tests/gitops`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-#[path = "gitops/judge.rs"]
-mod judge;
-#[path = "operator/mod.rs"]
-mod support;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,8 +9,10 @@ use std::time::Duration;
 
 use indexbuild_testbed::{Direction, From, Options, Tools, tools_or_skip};
 use serde_json::{Value, json};
-use support::operator::OperatorOptions;
-use support::{INDEXBUILD, NAMESPACE, World, holds};
+
+use crate::judge;
+use crate::support::operator::OperatorOptions;
+use crate::support::{INDEXBUILD, NAMESPACE, World, holds};
 
 /// Everything that a watch of all builds sees.
 struct Watch {
