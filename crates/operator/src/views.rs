@@ -49,7 +49,7 @@ pub fn pod(pod: &Pod) -> Option<PodView> {
 
 fn pod_state(pod: &Pod) -> PodState {
     let Some(status) = &pod.status else {
-        return PodState::Queued;
+        return if is_queued(pod) { PodState::Queued } else { PodState::Pending };
     };
     let containers = status.container_statuses.as_deref().unwrap_or_default();
     let phase = status.phase.as_deref().unwrap_or_default();

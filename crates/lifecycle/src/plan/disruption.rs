@@ -164,7 +164,7 @@ impl<'w> Pass<'w> {
         }
         let patience = draft.clocks().replace_after;
         // Another pod would wait for the same scheduler, and leave behind what is sealed on this one's volume.
-        let queued = pod.state == PodState::Queued;
+        let queued = pod.state == PodState::Queued && pod.node.is_none();
         if draft.view.grant_age < patience || self.lost || queued {
             let left = patience.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
             let place = match &pod.node {
