@@ -41,7 +41,7 @@ fn each_command_of_the_readme_works_on_the_readmes_table() {
         outputs[line].as_str()
     };
     assert!(of("verify").contains("nothing is wrong"), "{}", of("verify"));
-    assert!(of("get").contains("id=1 | total=12.50"), "{}", of("get"));
+    assert!(of("get").contains("customer=17 created=2026-01-31T10:00:00 -> id=1 | total=12.50"), "{}", of("get"));
     assert_eq!(of("get").lines().count(), 1 + (2..500).filter(|id| id % 30 == 17).count());
     assert_eq!(of("scan").lines().count(), 5, "{}", of("scan"));
 }

@@ -42,7 +42,7 @@ pub fn write<E: Into<anyhow::Error>>(
         let text = match format {
             OutputFormat::Json => format!("{}\n  {entry}", if count == 0 { "" } else { "," }),
             OutputFormat::Yaml => format!("- {entry}\n"),
-            OutputFormat::Table => format!("{}\n", line(&entry)),
+            OutputFormat::Table => format!("{}\n", line(definition, &entry)),
         };
         crate::output::text(&text)?;
         count += 1;
@@ -57,23 +57,29 @@ fn typed(columns: &[KeyColumn]) -> Vec<(&str, ColumnType)> {
     columns.iter().map(|column| (column.name.as_str(), column.column_type)).collect()
 }
 
-/// `customer=17 created=2026-01-31T10:00:00 -> id=1 | total=12.50`
-fn line(entry: &serde_json::Value) -> String {
-    let pairs = |part: &serde_json::Value| {
-        let pairs = part.as_object().into_iter().flatten();
-        pairs
-            .map(|(name, value)| match value {
-                serde_json::Value::String(text) => format!("{name}={text}"),
-                serde_json::Value::Null => format!("{name}=NULL"),
-                other => format!("{name}={other}"),
-            })
-            .collect::<Vec<_>>()
-            .join(" ")
+fn named(columns: &[KeyColumn]) -> Vec<&str> {
+    columns.iter().map(|column| column.name.as_str()).collect()
+}
+
+/// `customer=17 created=2026-01-31T10:00:00 -> id=1 | total=12.50`: columns in the index's order, by which it is sorted.
+fn line(definition: &IndexDefinition, entry: &serde_json::Value) -> String {
+    let pairs = |part: &serde_json::Value, names: &[&str]| {
+        let pair = |name: &&str| match &part[*name] {
+            serde_json::Value::String(text) => format!("{name}={text}"),
+            serde_json::Value::Null => format!("{name}=NULL"),
+            other => format!("{name}={other}"),
+        };
+        names.iter().map(pair).collect::<Vec<_>>().join(" ")
     };
-    let mut line = format!("{} -> {}", pairs(&entry["key"]), pairs(&entry["rowId"]));
-    if let Some(include) = entry.get("include") {
+    let row = match &definition.row_id {
+        RowId::Position => vec!["file", "row"],
+        RowId::Columns(columns) => named(columns),
+    };
+    let mut line = format!("{} -> {}", pairs(&entry["key"], &named(&definition.columns)), pairs(&entry["rowId"], &row));
+    if !definition.include.is_empty() {
+        let included: Vec<&str> = definition.include.iter().map(|column| column.name.as_str()).collect();
         line.push_str(" | ");
-        line.push_str(&pairs(include));
+        line.push_str(&pairs(&entry["include"], &included));
     }
     line
 }
