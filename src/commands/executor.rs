@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use indexbuild_executor::kubernetes::{KubernetesControl, Place};
 use indexbuild_executor::livez::{Heartbeat, serve};
-use indexbuild_executor::{ExecutorConfig, ExitStatus, StoreAccess, TestSwitches, build_file};
+use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, TestSwitches, build_file};
 use indexbuild_local::ChildArgs;
 use kube::ResourceExt as _;
 
@@ -126,6 +126,7 @@ async fn live(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
         threads: threads.max(1),
         memory_limit,
         access: credentials.map(StoreAccess::in_folder).unwrap_or_default(),
+        site: Site::Cluster,
         test: TestSwitches::from_environment()?,
     };
     Ok(indexbuild_executor::run(config, Arc::new(control)).await.into())

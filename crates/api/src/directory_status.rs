@@ -209,6 +209,9 @@ pub struct Waiting {
     /// For what, and what would end it.
     #[schemars(length(max = 4096))]
     pub message: String,
+    /// Whether it goes on only when somebody does something; without it, it may pass by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_help: bool,
 }
 
 /// The result of an attempt at a work.

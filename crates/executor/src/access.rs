@@ -20,6 +20,12 @@ impl StoreAccess {
         Self { folder: Some(folder) }
     }
 
+    /// Whether credentials come from secrets, and not from the environment.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// The credentials of the source's store. Read anew for each store that is opened: secrets change.
     #[must_use]
     pub fn source(&self) -> BTreeMap<String, String> {

@@ -11,13 +11,14 @@ use tokio::sync::oneshot;
 
 use crate::config::ExecutorConfig;
 use crate::control::ControlPlane;
-use crate::definitions::output_options;
+use crate::definitions::{output_lacks, output_options};
 use crate::failure::{WorkFailure, chain};
 use crate::memory::Budget;
 use crate::names::WorkName;
-use crate::objects::Objects;
+use crate::objects::{Objects, OpenError};
+use crate::outage::Watch;
 use crate::plan_file::PlanFile;
-use crate::pulse::{Ending, Pulse, View};
+use crate::pulse::{Ending, Pulse, View, WaitsFor};
 use crate::rate::RateLimit;
 use crate::results::AttemptName;
 use crate::stats::Meter;
@@ -191,11 +192,8 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
     let Process { config, control, build, boot_nonce, budget, rate, plans } = process;
     let name: WorkName = work.id.parse().map_err(|error: crate::names::UnknownWork| WorkFailure::internal(error))?;
     let meter = Arc::new(Meter::start());
-    let spec = &config.build.spec;
-    let store = Store::open(&spec.output.url, &output_options(spec, &config.access))?
-        .child(&format!("{}/{}/{}", build.namespace, build.name, build.uid));
     let runtime = Handle::current();
-    let objects = Objects::new(store, runtime.clone(), Arc::clone(&pulse), Arc::clone(&meter));
+    let objects = objects(config, build, &pulse, &meter);
     Ok(Job {
         attempt: Job::attempt_name(&build.uid, &work.id, epoch, boot_nonce),
         config: Arc::clone(config),
@@ -213,21 +211,29 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
     })
 }
 
+/// The build's prefix in the output store.
+fn objects(config: &Arc<ExecutorConfig>, build: &BuildRef, pulse: &Arc<Pulse>, meter: &Arc<Meter>) -> Objects {
+    let prefix = format!("{}/{}/{}", build.namespace, build.name, build.uid);
+    let watch = Watch::new(WaitsFor::Output, config.site, Arc::clone(pulse));
+    let url = &config.build.spec.output.url;
+    let config = Arc::clone(config);
+    let open = move || {
+        let spec = &config.build.spec;
+        let options = output_options(spec, &config.access);
+        match output_lacks(spec, &config.access, &options) {
+            Some(lacking) => Err(OpenError::Lacking(lacking)),
+            None => Store::open(&spec.output.url, &options).map_err(OpenError::Store),
+        }
+    };
+    Objects::new(url, prefix, open, watch, Handle::current(), Arc::clone(pulse), Arc::clone(meter))
+}
+
 /// Removes what an attempt that gave way left in the store, if the build has ended meanwhile. In
 /// bounded time: what is not removed by then is left to whoever deletes the prefix.
 pub async fn retire(process: &Process, attempt: AttemptName, within: Duration) {
-    let spec = &process.config.build.spec;
     let build = process.build.clone();
-    let store = match Store::open(&spec.output.url, &output_options(spec, &process.config.access)) {
-        Ok(store) => store.child(&format!("{}/{}/{}", build.namespace, build.name, build.uid)),
-        Err(error) => {
-            tracing::warn!(%error, "the output store cannot be opened");
-            return;
-        }
-    };
     let pulse = Arc::new(Pulse::new());
-    let objects = Objects::new(store, Handle::current(), Arc::clone(&pulse), Arc::new(Meter::start()))
-        .with_patience(Duration::ZERO);
+    let objects = objects(&process.config, &build, &pulse, &Arc::new(Meter::start())).without_waiting();
     let retiring = tokio::task::spawn_blocking(move || clean::retire(&objects, &build, &attempt));
     match tokio::time::timeout(within, retiring).await {
         Ok(Ok(Ok(0))) => {}

@@ -6,6 +6,7 @@ use indexbuild_api::{IndexBuild, WorkKind};
 use serde::{Deserialize, Serialize};
 
 use crate::access::StoreAccess;
+use crate::outage::Site;
 
 /// The environment variable that sets [`TestSwitches`].
 pub const TEST_SWITCHES_VARIABLE: &str = "INDEXBUILD_TEST_SWITCHES";
@@ -31,6 +32,8 @@ pub struct ExecutorConfig {
     pub memory_limit: u64,
     /// How the stores are signed in to.
     pub access: StoreAccess,
+    /// Where the process runs.
+    pub site: Site,
     /// Behaviour that only tests ask for.
     pub test: TestSwitches,
 }

@@ -198,6 +198,26 @@ fn settings(endpoint: Option<&String>, region: Option<&String>, access: &StoreAc
     }
 }
 
+/// What the secret of the source's credentials should have and does not, if one is named and it does not suffice.
+#[must_use]
+pub fn source_lacks(spec: &IndexBuildSpec, access: &StoreAccess, settings: &StoreSettings) -> Option<String> {
+    let (urls, credentials) = match (&spec.source.parquet, &spec.source.csv) {
+        (Some(parquet), _) => (&parquet.urls, parquet.credentials.as_ref()),
+        (None, Some(csv)) => (&csv.urls, csv.credentials.as_ref()),
+        (None, None) => return None,
+    };
+    let secret = &credentials.filter(|_| access.has_secrets())?.secret_name;
+    let by = format!("secret {secret}");
+    urls.iter().find_map(|url| indexbuild_store::lacking(url, &settings.extra, &by))
+}
+
+/// What the secret of the output's credentials should have and does not, if one is named and it does not suffice.
+#[must_use]
+pub fn output_lacks(spec: &IndexBuildSpec, access: &StoreAccess, options: &StoreOptions) -> Option<String> {
+    let secret = &spec.output.credentials.as_ref().filter(|_| access.has_secrets())?.secret_name;
+    indexbuild_store::lacking(&spec.output.url, &options.extra, &format!("secret {secret}"))
+}
+
 /// How to reach the output store.
 #[must_use]
 pub fn output_options(spec: &IndexBuildSpec, access: &StoreAccess) -> StoreOptions {

@@ -12,6 +12,7 @@ use indexbuild_source::SourceError;
 use crate::definitions::DefinitionError;
 use crate::objects::ObjectError;
 use crate::pulse::Ended;
+use crate::source_access::Unanswered;
 
 /// The longest message that a report carries, in characters.
 const LONGEST_MESSAGE: usize = 4_000;
@@ -110,13 +111,17 @@ fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
     if let Some(error) = error.downcast_ref::<ObjectError>() {
         return Some(match error {
             ObjectError::Ended(_) => Kind::Ended,
+            // Who waits for a store as long as it takes gives up only where that is of no use.
             ObjectError::Unavailable { .. } | ObjectError::Failed { .. } => {
-                Kind::Reason(WorkErrorReason::StoreUnavailable, true)
+                Kind::Reason(WorkErrorReason::StoreUnavailable, false)
             }
         });
     }
     if let Some(error) = error.downcast_ref::<StoreError>() {
-        return Some(Kind::Reason(WorkErrorReason::StoreUnavailable, error.is_retryable()));
+        return Some(of_store(error));
+    }
+    if error.is::<Unanswered>() {
+        return Some(Kind::Reason(WorkErrorReason::StoreUnavailable, false));
     }
     if let Some(error) = error.downcast_ref::<SourceError>() {
         return Some(of_source(error));
@@ -133,6 +138,15 @@ fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         return Some(Kind::Reason(reason, false));
     }
     None
+}
+
+/// A folder's failure that lasts is one of the attempt, and counts; an outage of a store is nobody's.
+fn of_store(error: &StoreError) -> Kind {
+    match error.fault() {
+        Some(_) => Kind::Reason(WorkErrorReason::StoreUnavailable, error.is_retryable()),
+        None if error.is_retryable() => Kind::Reason(WorkErrorReason::Volume, true),
+        None => Kind::Reason(WorkErrorReason::StoreUnavailable, false),
+    }
 }
 
 fn of_engine(error: &EngineError) -> Kind {
@@ -162,6 +176,7 @@ fn of_source(error: &SourceError) -> Kind {
         SourceError::MissingColumn { .. } => WorkErrorReason::MissingColumn,
         SourceError::UnsupportedType { .. } => WorkErrorReason::UnsupportedType,
         SourceError::Cell { .. } => WorkErrorReason::InvalidData,
+        SourceError::Store { .. } => WorkErrorReason::StoreUnavailable,
         _ => WorkErrorReason::SourceUnreadable,
     };
     Kind::Reason(reason, error.is_retryable())

@@ -20,11 +20,13 @@ pub mod livez;
 pub mod memory;
 pub mod names;
 pub mod objects;
+pub mod outage;
 mod parallel;
 pub mod plan_file;
 pub mod pulse;
 pub mod rate;
 pub mod results;
+mod source_access;
 pub mod stats;
 mod work;
 
@@ -33,3 +35,4 @@ pub use config::{BadSwitches, ExecutorConfig, TestSwitches};
 pub use control::{ContactError, ControlPlane, WriteError};
 pub use exit::ExitStatus;
 pub use life::{live, run};
+pub use outage::Site;

@@ -1,31 +1,38 @@
 //! The build's prefix in the output store, for threads that may wait; every retry there is.
 //!
-//! A call that fails in a way that may pass is repeated, each time later. What such an outage may
-//! last is counted only while the control plane answers: when it is silent too, this process is
-//! cut off, and being cut off is no error. A full store is waited for, with the reason shown. A
-//! call is cut short when the attempt must end at once.
+//! A call that fails because the store is away, or refuses, is repeated for as long as that lasts ([`crate::outage`]); the
+//! store is opened anew for it, with the credentials of then. A folder's failure that may pass is repeated too, but not
+//! for ever: what it lasted is counted only while the control plane answers, since being cut off is no error. A full
+//! store is waited for, with the reason shown. A call is cut short when the attempt must end at once.
 
+use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use indexbuild_api::{Reason, Waiting};
-use indexbuild_index::store::{PutOutcome, Store, StoreError, Version};
+use indexbuild_index::store::{Fault, PutOutcome, Store, StoreError, Version};
 use tokio::runtime::Handle;
 
-use crate::pulse::{Ended, Pulse};
+use crate::outage::{Next, Watch, pause};
+use crate::pulse::{Ended, Pulse, WaitsFor};
 use crate::stats::{Meter, add_since};
 
-/// For how long an outage of the store is waited for, while the control plane answers.
+/// For how long a folder's failure is waited for, while the control plane answers.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_DELAY: Duration = Duration::from_secs(3);
-/// An outage shorter than this is not worth a word in the report.
+/// A folder's failure shorter than this is not worth a word in the report.
 const SHOWN_AFTER: Duration = Duration::from_secs(2);
+/// A request that is answered later is told of, and one with many bytes so much later.
+const LONG: Duration = Duration::from_secs(8);
+const SLOW_BYTES_PER_SECOND: u64 = 1 << 20;
+/// The same for one whose bytes are not known before: files are of some 100 MiB.
+const LARGE: Duration = Duration::from_secs(60);
+/// After so many failures of one call the store is opened anew, with fresh credentials and connections.
+const REOPENED_AFTER: u32 = 3;
 
 /// Why a call on the store ended without an outcome.
 #[derive(Debug, thiserror::Error)]
@@ -33,17 +40,17 @@ pub enum ObjectError {
     /// The attempt was told to end.
     #[error(transparent)]
     Ended(#[from] Ended),
-    /// The store is out for too long.
-    #[error("the object store has not answered for {} s; the last try: cannot {act} {path}", waited.as_secs())]
+    /// There is no use in waiting any longer.
+    #[error("cannot {act} {path}: the store has not done it for {} s: {answer}; check its endpoint, its credentials, and that it can be reached", waited.as_secs())]
     Unavailable {
         /// What was tried.
         act: &'static str,
         /// On which object.
         path: String,
-        /// For how long, while the control plane answered.
+        /// For how long.
         waited: Duration,
-        /// The last failure.
-        source: StoreError,
+        /// What was answered last.
+        answer: String,
     },
     /// The store says no.
     #[error("cannot {act} {path}")]
@@ -77,55 +84,97 @@ impl ObjectError {
     }
 }
 
-/// What a failure of the store means for the next try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    /// It may pass.
-    Passing,
-    /// It passes when there is room.
-    NoSpace,
-    /// It will be the same.
-    Final,
+/// The store cannot be asked.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The credentials that were named do not suffice; which do not.
+    Lacking(String),
+    /// Its address or settings are none.
+    Store(StoreError),
 }
 
-fn classify(error: &StoreError) -> Class {
-    if matches!(error, StoreError::NoSpace { .. }) {
-        Class::NoSpace
-    } else if error.is_retryable() {
-        Class::Passing
-    } else {
-        Class::Final
+type Open = dyn Fn() -> Result<Store, OpenError> + Send + Sync;
+
+/// The output's store, opened when it is first asked, and anew when it does not do what it is asked.
+struct Output {
+    url: String,
+    open: Box<Open>,
+    store: Mutex<Option<Store>>,
+    watch: Watch,
+}
+
+impl Output {
+    fn store(&self) -> Result<Store, OpenError> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &*store {
+            return Ok(store.clone());
+        }
+        Ok(store.insert((self.open)()?).clone())
+    }
+
+    fn reopen(&self) {
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 /// The objects under one prefix. Cheap to clone.
 #[derive(Clone)]
 pub struct Objects {
-    store: Store,
+    output: Arc<Output>,
+    prefix: String,
     runtime: Handle,
     pulse: Arc<Pulse>,
     meter: Arc<Meter>,
-    patience: Duration,
+    waits: bool,
+    needs_bucket: bool,
+}
+
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Objects").field("url", &self.url()).finish_non_exhaustive()
+    }
 }
 
 impl Objects {
-    /// The objects under `store`'s prefix. `runtime` drives the calls.
+    /// The objects under a prefix of the store that `open` opens, at `url`. `runtime` drives the calls.
     #[must_use]
-    pub fn new(store: Store, runtime: Handle, pulse: Arc<Pulse>, meter: Arc<Meter>) -> Self {
-        Self { store, runtime, pulse, meter, patience: PATIENCE }
+    pub fn new(
+        url: &str,
+        prefix: String,
+        open: impl Fn() -> Result<Store, OpenError> + Send + Sync + 'static,
+        watch: Watch,
+        runtime: Handle,
+        pulse: Arc<Pulse>,
+        meter: Arc<Meter>,
+    ) -> Self {
+        let url = url.trim_end_matches('/').to_owned();
+        let output = Arc::new(Output { url, open: Box::new(open), store: Mutex::default(), watch });
+        Self { output, prefix, runtime, pulse, meter, waits: true, needs_bucket: true }
     }
 
-    /// With another patience.
+    /// For a process that is about to end: what fails has failed.
     #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn without_waiting(mut self) -> Self {
+        self.waits = false;
         self
+    }
+
+    /// For who cleans: where there is no bucket there is nothing of the build, and nothing to wait for.
+    #[must_use]
+    pub fn without_bucket(&self) -> Self {
+        Self { needs_bucket: false, ..self.clone() }
     }
 
     /// The prefix's URL.
     #[must_use]
     pub fn url(&self) -> String {
-        self.store.url()
+        format!("{}/{}", self.output.url, self.prefix)
+    }
+
+    /// Another prefix of the same store.
+    #[must_use]
+    pub fn at(&self, prefix: String) -> Self {
+        Self { prefix, ..self.clone() }
     }
 
     /// Removes what killed writers left of conditional puts to `path`.
@@ -133,7 +182,9 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn remove_unfinished_puts(&self, path: &str) -> Result<usize, ObjectError> {
-        self.call("sweep", path, &self.meter.counters.puts, || self.store.remove_unfinished_puts(path))
+        self.call("sweep", path, &self.meter.counters.puts, LONG, |store| async move {
+            store.remove_unfinished_puts(path).await
+        })
     }
 
     /// Removes what writers who are gone left unfinished under a prefix.
@@ -141,13 +192,9 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn remove_unfinished(&self, prefix: &str) -> Result<usize, ObjectError> {
-        self.call("sweep", prefix, &self.meter.counters.puts, || self.store.remove_unfinished(prefix))
-    }
-
-    /// Another prefix, with the same patience.
-    #[must_use]
-    pub fn at(&self, store: Store) -> Self {
-        Self { store, ..self.clone() }
+        self.call("sweep", prefix, &self.meter.counters.puts, LONG, |store| async move {
+            store.remove_unfinished(prefix).await
+        })
     }
 
     /// An object and its version. `None`: there is none.
@@ -155,7 +202,7 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn get(&self, path: &str) -> Result<Option<(Bytes, Version)>, ObjectError> {
-        let got = self.call("read", path, &self.meter.counters.gets, || self.store.get(path))?;
+        let got = self.call("read", path, &self.meter.counters.gets, LONG, |store| async move { store.get(path).await })?;
         if let Some((bytes, _)) = &got {
             self.meter.counters.bytes_fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
@@ -167,7 +214,10 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
-        let bytes = self.call("read", path, &self.meter.counters.gets, || self.store.get_range(path, range.clone()))?;
+        let bytes = self.call("read", path, &self.meter.counters.gets, LONG, |store| {
+            let range = range.clone();
+            async move { store.get_range(path, range).await }
+        })?;
         self.meter.counters.bytes_fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(bytes)
     }
@@ -177,7 +227,7 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn size(&self, path: &str) -> Result<Option<u64>, ObjectError> {
-        self.call("look at", path, &self.meter.counters.gets, || self.store.size(path))
+        self.call("look at", path, &self.meter.counters.gets, LONG, |store| async move { store.size(path).await })
     }
 
     /// The objects under a prefix, with their sizes.
@@ -185,7 +235,7 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, ObjectError> {
-        self.call("list", prefix, &self.meter.counters.gets, || self.store.list(prefix))
+        self.call("list", prefix, &self.meter.counters.gets, LONG, |store| async move { store.list(prefix).await })
     }
 
     /// Writes an object whose name is this attempt's own.
@@ -194,7 +244,10 @@ impl Objects {
     /// [`ObjectError`].
     pub fn put(&self, path: &str, bytes: &Bytes) -> Result<(), ObjectError> {
         self.counted_upload(bytes.len() as u64, || {
-            self.call("write", path, &self.meter.counters.puts, || self.store.put(path, bytes.clone()))
+            self.call("write", path, &self.meter.counters.puts, long(bytes.len() as u64), |store| {
+                let bytes = bytes.clone();
+                async move { store.put(path, bytes).await }
+            })
         })
     }
 
@@ -204,7 +257,9 @@ impl Objects {
     /// [`ObjectError`].
     pub fn put_file(&self, path: &str, file: &Path, bytes: u64) -> Result<(), ObjectError> {
         self.counted_upload(bytes, || {
-            self.call("upload", path, &self.meter.counters.puts, || self.store.put_file(path, file))
+            self.call("upload", path, &self.meter.counters.puts, long(bytes), |store| async move {
+                store.put_file(path, file).await
+            })
         })
     }
 
@@ -214,7 +269,10 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn put_if_absent(&self, path: &str, bytes: &Bytes) -> Result<PutOutcome, ObjectError> {
-        self.call("create", path, &self.meter.counters.puts, || self.store.put_if_absent(path, bytes.clone()))
+        self.call("create", path, &self.meter.counters.puts, LONG, |store| {
+            let bytes = bytes.clone();
+            async move { store.put_if_absent(path, bytes).await }
+        })
     }
 
     /// Replaces an object if it is still at `version`. `Exists` may also mean that an own try
@@ -223,7 +281,10 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn put_if_match(&self, path: &str, bytes: &Bytes, version: &Version) -> Result<PutOutcome, ObjectError> {
-        self.call("replace", path, &self.meter.counters.puts, || self.store.put_if_match(path, bytes.clone(), version))
+        self.call("replace", path, &self.meter.counters.puts, LONG, |store| {
+            let bytes = bytes.clone();
+            async move { store.put_if_match(path, bytes, version).await }
+        })
     }
 
     /// Fetches an object into a file.
@@ -231,7 +292,8 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn fetch_to(&self, path: &str, file: &Path) -> Result<u64, ObjectError> {
-        let bytes = self.call("fetch", path, &self.meter.counters.gets, || self.store.fetch_to(path, file))?;
+        let gets = &self.meter.counters.gets;
+        let bytes = self.call("fetch", path, gets, LARGE, |store| async move { store.fetch_to(path, file).await })?;
         self.meter.counters.bytes_fetched.fetch_add(bytes, Ordering::Relaxed);
         Ok(bytes)
     }
@@ -241,7 +303,7 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn delete(&self, path: &str) -> Result<(), ObjectError> {
-        self.call("delete", path, &self.meter.counters.puts, || self.store.delete(path))
+        self.call("delete", path, &self.meter.counters.puts, LONG, |store| async move { store.delete(path).await })
     }
 
     fn counted_upload(&self, bytes: u64, upload: impl FnOnce() -> Result<(), ObjectError>) -> Result<(), ObjectError> {
@@ -257,66 +319,119 @@ impl Objects {
         act: &'static str,
         path: &str,
         counter: &AtomicU64,
-        mut request: impl FnMut() -> F,
+        long: Duration,
+        mut request: impl FnMut(Store) -> F,
     ) -> Result<T, ObjectError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let mut delay = FIRST_DELAY;
-        let mut waited = Duration::ZERO;
+        let what = || format!("cannot {act} {path} under {}", self.url());
+        let begun = Instant::now();
+        let mut tries = 0_u32;
+        let mut counted = Duration::ZERO;
         let mut shown = false;
         let outcome = loop {
             counter.fetch_add(1, Ordering::Relaxed);
             let start = Instant::now();
             let outcome = self.runtime.block_on(async {
+                let request = async {
+                    let store = self.output.store()?.child(&self.prefix);
+                    request(store).await.map_err(OpenError::Store)
+                };
                 tokio::select! {
                     biased;
                     () = self.pulse.cancelled() => None,
-                    outcome = request() => Some(outcome),
+                    outcome = told_if_long(request, long, || self.output.watch.silent(&what())) => Some(outcome),
                 }
             });
             let error = match outcome {
                 None => break Err(Ended.into()),
-                Some(Ok(value)) => break Ok(value),
+                Some(Ok(value)) => {
+                    self.output.watch.answered();
+                    break Ok(value);
+                }
                 Some(Err(error)) => error,
             };
-            let class = classify(&error);
-            match class {
-                Class::Final => {
-                    break Err(ObjectError::Failed { act, path: path.to_owned(), source: error });
-                }
-                Class::NoSpace => {
-                    shown = true;
-                    self.show(Reason::WaitingForSpace, act, path, &error, "free some room there, or enlarge it");
-                }
-                Class::Passing => {
-                    if waited >= self.patience {
-                        break Err(ObjectError::Unavailable { act, path: path.to_owned(), waited, source: error });
-                    }
-                    tracing::debug!(act, path, error = %crate::failure::chain(&error), "the store fails; trying again");
-                    if waited >= SHOWN_AFTER {
+            let failed = |source| ObjectError::Failed { act, path: path.to_owned(), source };
+            let (fault, answer, error) = match error {
+                OpenError::Lacking(answer) => (Fault::Refused, answer, None),
+                OpenError::Store(error) => match error.fault() {
+                    Some(fault) => (fault, indexbuild_store::answer(&error), Some(error)),
+                    None if matches!(error, StoreError::NoSpace { .. }) => {
                         shown = true;
-                        self.show(Reason::WaitingForStore, act, path, &error, "it is tried again and again");
+                        self.show(Reason::WaitingForSpace, &what(), &error, "free some room there, or enlarge it");
+                        if let Err(ended) = self.pulse.sleep(pause(tries)) {
+                            break Err(ended.into());
+                        }
+                        tries = tries.saturating_add(1);
+                        continue;
                     }
+                    // A folder's failure, which may pass.
+                    None if error.is_retryable() && self.waits && counted < PATIENCE => {
+                        tracing::debug!(act, path, error = %crate::failure::chain(&error), "the folder fails; trying again");
+                        if counted >= SHOWN_AFTER {
+                            shown = true;
+                            self.show(Reason::WaitingForStore, &what(), &error, "it is tried again and again");
+                        }
+                        if let Err(ended) = self.pulse.sleep(pause(tries)) {
+                            break Err(ended.into());
+                        }
+                        if self.pulse.in_contact() {
+                            counted += start.elapsed();
+                        }
+                        tries = tries.saturating_add(1);
+                        continue;
+                    }
+                    None => break Err(failed(error)),
+                },
+            };
+            if fault == Fault::NotFound {
+                self.output.watch.answered();
+            }
+            let waits = self.waits && (self.needs_bucket || fault != Fault::NoBucket);
+            let next = if waits { self.output.watch.failed(&what(), fault, &answer) } else { Next::End };
+            match (next, error) {
+                (Next::Wait { needs_help: _ }, _) => {
+                    tracing::debug!(act, path, answer, "the store does not do it; trying again");
+                    if fault != Fault::Outage || tries >= REOPENED_AFTER {
+                        self.output.reopen();
+                    }
+                    if let Err(ended) = self.pulse.sleep(pause(tries)) {
+                        break Err(ended.into());
+                    }
+                    tries = tries.saturating_add(1);
+                }
+                (Next::End, Some(error)) if !matches!(fault, Fault::Outage | Fault::Refused) => break Err(failed(error)),
+                (Next::End, _) => {
+                    let (path, waited) = (path.to_owned(), begun.elapsed());
+                    break Err(ObjectError::Unavailable { act, path, waited, answer });
                 }
             }
-            if let Err(ended) = self.pulse.sleep(delay) {
-                break Err(ended.into());
-            }
-            if class == Class::Passing && self.pulse.in_contact() {
-                waited += start.elapsed();
-            }
-            delay = (delay * 2).min(LONGEST_DELAY);
         };
         if shown {
-            self.pulse.set_waiting(None);
+            self.pulse.set_waiting(WaitsFor::Room, None);
         }
         outcome
     }
 
-    fn show(&self, reason: Reason, act: &str, path: &str, error: &StoreError, way_out: &str) {
-        let url = self.store.url();
-        let message = format!("cannot {act} {path} under {url}: {}; {way_out}", crate::failure::chain(error));
-        self.pulse.set_waiting(Some(Waiting { reason, message }));
+    fn show(&self, reason: Reason, what: &str, error: &StoreError, way_out: &str) {
+        let message = format!("{what}: {}; {way_out}", crate::failure::chain(error));
+        self.pulse.set_waiting(WaitsFor::Room, Some(Waiting { reason, message, needs_help: false }));
     }
+}
+
+/// How long a request with so many bytes may take before it is told of.
+fn long(bytes: u64) -> Duration {
+    LONG + Duration::from_secs(bytes / SLOW_BYTES_PER_SECOND)
+}
+
+/// Waits for a request; says so once when it takes long.
+async fn told_if_long<T>(request: impl Future<Output = T>, long: Duration, say: impl FnOnce()) -> T {
+    tokio::pin!(request);
+    tokio::select! {
+        biased;
+        outcome = &mut request => return outcome,
+        () = tokio::time::sleep(long) => say(),
+    }
+    request.await
 }

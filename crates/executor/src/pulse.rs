@@ -1,6 +1,7 @@
 //! What the loop that watches the record and the threads that work share: progress in one
 //! direction, the wish to end in the other.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +20,19 @@ pub enum Ending {
     Seal,
     /// It closes everything and ends at once (a higher epoch, G11).
     Now,
+}
+
+/// What a wait is for. Of each, one thing is said at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WaitsFor {
+    /// The source's store.
+    Source,
+    /// The output's store.
+    Output,
+    /// Room, on the volume or in the store.
+    Room,
+    /// Another engine's lock: only with a test switch.
+    Engine,
 }
 
 /// The attempt was told to end.
@@ -57,7 +71,7 @@ pub struct Pulse {
 #[derive(Debug, Default)]
 struct Shown {
     step: Option<&'static str>,
-    waiting: Option<Waiting>,
+    waiting: BTreeMap<WaitsFor, Waiting>,
 }
 
 impl Default for Pulse {
@@ -173,14 +187,20 @@ impl Pulse {
     }
 
     /// Says why the work stands still, or that it goes on.
-    pub fn set_waiting(&self, waiting: Option<Waiting>) {
+    pub fn set_waiting(&self, what: WaitsFor, waiting: Option<Waiting>) {
         let mut shown = lock(&self.shown);
-        if shown.waiting != waiting {
-            match &waiting {
-                Some(waiting) => tracing::warn!(reason = ?waiting.reason, "waiting: {}", waiting.message),
-                None => tracing::info!("going on"),
+        if shown.waiting.get(&what) == waiting.as_ref() {
+            return;
+        }
+        match waiting {
+            Some(waiting) => {
+                tracing::warn!(reason = ?waiting.reason, "waiting: {}", waiting.message);
+                shown.waiting.insert(what, waiting);
             }
-            shown.waiting = waiting;
+            None => {
+                tracing::info!("going on");
+                shown.waiting.remove(&what);
+            }
         }
     }
 
@@ -203,7 +223,8 @@ impl Pulse {
             rows,
             bytes: self.control.bytes(),
             step: step.to_owned(),
-            waiting: shown.waiting.clone(),
+            // What needs somebody comes first.
+            waiting: shown.waiting.values().rev().max_by_key(|waiting| waiting.needs_help).cloned(),
         }
     }
 }

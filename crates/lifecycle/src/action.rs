@@ -48,6 +48,8 @@ pub struct Wait {
     pub acts: bool,
     /// What ends it, and what is done at the deadline.
     pub ends_when: String,
+    /// Whether the build needs somebody's help, whatever others do meanwhile.
+    pub stalls: bool,
 }
 
 /// Something to tell people.

@@ -48,7 +48,7 @@ fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
     world.build.spec.backoff_limit = 3;
     let mut delays = Vec::new();
     for failures in 1..=3 {
-        reports_error(&mut world, 0, WorkErrorReason::StoreUnavailable, true, vec![]);
+        reports_error(&mut world, 0, WorkErrorReason::Internal, true, vec![]);
         assert_eq!(changed(&plan(&world), 0), None, "its process has not ended yet");
         world.pods[0].state = terminated(10);
         let decision = plan(&world);
@@ -79,7 +79,7 @@ fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
             Some(Report { epoch: grant.epoch, boot_nonce: "nonce-x".to_owned(), ..Report::default() });
     }
     assert_eq!(delays, vec![2_000, 4_000, 5_000]);
-    reports_error(&mut world, 0, WorkErrorReason::StoreUnavailable, true, vec![]);
+    reports_error(&mut world, 0, WorkErrorReason::Internal, true, vec![]);
     let decision = plan(&world);
     let failed = decision.status.condition(ConditionType::Failed).unwrap();
     assert_eq!((failed.status, failed.reason), (ConditionStatus::True, Reason::BackoffLimitExceeded));
@@ -111,7 +111,7 @@ fn progress_not_liveness_tells_a_stall_and_it_ends_at_its_deadline() {
     let stalled = decision.status.condition(ConditionType::Stalled).unwrap();
     assert_eq!((stalled.status, stalled.reason), (ConditionStatus::True, Reason::NoProgress));
     report_mut(&mut world, 0).waiting =
-        Some(Waiting { reason: Reason::WaitingForSpace, message: "12 MiB are missing".to_owned() });
+        Some(Waiting { reason: Reason::WaitingForSpace, message: "12 MiB are missing".to_owned(), needs_help: false });
     let decision = plan(&world);
     let stalled = decision.status.condition(ConditionType::Stalled).unwrap();
     assert!(stalled.reason == Reason::WaitingForSpace && stalled.message.contains("12 MiB"));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use indexbuild_api::{DisruptionSpec, Duration};
-use indexbuild_executor::{BadSwitches, ExecutorConfig, ExitStatus, StoreAccess, TestSwitches};
+use indexbuild_executor::{BadSwitches, ExecutorConfig, ExitStatus, StoreAccess, TestSwitches, Site};
 
 use crate::build::StoredBuild;
 use crate::client::ParentClient;
@@ -97,6 +97,7 @@ fn begin(args: &ChildArgs) -> Result<(ExecutorConfig, ParentClient), ChildError>
         threads,
         memory_limit,
         access: StoreAccess::default(),
+        site: Site::OneMachine,
         test: TestSwitches::from_environment()?,
     };
     Ok((config, client))

@@ -3,12 +3,20 @@
 use std::error::Error;
 use std::io;
 
+use indexbuild_store::Fault;
+
 /// A table could not be read: what happened, to which file or column, and what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// No file is where the URL points, or none matches its pattern.
     #[error("{url}: no file matches; check the URL and, for an object store, the bucket and its credentials")]
     NoFiles {
+        /// The URL as it was given.
+        url: String,
+    },
+    /// The bucket is not there.
+    #[error("{url}: the bucket does not exist; create it, or correct the URL")]
+    NoBucket {
         /// The URL as it was given.
         url: String,
     },
@@ -189,6 +197,14 @@ pub enum SourceError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The object store answers what no waiting changes.
+    #[error("{url} cannot be read from its store, which answers: {answer}; check the URL, the endpoint and the region")]
+    Unusable {
+        /// The file or URL.
+        url: String,
+        /// What the store answers.
+        answer: String,
+    },
     /// The disk or the system failed.
     #[error("{url} could not be read: {source}; check the disk or mount that holds it")]
     Io {
@@ -224,6 +240,7 @@ impl SourceError {
         match self {
             Self::Io { url: _, source: _ } | Self::Store { url: _, source: _ } => true,
             Self::NoFiles { .. }
+            | Self::NoBucket { .. }
             | Self::UnknownScheme { .. }
             | Self::InvalidUrl { .. }
             | Self::InvalidOptions { .. }
@@ -241,6 +258,7 @@ impl SourceError {
             | Self::TooLarge { .. }
             | Self::Denied { .. }
             | Self::Settings { .. }
+            | Self::Unusable { .. }
             | Self::Internal { .. } => false,
         }
     }
@@ -255,16 +273,18 @@ impl SourceError {
 
     pub(crate) fn from_store(url: &str, source: object_store::Error) -> Self {
         let url = url.to_owned();
-        match source {
-            object_store::Error::NotFound { .. } => Self::NoFiles { url },
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                Self::Denied { url, source: Box::new(source) }
-            }
-            object_store::Error::UnknownConfigurationKey { .. } => Self::Settings { url, source: Box::new(source) },
-            object_store::Error::InvalidPath { .. }
-            | object_store::Error::NotSupported { .. }
-            | object_store::Error::NotImplemented { .. } => Self::InvalidUrl { url, why: source.to_string() },
-            other => Self::Store { url, source: Box::new(other) },
+        match Fault::of(&source) {
+            Fault::NotFound => Self::NoFiles { url },
+            Fault::NoBucket => Self::NoBucket { url },
+            Fault::Refused => Self::Denied { url, source: Box::new(source) },
+            Fault::Outage => Self::Store { url, source: Box::new(source) },
+            Fault::Final => match source {
+                object_store::Error::UnknownConfigurationKey { .. } => Self::Settings { url, source: Box::new(source) },
+                object_store::Error::InvalidPath { .. }
+                | object_store::Error::NotSupported { .. }
+                | object_store::Error::NotImplemented { .. } => Self::InvalidUrl { url, why: source.to_string() },
+                other => Self::Unusable { url, answer: indexbuild_store::answer(&other) },
+            },
         }
     }
 }

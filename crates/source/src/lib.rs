@@ -12,6 +12,7 @@ mod csv_file;
 mod error;
 mod files;
 mod parquet_file;
+mod patience;
 mod snapshot;
 mod spec;
 mod split;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use batch::{BatchReader, BatchRows, SourceBatch};
 pub use error::SourceError;
+pub use patience::{Failure, Patience, Verdict};
 pub use snapshot::{FileStamp, Snapshot};
 pub use spec::{CsvColumn, CsvOptions, ReadOptions, SourceSpec, StoreSettings};
 pub use split::{Split, SplitPart};

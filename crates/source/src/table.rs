@@ -9,6 +9,7 @@ use crate::csv_file::{CsvReader, CsvTable};
 use crate::error::SourceError;
 use crate::files::{FILES_AT_ONCE, SourceFile, Stores, in_parallel, list};
 use crate::parquet_file::{Footer, Footers, ParquetReader, Piece, Request, compare, group, row_groups};
+use crate::patience::Patience;
 use crate::snapshot::Snapshot;
 use crate::spec::{ReadOptions, SourceSpec, StoreSettings};
 use crate::split::{Split, SplitPart, target_bytes};
@@ -41,6 +42,20 @@ impl Table {
     /// The table of a snapshot. Every file is checked to be in the pinned state; only the first one's schema is read.
     pub fn open(spec: &SourceSpec, settings: &StoreSettings, snapshot: &Snapshot) -> Result<Self, SourceError> {
         Self::open_in(spec, &Stores::new(settings), snapshot)
+    }
+
+    /// As [`Table::pin`], from a store that may be away for a while.
+    pub fn pin_patiently(spec: &SourceSpec, patience: Arc<dyn Patience>) -> Result<Snapshot, SourceError> {
+        Self::pin_in(spec, &Stores::patient(patience))
+    }
+
+    /// As [`Table::open`], from a store that may be away for a while, now and at each later read.
+    pub fn open_patiently(
+        spec: &SourceSpec,
+        patience: Arc<dyn Patience>,
+        snapshot: &Snapshot,
+    ) -> Result<Self, SourceError> {
+        Self::open_in(spec, &Stores::patient(patience), snapshot)
     }
 
     pub(crate) fn pin_in(spec: &SourceSpec, stores: &Stores) -> Result<Snapshot, SourceError> {

@@ -11,10 +11,9 @@ use bytes::Bytes;
 use indexbuild_api::{WorkErrorReason, WorkResult};
 use indexbuild_engine::Volume;
 use indexbuild_index::manifest::{BuildRef, Document, FORMAT_VERSION, Latest, Manifest, Tombstone};
-use indexbuild_index::store::{Store, Version};
+use indexbuild_index::store::Version;
 
 use super::Job;
-use crate::definitions::output_options;
 use crate::failure::WorkFailure;
 use crate::names;
 use crate::objects::{ObjectError, Objects};
@@ -46,7 +45,12 @@ fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
     let mut created = false;
     loop {
         job.pulse.go_on()?;
-        match standing(job)? {
+        let standing = match standing(job) {
+            Ok(standing) => standing,
+            Err(Standing::NoBucket) => return Ok(None),
+            Err(Standing::Failed(failure)) => return Err(failure),
+        };
+        match standing {
             Some((Document::Tombstone(_), _)) => return Ok(Some((BTreeSet::from([names::MANIFEST.to_owned()]), true))),
             Some((Document::Manifest(manifest), version)) => {
                 if !job.work.removes_index {
@@ -70,7 +74,7 @@ fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
             None if created => return Err(super::lost(job, names::MANIFEST)),
             None => {
                 let bytes = tombstone(job, "the build was aborted or deleted before it was committed")?;
-                match job.objects.put_if_absent(names::MANIFEST, &bytes) {
+                match job.objects.without_bucket().put_if_absent(names::MANIFEST, &bytes) {
                     Err(error) if error.is_no_bucket() => return Ok(None),
                     outcome => outcome?,
                 };
@@ -81,16 +85,27 @@ fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
     }
 }
 
-fn standing(job: &Job) -> Result<Option<(Document, Version)>, WorkFailure> {
-    let Some((bytes, version)) = job.objects.get(names::MANIFEST)? else {
-        return Ok(None);
+/// Why what stands at `manifest.json` is not known.
+enum Standing {
+    /// There is not even a bucket.
+    NoBucket,
+    /// It cannot be read, or is not this build's.
+    Failed(WorkFailure),
+}
+
+fn standing(job: &Job) -> Result<Option<(Document, Version)>, Standing> {
+    let (bytes, version) = match job.objects.without_bucket().get(names::MANIFEST) {
+        Ok(Some(there)) => there,
+        Ok(None) => return Ok(None),
+        Err(error) if error.is_no_bucket() => return Err(Standing::NoBucket),
+        Err(error) => return Err(Standing::Failed(error.into())),
     };
     let foreign = |why: String| {
-        WorkFailure::failed(
+        Standing::Failed(WorkFailure::failed(
             WorkErrorReason::OutputConflict,
             false,
             format!("{} under {} {why}; nothing was removed", names::MANIFEST, job.objects.url()),
-        )
+        ))
     };
     let document = Document::parse(&bytes).map_err(|error| foreign(format!("cannot be understood: {error}")))?;
     if *document.build() != job.build {
@@ -152,10 +167,7 @@ pub fn retire(objects: &Objects, build: &BuildRef, attempt: &AttemptName) -> Res
 
 /// Takes `LATEST` away, if it names this build.
 fn forget_latest(job: &Job) -> Result<(), WorkFailure> {
-    let spec = &job.config.build.spec;
-    let parent = Store::open(&spec.output.url, &output_options(spec, &job.config.access))?
-        .child(&format!("{}/{}", job.build.namespace, job.build.name));
-    let objects = job.objects.at(parent);
+    let objects = job.objects.at(format!("{}/{}", job.build.namespace, job.build.name));
     match objects.get(names::LATEST)? {
         Some((bytes, _)) if Latest::parse(&bytes).is_ok_and(|latest| latest.build_uid == job.build.uid) => {
             Ok(objects.delete(names::LATEST)?)

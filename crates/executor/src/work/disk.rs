@@ -8,6 +8,7 @@ use indexbuild_engine::{Attempt, EngineError, FormerAttempt, Owner, Volume};
 use super::Job;
 use crate::failure::WorkFailure;
 use crate::names::WorkName;
+use crate::pulse::WaitsFor;
 
 /// What an attempt needs to begin: its folders and its owner file.
 const ROOM_TO_BEGIN: u64 = 1 << 20;
@@ -83,7 +84,7 @@ impl Workplace {
                 break Err(ended.into());
             }
         };
-        job.pulse.set_waiting(None);
+        job.pulse.set_waiting(WaitsFor::Room, None);
         outcome
     }
 
@@ -162,7 +163,7 @@ fn open_with_room(job: &Job) -> Result<Volume, WorkFailure> {
         }
     };
     if shown {
-        job.pulse.set_waiting(None);
+        job.pulse.set_waiting(WaitsFor::Room, None);
     }
     outcome
 }
@@ -175,5 +176,7 @@ fn remove(volume: &Volume, former: &FormerAttempt) -> Result<(), EngineError> {
 }
 
 fn show(job: &Job, message: &str) {
-    job.pulse.set_waiting(Some(Waiting { reason: Reason::WaitingForSpace, message: message.to_owned() }));
+    let message = message.to_owned();
+    let waiting = Waiting { reason: Reason::WaitingForSpace, message, needs_help: false };
+    job.pulse.set_waiting(WaitsFor::Room, Some(waiting));
 }

@@ -18,12 +18,13 @@ use super::disk::Workplace;
 use super::reader::TableReader;
 use super::upload::{self, Upload, Uploads};
 use crate::coverage::parse_hash;
-use crate::definitions;
 use crate::failure::{WorkFailure, chain, file_of};
 use crate::memory::run_bytes;
 use crate::objects::PATIENCE;
 use crate::plan_file::PlanFile;
+use crate::pulse::WaitsFor;
 use crate::results::{EncodeResult, EntrySum, RunPlace, RunRef};
+use crate::source_access;
 
 const SOURCE_RETRY: Duration = Duration::from_secs(1);
 
@@ -37,8 +38,8 @@ pub fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, WorkFail
     }
     job.pulse.set_step(Some("taking over what is sealed"));
     let taken = TakenOver::look(job, &place, &splits)?;
-    let (source, settings) = definitions::source(&job.config.build.spec, &job.config.access)?;
-    let table = Table::open(&source, &settings, &plan.snapshot)?;
+    let (source, patience) = source_access::source(&job.config, &job.pulse)?;
+    let table = Table::open_patiently(&source, patience, &plan.snapshot)?;
     job.pulse.set_total(taken.rows_ahead(&plan, &splits));
     job.pulse.set_step(None);
 
@@ -54,7 +55,7 @@ pub fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, WorkFail
         }
         RunLocation::Volume => run(job, &plan, &place, &here, &taken, &reader, None)?,
     };
-    job.pulse.set_waiting(None);
+    job.pulse.set_waiting(WaitsFor::Room, None);
     if !outcome.missing.is_empty() {
         return Err(WorkFailure::Ended);
     }

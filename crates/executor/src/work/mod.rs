@@ -93,7 +93,7 @@ pub fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
 /// An object was created and is not there. Nothing is concluded from its absence, and nothing is removed.
 fn lost(job: &Job, path: &str) -> WorkFailure {
     WorkFailure::failed(
-        WorkErrorReason::StoreUnavailable,
+        WorkErrorReason::Verification,
         true,
         format!("{path} was created under {} and is not there: the store loses objects", job.objects.url()),
     )

@@ -1,6 +1,7 @@
 //! Plan: what the build reads and how it is cut, fixed once.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use indexbuild_api::{Compression as ApiCompression, IndexBuildSpec, WorkErrorReason, WorkResult};
@@ -18,6 +19,7 @@ use crate::failure::WorkFailure;
 use crate::names;
 use crate::plan_file::{PLAN_VERSION, PlanFile, encode_works, sort_works};
 use crate::results::PlanResult;
+use crate::source_access;
 
 /// Splits that are sampled at most.
 const SAMPLED_SPLITS: usize = 1_000;
@@ -134,11 +136,11 @@ fn create(job: &Job, spec_digest: &str) -> Result<(PlanFile, Bytes), WorkFailure
 /// The plan: a pure function of the table's files and the spec, but for the grouping into works.
 fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
     let spec = &job.config.build.spec;
-    let (source, settings) = definitions::source(spec, &job.config.access)?;
+    let (source, patience) = source_access::source(&job.config, &job.pulse)?;
     job.pulse.set_step(Some("pinning the table's files"));
-    let snapshot = Table::pin(&source, &settings)?;
+    let snapshot = Table::pin_patiently(&source, Arc::clone(&patience))?;
     job.pulse.go_on()?;
-    let table = Table::open(&source, &settings, &snapshot)?;
+    let table = Table::open_patiently(&source, patience, &snapshot)?;
     let definitions = definitions(spec, table.schema())?;
     let columns = projection(&definitions);
     job.pulse.set_step(Some("listing splits"));

@@ -6,12 +6,11 @@ use std::str::FromStr;
 use bytes::Bytes;
 use indexbuild_api::{WorkErrorReason, WorkResult};
 use indexbuild_index::manifest::{Document, FORMAT_VERSION, IndexFile, Latest, Manifest};
-use indexbuild_index::store::{PutOutcome, Store};
+use indexbuild_index::store::PutOutcome;
 use jiff::Timestamp;
 
 use super::{Job, plan};
 use crate::assemble::{AssembleError, ChosenResults, assemble};
-use crate::definitions::output_options;
 use crate::failure::WorkFailure;
 use crate::names::{self, WorkName};
 use crate::parallel;
@@ -165,10 +164,7 @@ fn adopt(job: &Job, ours: &Manifest, standing: &Document) -> Result<bool, WorkFa
 
 /// Points `LATEST` to this build, unless it points to one that was created later.
 fn point_latest(job: &Job) -> Result<(), WorkFailure> {
-    let spec = &job.config.build.spec;
-    let parent = Store::open(&spec.output.url, &output_options(spec, &job.config.access))?
-        .child(&format!("{}/{}", job.build.namespace, job.build.name));
-    let objects = job.objects.at(parent);
+    let objects = job.objects.at(format!("{}/{}", job.build.namespace, job.build.name));
     let created =
         job.config.build.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
     let ours = Latest { version: FORMAT_VERSION, build_uid: job.build.uid.clone(), created };

@@ -24,6 +24,7 @@ use crate::coverage::cover;
 use crate::failure::WorkFailure;
 use crate::names::WorkName;
 use crate::plan_file::{PlanFile, SortWork};
+use crate::pulse::WaitsFor;
 use crate::results::{DuplicateSummary, EncodeResult, EntrySum, IngestCheck, RangeResult, SortResult};
 
 /// The object with pairs of rows that have equal keys.
@@ -65,7 +66,7 @@ pub fn sort(job: &Job, number: u32) -> Result<WorkResult, WorkFailure> {
     job.pulse.set_step(None);
 
     let outcome = upload::beside(job, |uploads| task.run(&place, &runs, &taken, uploads))?;
-    job.pulse.set_waiting(None);
+    job.pulse.set_waiting(WaitsFor::Room, None);
     drop(runs);
     if !outcome.missing.is_empty() || outcome.check.is_none() {
         return Err(WorkFailure::Ended);
@@ -263,7 +264,8 @@ impl Task<'_> {
                     // same directory again.
                     let message = crate::failure::chain(&error);
                     tracing::error!("{message}");
-                    job.pulse.set_waiting(Some(Waiting { reason: Reason::InternalError, message }));
+                    let waiting = Waiting { reason: Reason::InternalError, message, needs_help: false };
+                    job.pulse.set_waiting(WaitsFor::Engine, Some(waiting));
                     job.pulse.sleep(SHARED_RETRY)?;
                 }
                 _ => match WorkFailure::from_error(&error) {

@@ -16,7 +16,7 @@ use indexbuild_api::{
 use indexbuild_executor::control::{ContactError, ControlPlane, WriteError};
 use indexbuild_executor::plan_file::PlanFile;
 use indexbuild_executor::results::{EncodeResult, SortResult};
-use indexbuild_executor::{ExecutorConfig, ExitStatus, StoreAccess, TestSwitches, live};
+use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, TestSwitches, live};
 use indexbuild_index::manifest::{Document, Manifest};
 use indexbuild_lifecycle::admission::review_status;
 use indexbuild_lifecycle::world::{Record, Stage};
@@ -305,6 +305,7 @@ impl Scene {
             threads: self.threads,
             memory_limit: self.memory,
             access: StoreAccess::default(),
+            site: Site::OneMachine,
             test: self.switches.clone(),
         };
         let (stop, stopped) = oneshot::channel();

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub use indexbuild_store::Fault;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -105,8 +106,8 @@ pub enum StoreError {
         /// The object.
         url: String,
     },
-    /// Nothing can be written, as what is to hold it is not there.
-    #[error("{url} cannot be written: its bucket does not exist; create it, or correct the URL")]
+    /// What is to hold the object is not there.
+    #[error("the bucket of {url} does not exist; create it, or correct the URL")]
     NoBucket {
         /// The object.
         url: String,
@@ -123,14 +124,23 @@ pub enum StoreError {
         /// End of what was asked for.
         end: u64,
     },
-    /// Not allowed.
-    #[error("{url}: permission denied; check the credentials, or the folder's owner and mode")]
+    /// The file system does not allow it.
+    #[error("{url}: permission denied; check the folder's owner and mode")]
     Denied {
+        /// The object.
+        url: String,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+    /// The remote store refuses, or cannot prove who it is.
+    #[error("{url}: the store refuses; check the credentials and their rights, and which CA vouches for the store")]
+    Refused {
         /// The object.
         url: String,
         /// The store's words.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Box<object_store::Error>,
     },
     /// The disk is full.
     #[error("{url}: no space left")]
@@ -172,7 +182,8 @@ impl StoreError {
             | Self::NotFound { .. }
             | Self::NoBucket { .. }
             | Self::OutOfRange { .. }
-            | Self::Denied { .. } => false,
+            | Self::Denied { .. }
+            | Self::Refused { .. } => false,
             Self::NoSpace { .. } => true,
             Self::Io { source, .. } => !matches!(
                 source.kind(),
@@ -182,13 +193,32 @@ impl StoreError {
                     | io::ErrorKind::InvalidInput
                     | io::ErrorKind::InvalidFilename
             ),
-            Self::Remote { source, .. } => !matches!(
-                **source,
-                object_store::Error::NotSupported { .. }
-                    | object_store::Error::NotImplemented { .. }
-                    | object_store::Error::InvalidPath { .. }
-                    | object_store::Error::UnknownConfigurationKey { .. }
-            ),
+            Self::Remote { source, .. } => Fault::of(source) == Fault::Outage,
+        }
+    }
+
+    /// What the failure means to whoever asked. `None` for one of a folder, which no store stands behind.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::UnknownScheme { .. } | Self::InvalidUrl { .. } | Self::InvalidPath { .. } | Self::OutOfRange { .. } => {
+                Some(Fault::Final)
+            }
+            Self::NotFound { .. } => Some(Fault::NotFound),
+            Self::NoBucket { .. } => Some(Fault::NoBucket),
+            Self::Refused { .. } => Some(Fault::Refused),
+            Self::Remote { url: _, source } => Some(Fault::of(source)),
+            Self::Denied { .. } | Self::NoSpace { .. } | Self::Io { .. } => None,
+        }
+    }
+
+    /// An error of a remote store, classified.
+    fn from_remote(url: String, source: object_store::Error) -> Self {
+        match Fault::of(&source) {
+            Fault::NotFound => Self::NotFound { url },
+            Fault::NoBucket => Self::NoBucket { url },
+            Fault::Refused => Self::Refused { url, source: Box::new(source) },
+            Fault::Outage | Fault::Final => Self::Remote { url, source: Box::new(source) },
         }
     }
 
@@ -196,7 +226,7 @@ impl StoreError {
     fn from_io(url: String, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound { url },
-            io::ErrorKind::PermissionDenied => Self::Denied { url, source: Box::new(source) },
+            io::ErrorKind::PermissionDenied => Self::Denied { url, source },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { url, source },
             _ => Self::Io { url, source },
         }

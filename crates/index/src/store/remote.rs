@@ -74,13 +74,14 @@ impl RemoteRoot {
     }
 
     fn error(&self, path: &str, source: object_store::Error) -> StoreError {
-        let url = self.url(path);
-        match source {
-            object_store::Error::NotFound { .. } => StoreError::NotFound { url },
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                StoreError::Denied { url, source: Box::new(source) }
-            }
-            source => StoreError::Remote { url, source: Box::new(source) },
+        StoreError::from_remote(self.url(path), source)
+    }
+
+    /// Of a read: an object that is not there is an answer, a bucket that is not there is none.
+    fn absent(&self, path: &str, source: object_store::Error) -> Result<(), StoreError> {
+        match self.error(path, source) {
+            StoreError::NotFound { .. } => Ok(()),
+            error => Err(error),
         }
     }
 
@@ -104,8 +105,7 @@ impl RemoteRoot {
     pub(super) async fn get(&self, path: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
         let found = match self.store.get(&self.location(path)?).await {
             Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(source) => return Err(self.error(path, source)),
+            Err(source) => return self.absent(path, source).map(|()| None),
         };
         let version = Version { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
         let bytes = found.bytes().await.map_err(|source| self.error(path, source))?;
@@ -139,8 +139,7 @@ impl RemoteRoot {
     pub(super) async fn size(&self, path: &str) -> Result<Option<u64>, StoreError> {
         match self.store.head(&self.location(path)?).await {
             Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(self.error(path, source)),
+            Err(source) => self.absent(path, source).map(|()| None),
         }
     }
 
@@ -239,8 +238,8 @@ impl RemoteRoot {
     pub(super) async fn delete(&self, path: &str) -> Result<(), StoreError> {
         self.before(Op::Delete, path)?;
         match self.store.delete(&self.location(path)?).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(source) => return Err(self.error(path, source)),
+            Ok(()) => {}
+            Err(source) => self.absent(path, source)?,
         }
         fault::after(Op::Delete, Path::new(path));
         Ok(())

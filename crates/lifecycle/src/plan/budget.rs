@@ -31,8 +31,8 @@ pub struct Failure {
     pub message: String,
     /// Whether another attempt is useless.
     pub permanent: bool,
-    /// Whether it counts against the budget. Drains, partitions and reboots do not, nor does damage that a
-    /// repair round mends.
+    /// Whether it counts against the budget. Drains, partitions, reboots and outages of a store do not, nor does damage
+    /// that a repair round mends.
     pub counts: bool,
     /// The splits to encode again.
     pub damaged: Vec<u32>,
@@ -51,7 +51,7 @@ pub fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
             reason: error.reason,
             message: error.message.clone(),
             permanent: !error.retryable,
-            counts: error.retryable && !repairable,
+            counts: error.retryable && !repairable && error.reason != WorkErrorReason::StoreUnavailable,
             damaged: if repairable { error.damaged_splits.clone() } else { Vec::new() },
         });
     }

@@ -42,7 +42,7 @@ impl Pass<'_> {
         let holds = |holds: bool| if holds { ConditionStatus::True } else { ConditionStatus::False };
 
         let worst = self.worst_wait();
-        let severity = |wait: &Wait| severity(wait.reason, self.mode);
+        let severity = |wait: &Wait| severity(wait, self.mode);
         let ready_said = before.condition(ConditionType::Ready).map(|ready| ready.message.as_str());
         let going_on = worst.map_or_else(|| self.going_on(status), |wait| words(wait, self.world, ready_said));
         if published {
@@ -251,8 +251,33 @@ pub(super) fn falls_silent(
         return None;
     }
     let wait = waits.iter().find(|wait| wait.reason == Reason::OwnerSilent)?;
-    let Wait { reason, slot: _, what, until: _, acts: _, ends_when } = wait;
+    let Wait { reason, slot: _, what, until: _, acts: _, ends_when, stalls: _ } = wait;
     let others = if slots.silent > 1 { format!(" ({} are silent)", slots.silent) } else { String::new() };
+    Some(Event { reason: *reason, warning: true, message: format!("{what}{others}: ends when {ends_when}") })
+}
+
+/// What to tell people when owners begin to wait for something that they named: once for all of them, as a store that is
+/// away is away for all. Where the build stalls by it, that is told.
+pub(super) fn begins_to_wait(
+    said: &[&[Condition]],
+    before: Option<&IndexBuildStatus>,
+    waits: &[Wait],
+) -> Option<Event> {
+    let told = |reason: Reason| {
+        said.iter().flat_map(|conditions| conditions.iter()).any(|condition| {
+            condition.condition_type == ConditionType::Waiting
+                && condition.status == ConditionStatus::True
+                && condition.reason == reason
+        })
+    };
+    let stalled = before
+        .and_then(|before| before.condition(ConditionType::Stalled))
+        .is_some_and(|stalled| stalled.status == ConditionStatus::True);
+    let named = |wait: &&Wait| matches!(wait.reason, Reason::WaitingForStore | Reason::WaitingForSpace);
+    let wait = waits.iter().find(named).filter(|wait| !told(wait.reason) && (stalled || !wait.stalls))?;
+    let Wait { reason, slot: _, what, until: _, acts: _, ends_when, stalls: _ } = wait;
+    let others = waits.iter().filter(|other| other.reason == *reason).count().saturating_sub(1);
+    let others = if others > 0 { format!(" (and {others} more wait)") } else { String::new() };
     Some(Event { reason: *reason, warning: true, message: format!("{what}{others}: ends when {ends_when}") })
 }
 

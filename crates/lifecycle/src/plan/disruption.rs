@@ -1,6 +1,6 @@
 //! A slot's owner: wait for it, bind it, keep it, rebind, replace, return, stop.
 
-use indexbuild_api::{DirectoryState, FormerVolume, OwnerChangeReason, Reason, VolumeState, Work};
+use indexbuild_api::{DirectoryState, FormerVolume, OwnerChangeReason, Reason, VolumeState, Work, WorkErrorReason};
 
 use super::Pass;
 use super::budget::{self, Failure};
@@ -237,6 +237,7 @@ impl<'w> Pass<'w> {
         let clocks = draft.clocks();
         let silence = draft.silence();
         let error = draft.error().is_some();
+        let waiting = draft.report().and_then(|report| report.waiting.as_ref());
         draft.state = Some(match draft.report() {
             _ if silence > draft.quiet_limit() => DirectoryState::Silent,
             Some(report) if report.waiting.is_some() => DirectoryState::Waiting,
@@ -273,7 +274,7 @@ impl<'w> Pass<'w> {
         } else if error && draft.stall() >= clocks.renew_interval.saturating_mul(4) {
             // Its process should have ended by itself: the kernel closes what it may have left open.
             self.stop(draft, StopReason::NoProgress);
-        } else if draft.stall() >= draft.no_progress_limit() {
+        } else if draft.stall() >= draft.no_progress_limit() && !waiting.is_some_and(super::waits::is_outage) {
             self.stop(draft, StopReason::NoProgress);
         } else if error || draft.pod().is_some_and(|pod| pod.deleting) {
             let left = clocks.replace_after.saturating_sub(silence);
@@ -285,15 +286,13 @@ impl<'w> Pass<'w> {
                 what,
                 "the kubelet reports it terminated; after replaceAfter without a word another one takes its place",
             );
+        } else if let Some(waiting) = waiting {
+            self.owner_waits(draft, waiting);
         } else if draft.stall() >= clocks.replace_after {
             let left = draft.no_progress_limit().saturating_sub(draft.stall());
-            let waiting = draft.report().and_then(|report| report.waiting.as_ref());
-            let (reason, what) = waiting.map_or_else(
-                || (Reason::NoProgress, format!("{} reports, but does not advance", budget::describe(draft))),
-                |waiting| (waiting.reason, format!("{}: {}", budget::describe(draft), waiting.message)),
-            );
+            let what = format!("{} reports, but does not advance", budget::describe(draft));
             self.wait(
-                reason,
+                Reason::NoProgress,
                 Some(slot),
                 left,
                 what,
@@ -449,6 +448,10 @@ impl<'w> Pass<'w> {
                 draft.slot()
             );
             self.events.push(crate::action::Event { reason: Reason::WorkFailed, warning: true, message });
+        } else if draft.bumped() && failure.reason == WorkErrorReason::StoreUnavailable {
+            let Failure { work_id, message, .. } = &failure;
+            let message = format!("{work_id}: {message}; slot {} tries again, and it counts as no failure", draft.slot());
+            self.events.push(crate::action::Event { reason: Reason::WaitingForStore, warning: true, message });
         }
     }
 

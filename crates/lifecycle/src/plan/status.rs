@@ -71,6 +71,8 @@ impl Pass<'_> {
             actions.push(Action::RemoveFinalizer);
         }
         events.extend(super::conditions::falls_silent(world.build.status.as_ref(), &status, &waits));
+        let said: Vec<_> = world.slots.iter().map(|slot| slot.record.status.conditions.as_slice()).collect();
+        events.extend(super::conditions::begins_to_wait(&said, world.build.status.as_ref(), &waits));
         let over = ended || (release && world.build.deleting);
         let end = if over { Mode::of(world).end() } else { None };
         let requeue =

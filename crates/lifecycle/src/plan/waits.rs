@@ -3,7 +3,7 @@
 //! A text says the same as long as the same is waited for, so that it is written once (I8): its deadline is a time of
 //! day that stays as it was said first while it is about right.
 
-use indexbuild_api::{Condition, ConditionStatus, ConditionType, Reason};
+use indexbuild_api::{Condition, ConditionStatus, ConditionType, Reason, Waiting};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pass;
@@ -19,19 +19,43 @@ impl Pass<'_> {
     /// Something that is waited for until a deadline, when something else is done.
     pub(super) fn wait(&mut self, reason: Reason, slot: Option<u32>, left: Millis, what: String, ends_when: &str) {
         let until = self.world.now.saturating_add(left);
-        self.waits.push(Wait { reason, slot, what, until, acts: true, ends_when: ends_when.to_owned() });
+        let stalls = stalls(reason);
+        self.waits.push(Wait { reason, slot, what, until, acts: true, ends_when: ends_when.to_owned(), stalls });
     }
 
     /// Something that is waited for as long as it takes: nothing else could be done about it. It is looked at again
     /// meanwhile.
     pub(super) fn wait_on(&mut self, reason: Reason, slot: Option<u32>, again: Millis, what: String, ends_when: &str) {
         let until = self.world.now.saturating_add(again);
-        self.waits.push(Wait { reason, slot, what, until, acts: false, ends_when: ends_when.to_owned() });
+        let stalls = stalls(reason);
+        self.waits.push(Wait { reason, slot, what, until, acts: false, ends_when: ends_when.to_owned(), stalls });
+    }
+
+    /// What a slot's owner says that it waits for. A store is waited for as long as it takes: that it is away, or refuses,
+    /// is nobody's fault, and an attempt that is ended would find the same.
+    pub(super) fn owner_waits(&mut self, draft: &Draft<'_>, waiting: &Waiting) {
+        let Waiting { reason, message, needs_help } = waiting;
+        let (clocks, stall, slot) = (draft.clocks(), draft.stall(), draft.slot());
+        let what = format!("{}: {message}", super::budget::describe(draft));
+        let late = clocks.replace_after.saturating_sub(stall);
+        let stalls = *needs_help || late == 0;
+        if is_outage(waiting) {
+            // Looked at again when it has lasted so long that somebody should know.
+            let again = if late == 0 { clocks.replace_after } else { late }.max(clocks.renew_interval);
+            self.wait_on(*reason, Some(slot), again, what, "the store does what it is asked");
+        } else {
+            let left = draft.no_progress_limit().saturating_sub(stall);
+            let ends_when = "it advances; after orphanAfter its attempt is ended and counted";
+            self.wait(*reason, Some(slot), left, what, ends_when);
+        }
+        if let Some(wait) = self.waits.last_mut() {
+            wait.stalls = stalls;
+        }
     }
 
     /// The wait that a person should know of first, if any is worth it.
     pub(super) fn worst_wait(&self) -> Option<&Wait> {
-        let weight = |wait: &Wait| severity(wait.reason, self.mode);
+        let weight = |wait: &Wait| severity(wait, self.mode);
         self.waits.iter().rev().max_by_key(|wait| weight(wait)).filter(|wait| weight(wait) > 0)
     }
 
@@ -46,7 +70,7 @@ impl Pass<'_> {
         let weight = |wait: &&Wait| match wait.reason {
             // It holds up nothing that the slot does.
             Reason::VolumesStranded => 0,
-            reason => 1 + severity(reason, self.mode),
+            _ => 1 + severity(wait, self.mode),
         };
         let wait = self.waits.iter().rev().filter(worth).max_by_key(weight);
         let (status, reason, message) = match (wait, old) {
@@ -75,7 +99,7 @@ impl Pass<'_> {
 /// A wait in words. `before` is what was said of it last: its deadline is kept while it is about right.
 #[must_use]
 pub fn words(wait: &Wait, world: &World, before: Option<&str>) -> String {
-    let Wait { reason: _, slot: _, what, until, acts, ends_when } = wait;
+    let Wait { reason: _, slot: _, what, until, acts, ends_when, stalls: _ } = wait;
     let left = until.saturating_sub(world.now);
     let Some(deadline) = deadline(&world.wall, left).filter(|_| *acts) else {
         return format!("{what}: ends when {ends_when}");
@@ -105,19 +129,33 @@ fn near(said: Timestamp, deadline: Timestamp, left: Millis) -> bool {
     off <= (left / 10).max(5_000)
 }
 
+/// Whether an owner waits for a store that is away or refuses.
+pub(super) fn is_outage(waiting: &Waiting) -> bool {
+    waiting.reason == Reason::WaitingForStore
+}
+
+/// Waits that always need somebody's help.
+const fn stalls(reason: Reason) -> bool {
+    matches!(reason, Reason::MostNodesLost | Reason::NoProgress | Reason::WaitingForVolume)
+}
+
 /// How much a wait needs somebody's attention: 0, none; 1, it is said; 2, stalled if nobody works; 3, stalled.
-pub(super) const fn severity(reason: Reason, mode: Mode) -> u8 {
-    match (reason, mode) {
+pub(super) const fn severity(wait: &Wait, mode: Mode) -> u8 {
+    if wait.stalls {
+        return 3;
+    }
+    match (wait.reason, mode) {
+        (Reason::OwnerSilent, _) => 2,
         (
-            Reason::MostNodesLost
-            | Reason::NoProgress
+            Reason::BackingOff
+            | Reason::Repairing
+            | Reason::WaitingForPod
+            | Reason::WaitingForEvidence
             | Reason::WaitingForSpace
             | Reason::WaitingForStore
-            | Reason::WaitingForVolume,
+            | Reason::InternalError,
             _,
-        ) => 3,
-        (Reason::OwnerSilent, _) => 2,
-        (Reason::BackingOff | Reason::Repairing | Reason::WaitingForPod | Reason::WaitingForEvidence, _)
+        )
         // While the build works, a volume that is held for a proof holds up nothing.
         | (Reason::VolumesStranded, Mode::Drain(_)) => 1,
         _ => 0,
@@ -137,6 +175,7 @@ mod tests {
             until,
             acts: true,
             ends_when: "it is heard from".to_owned(),
+            stalls: false,
         }
     }
 

@@ -139,8 +139,8 @@ fn error() -> impl Strategy<Value = WorkError> {
 }
 fn report() -> impl Strategy<Value = Report> {
     let progress = proptest::option::of(select(vec![0.0, 0.4, 0.6, 1.0, f64::INFINITY]));
-    (epoch(), nonce(), progress, proptest::option::of(result()), proptest::option::of(error()), any::<[bool; 2]>())
-        .prop_map(|(epoch, boot_nonce, progress, result, error, [waits, ending])| Report {
+    (epoch(), nonce(), progress, proptest::option::of(result()), proptest::option::of(error()), any::<[bool; 4]>())
+        .prop_map(|(epoch, boot_nonce, progress, result, error, [waits, ending, store, needs_help])| Report {
             epoch,
             boot_nonce,
             progress,
@@ -148,7 +148,11 @@ fn report() -> impl Strategy<Value = Report> {
             error,
             ending,
             rows: Some(u64::MAX),
-            waiting: waits.then(|| Waiting { reason: Reason::WaitingForSpace, message: "room".to_owned() }),
+            waiting: waits.then(|| Waiting {
+                reason: if store { Reason::WaitingForStore } else { Reason::WaitingForSpace },
+                message: "what".to_owned(),
+                needs_help,
+            }),
             ..Report::default()
         })
 }

@@ -120,7 +120,7 @@ impl Sim {
             Err(error(WorkErrorReason::DamagedInput, true, vec![3, 1, 3]))
         } else if fails {
             self.count("fail");
-            Err(error(WorkErrorReason::StoreUnavailable, true, Vec::new()))
+            Err(error(WorkErrorReason::Internal, true, Vec::new()))
         } else {
             Ok(result)
         };

@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
@@ -43,9 +44,17 @@ pub(super) fn start<T: Send + 'static>(future: impl Future<Output = T> + Send + 
 }
 
 impl<T> Pending<T> {
-    /// Blocks until the answer is there.
-    pub(super) fn wait(self) -> io::Result<T> {
-        self.answer.recv().map_err(|_| io::Error::other("the I/O thread ended before it answered"))
+    /// Blocks until the answer is there; says so once when that takes `long`.
+    pub(super) fn wait(self, long: Duration, say: impl FnOnce()) -> io::Result<T> {
+        let ended = || io::Error::other("the I/O thread ended before it answered");
+        match self.answer.recv_timeout(long) {
+            Ok(answer) => Ok(answer),
+            Err(RecvTimeoutError::Disconnected) => Err(ended()),
+            Err(RecvTimeoutError::Timeout) => {
+                say();
+                self.answer.recv().map_err(|_| ended())
+            }
+        }
     }
 }
 
@@ -53,9 +62,4 @@ impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// Runs a future on the I/O thread and waits for it.
-pub(super) fn wait<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
-    start(future)?.wait()
 }

@@ -88,10 +88,10 @@ fn remote(
     files: &mut Vec<FileStamp>,
 ) -> Result<(), SourceError> {
     let invalid = |why: String| SourceError::InvalidUrl { url: url.to_owned(), why };
-    let store = stores.client(scheme, base)?;
+    let bucket = stores.bucket(scheme, base)?;
     if !is_pattern(key) {
         let path = Key::parse(key).map_err(|error| invalid(error.to_string()))?;
-        let meta = object(url, &store, path)?;
+        let meta = object(url, &bucket, &path)?;
         files.push(remote_stamp(&stamp_url(scheme, base, &meta.location), &meta));
         return Ok(());
     }
@@ -103,7 +103,7 @@ fn remote(
         .map(|(folder, _)| Key::parse(folder))
         .transpose()
         .map_err(|error| invalid(error.to_string()))?;
-    for meta in objects(url, &store, folder)? {
+    for meta in objects(url, &bucket, folder.as_ref())? {
         if pattern.matches_with(meta.location.as_ref(), MATCHING) {
             files.push(remote_stamp(&stamp_url(scheme, base, &meta.location), &meta));
         }

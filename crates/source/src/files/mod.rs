@@ -1,6 +1,7 @@
 //! Files on disks and in object stores, read by position, always in the state that the snapshot pins.
 
 mod blocking;
+mod bucket;
 mod listing;
 mod location;
 mod open;

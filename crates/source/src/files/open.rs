@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use indexbuild_store::Fault;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::blocking::{self, Pending};
+use super::bucket::{Asked, Bucket};
 use super::location::{Location, local_url};
 use super::stores::Stores;
 use crate::error::SourceError;
@@ -26,7 +27,7 @@ pub(crate) struct SourceFile {
 #[derive(Clone, Debug)]
 enum Place {
     Local(PathBuf),
-    Remote { store: Arc<dyn ObjectStore>, path: Path },
+    Remote { bucket: Arc<Bucket>, path: Path },
 }
 
 impl SourceFile {
@@ -35,7 +36,7 @@ impl SourceFile {
         let place = match Location::parse(&stamp.url)? {
             Location::Local(path) => Place::Local(path),
             Location::Remote { scheme, base, key } => Place::Remote {
-                store: stores.client(scheme, &base)?,
+                bucket: stores.bucket(scheme, &base)?,
                 path: Path::parse(&key)
                     .map_err(|error| SourceError::InvalidUrl { url: stamp.url.clone(), why: error.to_string() })?,
             },
@@ -58,11 +59,8 @@ impl SourceFile {
                 Ok(metadata) => self.compare(&local_stamp(self.url(), &metadata)),
                 Err(error) => Err(self.missing_or(error)),
             },
-            Place::Remote { store, path } => {
-                let (store, path) = (Arc::clone(store), path.clone());
-                let meta = blocking::wait(async move { store.head(&path).await })
-                    .map_err(|error| SourceError::from_io(self.url(), error))?
-                    .map_err(|error| self.gone_or(error))?;
+            Place::Remote { bucket, path } => {
+                let meta = head(self.url(), bucket, path)?.map_err(|error| self.gone_or(error))?;
                 self.compare(&remote_stamp(self.url(), &meta))
             }
         }
@@ -115,7 +113,11 @@ pub(crate) struct OpenFile {
 }
 
 /// A read of an object that is under way.
-pub(crate) struct PendingRead(Pending<object_store::Result<(ObjectMeta, Bytes)>>);
+pub(crate) struct PendingRead {
+    asked: Asked<(ObjectMeta, Bytes)>,
+    start: u64,
+    length: usize,
+}
 
 impl OpenFile {
     pub(crate) fn file(&self) -> &Arc<SourceFile> {
@@ -131,7 +133,7 @@ impl OpenFile {
     pub(crate) fn read(&self, start: u64, length: usize) -> Result<Bytes, SourceError> {
         let mut bytes = Vec::new();
         if self.local.is_none() && length > 0 {
-            return self.finish(self.start(start, length)?, length);
+            return self.finish(self.start(start, length)?);
         }
         self.append(start, length, &mut bytes)?;
         Ok(bytes.into())
@@ -163,28 +165,29 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Starts to read an object; [`Self::finish`] waits for it.
-    pub(crate) fn start(&self, start: u64, length: usize) -> Result<PendingRead, SourceError> {
-        let Place::Remote { store, path } = &self.file.place else {
-            return Err(SourceError::Internal {
+    fn remote(&self) -> Result<(&Bucket, &Path), SourceError> {
+        match &self.file.place {
+            Place::Remote { bucket, path } => Ok((bucket, path)),
+            Place::Local(_) => Err(SourceError::Internal {
                 url: self.file.url().to_owned(),
                 detail: "a local file was read as if it were remote".to_owned(),
-            });
-        };
-        let (store, path) = (Arc::clone(store), path.clone());
-        let range = GetRange::Bounded(start..start + length as u64);
-        let pending = blocking::start(async move {
-            let result = store.get_opts(&path, GetOptions { range: Some(range), ..GetOptions::default() }).await?;
-            let meta = result.meta.clone();
-            Ok((meta, result.bytes().await?))
-        });
-        pending.map(PendingRead).map_err(|error| SourceError::from_io(self.file.url(), error))
+            }),
+        }
+    }
+
+    /// Starts to read an object; [`Self::finish`] waits for it.
+    pub(crate) fn start(&self, start: u64, length: usize) -> Result<PendingRead, SourceError> {
+        let (bucket, path) = self.remote()?;
+        let asked = bucket.start(self.file.url(), |store| read(store, path.clone(), start, length))?;
+        Ok(PendingRead { asked, start, length })
     }
 
     /// The bytes of a read that was started. Every answer says which state of the object it comes from; that is compared
     /// here, so that bytes of two states never meet.
-    pub(crate) fn finish(&self, pending: PendingRead, length: usize) -> Result<Bytes, SourceError> {
-        let answer = pending.0.wait().map_err(|error| SourceError::from_io(self.file.url(), error))?;
+    pub(crate) fn finish(&self, pending: PendingRead) -> Result<Bytes, SourceError> {
+        let PendingRead { asked, start, length } = pending;
+        let (bucket, path) = self.remote()?;
+        let answer = bucket.finish(self.file.url(), asked, |store| read(store, path.clone(), start, length))?;
         let (meta, bytes) = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -254,22 +257,55 @@ pub(super) fn stamp_of_path(path: &std::path::Path) -> Result<FileStamp, SourceE
     Ok(local_stamp(&url, &metadata))
 }
 
+/// Exactly these bytes of an object, and its state.
+async fn read(
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    start: u64,
+    length: usize,
+) -> object_store::Result<(ObjectMeta, Bytes)> {
+    let range = GetRange::Bounded(start..start + length as u64);
+    let result = store.get_opts(&path, GetOptions { range: Some(range), ..GetOptions::default() }).await?;
+    let meta = result.meta.clone();
+    Ok((meta, result.bytes().await?))
+}
+
+fn head(url: &str, bucket: &Bucket, path: &Path) -> Result<object_store::Result<ObjectMeta>, SourceError> {
+    bucket.ask(url, |store| {
+        let path = path.clone();
+        async move { store.head(&path).await }
+    })
+}
+
 /// All objects below a prefix.
-pub(super) fn objects(
-    url: &str,
-    store: &Arc<dyn ObjectStore>,
-    prefix: Option<Path>,
-) -> Result<Vec<ObjectMeta>, SourceError> {
-    let store = Arc::clone(store);
-    blocking::wait(async move { store.list(prefix.as_ref()).try_collect::<Vec<_>>().await })
-        .map_err(|error| SourceError::from_io(url, error))?
-        .map_err(|error| SourceError::from_store(url, error))
+pub(super) fn objects(url: &str, bucket: &Bucket, prefix: Option<&Path>) -> Result<Vec<ObjectMeta>, SourceError> {
+    let listed = bucket.ask(url, |store| {
+        let prefix = prefix.cloned();
+        async move { store.list(prefix.as_ref()).try_collect::<Vec<_>>().await }
+    });
+    listed?.map_err(|error| SourceError::from_store(url, error))
 }
 
 /// One object.
-pub(super) fn object(url: &str, store: &Arc<dyn ObjectStore>, path: Path) -> Result<ObjectMeta, SourceError> {
-    let store = Arc::clone(store);
-    blocking::wait(async move { store.head(&path).await })
-        .map_err(|error| SourceError::from_io(url, error))?
-        .map_err(|error| SourceError::from_store(url, error))
+pub(super) fn object(url: &str, bucket: &Bucket, path: &Path) -> Result<ObjectMeta, SourceError> {
+    let error = match head(url, bucket, path)? {
+        Ok(meta) => return Ok(meta),
+        Err(error) => error,
+    };
+    if Fault::of(&error) == Fault::NotFound {
+        // The answer to this question has no body that would tell a missing bucket from a missing object; that to a list
+        // has. One that may not be listed, or is a plain web server, leaves it at that.
+        let folder = path.clone();
+        let listed = bucket.ask(url, |store| {
+            let folder = folder.clone();
+            async move {
+                match store.list(Some(&folder)).try_next().await {
+                    Err(error) if Fault::of(&error) == Fault::NoBucket => Err(error),
+                    Ok(_) | Err(_) => Ok(()),
+                }
+            }
+        });
+        listed?.map_err(|error| SourceError::from_store(url, error))?;
+    }
+    Err(SourceError::from_store(url, error))
 }

@@ -10,52 +10,77 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
+use super::bucket::Bucket;
 use super::location::Scheme;
 use crate::error::SourceError;
+use crate::patience::{Impatient, Patience};
 use crate::spec::StoreSettings;
 
 /// An unused connection is closed after so long: one that a partition has cut looks like any other, and each request
 /// that is sent on it is lost.
 const IDLE_CONNECTION: &str = "5 seconds";
 
-/// Makes clients from the settings, and keeps them: connections and credentials are shared by all readers of a bucket.
+/// Opens buckets, and keeps them: connections and credentials are shared by all readers of one.
 pub(crate) struct Stores {
-    settings: StoreSettings,
-    clients: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+    patience: Arc<dyn Patience>,
+    buckets: Mutex<HashMap<String, Arc<Bucket>>>,
 }
 
 impl Stores {
     pub(crate) fn new(settings: &StoreSettings) -> Self {
-        Self { settings: settings.clone(), clients: Mutex::default() }
+        Self::patient(Arc::new(Impatient(settings.clone())))
+    }
+
+    pub(crate) fn patient(patience: Arc<dyn Patience>) -> Self {
+        Self { patience, buckets: Mutex::default() }
     }
 
     /// With clients made elsewhere, by their base URL (`s3://bucket`).
     #[cfg(test)]
     pub(crate) fn with(clients: impl IntoIterator<Item = (String, Arc<dyn ObjectStore>)>) -> Self {
-        Self { settings: StoreSettings::default(), clients: Mutex::new(clients.into_iter().collect()) }
+        Self::patient_with(Arc::new(Impatient(StoreSettings::default())), clients)
     }
 
-    /// The client for `<scheme>://<authority>`.
-    pub(super) fn client(&self, scheme: Scheme, base: &str) -> Result<Arc<dyn ObjectStore>, SourceError> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(base) {
-            return Ok(Arc::clone(client));
+    #[cfg(test)]
+    pub(crate) fn patient_with(
+        patience: Arc<dyn Patience>,
+        clients: impl IntoIterator<Item = (String, Arc<dyn ObjectStore>)>,
+    ) -> Self {
+        let bucket = |(base, client): (String, _)| {
+            let bucket = Arc::new(Bucket::of(&base, client, Arc::clone(&patience)));
+            (base, bucket)
+        };
+        let buckets = Mutex::new(clients.into_iter().map(bucket).collect());
+        Self { patience, buckets }
+    }
+
+    /// The bucket `<scheme>://<authority>`.
+    pub(super) fn bucket(&self, scheme: Scheme, base: &str) -> Result<Arc<Bucket>, SourceError> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = buckets.get(base) {
+            return Ok(Arc::clone(bucket));
         }
-        let client = self
-            .build(scheme, base)
-            .map_err(|error| SourceError::Settings { url: base.to_owned(), source: Box::new(error) })?;
-        clients.insert(base.to_owned(), Arc::clone(&client));
-        Ok(client)
+        let bucket = Arc::new(Bucket::open(scheme, base, &self.patience)?);
+        buckets.insert(base.to_owned(), Arc::clone(&bucket));
+        Ok(bucket)
     }
+}
 
-    fn build(&self, scheme: Scheme, base: &str) -> object_store::Result<Arc<dyn ObjectStore>> {
-        let StoreSettings { endpoint, region, allow_http, extra } = &self.settings;
+/// The client of a bucket. Where the caller waits better than the library does, its retries are few.
+pub(super) fn build(
+    settings: &StoreSettings,
+    scheme: Scheme,
+    base: &str,
+    caller_waits: bool,
+) -> object_store::Result<Arc<dyn ObjectStore>> {
+    {
+        let StoreSettings { endpoint, region, allow_http, extra } = settings;
         // A reader that waits longer than this says so to its caller, who knows whether to give way. It asks again
         // often: after a partition each pause is time lost.
         let retry = RetryConfig {
             backoff: BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() },
-            max_retries: 30,
-            retry_timeout: Duration::from_secs(60),
+            max_retries: if caller_waits { 5 } else { 30 },
+            retry_timeout: Duration::from_secs(if caller_waits { 5 } else { 60 }),
         };
         let plain_http = *allow_http || endpoint.as_deref().is_some_and(|url| url.starts_with("http://"));
         let flag = plain_http.to_string();

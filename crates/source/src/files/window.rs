@@ -18,7 +18,7 @@ pub(crate) struct Window {
     block: usize,
     start: u64,
     buffer: Bytes,
-    ahead: Option<(u64, usize, PendingRead)>,
+    ahead: Option<(u64, PendingRead)>,
 }
 
 impl Window {
@@ -55,10 +55,10 @@ impl Window {
 
     /// `tail` and what follows it from `next` on, at least `least` bytes of that.
     fn piece(&mut self, next: u64, least: usize, tail: &Bytes) -> Result<Bytes, SourceError> {
-        if let Some((at, length, pending)) = self.ahead.take()
+        if let Some((at, pending)) = self.ahead.take()
             && at == next
         {
-            return Ok(joined(tail, self.file.finish(pending, length)?));
+            return Ok(joined(tail, self.file.finish(pending)?));
         }
         let length = self.clipped(next, least.max(self.block.saturating_sub(tail.len())));
         if self.file.is_remote() {
@@ -73,7 +73,7 @@ impl Window {
     fn read_ahead(&mut self, next: u64) -> Result<(), SourceError> {
         let length = self.clipped(next, self.block);
         if self.file.is_remote() && length > 0 {
-            self.ahead = Some((next, length, self.file.start(next, length)?));
+            self.ahead = Some((next, self.file.start(next, length)?));
         }
         Ok(())
     }

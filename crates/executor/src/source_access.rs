@@ -1,0 +1,101 @@
+//! How the table is reached: with the credentials of the moment, and with all the patience that its store needs.
+
+use std::sync::Arc;
+
+use indexbuild_api::IndexBuildSpec;
+use indexbuild_source::{Failure, Patience, SourceError, SourceSpec, StoreSettings, Verdict};
+use indexbuild_store::Fault;
+
+use crate::config::ExecutorConfig;
+use crate::definitions::{self, DefinitionError};
+use crate::outage::{Next, Watch, pause};
+use crate::pulse::{Pulse, WaitsFor};
+
+/// The store has not answered once.
+#[derive(Debug, thiserror::Error)]
+#[error("it has not answered once: {0}; check its endpoint, its credentials, and that it can be reached")]
+pub struct Unanswered(String);
+
+/// The table of a build, and how its store is waited for while an attempt reads it.
+///
+/// # Errors
+/// [`DefinitionError::NoSource`].
+pub fn source(
+    config: &Arc<ExecutorConfig>,
+    pulse: &Arc<Pulse>,
+) -> Result<(SourceSpec, Arc<dyn Patience>), DefinitionError> {
+    let (source, _) = definitions::source(&config.build.spec, &config.access)?;
+    let watch = Watch::new(WaitsFor::Source, config.site, Arc::clone(pulse));
+    Ok((source, Arc::new(Access { config: Arc::clone(config), pulse: Arc::clone(pulse), watch })))
+}
+
+#[derive(Debug)]
+struct Access {
+    config: Arc<ExecutorConfig>,
+    pulse: Arc<Pulse>,
+    watch: Watch,
+}
+
+impl Access {
+    fn urls(&self) -> String {
+        source_urls(&self.config.build.spec).join(", ")
+    }
+
+    /// What follows a request that failed, after the pause that it asks for.
+    fn after(&self, failure: &Failure<'_>) -> Verdict {
+        let Failure { url, fault, answer, tries } = *failure;
+        match self.watch.failed(&format!("cannot read {url}"), fault, answer) {
+            Next::Wait { needs_help: _ } => match self.pulse.sleep(pause(tries)) {
+                Ok(()) => Verdict::Again,
+                Err(ended) => Verdict::Stop(Box::new(ended)),
+            },
+            Next::End => match fault {
+                Fault::Outage | Fault::Refused => Verdict::Stop(Box::new(Unanswered(answer.to_owned()))),
+                Fault::NoBucket | Fault::NotFound | Fault::Final => Verdict::GiveUp,
+            },
+        }
+    }
+}
+
+impl Patience for Access {
+    fn settings(&self) -> Result<StoreSettings, SourceError> {
+        let mut tries = 0;
+        loop {
+            let ExecutorConfig { build, access, .. } = &*self.config;
+            let settings = match definitions::source(&build.spec, access) {
+                Ok((_, settings)) => settings,
+                Err(error) => return Err(SourceError::InvalidOptions { message: error.to_string() }),
+            };
+            let Some(answer) = definitions::source_lacks(&build.spec, access, &settings) else {
+                return Ok(settings);
+            };
+            let url = self.urls();
+            match self.after(&Failure { url: &url, fault: Fault::Refused, answer: &answer, tries }) {
+                Verdict::Again => tries = tries.saturating_add(1),
+                Verdict::GiveUp => return Err(SourceError::Unusable { url, answer }),
+                Verdict::Stop(cause) => return Err(SourceError::Store { url, source: cause }),
+            }
+        }
+    }
+
+    fn waits(&self) -> bool {
+        true
+    }
+
+    fn answered(&self) {
+        self.watch.answered();
+    }
+
+    fn silent(&self, url: &str) {
+        self.watch.silent(&format!("reading {url}"));
+    }
+
+    fn failed(&self, failure: &Failure<'_>) -> Verdict {
+        self.after(failure)
+    }
+}
+
+fn source_urls(spec: &IndexBuildSpec) -> &[String] {
+    let parquet = spec.source.parquet.as_ref().map(|source| source.urls.as_slice());
+    parquet.or_else(|| spec.source.csv.as_ref().map(|source| source.urls.as_slice())).unwrap_or_default()
+}

@@ -1,0 +1,140 @@
+//! Whose fault a failure is, and what ends it.
+
+use std::error::Error;
+
+use http::StatusCode;
+use object_store::client::{HttpError, HttpErrorKind};
+
+use crate::answer::{asked_metadata, has_code, status_of};
+
+/// What a failure of a store means to whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Nobody's fault, and it passes by itself: no connection, a time-out, 408, 429, 5xx.
+    Outage,
+    /// The store, or whoever claims to be it, is there and refuses: 401, 403, an expired token, a certificate that
+    /// nobody vouches for, no credentials. It passes when somebody changes something, and is nobody's fault in the build:
+    /// keys are rotated, and policies come late.
+    Refused,
+    /// The bucket (container) is not there. Somebody may still make it.
+    NoBucket,
+    /// The object is not there.
+    NotFound,
+    /// The same request will be answered alike: 501, a bad request, an address that is none.
+    Final,
+}
+
+/// Answers with 400 that are about credentials: AWS says so of tokens that have run out.
+const TOKEN_CODES: [&str; 4] = ["ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"];
+/// Answers with 400 that are time-outs.
+const TIMEOUT_CODES: [&str; 1] = ["RequestTimeout"];
+const BUCKET_CODES: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "BucketNotFound"];
+/// Google answers in its own words.
+const BUCKET_WORDS: [&str; 2] = ["specified bucket does not exist", "specified container does not exist"];
+/// What TLS says of a certificate that it does not trust, whatever is wrong with it.
+const CERTIFICATE: &str = "invalid peer certificate";
+/// An address that is none, or that may not be used.
+const NO_ADDRESS: [&str; 6] = [
+    "Invalid URI",
+    "invalid URL",
+    "URL scheme is not allowed",
+    "relative URL without a base",
+    "empty host",
+    "invalid port",
+];
+
+impl Fault {
+    /// What a failure means.
+    #[must_use]
+    pub fn of(error: &object_store::Error) -> Self {
+        use object_store::Error as Of;
+        match error {
+            Of::NotFound { .. } if is_about_bucket(error) => Self::NoBucket,
+            Of::NotFound { .. } => Self::NotFound,
+            Of::PermissionDenied { .. } | Of::Unauthenticated { .. } => Self::Refused,
+            Of::InvalidPath { .. }
+            | Of::NotSupported { .. }
+            | Of::NotImplemented { .. }
+            | Of::AlreadyExists { .. }
+            | Of::Precondition { .. }
+            | Of::NotModified { .. }
+            | Of::UnknownConfigurationKey { .. } => Self::Final,
+            // A generic one, and kinds that a later version of the library may have.
+            other => Self::of_answer(other),
+        }
+    }
+
+    fn of_answer(error: &(dyn Error + 'static)) -> Self {
+        if asked_metadata(error) {
+            return Self::Refused;
+        }
+        if let Some(status) = status_of(error) {
+            return Self::of_status(status, error);
+        }
+        if says(error, &[CERTIFICATE]) {
+            return Self::Refused;
+        }
+        if says(error, &NO_ADDRESS) {
+            return Self::Final;
+        }
+        match transport(error) {
+            // An answer that breaks off in its midst is one that cannot be decoded, too.
+            Some(
+                HttpErrorKind::Connect
+                | HttpErrorKind::Request
+                | HttpErrorKind::Timeout
+                | HttpErrorKind::Interrupted
+                | HttpErrorKind::Decode
+                | HttpErrorKind::Unknown,
+            ) => Self::Outage,
+            // Kinds of a later version.
+            Some(_) => Self::Outage,
+            None => Self::Final,
+        }
+    }
+
+    fn of_status(status: StatusCode, error: &(dyn Error + 'static)) -> Self {
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Refused,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Self::Outage,
+            StatusCode::NOT_IMPLEMENTED => Self::Final,
+            StatusCode::NOT_FOUND if is_about_bucket(error) => Self::NoBucket,
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::BAD_REQUEST if has_code(error, &TOKEN_CODES) => Self::Refused,
+            StatusCode::BAD_REQUEST if has_code(error, &TIMEOUT_CODES) => Self::Outage,
+            status if status.is_server_error() => Self::Outage,
+            // 200 with an error in its body: S3 says so when it is busy.
+            status if status.is_success() => Self::Outage,
+            _ => Self::Final,
+        }
+    }
+}
+
+fn is_about_bucket(error: &(dyn Error + 'static)) -> bool {
+    has_code(error, &BUCKET_CODES) || says(error, &BUCKET_WORDS)
+}
+
+/// The kind of the failure on the way, if it was one.
+fn transport(error: &(dyn Error + 'static)) -> Option<HttpErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<HttpError>() {
+            return Some(error.kind());
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Whether any of the words stands in the error or in what caused it.
+fn says(error: &(dyn Error + 'static), words: &[&str]) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if words.iter().any(|word| text.contains(word)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
