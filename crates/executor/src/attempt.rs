@@ -193,7 +193,10 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
     let name: WorkName = work.id.parse().map_err(|error: crate::names::UnknownWork| WorkFailure::internal(error))?;
     let meter = Arc::new(Meter::start());
     let runtime = Handle::current();
-    let objects = objects(config, build, &pulse, &meter);
+    let mut objects = objects(config, build, &pulse, &meter);
+    if config.test.never_wait_for_stores {
+        objects = objects.without_waiting();
+    }
     Ok(Job {
         attempt: Job::attempt_name(&build.uid, &work.id, epoch, boot_nonce),
         config: Arc::clone(config),

@@ -59,6 +59,10 @@ pub struct TestSwitches {
     pub trust_runs: bool,
     /// An attempt at a work of this kind (`Plan`, `Encode`, ...) does nothing until it is told to end.
     pub stand_still_in: Option<WorkKind>,
+    /// An attempt at a work of this kind begins when a file `go` lies on the slot's volume.
+    pub begin_when_told_in: Option<WorkKind>,
+    /// A store that is away, or refuses, makes the attempt fail (waiting for stores is off).
+    pub never_wait_for_stores: bool,
     /// Encode seals a run when it holds so many bytes: a small table then has many.
     pub run_bytes: Option<u64>,
 }

@@ -91,7 +91,7 @@ impl Patience for Access {
     }
 
     fn failed(&self, failure: &Failure<'_>) -> Verdict {
-        self.after(failure)
+        if self.config.test.never_wait_for_stores { Verdict::GiveUp } else { self.after(failure) }
     }
 }
 

@@ -81,6 +81,9 @@ pub fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
             job.pulse.sleep(STAGE_RETRY)?;
         }
     }
+    while job.config.test.begin_when_told_in == Some(job.work.kind) && !job.config.volume.join("go").exists() {
+        job.pulse.sleep(STAGE_RETRY)?;
+    }
     match job.name {
         WorkName::Plan => fits(WorkKind::Plan).and_then(|()| plan::plan(job)),
         WorkName::Encode { round, number } => fits(WorkKind::Encode).and_then(|()| encode::encode(job, round, number)),

@@ -1,0 +1,170 @@
+//! An object store that is away for three minutes, refuses for one, or is not there yet: nobody's fault. What is waited for
+//! is told, nothing is counted, nothing sealed is lost, and builds go on by themselves (I5).
+
+use std::time::{Duration, Instant};
+
+use indexbuild_testbed::{Direction, From, Options, Tools};
+use serde_json::{Value, json};
+
+use crate::support::operator::OperatorOptions;
+use crate::support::{NAMESPACE, World, holds, message, switch, text};
+
+/// For how long the store is away.
+const AWAY: Duration = Duration::from_secs(180);
+/// For how long it refuses.
+const REFUSED: Duration = Duration::from_secs(60);
+/// What an executor waits for is told within ten seconds of when it notices; a request into nowhere takes some to be one.
+const TOLD: Duration = Duration::from_secs(25);
+/// A changed secret reaches a pod within the kubelet's sync period and its cache's.
+const SECRET_ARRIVES: Duration = Duration::from_secs(180);
+
+/// Held in Encode, Sort and Publish: eight slots in all.
+const HELD: [(&str, &str, u32); 3] = [("out-encode", "Encode", 4), ("out-sort", "Sort", 2), ("out-publish", "Publish", 2)];
+
+pub fn run(tools: &Tools) {
+    let mut world = World::start(tools, Options { nodes: 2, ..Options::default() }, 8);
+    world.table("orders", 60_000, 40, &["--columns", "id,k"]);
+    world.table("small", 4_000, 1, &["--columns", "id,k"]);
+    world.start_operator(OperatorOptions::of(NAMESPACE, 8080));
+    refused_or_not_there_yet(&world);
+    away(&world);
+    world.assert_within_rights();
+    world.say("done");
+}
+
+fn impatient(build: &mut Value) {
+    build["spec"]["disruption"] = json!({"replaceAfter": "20s", "orphanAfter": "60s"});
+}
+
+fn away(world: &World) {
+    let made = HELD.map(|(name, stage, slots)| {
+        let mut build = world.build(name, "orders", slots);
+        impatient(&mut build);
+        if stage == "Encode" {
+            build["spec"]["rowsPerSecond"] = json!(200);
+            switch(&mut build, &json!({"runBytes": 1}));
+        } else {
+            switch(&mut build, &json!({"beginWhenToldIn": stage}));
+        }
+        build
+    });
+    let mut control = world.build("out-control", "orders", 1);
+    impatient(&mut control);
+    control["spec"]["rowsPerSecond"] = json!(200);
+    switch(&mut control, &json!({"neverWaitForStores": true, "runBytes": 1}));
+    world.cluster.apply(&made).unwrap();
+    world.cluster.apply(&[control]).unwrap();
+    let working = |name: &'static str, stage: &'static str| {
+        world.until(&format!("{name} is at {stage}"), Duration::from_secs(90), move |world| {
+            let records = world.slots(NAMESPACE, name);
+            let at = |record: &&Value| {
+                record["spec"]["work"]["kind"] == stage && !text(record, "/spec/grant/bootNonce").is_empty()
+            };
+            if records.iter().any(|record| at(&record)) { Ok(()) } else { Err(format!("{records:?}")) }
+        });
+    };
+    working("out-sort", "Sort");
+    working("out-publish", "Publish");
+    let owners: Vec<Value> = (0..4).map(|slot| world.at_work(NAMESPACE, "out-encode", slot, 1)).collect();
+    world.at_work(NAMESPACE, "out-control", 0, 1);
+    // So that the two that are held are given the rate of none.
+    let cut = Instant::now();
+    for node in ["node1", "node2"] {
+        world.cluster.cut(node, From::Store, Direction::Both).unwrap();
+        for number in 1..=8 {
+            let folder = world.cluster.volume_folder(node, &format!("v{}-{number}", &node[4..])).unwrap();
+            std::fs::write(folder.join("go"), "").unwrap();
+        }
+    }
+    world.say("the store is away");
+    for (name, _, _) in HELD {
+        world.until(&format!("{name} says what it waits for"), TOLD.saturating_sub(cut.elapsed()), |world| {
+            let build = world.read(name);
+            let said = message(&build, "Ready");
+            let column = world.slots(NAMESPACE, name).iter().any(|record| message(record, "Waiting").starts_with("WaitingForStore"));
+            if said.contains("store, since 2") && column { Ok(()) } else { Err(said) }
+        });
+        let events = world.kubectl(&["get", "events", "-n", NAMESPACE, "--field-selector", &format!("involvedObject.name={name}")]);
+        assert!(events.contains("WaitingForStore"), "an event of {name}: {events}");
+        world.say(&format!("{name} told after {:.1} s", cut.elapsed().as_secs_f64()));
+    }
+    for (name, _, _) in HELD {
+        world.until(&format!("{name} is stalled"), Duration::from_secs(60), |world| {
+            let said = message(&world.read(name), "Stalled");
+            if said.starts_with("WaitingForStore") { Ok(()) } else { Err(said) }
+        });
+    }
+    // The control, in which waiting is off: the same outage ends it.
+    world.until("the control has failed", Duration::from_secs(100), |world| {
+        let build = world.read("out-control");
+        if holds(&build, "Failed") { Ok(()) } else { Err(build["status"].to_string()) }
+    });
+    std::thread::sleep(AWAY.saturating_sub(cut.elapsed()));
+    for node in ["node1", "node2"] {
+        world.cluster.heal(node).unwrap();
+    }
+    world.say("the store is back");
+    let patch = json!({"spec": {"rowsPerSecond": null}}).to_string();
+    world.kubectl(&["patch", "ib", "out-encode", "--type=merge", "-p", &patch]);
+    for (name, _, slots) in HELD {
+        let build = world.complete(name, Duration::from_secs(150));
+        assert_eq!(build["status"]["failedAttempts"], Value::Null, "{name}: nothing is counted");
+        assert!(!holds(&build, "Stalled"), "{name}");
+        let uid = text(&build, "/metadata/uid");
+        assert_eq!(world.witness.rebuilt(uid), 0, "{name}: nothing sealed is done twice");
+        let nonces: std::collections::BTreeSet<String> =
+            world.witness.sealed(uid).into_iter().map(|run| run.nonce).collect();
+        assert!(nonces.len() <= slots as usize, "{name}: the same processes went on: {nonces:?}");
+        world.assert_same_as_local(NAMESPACE, name);
+    }
+    assert_eq!(owners.len(), 4);
+}
+
+/// A key that was rotated, a secret whose key has another name, and a bucket that somebody makes later.
+fn refused_or_not_there_yet(world: &World) {
+    let (_, key, secret) = world.cluster.object_store();
+    let secret_of = |name: &str, id: &str, id_value: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE},
+            "stringData": {id: id_value, "AWS_SECRET_ACCESS_KEY": secret},
+        })
+    };
+    let rotated = secret_of("rotated", "AWS_ACCESS_KEY_ID", "of-yesterday");
+    let misnamed = secret_of("misnamed", "AWS_ACCESS_KEY", &key);
+    world.cluster.apply(&[rotated, misnamed]).unwrap();
+    let made = ["rotated", "misnamed", "bucketless"].map(|name| {
+        let mut build = world.build(name, "small", 1);
+        impatient(&mut build);
+        match name {
+            "bucketless" => build["spec"]["output"]["url"] = json!("s3://made-later/shop"),
+            secret => build["spec"]["source"]["parquet"]["credentials"]["secretName"] = json!(secret),
+        }
+        build
+    });
+    let begun = Instant::now();
+    world.cluster.apply(&made).unwrap();
+    for (name, parts) in [
+        ("rotated", &["the source's store, since 2", "403 Forbidden"][..]),
+        ("misnamed", &["secret misnamed has no AWS_ACCESS_KEY_ID; it has AWS_ACCESS_KEY"]),
+        ("bucketless", &["s3://made-later/shop", "NoSuchBucket"]),
+    ] {
+        world.until(&format!("what {name} waits for is told"), Duration::from_secs(60), |world| {
+            let said = message(&world.read(name), "Stalled");
+            let told = said.starts_with("WaitingForStore") && parts.iter().all(|part| said.contains(part));
+            if told { Ok(()) } else { Err(said) }
+        });
+        world.say(&format!("{name} is told"));
+    }
+    // Not ended by any of the build's patience: longer than orphanAfter.
+    std::thread::sleep((REFUSED + Duration::from_secs(10)).saturating_sub(begun.elapsed()));
+    for (name, field) in [("rotated", "AWS_ACCESS_KEY_ID"), ("misnamed", "AWS_ACCESS_KEY_ID")] {
+        let patch = json!({"stringData": {field: key}}).to_string();
+        world.kubectl(&["patch", "secret", name, "-n", NAMESPACE, "--type=merge", "-p", &patch]);
+    }
+    world.cluster.bucket("made-later").unwrap();
+    for name in ["bucketless", "rotated", "misnamed"] {
+        let build = world.complete(name, SECRET_ARRIVES);
+        assert_eq!(build["status"]["failedAttempts"], Value::Null, "{name}: nothing is counted");
+        world.say(&format!("{name} went on by itself"));
+    }
+}
