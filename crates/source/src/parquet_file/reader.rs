@@ -158,6 +158,10 @@ impl ParquetReader {
             return Err(self.damaged(format!("one column ends before row {row}, and another goes on")));
         }
         let texts: Vec<TextLengths<'_>> = arrays.iter().filter_map(|array| TextLengths::of(array)).collect();
+        if texts.is_empty() {
+            // So many always fit.
+            return Ok(fewest.min(self.limits.rows));
+        }
         match self.limits.fit(fewest, |row| texts.iter().map(|text| text.get(row)).sum()) {
             Fit::Rows(rows) => Ok(rows),
             Fit::TooLarge(bytes) => {
