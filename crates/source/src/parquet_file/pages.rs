@@ -104,6 +104,8 @@ struct Ahead {
 struct State {
     source: Source,
     row_group: usize,
+    /// The rows that the row group claims.
+    rows: u64,
     reader: Option<SerializedPageReader<SharedChunks>>,
     ahead: Option<Ahead>,
     /// The chunk's dictionary: for text it is given again to each decoder that goes on in the chunk.
@@ -128,6 +130,7 @@ impl Pages {
         Self(Arc::new(Mutex::new(State {
             source,
             row_group: 0,
+            rows: 0,
             reader: None,
             ahead: None,
             dictionary: None,
@@ -153,11 +156,12 @@ impl Pages {
         let group = state.source.metadata.row_groups().get(row_group);
         let chunk = group.and_then(|group| Some((group.columns().get(state.source.leaf)?, group.num_rows())));
         let (chunk, rows) = chunk.ok_or_else(|| ParquetError::General(format!("there is no row group {row_group}")))?;
-        let rows = usize::try_from(rows).unwrap_or(0);
-        let reader = SerializedPageReader::new(Arc::new(state.source.chunks.clone()), chunk, rows, None)?;
+        let claimed = usize::try_from(rows).unwrap_or(0);
+        let reader = SerializedPageReader::new(Arc::new(state.source.chunks.clone()), chunk, claimed, None)?;
         state.source.memory.column(state.source.column, |held| *held = Held::default());
         state.reader = Some(reader);
         state.row_group = row_group;
+        state.rows = claimed as u64;
         (state.ahead, state.dictionary, state.dictionary_due) = (None, None, false);
         (state.given, state.taken) = (0, 0);
         state.dictionary_rows = state.source.most_rows;
@@ -169,7 +173,13 @@ impl Pages {
         let mut state = self.state();
         state.source.memory.column(state.source.column, |held| held.current = 0);
         if !state.look(true)? {
-            return Ok(None);
+            // Rows that are missing here would give the next row group's the wrong places.
+            let (rows, given) = (state.rows, state.given);
+            return if rows == given {
+                Ok(None)
+            } else {
+                Err(state.damaged(&format!("{given} rows of {rows} are in it")))
+            };
         }
         state.dictionary_due = state.dictionary.is_some();
         state.rows_at_once = state.allowed();
@@ -383,6 +393,9 @@ impl State {
             return Err(self.too_large(0));
         }
         self.given += rows;
+        if self.given > self.rows {
+            return Err(self.damaged(&format!("more rows are in it than the {} of the row group", self.rows)));
+        }
         Ok(Some(page))
     }
 }
