@@ -34,12 +34,14 @@ test: lint docs python ## everything that CI runs
 	$(CARGO) test $(PROFILE) --workspace --locked
 
 test-long: build tools ## what takes longer: 50 million rows; every write swept; 200 builds at once
-	@scripts/memory.sh $(INDEXBUILD) 50000000
+	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-source --example long_values
+	@scripts/memory.sh $(INDEXBUILD) $(TARGET)/release/examples/long_values 50000000
 	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
 	    --test without_nodes --test scale -- --nocapture
 
-memory: build ## 10 million rows within 256 MiB
-	@scripts/memory.sh $(INDEXBUILD) 10000000
+memory: build ## 10 million rows within 256 MiB, and values of 1 MB within 128 MiB
+	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-source --example long_values
+	@scripts/memory.sh $(INDEXBUILD) $(TARGET)/release/examples/long_values 10000000
 
 bench: build python ## side by side with DuckDB and with plain RocksDB, as ratios
 	@$(CARGO) build $(PROFILE) --locked --example plain_rocksdb

@@ -4,8 +4,11 @@
 mod common;
 
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use common::{Workspace, build_yaml, eventually, files_below, finish};
+use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 
 /// One work of each kind, over in a second: slot 0 has them all.
@@ -268,4 +271,50 @@ fn an_unusable_state_folder_is_named_with_the_way_out() {
     let ran = workspace.indexbuild(&RUN);
     assert_eq!(ran.code, Some(1), "{}", ran.text());
     assert!(ran.stderr.contains("version 9"), "{}", ran.stderr);
+}
+
+/// A file of some kilobytes whose rows all name one long text of a dictionary, as DuckDB writes them: row by row it is
+/// much more than the limit. Guards that memory is a budget, whatever the table's encoding.
+#[test]
+fn rows_that_name_one_long_text_of_a_dictionary_are_built_within_the_memory_limit() {
+    const ROWS: i64 = 1_500;
+    const LIMIT: u64 = 128 << 20;
+    let text = "a long text, ".repeat(8_000);
+    assert!(ROWS.unsigned_abs() * text.len() as u64 > LIMIT);
+    let workspace = Workspace::new();
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..ROWS));
+    let keys: Int32Array = (0..ROWS).map(|_| 0).collect();
+    let texts: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::new(StringArray::from(vec![text.as_str()]))));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("v", texts)]).unwrap();
+    let file = std::fs::File::create(workspace.join("table.parquet")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let size = std::fs::metadata(workspace.join("table.parquet")).unwrap().len();
+    assert!(size < 2 * text.len() as u64 + 100_000, "{size} bytes: not of a dictionary");
+    workspace.write(
+        "build.yaml",
+        "apiVersion: indexbuild.dev/v1alpha1\nkind: IndexBuild\nmetadata: {name: long}\nspec:\n  source:\n    parquet: {urls: [table.parquet]}\n  rowId: {columns: [id]}\n  indexes:\n    - {name: by_id, columns: [{name: id}], include: [v]}\n  output: {url: indexes}\n  parallelism: 1\n  executor: {resources: {limits: {memory: 128Mi}}}\n",
+    );
+    let summary = workspace.indexbuild(&arguments(&["-o", "json"])).succeeded("long values").json();
+    for child in summary["children"].as_array().unwrap() {
+        let peak = child["peakRssBytes"].as_u64().unwrap();
+        assert!(peak > 1 << 20 && peak < LIMIT, "a child took {} MiB", peak >> 20);
+    }
+    workspace.indexbuild(&["verify", "indexes/default/long", "--source", "build.yaml"]).succeeded("verify");
+    // Both sides of that are read by the same reader; this one by the test.
+    for (reverse, ids) in [(false, 0..20), (true, ROWS - 20..ROWS)] {
+        let mut scan = vec!["scan", "indexes/default/long", "--index", "by_id", "--limit", "20", "-o", "json"];
+        scan.extend(reverse.then_some("--reverse"));
+        let scanned = workspace.indexbuild(&scan).succeeded("scan").json();
+        let mut entries = scanned.as_array().unwrap().clone();
+        if reverse {
+            entries.reverse();
+        }
+        assert_eq!(entries.len(), 20);
+        for (entry, id) in entries.iter().zip(ids) {
+            assert_eq!(entry["rowId"]["id"].as_i64(), Some(id));
+            assert!(entry["include"]["v"].as_str() == Some(&text), "another text in row {id}");
+        }
+    }
 }

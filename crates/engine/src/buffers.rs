@@ -126,8 +126,14 @@ impl Buffers {
         };
         self.used += fresh.capacity();
         let list = &mut self.lists[list];
-        let before = mem::replace(&mut list.open, Chunk { bytes: fresh, entries: 0 });
+        let mut before = mem::replace(&mut list.open, Chunk { bytes: fresh, entries: 0 });
         if before.entries > 0 {
+            // Of long entries, one fills a chunk a little more than half: the other half is given back.
+            let capacity = before.bytes.capacity();
+            if capacity - before.bytes.len() > capacity / 4 {
+                before.bytes.shrink_to_fit();
+                self.used -= capacity - before.bytes.capacity();
+            }
             list.full.push(before);
         } else {
             self.used -= before.bytes.capacity();
@@ -217,6 +223,24 @@ mod tests {
                 assert!(buffers.is_empty());
                 assert_eq!(buffers.used(), 0, "memory is accounted for: {before} then {after}");
             }
+        }
+    }
+
+    #[test]
+    fn entries_that_do_not_share_a_chunk_take_little_more_than_their_bytes() {
+        for length in [1_000, 10_000, 40_000, 66_000, 100_000, 1_000_000] {
+            let mut buffers = Buffers::new(1, 4 << 20);
+            let entry = vec![7_u8; length];
+            let entries = (8 << 20) / length;
+            for _ in 0..entries {
+                buffers.push(0, PieceKind::General, &entry);
+            }
+            let used = buffers.used();
+            let (bytes, found) = content(&mut buffers, 0, PieceKind::General);
+            assert_eq!((bytes.len(), found), (entries * length, entries as u64));
+            let most = bytes.len() / 3 * 4 + LARGEST_CHUNK;
+            assert!(used <= most, "{} bytes of entries of {length} bytes take {used}", bytes.len());
+            assert_eq!(buffers.used(), 0);
         }
     }
 

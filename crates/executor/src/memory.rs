@@ -11,9 +11,9 @@
 //! | upload: two parts of 8 MiB in flight | 16 MiB | 16 |
 //! | *left* | limit − fixed − upload | 184 |
 //! | slack: what a buffer's growth and a cache of freed pages take | 1/10 of what is left | 18 |
-//! | **Encode**, per thread: the largest page of a file | left ÷ (8 × threads), 4 to 64 MiB | 2 × 11 |
-//! | Encode, per thread: a batch as it is read and as it is encoded | 2 × batch, batch = left ÷ (16 × threads), 1 to 4 MiB | 2 × 2 × 4 |
-//! | Encode: entries waiting to be spilled | the rest | 126 |
+//! | **Encode**, per thread: the pages of a file, of all columns together | 2 × the largest page, which is left ÷ (8 × threads), 4 to 64 MiB | 2 × 23 |
+//! | Encode, per thread: a batch as it is read | the largest row, left ÷ (16 × threads), 1 to 64 MiB; a batch of more rows takes 4 MiB at most | 2 × 6 |
+//! | Encode: entries waiting to be spilled (three quarters), and a batch as it is encoded | the rest | 108 |
 //! | **Sort**, per thread: what is read ahead of a piece | 2 windows of 1 or 2 MiB | 2 × 4 |
 //! | Sort, per thread: RocksDB's file writer | 6 MiB | 2 × 6 |
 //! | Sort: the RocksDB that checks the files | 12 MiB | 12 |
@@ -38,8 +38,10 @@ pub struct Budget {
     pub threads: usize,
     /// The largest page of a Parquet file that can be read.
     pub page: u64,
-    /// What a batch of rows may take as it is read.
+    /// What a batch of several rows may take as it is read.
     pub batch: u64,
+    /// What the values of one row may take.
+    pub row: u64,
     /// What entries may take while they wait to be spilled.
     pub encode: u64,
     /// What one window of read-ahead takes.
@@ -61,16 +63,20 @@ impl Budget {
         let many = threads as u64;
         let usable = left - left / 10;
         let page = (left / (8 * many)).clamp(4 * MIB, 64 * MIB);
-        let batch = (left / (16 * many)).clamp(MIB, 4 * MIB);
+        let row = (left / (16 * many)).clamp(MIB, 64 * MIB);
         let window = if left / many >= 48 * MIB { 2 * MIB } else { MIB };
         let windows = 2 * threads;
-        let encode = usable.saturating_sub(many * (page + 2 * batch)).max(4 * MIB);
+        let encode = usable.saturating_sub(many * (2 * page + row)).max(4 * MIB);
+        // Of a quarter of a thread's entries, half: the buffer of the encoded row may be copied as it grows.
+        let row = row.min(encode / (8 * many));
+        let batch = row.min(4 * MIB);
         let sort = usable.saturating_sub(many * (2 * window + WRITER) + ENGINE).max(4 * MIB);
-        Self { threads, page, batch, encode, window, windows, sort }
+        Self { threads, page, batch, row, encode, window, windows, sort }
     }
 
-    /// Rows per batch, for rows of `row_bytes` bytes on average: as many as the batch's share of
-    /// the memory holds, and never so many that giving way waits long for the batch in hand.
+    /// Rows per batch at most, for rows of `row_bytes` bytes on average: as many as the batch's share
+    /// of the memory holds, and never so many that giving way waits long for the batch in hand. The
+    /// average is a guess; the reader counts what it decodes, and ends a batch earlier.
     #[must_use]
     pub fn batch_rows(&self, row_bytes: u64) -> usize {
         let rows = self.batch / row_bytes.max(1);
@@ -97,7 +103,7 @@ mod tests {
                 let budget = Budget::new(limit, threads);
                 let many = budget.threads as u64;
                 assert!(budget.threads >= 1 && budget.threads <= threads);
-                let encode = FIXED + UPLOAD + many * (budget.page + 2 * budget.batch) + budget.encode;
+                let encode = FIXED + UPLOAD + many * (2 * budget.page + budget.row) + budget.encode;
                 let sort =
                     FIXED + UPLOAD + many * WRITER + budget.windows as u64 * budget.window + ENGINE + budget.sort;
                 assert!(encode <= limit, "encode at {limit}, {threads} threads: {encode}, {budget:?}");
@@ -111,6 +117,17 @@ mod tests {
         let budget = Budget::new(256 * MIB, 2);
         assert_eq!(budget.threads, 2);
         assert!(budget.encode >= 100 * MIB && budget.sort >= 100 * MIB, "{budget:?}");
+    }
+
+    #[test]
+    fn a_quarter_of_the_entries_memory_holds_the_largest_row_as_it_is_encoded() {
+        for limit in [128, 160, 256, 512, 1024, 4096, 65_536].map(|mib| mib * MIB) {
+            for threads in [1, 2, 3, 8, 64] {
+                let budget = Budget::new(limit, threads);
+                // Twice: a buffer that grows is copied into one of twice its size.
+                assert!(budget.encode / budget.threads as u64 / 4 >= 2 * budget.row, "{limit}, {threads}: {budget:?}");
+            }
+        }
     }
 
     #[test]

@@ -119,6 +119,40 @@ pub enum SourceError {
         /// The budget in bytes.
         budget: u64,
     },
+    /// The Parquet pages that must be in memory at once do not fit into what may be used for them.
+    #[error(
+        "{url}: the pages that {columns} columns need at once, with the next one of column {column:?} in row group {row_group}, take {bytes} bytes, and the budget is {budget}; give the executors more memory, use fewer columns, or write the file with smaller pages"
+    )]
+    PagesTooLarge {
+        /// The file.
+        url: String,
+        /// The row group's number, from 0.
+        row_group: usize,
+        /// The column whose page does not fit.
+        column: String,
+        /// How many columns are read.
+        columns: usize,
+        /// What their pages take, with that page, in bytes.
+        bytes: u64,
+        /// The budget in bytes.
+        budget: u64,
+    },
+    /// A Parquet value, or a row with it, does not fit into the memory that may be used for a row.
+    #[error(
+        "{url}: a row of row group {row_group} takes {bytes} bytes, most of them in column {column:?}, and the budget is {budget}; give the executors more memory, or leave the column out"
+    )]
+    ValueTooLarge {
+        /// The file.
+        url: String,
+        /// The row group's number, from 0.
+        row_group: usize,
+        /// The column with the row's largest value.
+        column: String,
+        /// The bytes of the row's needed columns, or of that value alone.
+        bytes: u64,
+        /// The budget in bytes.
+        budget: u64,
+    },
     /// A CSV row does not fit into the memory that may be used for it.
     #[error(
         "{url}, line {line}: the row takes more than {budget} bytes; a quote that is never closed looks like that; close it, or give the executors more memory"
@@ -251,6 +285,8 @@ impl SourceError {
             | Self::UnsupportedType { .. }
             | Self::SchemaMismatch { .. }
             | Self::PageTooLarge { .. }
+            | Self::PagesTooLarge { .. }
+            | Self::ValueTooLarge { .. }
             | Self::RowTooLarge { .. }
             | Self::Cell { .. }
             | Self::FieldCount { .. }

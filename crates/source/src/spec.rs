@@ -88,12 +88,17 @@ pub struct StoreSettings {
 pub struct ReadOptions {
     /// The most rows of one batch. Batches may be smaller where rows are long.
     pub batch_rows: usize,
-    /// The most bytes of one uncompressed Parquet page, of one CSV row, and (estimated) of one batch.
+    /// The most bytes of one batch's values, unless a single row takes more.
+    pub batch_bytes: u64,
+    /// The most bytes of the values of one row.
+    pub row_budget: u64,
+    /// The most bytes of one Parquet page, compressed or not, and of one CSV row as it is in the file. The pages that a
+    /// reader holds, of all its columns, take twice as many bytes at most.
     pub page_budget: u64,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { batch_rows: 8192, page_budget: 64 << 20 }
+        Self { batch_rows: 8192, batch_bytes: 16 << 20, row_budget: 64 << 20, page_budget: 64 << 20 }
     }
 }

@@ -231,9 +231,13 @@ impl Table {
         Ok(BatchReader::new(reader))
     }
 
-    /// At most so many of a split's first rows; `None` if it has none.
-    pub fn sample(&self, split: &Split, columns: &[String], rows: usize) -> Result<Option<SourceBatch>, SourceError> {
-        let options = ReadOptions { batch_rows: rows.max(1), ..ReadOptions::default() };
-        self.read(split, columns, &options)?.next().transpose()
+    /// A split's first rows, as many as one batch holds; `None` if it has none.
+    pub fn sample(
+        &self,
+        split: &Split,
+        columns: &[String],
+        options: &ReadOptions,
+    ) -> Result<Option<SourceBatch>, SourceError> {
+        self.read(split, columns, options)?.next().transpose()
     }
 }

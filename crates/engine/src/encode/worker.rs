@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use indexbuild_index::{Encoder, Entries, Frame, RowPositions, Rows, SetHash, entry_hash};
 
 use super::{DROP, GO, InputBatch, InputRows, Shared};
@@ -14,6 +15,8 @@ use crate::run::{Counts, PieceKind, RunWriter};
 
 /// Rows encoded at once: their entries stay in the processor's cache.
 const ROWS_AT_ONCE: usize = 8192;
+/// ... and bytes of values, unless a single row has more: a row's entry holds them once more, and so does each index.
+const BYTES_AT_ONCE: usize = 1 << 20;
 
 struct Worker<'s, 'j, 'a> {
     shared: &'s Shared<'j, 'a>,
@@ -148,8 +151,8 @@ impl Worker<'_, '_, '_> {
         let InputBatch { batch, file, rows } = input;
         let mut begin = 0;
         while begin < batch.num_rows() {
-            let count = ROWS_AT_ONCE.min(batch.num_rows() - begin);
-            let part = batch.slice(begin, count);
+            let part = part_of(batch, begin);
+            let count = part.num_rows();
             let positions = match rows {
                 InputRows::From(first) => Rows::From(first + begin as u64),
                 InputRows::Each(each) => {
@@ -161,13 +164,13 @@ impl Worker<'_, '_, '_> {
             };
             for index in 0..self.encoders.len() {
                 self.entries_of(split, index, &part, &RowPositions { file: *file, rows: positions })?;
+                if self.buffers.is_full() {
+                    self.section()?;
+                }
             }
             self.counts.rows += count as u64;
             self.stats.rows += count as u64;
             self.shared.job.control.add_rows(count as u64);
-            if self.buffers.is_full() {
-                self.section()?;
-            }
             begin += count;
         }
         Ok(())
@@ -269,5 +272,54 @@ impl Worker<'_, '_, '_> {
         self.splits.clear();
         self.buffers = Buffers::new(self.shared.destinations, 0);
         self.begin_run();
+    }
+}
+
+/// The rows from `begin` on that are encoded at once: few enough that their values are about [`BYTES_AT_ONCE`], or one.
+fn part_of(batch: &RecordBatch, begin: usize) -> RecordBatch {
+    let mut count = ROWS_AT_ONCE.min(batch.num_rows() - begin);
+    loop {
+        let part = batch.slice(begin, count);
+        // What cannot be measured is taken to be small.
+        let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+        if count <= 1 || part.columns().iter().map(bytes).sum::<usize>() <= BYTES_AT_ONCE {
+            return part;
+        }
+        count /= 2;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{Int32Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn few_long_rows_are_encoded_at_once_and_many_short_ones() {
+        let texts = |lengths: Vec<usize>| {
+            let ids: ArrayRef = Arc::new(Int32Array::from_iter_values((0..).take(lengths.len())));
+            let texts = lengths.into_iter().map(|length| "x".repeat(length));
+            let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+            RecordBatch::try_from_iter([("id", ids), ("c", texts)]).unwrap()
+        };
+        let parts = |batch: &RecordBatch| {
+            let (mut begin, mut parts) = (0, Vec::new());
+            while begin < batch.num_rows() {
+                let part = part_of(batch, begin);
+                assert_eq!(part, batch.slice(begin, part.num_rows()));
+                begin += part.num_rows();
+                parts.push(part.num_rows());
+            }
+            parts
+        };
+        assert_eq!(parts(&texts(vec![10; 20_000])), [8192, 8192, 3616]);
+        assert_eq!(parts(&texts(vec![3 << 20, 1, 3 << 20])), [1, 1, 1]);
+        let many = parts(&texts(vec![100_000; 100]));
+        assert!(many.iter().all(|rows| (1..=10).contains(rows)), "{many:?}");
+        assert_eq!(parts(&texts(vec![])), [0; 0]);
     }
 }

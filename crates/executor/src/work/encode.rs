@@ -46,6 +46,8 @@ pub fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, WorkFail
     let here: Vec<u32> = splits.iter().copied().filter(|split| !taken.elsewhere(*split)).collect();
     let options = ReadOptions {
         batch_rows: job.rate.batch_rows(job.budget.batch_rows(plan.estimated_row_bytes)),
+        batch_bytes: job.budget.batch,
+        row_budget: job.budget.row,
         page_budget: job.budget.page,
     };
     let reader = TableReader { job, plan: &plan, table, options };

@@ -1,6 +1,5 @@
 //! Plan: what the build reads and how it is cut, fixed once.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use indexbuild_index::definition::{Compression, IndexDefinition};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::Document;
 use indexbuild_index::{Encoder, Entries, RowPositions, Rows};
-use indexbuild_source::{BatchRows, SourceBatch, SourceError, Split, SplitPart, Table};
+use indexbuild_source::{BatchRows, ReadOptions, SourceBatch, SourceError, Split, SplitPart, Table};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
@@ -27,8 +26,10 @@ const SAMPLED_SPLITS: usize = 1_000;
 const SAMPLED_ROWS: u64 = 1_024;
 /// And at least: a sample of fewer says little about the split.
 const FEWEST_ROWS: u64 = 32;
-/// Bytes of rows that are sampled in all, about. A constant: the plan must not depend on memory.
+/// Bytes of rows that are sampled in all. A constant: the plan must not depend on memory.
 const SAMPLED_BYTES: u64 = 32 << 20;
+/// ... and of one split, unless its first row alone takes more.
+const SPLIT_BYTES: u64 = 1 << 20;
 
 /// Makes the plan, or adopts the one that is there.
 pub fn plan(job: &Job) -> Result<WorkResult, WorkFailure> {
@@ -207,16 +208,33 @@ impl Sample {
         let chosen = choose(splits);
         let rows_each = rows_each(splits, chosen.len());
         job.pulse.set_total(chosen.len() as u64);
+        let options = ReadOptions {
+            batch_rows: rows_each,
+            batch_bytes: SPLIT_BYTES,
+            row_budget: job.budget.row,
+            page_budget: job.budget.page,
+        };
         for some in chosen.chunks(job.budget.threads.max(1)) {
             job.pulse.go_on()?;
-            for batch in read_all(table, some, columns, rows_each)? {
+            for batch in read_all(table, some, columns, &options)? {
                 job.pulse.add_done(1);
-                if let Some(batch) = batch? {
+                // Whichever thread read it: the plan is the same with one thread and with many.
+                if let Some(batch) = batch?
+                    && sample.bytes() < SAMPLED_BYTES
+                {
                     sample.add(&batch, &mut encoders)?;
                 }
             }
+            if sample.bytes() >= SAMPLED_BYTES {
+                break;
+            }
         }
         Ok(sample)
+    }
+
+    /// The bytes of the entries so far.
+    fn bytes(&self) -> u64 {
+        self.entries.iter().map(|entries| entries.general.bytes.len() as u64).sum()
     }
 
     fn add(&mut self, batch: &SourceBatch, encoders: &mut [Encoder]) -> Result<(), WorkFailure> {
@@ -270,13 +288,13 @@ impl Sample {
     }
 }
 
-/// The splits that are sampled: all, or as many as the limit allows, chosen by hash; in their order.
+/// The splits that are sampled: all, or as many as the limit allows, in an order by hash, so that those before any limit
+/// are spread over the table.
 fn choose(splits: &[Split]) -> Vec<&Split> {
-    let mut by_hash: Vec<(u64, u32)> =
-        splits.iter().map(|split| (xxh3_64(&split.id.to_le_bytes()), split.id)).collect();
-    by_hash.sort_unstable();
-    let chosen: BTreeSet<u32> = by_hash.into_iter().take(SAMPLED_SPLITS).map(|(_, id)| id).collect();
-    splits.iter().filter(|split| chosen.contains(&split.id)).collect()
+    let mut by_hash: Vec<(u64, &Split)> =
+        splits.iter().map(|split| (xxh3_64(&split.id.to_le_bytes()), split)).collect();
+    by_hash.sort_unstable_by_key(|(hash, split)| (*hash, split.id));
+    by_hash.into_iter().take(SAMPLED_SPLITS).map(|(_, split)| split).collect()
 }
 
 /// Rows to sample of each split, so that wide rows do not fill the memory.
@@ -291,10 +309,15 @@ fn rows_each(splits: &[Split], chosen: usize) -> usize {
 type Sampled = Result<Option<SourceBatch>, SourceError>;
 
 /// A few splits at once: a sample is mostly waiting for a store.
-fn read_all(table: &Table, splits: &[&Split], columns: &[String], rows: usize) -> Result<Vec<Sampled>, WorkFailure> {
+fn read_all(
+    table: &Table,
+    splits: &[&Split],
+    columns: &[String],
+    options: &ReadOptions,
+) -> Result<Vec<Sampled>, WorkFailure> {
     std::thread::scope(|scope| {
         let threads: Vec<_> =
-            splits.iter().map(|split| scope.spawn(move || table.sample(split, columns, rows))).collect();
+            splits.iter().map(|split| scope.spawn(move || table.sample(split, columns, options))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().map_err(|_| WorkFailure::internal("a thread that sampled panicked")))

@@ -37,6 +37,10 @@ pub(crate) struct CsvReader {
     width: usize,
     schema: SchemaRef,
     batch_rows: usize,
+    /// The most bytes of a batch's cells, unless a single row has more, and of a row's.
+    batch_bytes: usize,
+    row_bytes: usize,
+    /// The most bytes of a row in the file.
     row_budget: usize,
     cells: Vec<Cell>,
 }
@@ -60,6 +64,9 @@ impl CsvReader {
         let needed_before = |column: usize| wanted.iter().take(column).filter(|wanted| **wanted).count();
         let slots = columns.iter().map(|column| needed_before(*column)).collect();
         let width = needed_before(wanted.len());
+        let fixed = schema.fields().iter().map(|field| fixed_bytes(field.data_type())).sum::<u64>().max(1);
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let batch_bytes = options.batch_bytes.min(options.row_budget);
         let file = Arc::new(file);
         let block = if file.is_remote() { REMOTE_BLOCK } else { BLOCK };
         Self {
@@ -73,8 +80,11 @@ impl CsvReader {
             slots,
             width,
             schema,
-            batch_rows: options.batch_rows.max(1),
-            row_budget: usize::try_from(options.page_budget).unwrap_or(usize::MAX).min(LONGEST_BUFFER / 4),
+            // Half of a batch is for what every row takes, the other half for its texts.
+            batch_rows: options.batch_rows.min(bytes(batch_bytes / 2 / fixed)).max(1),
+            batch_bytes: bytes(batch_bytes),
+            row_bytes: bytes(options.row_budget),
+            row_budget: bytes(options.page_budget).min(LONGEST_BUFFER / 4),
             cells: Vec::new(),
         }
     }
@@ -87,6 +97,7 @@ impl CsvReader {
             self.cells.clear();
             let mut places = Vec::with_capacity(self.batch_rows.min(buffer.len() / 4 + 1));
             let mut done = 0;
+            let mut bytes = 0_usize;
             while places.len() < self.batch_rows {
                 done = skip_empty(&buffer, done);
                 if done == buffer.len() {
@@ -96,6 +107,16 @@ impl CsvReader {
                     Outcome::Row { end, cells } => {
                         if cells != self.wanted.len() {
                             return Err(self.field_count(done, cells));
+                        }
+                        let row = self.cells.iter().skip(places.len() * self.width);
+                        let row = row.map(|cell| cell.bytes(&buffer).len()).sum::<usize>();
+                        bytes += row;
+                        if places.is_empty() && row > self.row_bytes {
+                            return Err(self.row_too_large(done, self.row_bytes));
+                        }
+                        if !places.is_empty() && bytes > self.batch_bytes {
+                            self.cells.truncate(places.len() * self.width);
+                            break;
                         }
                         places.push(self.at + done as u64);
                         done = end;
@@ -121,7 +142,7 @@ impl CsvReader {
                     }
                     let held = buffer.len() - done;
                     if held >= self.row_budget {
-                        return Err(self.row_too_large());
+                        return Err(self.row_too_large(0, self.row_budget));
                     }
                     least = (2 * held).max(BLOCK).min(self.row_budget);
                 }
@@ -181,8 +202,8 @@ impl CsvReader {
         self.at_line(at, |line| SourceError::Quoting { url: self.url(), line, detail: detail.to_owned() })
     }
 
-    fn row_too_large(&self) -> SourceError {
-        self.at_line(0, |line| SourceError::RowTooLarge { url: self.url(), line, budget: self.row_budget as u64 })
+    fn row_too_large(&self, at: usize, budget: usize) -> SourceError {
+        self.at_line(at, |line| SourceError::RowTooLarge { url: self.url(), line, budget: budget as u64 })
     }
 
     fn cell(&self, buffer: &[u8], cell: Option<Cell>, column: &str, data_type: &DataType) -> SourceError {
@@ -203,4 +224,9 @@ impl CsvReader {
     fn internal(&self, error: &ArrowError) -> SourceError {
         SourceError::Internal { url: self.url(), detail: error.to_string() }
     }
+}
+
+/// The bytes that a column takes in every row of a batch: its cell's place, and its value or a text's offset.
+fn fixed_bytes(data_type: &DataType) -> u64 {
+    (size_of::<Cell>() + data_type.primitive_width().unwrap_or(size_of::<i32>()) + 1) as u64
 }

@@ -13,7 +13,7 @@ use crate::files::{OpenFile, Window};
 
 /// The most bytes that one reader holds or has under way for one column.
 const COLUMN_AHEAD: usize = 4 << 20;
-/// ... and for all its columns.
+/// ... and for all its columns, or half the budget of a page if that is less.
 const READER_AHEAD: usize = 16 << 20;
 const LEAST_BLOCK: usize = 64 << 10;
 
@@ -25,8 +25,15 @@ pub(super) struct Chunk {
     pub(super) row_group: usize,
     /// Which of the needed columns.
     pub(super) column: usize,
-    /// Whether a page of it can be larger than the budget.
-    pub(super) check_pages: bool,
+}
+
+/// What is known of the page that a column comes to next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Header {
+    /// Whether the next bytes that are asked for are its header.
+    expected: bool,
+    /// Its uncompressed and its compressed size, once its header was read.
+    sizes: Option<(u64, u64)>,
 }
 
 /// The needed chunks of one split.
@@ -37,6 +44,7 @@ pub(super) struct Chunks {
     names: Vec<String>,
     /// One per column: its chunks of several row groups are read one after the other, so that one buffer is enough.
     windows: Vec<Mutex<Option<(usize, Window)>>>,
+    headers: Vec<Mutex<Header>>,
     block: usize,
     page_budget: u64,
     /// The decoder's errors hold text only; the cause is kept here.
@@ -55,17 +63,25 @@ impl SharedChunks {
     pub(super) fn new(file: OpenFile, mut chunks: Vec<Chunk>, names: Vec<String>, page_budget: u64) -> Self {
         chunks.sort_unstable_by_key(|chunk| chunk.start);
         // Two blocks per column at most: the one in use and the one under way.
-        let block = (READER_AHEAD / names.len().max(1)).clamp(2 * LEAST_BLOCK, COLUMN_AHEAD) / 2;
+        let ahead = usize::try_from(page_budget / 2).unwrap_or(usize::MAX).min(READER_AHEAD);
+        let block = (ahead / names.len().max(1)).clamp(2 * LEAST_BLOCK, COLUMN_AHEAD) / 2;
         let windows = names.iter().map(|_| Mutex::new(None)).collect();
+        let headers = names.iter().map(|_| Mutex::default()).collect();
         Self(Arc::new(Chunks {
             file: Arc::new(file),
             chunks,
             names,
             windows,
+            headers,
             block,
             page_budget,
             failure: Mutex::new(None),
         }))
+    }
+
+    /// The most bytes that are read ahead, of all columns together.
+    pub(super) fn read_ahead(&self) -> u64 {
+        if self.0.file.is_remote() { (self.0.names.len() * self.0.block * 2) as u64 } else { 0 }
     }
 
     /// Why the decoder was refused bytes, if it was.
@@ -77,6 +93,55 @@ impl SharedChunks {
         let text = error.to_string();
         lock(&self.0.failure).get_or_insert(error);
         ParquetError::General(text)
+    }
+
+    /// A page's header is what is read next of the column.
+    pub(super) fn expect_header(&self, column: usize) {
+        if let Some(header) = self.0.headers.get(column) {
+            lock(header).expected = true;
+        }
+    }
+
+    /// The uncompressed and the compressed size of the page whose header was read last.
+    pub(super) fn sizes(&self, column: usize) -> Option<(u64, u64)> {
+        let mut header = lock(self.0.headers.get(column)?);
+        header.expected = false;
+        header.sizes
+    }
+
+    fn column(&self, column: usize) -> String {
+        self.0.names.get(column).cloned().unwrap_or_default()
+    }
+
+    /// The pages that the columns need at once do not fit: `bytes` with the next one of this column.
+    pub(super) fn refuse_pages(&self, column: usize, row_group: usize, bytes: u64, budget: u64) -> ParquetError {
+        self.refuse(SourceError::PagesTooLarge {
+            url: self.0.file.file().url().to_owned(),
+            row_group,
+            column: self.column(column),
+            columns: self.0.names.len(),
+            bytes,
+            budget,
+        })
+    }
+
+    /// A value is larger than any may be.
+    pub(super) fn refuse_value(&self, column: usize, row_group: usize, bytes: u64, budget: u64) -> ParquetError {
+        self.refuse(self.value_too_large(column, row_group, bytes, budget))
+    }
+
+    pub(super) fn value_too_large(&self, column: usize, row_group: usize, bytes: u64, budget: u64) -> SourceError {
+        SourceError::ValueTooLarge {
+            url: self.0.file.file().url().to_owned(),
+            row_group,
+            column: self.column(column),
+            bytes,
+            budget,
+        }
+    }
+
+    pub(super) fn refuse_damage(&self, column: usize, row_group: usize, detail: &str) -> ParquetError {
+        ParquetError::General(format!("column {:?} of row group {row_group}: {detail}", self.column(column)))
     }
 
     fn chunk_at(&self, start: u64) -> Option<(usize, &Chunk)> {
@@ -108,14 +173,16 @@ impl SharedChunks {
         held.at(start, least)
     }
 
-    /// Refuses a page that is over budget, from its header.
-    fn check_page(&self, start: u64) -> Result<(), SourceError> {
+    /// Notes a page's sizes if its header is what is read now, and refuses one that is over budget.
+    fn look_at_header(&self, start: u64) -> Result<(), SourceError> {
         let Some((_, chunk)) = self.chunk_at(start) else { return Ok(()) };
-        if !chunk.check_pages {
+        let Some(header) = self.0.headers.get(chunk.column) else { return Ok(()) };
+        let mut header = lock(header);
+        if !std::mem::take(&mut header.expected) {
             return Ok(());
         }
-        let header = self.bytes_at(start, page::LOOKED_AT)?;
-        let Some((uncompressed, compressed)) = page::sizes(&header) else { return Ok(()) };
+        header.sizes = page::sizes(&self.bytes_at(start, page::LOOKED_AT)?);
+        let Some((uncompressed, compressed)) = header.sizes else { return Ok(()) };
         let bytes = uncompressed.max(compressed);
         if bytes <= self.0.page_budget {
             return Ok(());
@@ -123,7 +190,7 @@ impl SharedChunks {
         Err(SourceError::PageTooLarge {
             url: self.0.file.file().url().to_owned(),
             row_group: chunk.row_group,
-            column: self.0.names.get(chunk.column).cloned().unwrap_or_default(),
+            column: self.column(chunk.column),
             bytes,
             budget: self.0.page_budget,
         })
@@ -139,9 +206,9 @@ impl Length for SharedChunks {
 impl ChunkReader for SharedChunks {
     type T = ChunkStream;
 
-    /// The decoder calls this at the start of each page header.
+    /// The decoder calls this at the start of each page header, and of each page.
     fn get_read(&self, start: u64) -> Result<ChunkStream, ParquetError> {
-        self.check_page(start).map_err(|error| self.refuse(error))?;
+        self.look_at_header(start).map_err(|error| self.refuse(error))?;
         Ok(ChunkStream { chunks: self.clone(), at: start, bytes: Bytes::new() })
     }
 

@@ -1,9 +1,13 @@
 //! Parquet: footers, row groups as splits, and batches of the needed columns.
 
 mod chunks;
+mod column;
 mod footer;
 mod leaves;
+mod lengths;
+mod limits;
 mod page;
+mod pages;
 mod reader;
 mod splits;
 

@@ -1,18 +1,16 @@
 //! Batches of a split's rows.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StructArray, make_array};
-use arrow_buffer::NullBuffer;
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, SchemaRef};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::chunks::{Chunk, SharedChunks};
+use super::column::{Column, Failed, TextLengths, as_views, owned};
 use super::footer::{Footer, corrupt};
 use super::leaves::{Leaf, find};
-use super::splits::column_bytes;
+use super::limits::{Fit, Limits, fixed_bytes, is_text};
+use super::pages::{PageMemory, Pages, Source};
 use crate::batch::{BatchRows, SourceBatch};
 use crate::error::SourceError;
 use crate::files::SourceFile;
@@ -23,10 +21,12 @@ pub(crate) struct ParquetReader {
     file: Arc<SourceFile>,
     number: u32,
     chunks: SharedChunks,
-    decoder: ParquetRecordBatchReader,
-    /// Where each asked-for column is in the decoder's batches.
-    paths: Vec<Vec<String>>,
+    /// The needed columns, each once.
+    columns: Vec<Column>,
+    /// Of each column asked for, which of the needed ones it is.
+    slots: Vec<usize>,
     schema: SchemaRef,
+    limits: Limits,
     /// The place of the next row in the file, and of the row after the split.
     next: u64,
     end: u64,
@@ -76,71 +76,111 @@ impl ParquetReader {
         let end = next + rows_of(&groups);
 
         let mut chunks = Vec::new();
-        let mut widest_row = 1;
         for group in &groups {
             let row_group = metadata.row_group(*group);
-            let mut bytes = 0_u64;
-            for (column, (at, leaf)) in needed.iter().enumerate() {
-                bytes = bytes.saturating_add(column_bytes(row_group, leaf));
+            for (column, (at, _)) in needed.iter().enumerate() {
                 let Some(chunk) = row_group.columns().get(*at) else { return Err(foreign()) };
                 let (start, length) = chunk.byte_range();
-                chunks.push(Chunk {
-                    start,
-                    end: start + length,
-                    row_group: *group,
-                    column,
-                    check_pages: u64::try_from(chunk.uncompressed_size()).unwrap_or(u64::MAX) > options.page_budget
-                        || length > options.page_budget,
-                });
+                chunks.push(Chunk { start, end: start + length, row_group: *group, column });
             }
-            let rows = u64::try_from(row_group.num_rows()).unwrap_or(0).max(1);
-            widest_row = widest_row.max(bytes / rows);
         }
-        // A batch of long values must fit into memory, too.
-        let fitting = usize::try_from(options.page_budget / widest_row).unwrap_or(usize::MAX);
-        let batch_rows = options.batch_rows.min(fitting).max(1);
-
         let names = needed.iter().map(|(_, leaf)| leaf.name.clone()).collect();
         let chunks = SharedChunks::new(file.open()?, chunks, names, options.page_budget);
-        let mask = ProjectionMask::leaves(footer.arrow.parquet_schema(), needed.iter().map(|(at, _)| *at));
-        let decoder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks.clone(), footer.arrow.clone())
-            .with_row_groups(groups)
-            .with_projection(mask)
-            .with_batch_size(batch_rows)
-            .build()
-            .map_err(|error| corrupt(file.url(), error))?;
-        let paths = leaves.iter().map(|leaf| leaf.path.clone()).collect();
-        Ok(Self { file: Arc::clone(file), number, chunks, decoder, paths, schema, next, end })
+        let descriptors = footer.arrow.parquet_schema();
+        let fixed: Vec<u64> =
+            needed.iter().map(|(at, leaf)| fixed_bytes(&leaf.data_type, &descriptors.column(*at))).collect();
+        let limits = Limits::new(&fixed, &options);
+        if let Some(bytes) = limits.every_row_too_large() {
+            let widest = (0..fixed.len()).max_by_key(|column| fixed.get(*column)).unwrap_or(0);
+            return Err(chunks.value_too_large(widest, first as usize, bytes, limits.row));
+        }
+        // What is read ahead is of the same two pages' worth of memory.
+        let of_pages = options.page_budget.saturating_mul(2).saturating_sub(chunks.read_ahead());
+        let memory = PageMemory::new(of_pages.max(options.page_budget), needed.len());
+        let views = as_views(footer.arrow.schema().fields());
+        let of_text = needed.iter().filter(|(_, leaf)| is_text(&leaf.data_type)).count() as u64;
+        let column = |(column, (at, leaf)): (usize, &(usize, &Leaf))| {
+            let pages = Pages::new(Source {
+                chunks: chunks.clone(),
+                metadata: Arc::clone(footer.arrow.metadata()),
+                memory: Arc::clone(&memory),
+                leaf: *at,
+                column,
+                shares: is_text(&leaf.data_type),
+                most_rows: limits.rows,
+                copied: limits.batch / of_text.max(1),
+                largest: limits.row,
+            });
+            Column::new(descriptors, &views, footer.arrow.metadata(), leaf, *at, pages, groups.clone())
+        };
+        let columns = needed.iter().enumerate().map(column).collect::<Result<Vec<_>, _>>();
+        let columns = columns.map_err(|error| corrupt(file.url(), error))?;
+        let slot = |leaf: &&Leaf| needed.iter().position(|(at, _)| Some(*at) == leaf.column).unwrap_or(0);
+        let slots = leaves.iter().map(slot).collect();
+        Ok(Self { file: Arc::clone(file), number, chunks, columns, slots, schema, limits, next, end })
     }
 
     pub(crate) fn next_batch(&mut self) -> Result<Option<SourceBatch>, SourceError> {
-        // On damaged input the decoder of the parquet library may panic (apache/arrow-rs#5563 and others); a panic would
-        // take the whole process down without naming the file.
-        let decoded = catch_unwind(AssertUnwindSafe(|| self.decoder.next()));
-        let batch = match decoded {
-            Ok(None) => {
-                self.file.check()?;
-                if self.next != self.end {
-                    return Err(
-                        self.damaged(format!("row groups that claim {} rows end after row {}", self.end, self.next))
-                    );
-                }
-                return Ok(None);
+        let rows = self.rows()?;
+        if rows == 0 {
+            self.file.check()?;
+            if self.next != self.end {
+                return Err(
+                    self.damaged(format!("row groups that claim {} rows end after row {}", self.end, self.next))
+                );
             }
-            Ok(Some(Ok(batch))) => batch,
-            Ok(Some(Err(error))) => return Err(self.explain(error)),
-            Err(_) => return Err(self.damaged("its decoder stopped at data that it did not expect".to_owned())),
-        };
-        let rows = batch.num_rows();
+            return Ok(None);
+        }
         let first = self.next;
         self.next += rows as u64;
-        let columns =
-            self.paths.iter().map(|path| column(&batch, path)).collect::<Result<Vec<_>, _>>().and_then(|columns| {
-                let options = RecordBatchOptions::new().with_row_count(Some(rows));
-                RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            });
-        let batch = columns.map_err(|error| self.explain(error))?;
+        let arrays: Vec<ArrayRef> = self.columns.iter_mut().filter_map(|column| column.take(rows)).map(owned).collect();
+        let columns = self.slots.iter().filter_map(|slot| arrays.get(*slot)).map(Arc::clone).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
+        let batch = batch.map_err(|error| self.explain(error))?;
         Ok(Some(SourceBatch { batch, file: self.number, rows: BatchRows::From(first) }))
+    }
+
+    /// How many rows the next batch has: as many as all columns have at hand, and as fit.
+    fn rows(&mut self) -> Result<usize, SourceError> {
+        if self.columns.is_empty() {
+            let left = usize::try_from(self.end - self.next).unwrap_or(usize::MAX);
+            return Ok(left.min(self.limits.rows));
+        }
+        let mut fewest = usize::MAX;
+        for column in 0..self.columns.len() {
+            let found = self.columns.get_mut(column).map_or(Ok(0), Column::fill);
+            fewest = fewest.min(found.map_err(|failed| self.failed(failed))?);
+        }
+        let arrays: Vec<&ArrayRef> = self.columns.iter().filter_map(Column::at_hand).collect();
+        if fewest == 0 && !arrays.is_empty() {
+            let row = self.next;
+            return Err(self.damaged(format!("one column ends before row {row}, and another goes on")));
+        }
+        let texts: Vec<TextLengths<'_>> = arrays.iter().filter_map(|array| TextLengths::of(array)).collect();
+        if texts.is_empty() {
+            // So many always fit.
+            return Ok(fewest.min(self.limits.rows));
+        }
+        match self.limits.fit(fewest, |row| texts.iter().map(|text| text.get(row)).sum()) {
+            Fit::Rows(rows) => Ok(rows),
+            Fit::TooLarge(bytes) => {
+                let length = |column: &usize| {
+                    let array = self.columns.get(*column).and_then(Column::at_hand);
+                    array.and_then(TextLengths::of).map_or(0, |texts| texts.get(0))
+                };
+                let longest = (0..self.columns.len()).max_by_key(length).unwrap_or(0);
+                let row_group = self.columns.get(longest).map_or(0, Column::row_group);
+                Err(self.chunks.value_too_large(longest, row_group, bytes, self.limits.row))
+            }
+        }
+    }
+
+    fn failed(&self, failed: Failed) -> SourceError {
+        match failed {
+            Failed::Arrow(error) => self.explain(error),
+            Failed::Panicked => self.damaged("its decoder stopped at data that it did not expect".to_owned()),
+        }
     }
 
     fn damaged(&self, detail: String) -> SourceError {
@@ -162,24 +202,4 @@ impl ParquetReader {
             other => other,
         }
     }
-}
-
-/// A column of a batch, out of the structs around it. Where a struct is NULL, its leaves are.
-fn column(batch: &RecordBatch, path: &[String]) -> Result<ArrayRef, ArrowError> {
-    let missing = || ArrowError::SchemaError(format!("the decoder gave no column {}", path.join(".")));
-    let (first, inner) = path.split_first().ok_or_else(missing)?;
-    let mut array = Arc::clone(batch.column_by_name(first).ok_or_else(missing)?);
-    let mut nulls: Option<NullBuffer> = None;
-    for name in inner {
-        let parent = array.as_any().downcast_ref::<StructArray>().ok_or_else(missing)?;
-        nulls = NullBuffer::union(nulls.as_ref(), parent.nulls());
-        let child = Arc::clone(parent.column_by_name(name).ok_or_else(missing)?);
-        array = child;
-    }
-    let Some(nulls) = nulls else { return Ok(array) };
-    let union = NullBuffer::union(Some(&nulls), array.nulls());
-    if union.as_ref() == array.nulls() {
-        return Ok(array);
-    }
-    Ok(make_array(array.to_data().into_builder().nulls(union).build()?))
 }

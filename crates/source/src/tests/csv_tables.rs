@@ -73,7 +73,8 @@ fn a_quoted_cell_is_never_null() {
     .unwrap();
     let rows = cells(read_all(&table, &names(&["a", "b"])).unwrap());
     assert_eq!(rows, [["NULL", ""], ["NULL", "NULL"]]);
-    let batch = table.sample(&table.splits(&[]).unwrap()[0], &names(&["a", "b"]), 9).unwrap().unwrap();
+    let batch = table.sample(&table.splits(&[]).unwrap()[0], &names(&["a", "b"]), &ReadOptions::default());
+    let batch = batch.unwrap().unwrap();
     assert_eq!((batch.batch.column(0).null_count(), batch.batch.column(1).null_count()), (2, 0));
 }
 

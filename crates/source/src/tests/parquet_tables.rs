@@ -216,7 +216,7 @@ fn long_values_make_small_batches() {
     let table = table(&parquet_spec(&path)).unwrap();
     let columns = names(&["v"]);
     let split = &table.splits(&columns).unwrap()[0];
-    let options = ReadOptions { batch_rows: 8192, page_budget: 200_000 };
+    let options = ReadOptions { batch_rows: 8192, batch_bytes: 200_000, ..ReadOptions::default() };
     let batches = table.read(split, &columns, &options).unwrap();
     let rows: Vec<usize> = batches.map(|batch| batch.unwrap().batch.num_rows()).collect();
     assert_eq!(rows.iter().sum::<usize>(), 100);
@@ -269,7 +269,8 @@ fn a_sample_is_a_split_s_first_rows() {
     let table = table(&parquet_spec(&path)).unwrap();
     let columns = names(&["id"]);
     let split = &table.splits(&columns).unwrap()[0];
-    let sample = table.sample(split, &columns, 10).unwrap().unwrap();
+    let sample =
+        table.sample(split, &columns, &ReadOptions { batch_rows: 10, ..ReadOptions::default() }).unwrap().unwrap();
     assert_eq!(rows_of(&sample).len(), 10);
     assert_eq!(sample.rows, BatchRows::From(0));
 }
