@@ -31,7 +31,7 @@ pub use check::{
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
 pub use crd::{crd_yaml, crds};
 pub use directory::{
-    Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState, Work,
+    AfterBuild, Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState, Work,
     WorkKind,
 };
 pub use directory_status::{
