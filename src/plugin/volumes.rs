@@ -73,7 +73,8 @@ pub fn run(args: VolumesArgs) -> anyhow::Result<ExitCode> {
         Ok(volumes(&records, &claims, Build::There))
     })?;
     crate::output::write(output, &volumes, |volumes| {
-        let head = ["slot", "claim", "state", "owner", "node", "claim is", "volume", "size", "condemned", "when deleted"];
+        let head =
+            ["slot", "claim", "state", "owner", "node", "claim is", "volume", "size", "condemned", "when deleted"];
         table(&head, volumes.iter().map(row))
     })?;
     Ok(ExitCode::SUCCESS)

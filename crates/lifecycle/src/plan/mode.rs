@@ -1,6 +1,8 @@
 //! What a build is about: running, pausing, cleaning up, or nothing any more.
 
-use indexbuild_api::{AfterBuild, ConditionStatus, ConditionType, DeletionPolicy, Duration, Retention, VolumeRetention};
+use indexbuild_api::{
+    AfterBuild, ConditionStatus, ConditionType, DeletionPolicy, Duration, Retention, VolumeRetention,
+};
 
 use super::stages::{CLEAN, CLEAN_INDEX, PLAN, PUBLISH};
 use crate::action::End;

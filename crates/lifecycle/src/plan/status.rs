@@ -87,9 +87,10 @@ impl Pass<'_> {
                 looked
                     && self.destructive.is_empty()
                     && self.steps.is_empty()
-                    && self.drafts.values().all(|draft| {
-                        self.is_settled(draft) && !draft.changes_spec() && self.stands_alone(draft)
-                    })
+                    && self
+                        .drafts
+                        .values()
+                        .all(|draft| self.is_settled(draft) && !draft.changes_spec() && self.stands_alone(draft))
             }
             Mode::Disabled | Mode::Run | Mode::Suspend | Mode::Clean(_) => false,
         }
@@ -99,7 +100,7 @@ impl Pass<'_> {
     /// once more, and a record that still has its owner reference goes with the build, and with it all that is known
     /// of its volumes.
     fn stands_alone(&self, draft: &Draft<'_>) -> bool {
-        !self.world.build.deleting || draft.view.record.status.state == DirectoryState::Tombstone
+        self.mode != Mode::Drain(End::Aborted) || draft.view.record.status.state == DirectoryState::Tombstone
     }
 
     /// The finalizer goes when the commit is clean and no volume waits, unless the index is to go with its build;

@@ -6,7 +6,7 @@ use super::Pass;
 use super::disruption::caught_up;
 use super::grants::Draft;
 use super::mode::Mode;
-use crate::action::{Action, Event, StopReason};
+use crate::action::{Action, End, Event, StopReason};
 use crate::evidence::{Condemned, Evidence};
 use crate::world::{ClaimPhase, Millis, NodeReady, PodState, PodView, World};
 
@@ -229,7 +229,7 @@ impl<'w> Pass<'w> {
         let alive = self.world.pods.iter().any(|pod| pod.slot == slot && is_alive(pod) && !self.given_up(draft));
         if empty && (settled || draining) && !alive {
             self.destructive.push(Action::DeleteDirectory { slot, version });
-        } else if draining && self.world.build.deleting && !empty {
+        } else if self.mode == Mode::Drain(End::Aborted) && !empty {
             // Whatever its pod does: a record that is none yet when the build is let go would go with it.
             draft.state = Some(DirectoryState::Tombstone);
         } else if draft.state.is_none() || (draining && draft.state != Some(DirectoryState::Stopping)) {

@@ -379,7 +379,14 @@ pub fn world() -> impl Strategy<Value = World> {
         stages,
     )
         .prop_map(
-            |((spec, deleting, finalizer, disabled, failed, deletion_age, gone), slots, pods, claims, nodes, stages)| {
+            |(
+                (spec, deleting, finalizer, disabled, failed, deletion_age, gone),
+                slots,
+                pods,
+                claims,
+                nodes,
+                stages,
+            )| {
                 // What an API server makes sure of: one object of a name.
                 let mut seen = BTreeSet::new();
                 let slots = slots.into_iter().filter(|view| seen.insert(view.record.spec.slot)).collect();

@@ -137,7 +137,8 @@ fn check_keep(world: &World, name: &str, uid: &str) {
     assert!(world.build.gone, "{name} is given up while its build is there");
     let this = |known: &str, _| known == uid || known.is_empty();
     let mut records = world.slots.iter().map(|view| &view.record);
-    let allowed = records.any(|record| is_free(world, record, name, this) && policy(world, record) == Retention::Retain);
+    let allowed =
+        records.any(|record| is_free(world, record, name, this) && policy(world, record) == Retention::Retain);
     assert!(allowed, "{name} ({uid}) is given up without proof, or against its policy");
     assert!(world.claims.iter().any(|claim| claim.name == name && claim.uid == uid && !claim.foreign));
     assert!(!claim_is_used(world, name), "a pod that has not ended may use {name}");

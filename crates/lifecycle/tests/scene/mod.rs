@@ -2,9 +2,9 @@
 #![allow(dead_code)] // each test file uses some
 
 use indexbuild_api::{
-    AfterBuild, Chosen, Claim, DirectoryState, Duration, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant,
-    IndexBuildSpec, OutputSpec, OwnerChange, OwnerChangeReason, Report, Retention, RunLocation, VolumeRef, VolumeState,
-    Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
+    AfterBuild, Chosen, Claim, DirectoryState, Duration, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume,
+    Grant, IndexBuildSpec, OutputSpec, OwnerChange, OwnerChangeReason, Report, Retention, RunLocation, VolumeRef,
+    VolumeState, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
     BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,

@@ -37,7 +37,10 @@ impl Sim {
                 entry.progress_seen = self.now;
                 entry.grant_seen = self.now;
             }
-        } else if !world.build.gone {
+        } else if world.build.gone {
+            // Whoever let it go may have crashed before saying so.
+            self.end.get_or_insert(End::Aborted);
+        } else {
             self.status = Some(status);
             self.end = end;
         }
