@@ -128,8 +128,8 @@ pub struct EngineDirectorySpec {
     pub after_build: Option<AfterBuild>,
 }
 
-/// What decides about a record's volumes once its build is gone. It follows the build's spec while that is there, so
-/// that nobody has to guess afterwards what the build asked for.
+/// What decides about a record's volumes once its build is gone. Each write of the record takes it from the build's spec,
+/// at the latest the one that follows the build's deletion, so that nobody has to guess afterwards what was asked for.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AfterBuild {

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use indexbuild_api::{
-    AfterBuild, Chosen, Duration, EngineDirectorySpec, FormerVolume, Grant, Retention, RunLocation, VolumeRef, VolumeState,
-    Work, WorkKind, check_directory_spec, crds,
+    AfterBuild, Chosen, Duration, EngineDirectorySpec, FormerVolume, Grant, Retention, RunLocation, VolumeRef,
+    VolumeState, Work, WorkKind, check_directory_spec, crds,
 };
 
 fn work(id: &str) -> Work {

@@ -388,7 +388,8 @@ impl<'w> Draft<'w> {
     }
 
     /// Whether the spec says something new. What changes nothing waits for the record's next write, as writes of its own
-    /// would be the most frequent of all: a choice whose stage is frozen leaves, a claim that was made has its UID.
+    /// would be the most frequent of all: a choice whose stage is frozen leaves, a claim that was made has its UID, the build asks
+    /// for something else once it is gone.
     pub fn changes_spec(&self) -> bool {
         let observed = &self.view.record.spec;
         let mut spec = self.spec.clone();
@@ -400,6 +401,10 @@ impl<'w> Draft<'w> {
             && volume.claim_name == before.claim_name
         {
             volume.claim_uid.clear();
+        }
+        // It is needed once the build is gone, and written at the latest when that begins.
+        if !self.world.build.deleting {
+            spec.after_build = observed.after_build;
         }
         spec != *observed
     }
