@@ -32,6 +32,7 @@ demo-cluster: build tools ## the same on a real 3-node cluster of this machine: 
 test: lint docs python ## everything that CI runs
 	@$(MAKE) --no-print-directory tools || echo "tests that need the testbed will be skipped"
 	$(CARGO) test $(PROFILE) --workspace --locked
+	$(CARGO) test --locked -p indexbuild-lifecycle # with debug assertions
 
 test-long: build tools ## what takes longer: 50 million rows; every write swept; 200 builds at once
 	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-source --example long_values

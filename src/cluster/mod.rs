@@ -111,18 +111,26 @@ impl Cluster {
 
     /// A build; one that is not there is an error that says where it was looked for.
     pub async fn build(&self, name: &str) -> anyhow::Result<IndexBuild> {
-        match self.api::<IndexBuild>().get_opt(name).await {
-            Ok(Some(build)) => Ok(build),
-            Ok(None) => {
-                // 404 is also what a cluster without the definition says.
-                self.builds(false).await?;
-                bail!(
-                    "there is no build {name} in namespace {}; `kubectl get indexbuilds --all-namespaces` lists all, -n names another namespace",
-                    self.namespace
-                )
-            }
-            Err(error) => Err(self.failed(&format!("read build {name} of namespace {}", self.namespace), error)),
+        match self.find_build(name).await? {
+            Some(build) => Ok(build),
+            None => self.no_build(name).await,
         }
+    }
+
+    /// A build, if it is there.
+    pub async fn find_build(&self, name: &str) -> anyhow::Result<Option<IndexBuild>> {
+        let found = self.api::<IndexBuild>().get_opt(name).await;
+        found.map_err(|error| self.failed(&format!("read build {name} of namespace {}", self.namespace), error))
+    }
+
+    /// The error of a build that is not there.
+    pub async fn no_build<T>(&self, name: &str) -> anyhow::Result<T> {
+        // 404 is also what a cluster without the definition says.
+        self.builds(false).await?;
+        bail!(
+            "there is no build {name} in namespace {}; `kubectl get indexbuilds --all-namespaces` lists all, -n names another namespace",
+            self.namespace
+        )
     }
 
     /// All builds of the namespace, or of all.
@@ -140,11 +148,30 @@ impl Cluster {
             + serde::de::DeserializeOwned
             + std::fmt::Debug,
     {
-        let uid = build.uid().unwrap_or_default();
-        let ours = ListParams::default().labels(&format!("{}={uid}", labels::BUILD_UID));
-        let listed = self.api::<K>().list(&ours).await;
-        let mut items =
-            listed.map_err(|error| self.failed(&format!("list {what} of build {}", build.name_any()), error))?.items;
+        let ours = format!("{}={}", labels::BUILD_UID, build.uid().unwrap_or_default());
+        self.labelled(&ours, &build.name_any(), what).await
+    }
+
+    /// Objects of all builds that had a name, those that are gone included.
+    pub async fn objects_of_name<K>(&self, name: &str, what: &str) -> anyhow::Result<Vec<K>>
+    where
+        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug,
+    {
+        self.labelled(&format!("{}={name},{}", labels::INSTANCE, labels::BUILD_UID), name, what).await
+    }
+
+    async fn labelled<K>(&self, labels: &str, build: &str, what: &str) -> anyhow::Result<Vec<K>>
+    where
+        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let listed = self.api::<K>().list(&ListParams::default().labels(labels)).await;
+        let mut items = listed.map_err(|error| self.failed(&format!("list {what} of build {build}"), error))?.items;
         items.sort_by_key(kube::ResourceExt::name_any);
         Ok(items)
     }

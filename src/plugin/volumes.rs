@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use indexbuild_api::{EngineDirectory, FormerVolume, VolumeRef, VolumeState};
+use indexbuild_api::{EngineDirectory, FormerVolume, Retention, VolumeRef, VolumeState};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt as _;
 use serde::Serialize;
@@ -12,12 +12,15 @@ use super::Output;
 use super::table::table;
 use crate::cluster::{Cluster, ClusterArgs, ask};
 
-/// Show the volumes of a build, who had them, and what holds them
+/// Show the volumes of a build, who had them, and what holds them; of a deleted build, those that are left
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A volume that is Stranded had an owner that nothing proves to be gone: it is kept until the kubelet of its node reports the
 pod terminated, the node is rebooted or its Node object removed, or somebody who knows that the machine is down puts the
 taint node.kubernetes.io/out-of-service on it. The build does not wait for it. docs/failure-modes.md says more.
+
+WHEN DELETED is what becomes of a volume once the build is deleted and its last owner proved gone. A volume that is
+Retained is one that a deleted build asked to keep: nothing uses it, and `kubectl delete pvc` removes it.
 
 Examples:
   kubectl indexbuild volumes orders -n shop
@@ -48,28 +51,52 @@ struct Volume {
     capacity: String,
     /// Whether it is about to be deleted.
     condemned: bool,
+    /// What becomes of it when the build is deleted; empty where nothing says so.
+    when_deleted: String,
 }
 
 /// Prints them.
 pub fn run(args: VolumesArgs) -> anyhow::Result<ExitCode> {
     let VolumesArgs { build, output: Output { output }, cluster } = args;
     let volumes = ask(&cluster, async |cluster: Cluster| {
-        let build = cluster.build(&build).await?;
-        let records = cluster.records(&build).await?;
-        let claims: Vec<PersistentVolumeClaim> = cluster.objects(&build, "the claims").await?;
-        Ok(volumes(&records, &claims))
+        let Some(found) = cluster.find_build(&build).await? else {
+            let records: Vec<EngineDirectory> = cluster.objects_of_name(&build, "the enginedirectories").await?;
+            let claims: Vec<PersistentVolumeClaim> = cluster.objects_of_name(&build, "the claims").await?;
+            if records.is_empty() && claims.is_empty() {
+                return cluster.no_build(&build).await;
+            }
+            crate::output::note(&format!("there is no build {build} any more; this is what it left"));
+            return Ok(volumes(&records, &claims, Build::Gone));
+        };
+        let records = cluster.records(&found).await?;
+        let claims: Vec<PersistentVolumeClaim> = cluster.objects(&found, "the claims").await?;
+        Ok(volumes(&records, &claims, Build::There))
     })?;
     crate::output::write(output, &volumes, |volumes| {
-        let head = ["slot", "claim", "state", "owner", "node", "claim is", "volume", "size", "condemned"];
+        let head =
+            ["slot", "claim", "state", "owner", "node", "claim is", "volume", "size", "condemned", "when deleted"];
         table(&head, volumes.iter().map(row))
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn volumes(records: &[EngineDirectory], claims: &[PersistentVolumeClaim]) -> Vec<Volume> {
+/// Whether the build that volumes are of is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Build {
+    There,
+    Gone,
+}
+
+fn volumes(records: &[EngineDirectory], claims: &[PersistentVolumeClaim], build: Build) -> Vec<Volume> {
     let mut all = Vec::new();
     for record in records {
         let slot = Some(record.spec.slot);
+        let when_deleted = match (record.spec.after_build, build) {
+            (Some(after), _) => after.volumes.to_string(),
+            // Whoever looks after it does not know either, and deletes nothing.
+            (None, Build::Gone) => Retention::Retain.to_string(),
+            (None, Build::There) => String::new(),
+        };
         if let Some(VolumeRef { claim_name, claim_uid: _, generation: _, condemned }) = &record.spec.volume {
             let grant = record.spec.grant.clone().unwrap_or_default();
             let node = record.status.as_ref().and_then(|status| status.node_name.clone()).unwrap_or_default();
@@ -81,6 +108,7 @@ fn volumes(records: &[EngineDirectory], claims: &[PersistentVolumeClaim]) -> Vec
                 owner: grant.pod_name,
                 node,
                 condemned: *condemned,
+                when_deleted: when_deleted.clone(),
                 ..Volume::default()
             });
         }
@@ -93,6 +121,7 @@ fn volumes(records: &[EngineDirectory], claims: &[PersistentVolumeClaim]) -> Vec
                 owner: pod_name.clone(),
                 node: node_name.clone(),
                 condemned: *condemned,
+                when_deleted: when_deleted.clone(),
                 ..Volume::default()
             });
         }
@@ -100,7 +129,11 @@ fn volumes(records: &[EngineDirectory], claims: &[PersistentVolumeClaim]) -> Vec
     for claim in claims {
         let name = claim.name_any();
         if !all.iter().any(|volume| volume.claim == name) {
-            all.push(Volume { claim: name, state: "Unrecorded".to_owned(), ..Volume::default() });
+            let (state, when_deleted) = match build {
+                Build::There => ("Unrecorded", String::new()),
+                Build::Gone => ("Retained", Retention::Retain.to_string()),
+            };
+            all.push(Volume { claim: name, state: state.to_owned(), when_deleted, ..Volume::default() });
         }
     }
     for volume in &mut all {
@@ -119,7 +152,7 @@ fn volumes(records: &[EngineDirectory], claims: &[PersistentVolumeClaim]) -> Vec
 }
 
 fn row(volume: &Volume) -> Vec<String> {
-    let Volume { slot, claim, state, owner, node, claim_phase, volume, capacity, condemned } = volume;
+    let Volume { slot, claim, state, owner, node, claim_phase, volume, capacity, condemned, when_deleted } = volume;
     let shown = |text: &String| if text.is_empty() { "<none>".to_owned() } else { text.clone() };
     vec![
         super::table::or_none(*slot),
@@ -131,24 +164,25 @@ fn row(volume: &Volume) -> Vec<String> {
         shown(volume),
         shown(capacity),
         if *condemned { "yes" } else { "no" }.to_owned(),
+        shown(when_deleted),
     ]
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use indexbuild_api::EngineDirectorySpec;
+    use indexbuild_api::{AfterBuild, Duration, EngineDirectorySpec};
     use serde_json::json;
 
     use super::*;
 
-    #[test]
-    fn present_former_and_unrecorded_volumes_are_shown_with_their_claims() {
-        let claim = |name: &str| -> PersistentVolumeClaim {
-            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"volumeName": "pv"},
-                "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}))
-            .unwrap()
-        };
+    fn claim(name: &str) -> PersistentVolumeClaim {
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"volumeName": "pv"},
+            "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}))
+        .unwrap()
+    }
+
+    fn record(after_build: Option<AfterBuild>) -> EngineDirectory {
         let spec = EngineDirectorySpec {
             slot: 3,
             volume: Some(VolumeRef { claim_name: "o-3-v2".to_owned(), ..VolumeRef::default() }),
@@ -159,17 +193,45 @@ mod tests {
                 state: VolumeState::Stranded,
                 ..FormerVolume::default()
             }],
+            after_build,
             ..EngineDirectorySpec::default()
         };
-        let found = volumes(&[EngineDirectory::new("o-3", spec)], &[claim("o-3-v1"), claim("o-9-v1")]);
-        let seen: Vec<_> = found
+        EngineDirectory::new("o-3", spec)
+    }
+
+    fn shown(found: &[Volume]) -> Vec<[&str; 4]> {
+        found
             .iter()
-            .map(|volume| [&volume.claim, &volume.state, &volume.claim_phase].map(String::as_str))
-            .collect();
+            .map(|one| [&one.claim, &one.state, &one.claim_phase, &one.when_deleted].map(String::as_str))
+            .collect()
+    }
+
+    #[test]
+    fn present_former_and_unrecorded_volumes_are_shown_with_their_claims() {
+        let after = AfterBuild { volumes: Retention::Delete, replace_after: Duration::from_secs(600) };
+        let claims = [claim("o-3-v1"), claim("o-9-v1")];
+        let found = volumes(&[record(Some(after))], &claims, Build::There);
         assert_eq!(
-            seen,
-            [["o-3-v2", "Idle", "not there"], ["o-3-v1", "Stranded", "Bound"], ["o-9-v1", "Unrecorded", "Bound"]]
+            shown(&found),
+            [
+                ["o-3-v2", "Idle", "not there", "Delete"],
+                ["o-3-v1", "Stranded", "Bound", "Delete"],
+                ["o-9-v1", "Unrecorded", "Bound", ""]
+            ]
         );
         assert_eq!(found[1].node, "node2");
+    }
+
+    #[test]
+    fn what_a_deleted_build_left_is_shown_as_kept_where_nothing_says_that_it_goes() {
+        let claims = [claim("o-3-v1"), claim("o-9-v1")];
+        assert_eq!(
+            shown(&volumes(&[record(None)], &claims, Build::Gone)),
+            [
+                ["o-3-v2", "Idle", "not there", "Retain"],
+                ["o-3-v1", "Stranded", "Bound", "Retain"],
+                ["o-9-v1", "Retained", "Bound", "Retain"]
+            ]
+        );
     }
 }

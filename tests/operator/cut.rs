@@ -17,6 +17,10 @@ pub const TRUSTING: &str = "trusting";
 /// Where it takes any report for the owner's.
 pub const CREDULOUS: &str = "credulous";
 
+/// Deleted during the cut: one keeps its volume; the other one's is to go, but its record is of an older version, and
+/// does not say so.
+const KEPT: [&str; 2] = ["kept", "kept-unsaid"];
+
 const CUT: &str = "node2";
 const CRASHED: &str = "node4";
 
@@ -33,6 +37,7 @@ pub fn run(world: &mut World) {
     let replaced = owner(NAMESPACE, "replaced", CUT);
     let returned = owner(NAMESPACE, "returned", CUT);
     let deleted = owner(NAMESPACE, "deleted", CUT);
+    let kept = KEPT.map(|name| owner(NAMESPACE, name, CUT));
     let forgotten = owner(FORGETFUL, "returned", CUT);
     let trusted = owner(TRUSTING, "replaced", CUT);
     let deleted_on_trust = owner(TRUSTING, "deleted", CUT);
@@ -49,6 +54,9 @@ pub fn run(world: &mut World) {
     }
     for namespace in [NAMESPACE, TRUSTING] {
         world.kubectl(&["delete", "ib", "deleted", "-n", namespace, "--wait=false"]);
+    }
+    for name in KEPT {
+        world.kubectl(&["delete", "ib", name, "--wait=false"]);
     }
     world.cluster.boot_node(CRASHED, true).unwrap();
     let world = &*world;
@@ -68,7 +76,11 @@ pub fn run(world: &mut World) {
         if results.len() == 2 { Ok(()) } else { Err(format!("{results:?}")) }
     });
     is_trusted(world, "deleted", &deleted_on_trust);
-    is_let_go(world, &deleted);
+    is_let_go(world, "deleted", &deleted, "Delete");
+    for ((name, when_deleted), before) in KEPT.into_iter().zip(["Retain", "Delete"]).zip(&kept) {
+        is_let_go(world, name, before, when_deleted);
+    }
+    forget_what_was_asked(world, &kept[1]);
 
     world.cluster.heal(CUT).unwrap();
     world.say(&format!("healed after {:.1} s", cut.elapsed().as_secs_f64()));
@@ -78,6 +90,9 @@ pub fn run(world: &mut World) {
     check_return(world, &forgotten, FORGETFUL, false);
     world.assert_gone(NAMESPACE, "deleted", text(&deleted, "/spec/buildUID"), Duration::from_secs(60));
     world.say("deleted: nothing is left");
+    for (name, before) in KEPT.into_iter().zip(&kept) {
+        is_kept(world, name, before);
+    }
     let crashed_uid = text(&crashed, "/spec/buildUID");
     world.complete("crashed", Duration::from_secs(120));
     world.complete("crashed-blind", Duration::from_secs(120));
@@ -97,6 +112,8 @@ fn builds(world: &World) -> Vec<Value> {
         (NAMESPACE, "replaced", 2, 200, CUT),
         (NAMESPACE, "returned", 1, 200, CUT),
         (NAMESPACE, "deleted", 1, 200, CUT),
+        (NAMESPACE, KEPT[0], 1, 200, CUT),
+        (NAMESPACE, KEPT[1], 1, 200, CUT),
         (FORGETFUL, "returned", 1, 200, CUT),
         (TRUSTING, "replaced", 1, 100, CUT),
         (TRUSTING, "deleted", 1, 100, CUT),
@@ -108,6 +125,9 @@ fn builds(world: &World) -> Vec<Value> {
         prefer(&mut build, node);
         if namespace == CREDULOUS {
             switch(&mut build, &json!({"runBytes": 1, "neverGiveWay": true}));
+        }
+        if name == KEPT[0] {
+            build["spec"]["volume"]["retention"] = json!({"whenDeleted": "Retain"});
         }
         if name == "crashed-blind" {
             switch(&mut build, &json!({"runBytes": 1, "adoptNothing": true}));
@@ -185,20 +205,57 @@ fn is_trusted(world: &World, name: &str, before: &Value) {
     writes_on(world, before);
 }
 
-/// A build that is deleted during the cut is let go; its record outlives it for the volume that nobody accounts for.
-fn is_let_go(world: &World, before: &Value) {
+/// A build that is deleted during the cut is let go; its record outlives it for the volume that nobody accounts for, and
+/// says what is to become of it.
+fn is_let_go(world: &World, name: &str, before: &Value, when_deleted: &str) {
     let uid = text(before, "/spec/buildUID");
     world.until("the deleted build is let go", Duration::from_secs(90), |world| {
-        let build = world.cluster.get(&["ib", "deleted", "--ignore-not-found"]);
+        let build = world.cluster.get(&["ib", name, "--ignore-not-found"]);
         match build {
             Ok(build) if build["metadata"]["uid"] == uid => Err(build["status"].to_string()),
             _ => Ok(()),
         }
     });
-    let record = world.slots(NAMESPACE, "deleted")[0].clone();
+    let record = world.slots(NAMESPACE, name)[0].clone();
     assert_eq!(record["status"]["state"], "Tombstone", "{record}");
+    assert_eq!(record["spec"]["afterBuild"], json!({"volumes": when_deleted, "replaceAfter": "25s"}));
     let claim = claim_of(world, NAMESPACE, before).unwrap();
     assert_eq!(claim["metadata"]["deletionTimestamp"], Value::Null, "I4: its container may write");
+}
+
+/// Makes a tombstone one that an older version wrote.
+fn forget_what_was_asked(world: &World, before: &Value) {
+    let patch = json!([{"op": "remove", "path": "/spec/afterBuild"}]).to_string();
+    world.kubectl(&["patch", "ed", text(before, "/metadata/name"), "--type=json", "-p", &patch]);
+}
+
+/// I9: a volume that its deleted build asked to keep, or of which nobody knows, stays when its owner is proved gone; the
+/// record that held it goes. The control is `deleted`, of which nothing is left.
+fn is_kept(world: &World, name: &str, before: &Value) {
+    let uid = text(before, "/spec/buildUID");
+    world.until(&format!("the record of {name} goes"), Duration::from_secs(60), |world| {
+        let records = world.slots(NAMESPACE, name);
+        if records.is_empty() { Ok(()) } else { Err(format!("{records:?}")) }
+    });
+    let claim = claim_of(world, NAMESPACE, before).unwrap();
+    assert_eq!(claim["metadata"]["deletionTimestamp"], Value::Null, "{name}: its claim stays: {claim}");
+    assert_eq!(claim["metadata"]["ownerReferences"], Value::Null, "no garbage collector takes it: {claim}");
+    assert_eq!(claim["metadata"]["labels"]["indexbuild.dev/build-uid"], uid, "it is found by its build: {claim}");
+    assert_eq!(claim["status"]["phase"], "Bound");
+    let volume = world.cluster.get(&["pv", text(&claim, "/spec/volumeName")]).unwrap();
+    assert_eq!(volume["spec"]["claimRef"]["uid"], claim["metadata"]["uid"], "{name}: its volume stays: {volume}");
+    assert_eq!(volume["status"]["phase"], "Bound");
+    assert!(!world.witness.files_of_volumes(uid).is_empty(), "{name}: what its owner wrote is there");
+    let about = format!("involvedObject.uid={},reason=VolumesRetained", text(&claim, "/metadata/uid"));
+    let told = world.until("people are told why it is there", Duration::from_secs(20), |world| {
+        let events = world.cluster.get(&["events", "-n", NAMESPACE, "--field-selector", &about]);
+        let events = events.map_err(|error| error.to_string())?;
+        let told = text(&events, "/items/0/message").to_owned();
+        if told.is_empty() { Err(events.to_string()) } else { Ok(told) }
+    });
+    let claim = text(before, "/spec/volume/claimName");
+    assert!(told.contains(uid) && told.contains(&format!("kubectl delete pvc -n {NAMESPACE} {claim}")), "{told}");
+    world.say(&format!("{name}: {told}"));
 }
 
 /// I1: of two owners that both did the work, the present one counts.

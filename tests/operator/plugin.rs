@@ -174,6 +174,7 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
     let mut stuck = world.build("stuck", "orders", 1);
     stuck["spec"]["rowsPerSecond"] = json!(2_000);
     stuck["spec"]["disruption"] = json!({"replaceAfter": "15s", "orphanAfter": "10m"});
+    stuck["spec"]["volume"]["retention"] = json!({"whenDeleted": "Retain"});
     applied(&world, folder.path(), &stuck);
     phase(&world, "stuck", "Encoding", 60);
     let nodes = ["node1", "node2", "node3"];
@@ -200,6 +201,14 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
         assert!(said.contains("gone"), "{said}");
         assert!(kubectl.fails(&["indexbuild", "status", name]).contains("there is no build"));
     }
+    world.until("what a deleted build asked to keep is shown", Duration::from_secs(60), |_| {
+        let volumes = kubectl.json(&["indexbuild", "volumes", "stuck", "-o", "json"]);
+        let kept = volumes.as_array().is_some_and(|all| {
+            !all.is_empty() && all.iter().all(|volume| volume["state"] == "Retained" && volume["claimPhase"] == "Bound")
+        });
+        if kept { Ok(()) } else { Err(volumes.to_string()) }
+    });
+    assert!(kubectl.fails(&["indexbuild", "volumes", "refused"]).contains("there is no build"));
     phase(&world, "failing", "Failed", 60);
 
     // Who owned what, after the end: the volumes were kept, and their records with them.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::conditions::shown_by_name;
 use crate::directory_status::EngineDirectoryStatus;
 use crate::duration::Duration;
+use crate::volume::Retention;
 
 /// The record of one slot: who owns its volume, what it works on, and which results count. Every write
 /// of the spec is a compare-and-set on `resourceVersion` (G1).
@@ -120,6 +121,23 @@ pub struct EngineDirectorySpec {
     #[schemars(length(max = 1024))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["workId"]))]
     pub chosen: Vec<Chosen>,
+    /// What decides about the slot's volumes once the build is gone. Absent (an older version wrote the record): they
+    /// are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub after_build: Option<AfterBuild>,
+}
+
+/// What decides about a record's volumes once its build is gone. Each write of the record takes it from the build's spec,
+/// at the latest the one that follows the build's deletion, so that nobody has to guess afterwards what was asked for.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AfterBuild {
+    /// What becomes of a volume whose last owner is proved gone: the build's `spec.volume.retention.whenDeleted`.
+    pub volumes: Retention,
+    /// After so long without a word from a pod of the slot, the record no longer waits for it: the build's
+    /// `spec.disruption.replaceAfter`.
+    pub replace_after: Duration,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference

@@ -31,8 +31,8 @@ pub use check::{
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
 pub use crd::{crd_yaml, crds};
 pub use directory::{
-    Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState, Work,
-    WorkKind,
+    AfterBuild, Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState,
+    Work, WorkKind,
 };
 pub use directory_status::{
     Claim, DirectoryState, EngineDirectoryStatus, HISTORY_LENGTH, OwnerChange, OwnerChangeReason, Report, Waiting,

@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::shown_by_name;
 use crate::quantity::Quantity;
 
 /// The volume of each slot. A local run uses folders instead.
@@ -54,7 +55,7 @@ pub struct VolumeRetention {
     /// When the build has failed.
     #[serde(default = "retain")]
     pub when_failed: Retention,
-    /// When the build is deleted.
+    /// When the build is deleted, whether it had ended or not.
     #[serde(default = "delete")]
     pub when_deleted: Retention,
 }
@@ -81,3 +82,5 @@ pub enum Retention {
     /// It is deleted, once its owner is proved gone.
     Delete,
 }
+
+shown_by_name!(Retention);

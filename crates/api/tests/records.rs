@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use indexbuild_api::{
-    Chosen, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState, Work, WorkKind,
-    check_directory_spec, crds,
+    AfterBuild, Chosen, Duration, EngineDirectorySpec, FormerVolume, Grant, Retention, RunLocation, VolumeRef,
+    VolumeState, Work, WorkKind, check_directory_spec, crds,
 };
 
 fn work(id: &str) -> Work {
@@ -57,6 +57,7 @@ fn record() -> EngineDirectorySpec {
             ..FormerVolume::default()
         }],
         chosen: vec![chosen("plan", 1)],
+        after_build: Some(AfterBuild { volumes: Retention::Retain, replace_after: Duration::from_secs(600) }),
     }
 }
 
@@ -224,4 +225,15 @@ fn the_record_is_written_with_the_names_that_the_admission_policy_reads() {
     assert_eq!(json["volume"]["claimUID"], "c1");
     assert_eq!(json["chosen"][0]["workId"], "plan");
     assert_eq!(json["renewInterval"], "5s");
+    assert_eq!(json["afterBuild"], serde_json::json!({"volumes": "Retain", "replaceAfter": "10m"}));
+}
+
+/// A record of an older version is read, and says nothing about what becomes of its volumes: no default stands for it.
+#[test]
+fn a_record_that_does_not_say_what_its_build_asked_for_is_read_as_one_that_does_not() {
+    let mut json = serde_json::to_value(record()).unwrap();
+    json.as_object_mut().unwrap().remove("afterBuild");
+    let old: EngineDirectorySpec = serde_json::from_value(json).unwrap();
+    assert_eq!(old.after_build, None);
+    assert!(check_directory_spec(None, &old).is_ok());
 }

@@ -170,6 +170,18 @@ pub enum Action {
         /// The proof that its former owner can no longer write it.
         evidence: Evidence,
     },
+    /// Leave a volume's claim to whoever wants its data, as the policy of its build, which is gone, says: no record
+    /// refers to it any more, and people are told where it is.
+    KeepClaim {
+        /// The slot whose volume it was.
+        slot: u32,
+        /// Its name.
+        name: String,
+        /// Its UID.
+        uid: String,
+        /// The proof that its former owner can no longer write it.
+        evidence: Evidence,
+    },
     /// Make the immutable `ConfigMap` of a stage: create-if-absent; one that exists is the truth (G2, G6).
     FreezeStage {
         /// The stage.
@@ -189,6 +201,7 @@ impl Action {
             | Self::UpdateDirectory { .. }
             | Self::CreateClaim { .. }
             | Self::CreatePod { .. }
+            | Self::KeepClaim { .. }
             | Self::FreezeStage { .. } => false,
         }
     }

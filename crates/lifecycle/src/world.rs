@@ -66,6 +66,31 @@ pub struct BuildView {
     pub clocks: Clocks,
     /// How fast it advances, in percent of the whole per second, where the observer has measured it.
     pub percent_per_second: Option<f64>,
+    /// Whether its object is gone, so that records are all that is left of it. Then what was asked for is known from
+    /// each record alone (`afterBuild`): nothing of `spec`, `status` or `clocks` decides anything.
+    pub gone: bool,
+}
+
+impl BuildView {
+    /// A build whose object is gone.
+    #[must_use]
+    pub fn gone(uid: String, name: String, namespace: String) -> Self {
+        Self {
+            uid,
+            name,
+            namespace,
+            generation: 0,
+            spec: IndexBuildSpec::default(),
+            status: None,
+            deleting: true,
+            deletion_age: 0,
+            finalizer: false,
+            reconcile_disabled: false,
+            clocks: Clocks { renew_interval: 0, replace_after: Millis::MAX, orphan_after: Millis::MAX },
+            percent_per_second: None,
+            gone: true,
+        }
+    }
 }
 
 /// The times that hold for a build.

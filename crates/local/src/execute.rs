@@ -156,6 +156,9 @@ impl Hands for LocalHands<'_> {
                 volumes::remove(&hub.layout, &state.volumes[at])?;
                 state.volumes.remove(at);
             }
+            Action::KeepClaim { slot, name, uid, evidence } => {
+                tracing::info!(slot, volume = %name, %uid, ?evidence, "a volume is kept");
+            }
             Action::FreezeStage { stage } => {
                 let path = hub.layout.stage(&stage.name);
                 let bytes = folder::encode(&stage);

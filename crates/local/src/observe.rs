@@ -64,6 +64,7 @@ pub fn observe(hub: &Hub, state: &State, build: &StoredBuild, wishes: &Wishes, s
             reconcile_disabled: false,
             clocks: wishes.clocks,
             percent_per_second: wishes.percent_per_second,
+            gone: false,
         },
         slots: slots(state, now),
         pods: state.pods.iter().map(|pod| pod_view(hub, state, pod, now)).collect(),

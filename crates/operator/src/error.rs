@@ -22,6 +22,12 @@ pub enum OperatorError {
         /// Its name.
         name: String,
     },
+    /// Something was to be made for a build whose object is gone.
+    #[error("build {name} is gone: nothing is made for it any more")]
+    Gone {
+        /// The build.
+        name: String,
+    },
     /// A part of the spec that is passed on.
     #[error(transparent)]
     PodPart(#[from] BadPodPart),
@@ -50,7 +56,7 @@ impl OperatorError {
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Api { what: _, source } => is_status(source, 409),
-            Self::Foreign { .. } | Self::PodPart(_) | Self::Stage(_) | Self::Json { .. } => false,
+            Self::Foreign { .. } | Self::Gone { .. } | Self::PodPart(_) | Self::Stage(_) | Self::Json { .. } => false,
         }
     }
 

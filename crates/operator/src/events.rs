@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use indexbuild_api::IndexBuild;
 use indexbuild_lifecycle::action::Event;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::Resource as _;
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::runtime::events::{self, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _};
 use tracing::warn;
@@ -47,6 +48,19 @@ impl Announcer {
         for event in events {
             self.publish_one(&reference, event).await;
         }
+    }
+
+    /// Publishes an event about a volume's claim, for which no build is there any more.
+    pub async fn tell_claim(&self, namespace: &str, name: &str, uid: &str, event: &Event) {
+        let reference = ObjectReference {
+            api_version: Some(PersistentVolumeClaim::API_VERSION.to_owned()),
+            kind: Some(PersistentVolumeClaim::KIND.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        };
+        self.publish_one(&reference, event).await;
     }
 
     async fn publish_one(&self, reference: &ObjectReference, event: &Event) {

@@ -3,8 +3,9 @@
 //! Every change of a record is a compare-and-set (G1), every delete names a UID, and what is there already counts
 //! as done only where it is ours.
 
-use indexbuild_api::{DirectoryState, EngineDirectory, EngineDirectorySpec, IndexBuild, labels, names};
+use indexbuild_api::{DirectoryState, EngineDirectory, EngineDirectorySpec, IndexBuild, Reason, labels, names};
 use indexbuild_lifecycle::Action;
+use indexbuild_lifecycle::action::Event;
 use indexbuild_lifecycle::record::{StatusChange, can_wait, status_after, status_noted};
 use indexbuild_lifecycle::world::{Stage, World};
 use json_patch::{Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation};
@@ -14,6 +15,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::error::{OperatorError, is_status};
+use crate::events::Announcer;
 use crate::objects::{self, Image, Owner, PodPlace};
 use crate::observe::{Objects, is_of_build};
 use crate::views;
@@ -24,8 +26,10 @@ pub struct Hands<'a> {
     pub client: &'a Client,
     /// The image that executors run.
     pub image: &'a Image,
-    /// The build, as it was read.
-    pub build: &'a IndexBuild,
+    /// Tells people.
+    pub announcer: &'a Announcer,
+    /// The build, as it was read. `None`: it is gone, and nothing is made for it any more.
+    pub build: Option<&'a IndexBuild>,
     /// Who it is.
     pub owner: &'a Owner,
     /// Its objects, as they were read live.
@@ -42,7 +46,8 @@ pub fn slot_of(action: &Action) -> Option<u32> {
         | Action::UpdateDirectory { slot, .. }
         | Action::DeleteDirectory { slot, .. }
         | Action::CreateClaim { slot, .. }
-        | Action::CreatePod { slot, .. } => Some(*slot),
+        | Action::CreatePod { slot, .. }
+        | Action::KeepClaim { slot, .. } => Some(*slot),
         Action::AddFinalizer
         | Action::RemoveFinalizer
         | Action::StopPod { .. }
@@ -64,6 +69,7 @@ pub fn name_of(action: &Action) -> &'static str {
         Action::CreatePod { .. } => "CreatePod",
         Action::StopPod { .. } => "StopPod",
         Action::DeleteClaim { .. } => "DeleteClaim",
+        Action::KeepClaim { .. } => "KeepClaim",
         Action::FreezeStage { .. } => "FreezeStage",
     }
 }
@@ -133,19 +139,43 @@ impl Hands<'_> {
                 let deleted = self.api::<PersistentVolumeClaim>().delete(&name, &by_uid(&uid, None)).await;
                 gone(deleted, format!("claim {name} is not deleted"))
             }
+            Action::KeepClaim { slot, name, uid, evidence } => {
+                tracing::info!(claim = %name, proof = evidence.kind().describe(), "a volume is kept");
+                self.announcer.tell_claim(&self.owner.namespace, &name, &uid, &self.kept(slot, &name)).await;
+                Ok(())
+            }
             Action::FreezeStage { stage } => self.freeze(&stage).await,
         }
     }
 
+    /// What people are told about a volume that outlives its build: nothing else remembers why it is there.
+    fn kept(&self, slot: u32, claim: &str) -> Event {
+        let Owner { namespace, name, uid } = self.owner;
+        let after = self.objects.directory(slot).and_then(|directory| directory.spec.after_build);
+        let why = match after {
+            Some(_) => "spec.volume.retention.whenDeleted of that build was Retain",
+            None => "its record, which an older version wrote, does not say whether it was to go with that build",
+        };
+        let message = format!(
+            "volume {claim} of build {name} (UID {uid}), which was deleted, is kept: {why}; its last owner is gone, and nothing uses it any more; `kubectl delete pvc -n {namespace} {claim}` removes it"
+        );
+        Event { reason: Reason::VolumesRetained, warning: false, message }
+    }
+
+    fn build(&self) -> Result<&IndexBuild, OperatorError> {
+        self.build.ok_or_else(|| OperatorError::Gone { name: self.owner.name.clone() })
+    }
+
     async fn finalizer(&self, wanted: bool) -> Result<(), OperatorError> {
-        let mut finalizers = self.build.finalizers().to_vec();
+        let build = self.build()?;
+        let mut finalizers = build.finalizers().to_vec();
         finalizers.retain(|finalizer| finalizer != labels::FINALIZER);
         if wanted {
             finalizers.push(labels::FINALIZER.to_owned());
         }
         let patch = json!({"metadata": {
             "uid": self.owner.uid,
-            "resourceVersion": self.build.resource_version(),
+            "resourceVersion": build.resource_version(),
             "finalizers": finalizers,
         }});
         let name = &self.owner.name;
@@ -232,14 +262,14 @@ impl Hands<'_> {
     }
 
     async fn create_claim(&self, slot: u32, generation: u32, name: String) -> Result<(), OperatorError> {
-        let claim = objects::claim(self.build, self.owner, slot, generation, name.clone());
+        let claim = objects::claim(self.build()?, self.owner, slot, generation, name.clone());
         let api = self.api::<PersistentVolumeClaim>();
         created(api.create(&post(), &claim).await, &api, "PersistentVolumeClaim", &name, self.owner).await
     }
 
     async fn create_pod(&self, place: PodPlace) -> Result<(), OperatorError> {
         let name = place.name.clone();
-        let pod = objects::pod(self.build, self.owner, self.image, place)?;
+        let pod = objects::pod(self.build()?, self.owner, self.image, place)?;
         let api = self.api::<Pod>();
         created(api.create(&post(), &pod).await, &api, "Pod", &name, self.owner).await
     }

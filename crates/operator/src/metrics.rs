@@ -378,6 +378,7 @@ const fn action_name(action: &Action) -> &'static str {
         Action::CreatePod { .. } => "CreatePod",
         Action::StopPod { .. } => "StopPod",
         Action::DeleteClaim { .. } => "DeleteClaim",
+        Action::KeepClaim { .. } => "KeepClaim",
         Action::FreezeStage { .. } => "FreezeStage",
     }
 }

@@ -265,36 +265,51 @@ pub fn world(
 ) -> Result<World, BadStage> {
     let Observed { build, status, now, wall } = observed;
     let deleting = build.metadata.deletion_timestamp.is_some();
+    let stages = objects.stages.iter().map(|map| views::stage(map)).collect::<Result<_, _>>()?;
+    let build = BuildView {
+        uid: build.uid().unwrap_or_default(),
+        name: build.name_any(),
+        namespace: build.namespace().unwrap_or_default(),
+        generation: build.metadata.generation.unwrap_or_default(),
+        spec: build.spec.clone(),
+        status,
+        deleting,
+        deletion_age: memory.deletion_age(deleting, now),
+        finalizer: build.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER),
+        reconcile_disabled: build
+            .annotations()
+            .get(labels::RECONCILE)
+            .is_some_and(|value| value == labels::RECONCILE_DISABLED),
+        clocks: clocks(&build.spec),
+        percent_per_second: memory.percent_per_second(now),
+        gone: false,
+    };
+    Ok(World { stages, ..remains(build, now, wall, objects, memory, nodes) })
+}
+
+/// The lifecycle's view of what is there of a build beside its own object and its stages.
+pub fn remains(
+    build: BuildView,
+    now: Millis,
+    wall: String,
+    objects: &Objects,
+    memory: &mut BuildMemory,
+    nodes: &mut NodeMemory,
+) -> World {
     let mut claims: Vec<_> = objects.claims.iter().filter_map(|claim| views::claim(claim)).collect();
     claims.extend(objects.foreign.iter().cloned());
     let mut records: Vec<_> = objects.directories.iter().map(|directory| views::record(directory)).collect();
     records.sort_by_key(|record| record.spec.slot);
-    Ok(World {
+    World {
         now,
         wall,
-        build: BuildView {
-            uid: build.uid().unwrap_or_default(),
-            name: build.name_any(),
-            namespace: build.namespace().unwrap_or_default(),
-            generation: build.metadata.generation.unwrap_or_default(),
-            spec: build.spec.clone(),
-            status,
-            deleting,
-            deletion_age: memory.deletion_age(deleting, now),
-            finalizer: build.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER),
-            reconcile_disabled: build
-                .annotations()
-                .get(labels::RECONCILE)
-                .is_some_and(|value| value == labels::RECONCILE_DISABLED),
-            clocks: clocks(&build.spec),
-            percent_per_second: memory.percent_per_second(now),
-        },
+        build,
         slots: memory.slots(records, now),
         pods: objects.pods.iter().filter_map(|pod| views::pod(pod)).collect(),
         claims,
         nodes: node_views(objects, nodes, now),
-        stages: objects.stages.iter().map(|map| views::stage(map)).collect::<Result<_, _>>()?,
-    })
+        stages: Vec::new(),
+    }
 }
 
 fn node_views(objects: &Objects, memory: &mut NodeMemory, now: Millis) -> Vec<NodeView> {

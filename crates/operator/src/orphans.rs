@@ -1,14 +1,12 @@
-//! Records that outlived their build: a volume of it was not accounted for when it went (disruptions, row 26). When
-//! its former owner is proved gone, it is cleaned as the build's own deletion would have done.
+//! Records that outlived their build: a volume of it was not accounted for when it went (disruptions, row 26), or is to
+//! be kept. When its former owner is proved gone, it goes or stays as its own record says (`afterBuild`): what the build
+//! asked for is not known otherwise, and nothing is made up for it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use indexbuild_api::{EngineDirectory, IndexBuild, IndexBuildSpec, labels};
-use indexbuild_lifecycle::plan::CLEAN;
-use indexbuild_lifecycle::world::Stage;
-use indexbuild_lifecycle::{Action, plan};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use indexbuild_api::{EngineDirectory, IndexBuild};
+use indexbuild_lifecycle::plan;
 use kube::{Api, ResourceExt as _};
 
 use crate::error::OperatorError;
@@ -61,20 +59,12 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
     if !objects.directories.iter().any(kept) {
         return Ok(());
     }
-    let build = as_it_was(owner);
-    let mut world = context.world(&build, None, &objects, memory)?;
-    // Its clean-up in the store is over, or was given up: what is left are volumes.
-    world.stages.push(Stage { name: CLEAN.to_owned(), chosen: Vec::new() });
+    let world = context.remains(owner, &objects, memory);
     for action in plan(&world).actions {
-        let about_the_build =
-            matches!(action, Action::AddFinalizer | Action::RemoveFinalizer | Action::FreezeStage { .. });
-        if about_the_build {
-            continue;
-        }
         let name = name_of(&action);
         let counted = action.clone();
-        let (client, image, build) = (&context.client, &context.image, &build);
-        let hands = Hands { client, image, build, owner, objects: &objects, world: &world };
+        let (client, image, announcer) = (&context.client, &context.image, &context.rim.events);
+        let hands = Hands { client, image, announcer, build: None, owner, objects: &objects, world: &world };
         match hands.carry_out(action).await {
             Ok(()) => {
                 context.rim.metrics.acted(&counted);
@@ -85,15 +75,4 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
         }
     }
     Ok(())
-}
-
-/// A build that is being deleted, of which nothing else is known any more. Only volumes that go with their build
-/// leave a tombstone that is acted on; retained ones are let go of before.
-fn as_it_was(owner: &Owner) -> IndexBuild {
-    let mut build = IndexBuild::new(&owner.name, IndexBuildSpec::default());
-    build.metadata.namespace = Some(owner.namespace.clone());
-    build.metadata.uid = Some(owner.uid.clone());
-    build.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
-    build.metadata.finalizers = Some(vec![labels::FINALIZER.to_owned()]);
-    build
 }

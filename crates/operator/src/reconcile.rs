@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use indexbuild_api::{ConditionType, IndexBuild, IndexBuildStatus, Reason, labels};
 use indexbuild_lifecycle::plan::{turns, words};
-use indexbuild_lifecycle::world::{NodeReady, World};
+use indexbuild_lifecycle::world::{BuildView, NodeReady, World};
 use indexbuild_lifecycle::{Action, Decision, Millis, plan};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
@@ -21,7 +21,7 @@ use crate::execute::{Hands, name_of, slot_of};
 use crate::memory::{BuildMemory, NodeMemory};
 use crate::metrics::ReconcileResult;
 use crate::objects::{Image, Owner};
-use crate::observe::{Objects, Observed, world};
+use crate::observe::{Objects, Observed, remains, world};
 use crate::provide;
 use crate::rim::Rim;
 use crate::switches::TestSwitches;
@@ -120,10 +120,21 @@ impl Context {
         memory: &mut BuildMemory,
     ) -> Result<World, OperatorError> {
         let observed = Observed { build, status, now: self.now(), wall: jiff::Timestamp::now().to_string() };
-        let mut world = world(observed, objects, memory, &mut lock(&self.node_memory))?;
+        let world = world(observed, objects, memory, &mut lock(&self.node_memory))?;
+        Ok(self.completed(world))
+    }
+
+    /// The lifecycle's view of what a build left whose object is gone.
+    pub(crate) fn remains(&self, owner: &Owner, objects: &Objects, memory: &mut BuildMemory) -> World {
+        let Owner { namespace, name, uid } = owner.clone();
+        let (build, wall) = (BuildView::gone(uid, name, namespace), jiff::Timestamp::now().to_string());
+        self.completed(remains(build, self.now(), wall, objects, memory, &mut lock(&self.node_memory)))
+    }
+
+    fn completed(&self, mut world: World) -> World {
         self.caches.ended.remember(&mut world);
         self.switches.falsify(&mut world);
-        Ok(world)
+        world
     }
 }
 
@@ -261,7 +272,8 @@ async fn execute(
             false
         }
     };
-    let hands = Hands { client: &context.client, image: &context.image, build, owner, objects, world };
+    let (client, image, announcer) = (&context.client, &context.image, &context.rim.events);
+    let hands = Hands { client, image, announcer, build: Some(build), owner, objects, world };
     for alike in decision.actions.chunk_by(|one, next| name_of(one) == name_of(next)) {
         if !provided && matches!(alike, [Action::CreatePod { .. }, ..]) {
             continue;

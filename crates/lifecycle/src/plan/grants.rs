@@ -5,10 +5,11 @@ use indexbuild_api::{
     VolumeState, Work, WorkError, WorkResult, names,
 };
 
+use super::mode::after_build;
 use crate::action::{Action, NodeSeen};
 use crate::evidence::Evidence;
 use crate::record::is_passing;
-use crate::world::{ClaimPhase, ClaimView, Millis, PodState, PodView, SlotView, World};
+use crate::world::{ClaimPhase, ClaimView, Clocks, Millis, PodState, PodView, SlotView, World};
 
 /// The most volumes that a record remembers.
 const MAX_FORMER: usize = 64;
@@ -57,7 +58,11 @@ impl<'w> Draft<'w> {
     /// The record as observed.
     pub fn of(world: &'w World, view: &'w SlotView) -> Self {
         let mut spec = view.record.spec.clone();
-        spec.renew_interval = indexbuild_api::Duration::from_millis(world.build.clocks.renew_interval);
+        // Of a build that is gone, the record says what holds.
+        if !world.build.gone {
+            spec.renew_interval = indexbuild_api::Duration::from_millis(world.build.clocks.renew_interval);
+            spec.after_build = Some(after_build(&world.build));
+        }
         Self { world, view, spec, state: None, change: None, node: None }
     }
 
@@ -109,19 +114,29 @@ impl<'w> Draft<'w> {
             })
     }
 
-    /// The times that hold for the build.
-    pub const fn clocks(&self) -> crate::world::Clocks {
-        self.world.build.clocks
+    /// The times that hold for the slot: those of the build; of one that is gone, those that the record carries, and
+    /// without them patience has no end.
+    pub fn clocks(&self) -> Clocks {
+        if !self.world.build.gone {
+            return self.world.build.clocks;
+        }
+        let EngineDirectorySpec { renew_interval, after_build, .. } = &self.view.record.spec;
+        Clocks {
+            renew_interval: renew_interval.as_millis(),
+            replace_after: after_build.map_or(Millis::MAX, |after| after.replace_after.as_millis()),
+            // No attempt is judged any more.
+            orphan_after: Millis::MAX,
+        }
     }
 
     /// After so long without progress an attempt is ended, whatever its owner says.
-    pub const fn no_progress_limit(&self) -> Millis {
-        self.world.build.clocks.orphan_after
+    pub fn no_progress_limit(&self) -> Millis {
+        self.clocks().orphan_after
     }
 
     /// After so long without a word an owner counts as silent.
     pub fn quiet_limit(&self) -> Millis {
-        self.world.build.clocks.renew_interval.saturating_mul(3)
+        self.clocks().renew_interval.saturating_mul(3)
     }
 
     /// The proof that the record's present owner is gone, if there is one.
@@ -199,9 +214,13 @@ impl<'w> Draft<'w> {
 
     /// The claim of the present volume, if it is there and is the one that the record means.
     pub fn volume_claim(&self) -> Option<&'w ClaimView> {
-        let volume = self.spec.volume.as_ref()?;
-        let claim = self.world.claim(&volume.claim_name)?;
-        (volume.claim_uid.is_empty() || volume.claim_uid == claim.uid).then_some(claim)
+        claim_of(self.world, self.spec.volume.as_ref()?)
+    }
+
+    /// The claim of the volume that the slot has as observed, whatever this pass makes of it: what [`Self::evidence`]
+    /// is about.
+    pub fn observed_claim(&self) -> Option<&'w ClaimView> {
+        claim_of(self.world, self.view.record.spec.volume.as_ref()?)
     }
 
     /// Whether the present volume can be worked on.
@@ -364,12 +383,13 @@ impl<'w> Draft<'w> {
     }
 
     /// Whether the owner changed only a moment ago.
-    pub const fn is_fresh(&self) -> bool {
+    pub fn is_fresh(&self) -> bool {
         self.view.grant_age < self.clocks().renew_interval
     }
 
     /// Whether the spec says something new. What changes nothing waits for the record's next write, as writes of its own
-    /// would be the most frequent of all: a choice whose stage is frozen leaves, a claim that was made has its UID.
+    /// would be the most frequent of all: a choice whose stage is frozen leaves, a claim that was made has its UID, the build asks
+    /// for something else once it is gone.
     pub fn changes_spec(&self) -> bool {
         let observed = &self.view.record.spec;
         let mut spec = self.spec.clone();
@@ -381,6 +401,10 @@ impl<'w> Draft<'w> {
             && volume.claim_name == before.claim_name
         {
             volume.claim_uid.clear();
+        }
+        // It is needed once the build is gone, and written at the latest when that begins.
+        if !self.world.build.deleting {
+            spec.after_build = observed.after_build;
         }
         spec != *observed
     }
@@ -405,6 +429,12 @@ impl<'w> Draft<'w> {
             node: self.node,
         })
     }
+}
+
+/// The claim of a volume, if it is there and is the one that the record means.
+fn claim_of<'w>(world: &'w World, volume: &VolumeRef) -> Option<&'w ClaimView> {
+    let claim = world.claim(&volume.claim_name)?;
+    (volume.claim_uid.is_empty() || volume.claim_uid == claim.uid).then_some(claim)
 }
 
 /// The first epoch of a slot: above any that its pods, its claims' generations or any choice show.
@@ -460,6 +490,7 @@ pub fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirectorySpe
         former_volumes,
         failed_attempts: 0,
         chosen: Vec::new(),
+        after_build: Some(after_build(build)),
     }
 }
 

@@ -53,8 +53,11 @@ pub fn plan(world: &World) -> Decision {
     // away, and a crash in between must not forget why the build failed.
     if pass.failing.is_none() {
         pass.each_slot();
-        pass.assign();
-        pass.freeze();
+        // Of a build that is gone only volumes are left to decide about: no work, no result, no stage.
+        if !world.build.gone {
+            pass.assign();
+            pass.freeze();
+        }
         pass.superseded_pods();
     }
     pass.finish()
@@ -213,7 +216,9 @@ impl<'w> Pass<'w> {
         for slot in slots {
             if let Some(mut draft) = self.drafts.remove(&slot) {
                 self.bind_claim(&mut draft);
-                self.choose(&mut draft);
+                if !self.world.build.gone {
+                    self.choose(&mut draft);
+                }
                 self.owner(&mut draft);
                 self.volumes(&mut draft);
                 self.drafts.insert(slot, draft);

@@ -1,6 +1,8 @@
 //! What a build is about: running, pausing, cleaning up, or nothing any more.
 
-use indexbuild_api::{ConditionStatus, ConditionType, DeletionPolicy, Retention};
+use indexbuild_api::{
+    AfterBuild, ConditionStatus, ConditionType, DeletionPolicy, Duration, Retention, VolumeRetention,
+};
 
 use super::stages::{CLEAN, CLEAN_INDEX, PLAN, PUBLISH};
 use crate::action::End;
@@ -28,6 +30,10 @@ impl Mode {
     /// status: an operator that starts anew finds the same.
     pub fn of(world: &World) -> Self {
         let build = &world.build;
+        if build.gone {
+            // Its clean-up in the store is over, or was given up: what is left are volumes.
+            return Self::Drain(End::Aborted);
+        }
         if build.reconcile_disabled {
             return Self::Disabled;
         }
@@ -53,22 +59,34 @@ impl Mode {
         }
     }
 
-    /// Whether a volume that nobody needs, and whose owner is proved gone, is deleted.
-    pub fn deletes_volumes(self, build: &BuildView) -> bool {
-        let retention = build.spec.volume_or_default().retention.unwrap_or_default();
-        let policy = match self {
-            // While it runs, what a slot left behind has the fate of a build that ends well.
-            Self::Disabled | Self::Gone | Self::Run | Self::Suspend => retention.when_published,
-            Self::Clean(end) | Self::Drain(end) => match end {
-                End::Complete => retention.when_published,
-                End::Failed => retention.when_failed,
-                End::Aborted => retention.when_deleted,
-            },
-        };
-        match policy {
-            Retention::Delete => true,
-            Retention::Retain => false,
+    /// What becomes of a volume that nobody needs, and whose owner is proved gone.
+    pub fn retention(self, build: &BuildView, after_build: Option<&AfterBuild>) -> Retention {
+        if build.gone {
+            // Whoever does not know what was asked for destroys nothing.
+            return after_build.map_or(Retention::Retain, |after| after.volumes);
         }
+        let VolumeRetention { when_published, when_failed, when_deleted } = retention(build);
+        match self {
+            // While it runs, what a slot left behind has the fate of a build that ends well.
+            Self::Disabled | Self::Gone | Self::Run | Self::Suspend => when_published,
+            Self::Clean(end) | Self::Drain(end) => match end {
+                End::Complete => when_published,
+                End::Failed => when_failed,
+                End::Aborted => when_deleted,
+            },
+        }
+    }
+}
+
+fn retention(build: &BuildView) -> VolumeRetention {
+    build.spec.volume_or_default().retention.unwrap_or_default()
+}
+
+/// What a build's records are to go by once it is gone.
+pub fn after_build(build: &BuildView) -> AfterBuild {
+    AfterBuild {
+        volumes: retention(build).when_deleted,
+        replace_after: Duration::from_millis(build.clocks.replace_after),
     }
 }
 

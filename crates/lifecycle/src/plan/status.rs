@@ -2,11 +2,13 @@
 //! say, nothing is written (I8).
 
 use indexbuild_api::{
-    DirectoryState, IndexBuildStatus, LastError, ManifestStatus, Phase, Reason, SlotCounts, VolumeCounts, WorkCounts,
+    DirectoryState, IndexBuildStatus, LastError, ManifestStatus, Phase, Reason, Retention, SlotCounts, VolumeCounts,
+    WorkCounts,
 };
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pass;
+use super::grants::Draft;
 use super::mode::{self, Mode};
 use super::stages::{ENCODE, PLAN, PUBLISH, SORT};
 use super::volumes::{Class, current_class, former_class};
@@ -87,17 +89,27 @@ impl Pass<'_> {
                 looked
                     && self.destructive.is_empty()
                     && self.steps.is_empty()
-                    && self.drafts.values().all(|draft| self.is_settled(draft) && !draft.changes_spec())
+                    && self
+                        .drafts
+                        .values()
+                        .all(|draft| self.is_settled(draft) && !draft.changes_spec() && self.stands_alone(draft))
             }
             Mode::Disabled | Mode::Run | Mode::Suspend | Mode::Clean(_) => false,
         }
+    }
+
+    /// Whether a record outlives a build that is deleted now: it was seen to be a tombstone. Its write may be refused
+    /// once more, and a record that still has its owner reference goes with the build, and with it all that is known
+    /// of its volumes.
+    fn stands_alone(&self, draft: &Draft<'_>) -> bool {
+        self.mode != Mode::Drain(End::Aborted) || draft.view.record.status.state == DirectoryState::Tombstone
     }
 
     /// The finalizer goes when the commit is clean and no volume waits, unless the index is to go with its build;
     /// and at a deletion when all is done or the time for it is over.
     fn releases_finalizer(&self, ended: bool) -> bool {
         let build = &self.world.build;
-        if !build.finalizer || self.mode == Mode::Disabled {
+        if !build.finalizer || build.gone || self.mode == Mode::Disabled {
             return false;
         }
         if build.deleting {
@@ -261,9 +273,9 @@ impl Pass<'_> {
     }
 
     fn count_volumes(&self) -> VolumeCounts {
-        let retains = matches!(self.mode, Mode::Drain(_)) && !self.mode.deletes_volumes(&self.world.build);
         let mut counts = VolumeCounts::default();
         for draft in self.drafts.values() {
+            let retains = matches!(self.mode, Mode::Drain(_)) && self.retention(draft) == Retention::Retain;
             let formers =
                 draft.view.record.spec.former_volumes.iter().map(|volume| match former_class(self.world, volume) {
                     Class::Stranded if self.gives_way(draft, volume) => Class::Owned,

@@ -1,12 +1,12 @@
 //! Volumes and records that nobody needs any more: condemned, deleted, held, or kept by policy. And pods.
 
-use indexbuild_api::{DirectoryState, FormerVolume, Reason, VolumeState};
+use indexbuild_api::{DirectoryState, FormerVolume, Reason, Retention, VolumeState};
 
 use super::Pass;
 use super::disruption::caught_up;
 use super::grants::Draft;
 use super::mode::Mode;
-use crate::action::{Action, Event, StopReason};
+use crate::action::{Action, End, Event, StopReason};
 use crate::evidence::{Condemned, Evidence};
 use crate::world::{ClaimPhase, Millis, NodeReady, PodState, PodView, World};
 
@@ -48,16 +48,17 @@ pub fn former_class(world: &World, volume: &FormerVolume) -> Class {
     }
 }
 
-/// The class of a slot's present volume; `None`: it has none.
+/// The class of the volume that a slot has as observed; `None`: it has none. Claim and evidence are both of the record
+/// as observed: in the same pass another volume may take its place, which has another claim and no owner yet.
 pub fn current_class(draft: &Draft<'_>) -> Option<Class> {
     let volume = draft.view.record.spec.volume.as_ref()?;
-    let Some(claim) = draft.volume_claim() else {
+    let Some(claim) = draft.observed_claim() else {
         return Some(Class::Gone);
     };
+    debug_assert_eq!(volume.claim_name, claim.name);
     if claim.foreign {
         return Some(Class::Foreign);
     }
-    debug_assert_eq!(volume.claim_name, claim.name);
     let evidence = draft.evidence();
     Some(match (claim.phase, evidence) {
         (ClaimPhase::Terminating, _) => Class::Terminating,
@@ -106,6 +107,7 @@ impl<'w> Pass<'w> {
         // Those of which nothing is left are accounted for.
         draft.spec.former_volumes.retain(|volume| former_class(world, volume) != Class::Gone);
         let returnable = self.returnable(draft);
+        let mut kept = Vec::new();
         for index in 0..draft.spec.former_volumes.len() {
             let volume = draft.spec.former_volumes[index].clone();
             let present = observed.spec.volume.as_ref().is_some_and(|present| present.claim_name == volume.claim_name);
@@ -131,18 +133,32 @@ impl<'w> Pass<'w> {
             if self.lost || self.mode == Mode::Suspend {
                 continue;
             }
-            if unused && self.mode.deletes_volumes(&world.build) {
-                if let Some(condemned) = Condemned::of(observed, &volume.claim_name, &volume.claim_uid) {
-                    let (name, uid) = (volume.claim_name, volume.claim_uid);
-                    self.destructive.push(Action::DeleteClaim { name, uid, condemned, evidence });
+            let (name, uid) = (volume.claim_name, volume.claim_uid);
+            match self.retention(draft) {
+                Retention::Delete if unused => {
+                    if let Some(condemned) = Condemned::of(observed, &name, &uid) {
+                        self.destructive.push(Action::DeleteClaim { name, uid, condemned, evidence });
+                        continue;
+                    }
+                    // G7: said in the record first.
+                    draft.spec.former_volumes[index].condemned = true;
+                }
+                Retention::Retain if unused && world.build.gone => {
+                    kept.push(name.clone());
+                    self.steps.push(Action::KeepClaim { slot: draft.slot(), name, uid, evidence });
                     continue;
                 }
-                // G7: said in the record first.
-                draft.spec.former_volumes[index].condemned = true;
+                Retention::Delete | Retention::Retain => {}
             }
             // The proof is written down: what it was seen in may go.
             draft.spec.former_volumes[index].state = VolumeState::Idle;
         }
+        draft.spec.former_volumes.retain(|volume| !kept.contains(&volume.claim_name));
+    }
+
+    /// What becomes of a volume of the slot that nobody needs, and whose owner is proved gone.
+    pub(super) fn retention(&self, draft: &Draft<'_>) -> Retention {
+        self.mode.retention(&self.world.build, draft.view.record.spec.after_build.as_ref())
     }
 
     /// Whether a pod that has not ended may still have a volume mounted.
@@ -175,12 +191,24 @@ impl<'w> Pass<'w> {
         if self.lost || held || (self.work_open(draft) && matches!(self.mode, Mode::Run)) {
             return;
         }
-        if self.used(draft.slot(), &grant.pod_uid, &grant.pod_name) || !self.mode.deletes_volumes(&self.world.build) {
+        if self.used(draft.slot(), &grant.pod_uid, &grant.pod_name) {
             return;
         }
         let Some(volume) = observed.spec.volume.as_ref() else {
             return;
         };
+        match self.retention(draft) {
+            Retention::Delete => {}
+            // The record holds it as long as the build is there to say so.
+            Retention::Retain if !self.world.build.gone => return,
+            Retention::Retain => {
+                let uid = draft.observed_claim().map(|claim| claim.uid.clone()).unwrap_or_default();
+                draft.spec.volume = None;
+                let (slot, name) = (draft.slot(), volume.claim_name.clone());
+                self.steps.push(Action::KeepClaim { slot, name, uid, evidence });
+                return;
+            }
+        }
         if let Some(condemned) = Condemned::of(observed, &volume.claim_name, &volume.claim_uid) {
             let (name, uid) = (volume.claim_name.clone(), volume.claim_uid.clone());
             self.destructive.push(Action::DeleteClaim { name, uid, condemned, evidence });
@@ -201,13 +229,10 @@ impl<'w> Pass<'w> {
         let alive = self.world.pods.iter().any(|pod| pod.slot == slot && is_alive(pod) && !self.given_up(draft));
         if empty && (settled || draining) && !alive {
             self.destructive.push(Action::DeleteDirectory { slot, version });
-        } else if draining && draft.state != Some(DirectoryState::Stopping) {
-            draft.state = Some(if self.world.build.deleting && !empty {
-                DirectoryState::Tombstone
-            } else {
-                DirectoryState::Finished
-            });
-        } else if draft.state.is_none() {
+        } else if self.mode == Mode::Drain(End::Aborted) && !empty {
+            // Whatever its pod does: a record that is none yet when the build is let go would go with it.
+            draft.state = Some(DirectoryState::Tombstone);
+        } else if draft.state.is_none() || (draining && draft.state != Some(DirectoryState::Stopping)) {
             draft.state = Some(DirectoryState::Finished);
         }
     }
@@ -278,7 +303,7 @@ impl<'w> Pass<'w> {
     /// held without proof, or by policy.
     pub(super) fn is_settled(&self, draft: &Draft<'_>) -> bool {
         let observed = &draft.view.record.spec;
-        let retains = !self.mode.deletes_volumes(&self.world.build);
+        let retains = self.retention(draft) == Retention::Retain;
         let formers = observed.former_volumes.iter().map(|volume| match former_class(self.world, volume) {
             Class::Gone => false,
             Class::Foreign => true,

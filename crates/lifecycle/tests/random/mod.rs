@@ -5,10 +5,10 @@ pub mod oracle;
 use std::collections::BTreeSet;
 
 use indexbuild_api::{
-    Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState, EngineDirectorySpec,
-    EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus, OutputSpec, OwnerChangeReason,
-    Reason, Report, RunLocation, VolumeRef, VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind,
-    WorkResult, names,
+    AfterBuild, Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState, Duration,
+    EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus, OutputSpec,
+    OwnerChangeReason, Reason, Report, Retention, RunLocation, VolumeRef, VolumeRetention, VolumeSpec, VolumeState,
+    Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
     BuildView, ClaimPhase, ClaimView, Clocks, LockScope, LockTaken, NodeReady, NodeView, PodState, PodView, Record,
@@ -157,6 +157,21 @@ fn report() -> impl Strategy<Value = Report> {
         })
 }
 
+fn retention() -> impl Strategy<Value = Retention> {
+    select(vec![Retention::Delete, Retention::Retain])
+}
+fn policies() -> impl Strategy<Value = VolumeRetention> {
+    (retention(), retention(), retention()).prop_map(|(when_published, when_failed, when_deleted)| VolumeRetention {
+        when_published,
+        when_failed,
+        when_deleted,
+    })
+}
+fn after_build() -> impl Strategy<Value = AfterBuild> {
+    (retention(), select(vec![1_000, 10_000, 3_600_000]))
+        .prop_map(|(volumes, patience)| AfterBuild { volumes, replace_after: Duration::from_millis(patience) })
+}
+
 fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
     let grant = proptest::option::weighted(0.9, (epoch(), pod_uid(), nonce()));
     let volume = proptest::option::weighted(0.9, (claim_name(slot), claim_uid(), generation(), any::<bool>()));
@@ -167,6 +182,7 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
         proptest::collection::vec(former(slot), 0..3),
         proptest::collection::vec(chosen(), 0..3),
         0_u32..3,
+        proptest::option::weighted(0.8, after_build()),
     );
     let node = (proptest::option::of(node_name()), proptest::option::of(boot()), proptest::option::of(machine()));
     let history = proptest::collection::vec(
@@ -185,7 +201,7 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
     (spec, status, (age(), age(), age()), prop_oneof![19 => Just(UID.to_owned()), 1 => Just("another".to_owned())])
         .prop_map(
             move |(
-                (grant, work, volume, formers, chosen, failed),
+                (grant, work, volume, formers, chosen, failed, after_build),
                 ((node_name, boot_id, machine), claim, report, history),
                 (report_age, progress_age, grant_age),
                 build_uid,
@@ -217,6 +233,7 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
                     former_volumes: formers,
                     chosen,
                     failed_attempts: failed,
+                    after_build,
                     ..EngineDirectorySpec::default()
                 };
                 let status = EngineDirectoryStatus {
@@ -327,19 +344,19 @@ fn node() -> impl Strategy<Value = NodeView> {
 }
 
 pub fn world() -> impl Strategy<Value = World> {
-    let spec = (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>()).prop_map(
-        |(parallelism, backoff_limit, suspend, delete)| IndexBuildSpec {
+    let spec = (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>(), proptest::option::of(policies()))
+        .prop_map(|(parallelism, backoff_limit, suspend, delete, retention)| IndexBuildSpec {
             parallelism,
             backoff_limit,
             suspend,
+            volume: Some(VolumeSpec { retention, ..VolumeSpec::default() }),
             output: OutputSpec {
                 url: "s3://indexes".to_owned(),
                 deletion_policy: if delete { DeletionPolicy::Delete } else { DeletionPolicy::Retain },
                 ..OutputSpec::default()
             },
             ..IndexBuildSpec::default()
-        },
-    );
+        });
     let build = (
         spec,
         proptest::bool::weighted(0.2),
@@ -347,6 +364,7 @@ pub fn world() -> impl Strategy<Value = World> {
         proptest::bool::weighted(0.03),
         proptest::bool::weighted(0.2),
         age(),
+        proptest::bool::weighted(0.2),
     );
     let slots = proptest::collection::vec((0_u32..4).prop_flat_map(slot_view), 0..4);
     let stages = proptest::collection::vec(
@@ -365,7 +383,14 @@ pub fn world() -> impl Strategy<Value = World> {
         stages,
     )
         .prop_map(
-            |((spec, deleting, finalizer, disabled, failed, deletion_age), slots, pods, claims, nodes, stages)| {
+            |(
+                (spec, deleting, finalizer, disabled, failed, deletion_age, gone),
+                slots,
+                pods,
+                claims,
+                nodes,
+                stages,
+            )| {
                 // What an API server makes sure of: one object of a name.
                 let mut seen = BTreeSet::new();
                 let slots = slots.into_iter().filter(|view| seen.insert(view.record.spec.slot)).collect();
@@ -408,6 +433,7 @@ pub fn world() -> impl Strategy<Value = World> {
                         reconcile_disabled: disabled,
                         clocks: Clocks { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
                         percent_per_second: Some(0.5),
+                        gone,
                     },
                     slots,
                     pods,

@@ -93,24 +93,65 @@ fn record_of(world: &World, slot: u32) -> &Record {
     &world.slots.iter().find(|view| view.record.spec.slot == slot).unwrap().record
 }
 
+/// What becomes of a record's volumes, as docs/lifecycle.md says: the build decides while it is there, the record
+/// afterwards, and who does not know keeps them.
+fn policy(world: &World, record: &Record) -> Retention {
+    let build = &world.build;
+    if build.gone {
+        return record.spec.after_build.map_or(Retention::Retain, |after| after.volumes);
+    }
+    let policy = build.spec.volume.clone().unwrap_or_default().retention.unwrap_or_default();
+    let failed = build.status.as_ref().is_some_and(|status| {
+        let conditions = &status.conditions;
+        conditions.iter().any(|c| c.condition_type == ConditionType::Failed && c.status == ConditionStatus::True)
+    });
+    if build.deleting {
+        policy.when_deleted
+    } else if failed && !world.stages.iter().any(|stage| stage.name == "publish") {
+        policy.when_failed
+    } else {
+        policy.when_published
+    }
+}
+
+/// Whether a record has a claim, as the present volume or as a former one, and its last owner there is proved gone.
+/// `also` is asked about the UID that the record knows the claim by, and whether it condemns it.
+fn is_free(world: &World, record: &Record, name: &str, also: impl Fn(&str, bool) -> bool) -> bool {
+    let spec = &record.spec;
+    let current = spec.volume.as_ref().is_some_and(|volume| {
+        also(&volume.claim_uid, volume.condemned)
+            && volume.claim_name == name
+            && current_owner(record).is_none_or(|owner| proved_gone(world, &owner, name))
+    });
+    let former = spec.former_volumes.iter().any(|volume| {
+        also(&volume.claim_uid, volume.condemned)
+            && volume.claim_name == name
+            && proved_gone(world, &former_owner(volume), name)
+    });
+    current || former
+}
+
+/// A claim is left to others only when nobody decides about it any more, its record does not say that it goes, and its
+/// last owner is proved gone.
+fn check_keep(world: &World, name: &str, uid: &str) {
+    assert!(world.build.gone, "{name} is given up while its build is there");
+    let this = |known: &str, _| known == uid || known.is_empty();
+    let mut records = world.slots.iter().map(|view| &view.record);
+    let allowed =
+        records.any(|record| is_free(world, record, name, this) && policy(world, record) == Retention::Retain);
+    assert!(allowed, "{name} ({uid}) is given up without proof, or against its policy");
+    assert!(world.claims.iter().any(|claim| claim.name == name && claim.uid == uid && !claim.foreign));
+    assert!(!claim_is_used(world, name), "a pod that has not ended may use {name}");
+}
+
 /// I4, G7, G8: a claim is deleted only if the record condemns it and its last owner is proved gone.
 fn check_delete(world: &World, name: &str, uid: &str) {
-    let allowed = world.slots.iter().map(|view| &view.record).any(|record| {
-        let current = record.spec.volume.as_ref().is_some_and(|volume| {
-            volume.condemned
-                && volume.claim_name == name
-                && volume.claim_uid == uid
-                && current_owner(record).is_none_or(|owner| proved_gone(world, &owner, name))
-        });
-        let former = record.spec.former_volumes.iter().any(|volume| {
-            volume.condemned
-                && volume.claim_name == name
-                && volume.claim_uid == uid
-                && proved_gone(world, &former_owner(volume), name)
-        });
-        current || former
-    });
-    assert!(allowed, "{name} ({uid}) is deleted without proof");
+    let this = |known: &str, condemned: bool| condemned && known == uid;
+    let records = world.slots.iter().map(|view| &view.record);
+    let condemning: Vec<_> = records.filter(|record| is_free(world, record, name, this)).collect();
+    assert!(!condemning.is_empty(), "{name} ({uid}) is deleted without proof");
+    let goes = condemning.iter().any(|record| policy(world, record) == Retention::Delete);
+    assert!(goes, "I9: {name} ({uid}) is deleted, and was to be kept");
     let claim =
         world.claims.iter().find(|claim| claim.name == name && claim.uid == uid).expect("what is deleted was seen");
     assert!(!claim.foreign, "{name} is somebody else's");
@@ -136,7 +177,13 @@ fn claim_is_used(world: &World, name: &str) -> bool {
     })
 }
 
-fn check_update(world: &World, slot: u32, new: &EngineDirectorySpec, change: Option<OwnerChangeReason>) {
+fn check_update(
+    world: &World,
+    slot: u32,
+    new: &EngineDirectorySpec,
+    change: Option<OwnerChangeReason>,
+    kept: &BTreeSet<&str>,
+) {
     let record = record_of(world, slot);
     let old = &record.spec;
     review_spec(old, new).unwrap_or_else(|refusal| panic!("{refusal}\n{old:?}\n{new:?}"));
@@ -182,7 +229,14 @@ fn check_update(world: &World, slot: u32, new: &EngineDirectorySpec, change: Opt
         let there = world.claims.iter().any(|claim| claim.name == *name && claim.uid == *uid && !claim.foreign);
         let held = new.volume.iter().any(|volume| volume.claim_name == *name)
             || new.former_volumes.iter().any(|volume| volume.claim_name == *name);
-        assert!(!there || held, "{name} is forgotten");
+        assert!(!there || held || kept.contains(name.as_str()), "{name} is forgotten");
+    }
+    // What was asked for is in the record before it stands alone, and is not changed by who only reads it there.
+    let asked = world.build.spec.volume.clone().unwrap_or_default().retention.unwrap_or_default().when_deleted;
+    if world.build.gone {
+        assert_eq!((new.after_build, new.renew_interval), (old.after_build, old.renew_interval));
+    } else if world.build.deleting || new != old {
+        assert_eq!(new.after_build.map(|after| after.volumes), Some(asked));
     }
     // G3: only a result of the granted epoch, nonce and work is chosen.
     for chosen in new.chosen.iter().filter(|chosen| !old.chosen.contains(chosen)) {
@@ -220,10 +274,29 @@ pub fn check(world: &World) {
         "one destructive action per pass"
     );
     let mut written = BTreeSet::new();
+    let kept: BTreeSet<&str> = decision
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::KeepClaim { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
     for action in &decision.actions {
         // Row 23.
         assert!(!(lost && action.is_destructive()), "{action:?} while most nodes are lost");
         match action {
+            // Of a build that is gone, only records, pods and claims are left.
+            Action::AddFinalizer
+            | Action::RemoveFinalizer
+            | Action::CreateDirectory { .. }
+            | Action::CreateClaim { .. }
+            | Action::CreatePod { .. }
+            | Action::FreezeStage { .. }
+                if world.build.gone =>
+            {
+                panic!("{action:?} for a build that is gone")
+            }
             Action::AddFinalizer => assert!(!world.build.finalizer && !world.build.deleting),
             Action::RemoveFinalizer => assert!(world.build.finalizer),
             Action::CreateDirectory { slot, spec } => {
@@ -243,7 +316,7 @@ pub fn check(world: &World) {
                 assert_eq!(*version, record_of(world, *slot).version);
                 assert_eq!(record_of(world, *slot).spec.build_uid, world.build.uid, "another build's record");
                 assert!(written.insert(*slot), "one write per record and pass");
-                check_update(world, *slot, spec, *change);
+                check_update(world, *slot, spec, *change, &kept);
                 assert!(
                     !lost
                         || !matches!(change, Some(OwnerChangeReason::Replaced))
@@ -256,10 +329,8 @@ pub fn check(world: &World) {
                 let record = record_of(world, *slot);
                 assert_eq!(*version, record.version);
                 let there = |name: &str, uid: &str| {
-                    let claims = &world.claims;
-                    claims
-                        .iter()
-                        .any(|claim| claim.name == name && !claim.foreign && (uid.is_empty() || claim.uid == uid))
+                    let ours = |claim: &ClaimView| !claim.foreign && (uid.is_empty() || claim.uid == uid);
+                    !kept.contains(name) && world.claims.iter().any(|claim| claim.name == name && ours(claim))
                 };
                 let present = record.spec.volume.iter().any(|volume| there(&volume.claim_name, &volume.claim_uid));
                 // A volume is held under the UID of its claim: another claim of that name is not it.
@@ -297,6 +368,12 @@ pub fn check(world: &World) {
                     (name.as_str(), uid.as_str(), name.as_str())
                 );
             }
+            Action::KeepClaim { slot, name, uid, evidence } => {
+                assert!(record_of(world, *slot).spec.build_uid == world.build.uid, "another build's");
+                check_keep(world, name, uid);
+                assert_eq!(evidence.claim_name(), name);
+                assert!(!lost, "{name} is given up while most nodes are lost");
+            }
             Action::FreezeStage { stage } => {
                 // G6.
                 assert!(world.stages.iter().all(|frozen| frozen.name != stage.name), "{} exists", stage.name);
@@ -316,7 +393,7 @@ pub fn check(world: &World) {
         assert!(wait.until >= world.now && !wait.what.is_empty() && !wait.ends_when.is_empty());
     }
     assert!(decision.requeue > 0);
-    if world.build.reconcile_disabled {
+    if world.build.reconcile_disabled && !world.build.gone {
         assert_eq!(decision.actions, Vec::new());
     }
     // I8: the same world with this status has nothing new to say, if nothing was done.
@@ -396,4 +473,15 @@ fn no_work_twice(world: &World, actions: &[Action]) {
             }
         }
     }
+}
+
+/// Nothing that is decided about what a build left depends on what an observer makes up for the build that it cannot
+/// read any more.
+pub fn check_gone(world: &World) {
+    let mut told = world.clone();
+    told.build.gone = true;
+    let BuildView { uid, name, namespace, .. } = told.build.clone();
+    let bare = World { build: BuildView::gone(uid, name, namespace), stages: vec![], ..told.clone() };
+    check(&bare);
+    assert_eq!(plan(&bare).actions, plan(&told).actions);
 }

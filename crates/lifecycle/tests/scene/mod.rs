@@ -2,9 +2,9 @@
 #![allow(dead_code)] // each test file uses some
 
 use indexbuild_api::{
-    Chosen, Claim, DirectoryState, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec,
-    OutputSpec, OwnerChange, OwnerChangeReason, Report, RunLocation, VolumeRef, VolumeState, Work, WorkError,
-    WorkErrorReason, WorkKind, WorkResult, names,
+    AfterBuild, Chosen, Claim, DirectoryState, Duration, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume,
+    Grant, IndexBuildSpec, OutputSpec, OwnerChange, OwnerChangeReason, Report, Retention, RunLocation, VolumeRef,
+    VolumeState, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
     BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
@@ -35,6 +35,7 @@ pub fn world() -> World {
             reconcile_disabled: false,
             clocks: Clocks { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
             percent_per_second: None,
+            gone: false,
         },
         slots: vec![],
         pods: vec![],
@@ -107,6 +108,7 @@ pub fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         grant: Some(Grant { epoch, pod_name, pod_uid: pod_uid.clone(), boot_nonce: nonce.clone() }),
         work: Some(work(id)),
         volume: Some(VolumeRef { claim_name, claim_uid: format!("claim-{slot}"), generation: 1, condemned: false }),
+        after_build: Some(AfterBuild { volumes: Retention::Delete, replace_after: Duration::from_millis(10_000) }),
         ..EngineDirectorySpec::default()
     };
     let status = EngineDirectoryStatus {

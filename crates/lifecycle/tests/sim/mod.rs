@@ -166,6 +166,8 @@ pub struct Sim {
     highest: BTreeMap<u32, u64>,
     pub created_pods: BTreeSet<String>,
     pub stray_claims: BTreeSet<String>,
+    /// Claims that were left to others, as their policy says.
+    pub kept_claims: BTreeSet<String>,
     pub end: Option<End>,
     pub counts: BTreeMap<&'static str, u64>,
     pub plan_works: (u32, u32),
@@ -187,7 +189,7 @@ impl Sim {
                 retention: Some(VolumeRetention {
                     when_published: Retention::Delete,
                     when_failed: if rng.percent(50) { Retention::Delete } else { Retention::Retain },
-                    when_deleted: Retention::Delete,
+                    when_deleted: if (seed / 1_000) % 2 == 0 { Retention::Delete } else { Retention::Retain },
                 }),
                 ..VolumeSpec::default()
             }),
@@ -216,6 +218,7 @@ impl Sim {
             highest: BTreeMap::new(),
             created_pods: BTreeSet::new(),
             stray_claims: BTreeSet::new(),
+            kept_claims: BTreeSet::new(),
             end: None,
             counts: BTreeMap::new(),
             plan_works,
@@ -283,6 +286,12 @@ impl Sim {
                 cordoned: false,
             })
             .collect();
+        if self.released {
+            // What looks after records that outlived their build knows nothing else of it.
+            let build = BuildView::gone(UID.to_owned(), "orders".to_owned(), "shop".to_owned());
+            let (now, wall) = (self.now, self.wall());
+            return World { now, wall, build, slots, pods, claims: self.claims(), nodes, stages: vec![] };
+        }
         World {
             now: self.now,
             wall: self.wall(),
@@ -299,13 +308,23 @@ impl Sim {
                 reconcile_disabled: false,
                 clocks: Clocks { renew_interval: RENEW, replace_after: REPLACE, orphan_after: ORPHAN },
                 percent_per_second: None,
+                gone: false,
             },
             slots,
             pods,
-            claims: self.claims.values().cloned().collect(),
+            claims: self.claims(),
             nodes,
             stages: self.stages.values().cloned().collect(),
         }
+    }
+
+    fn claims(&self) -> Vec<ClaimView> {
+        self.claims.values().cloned().collect()
+    }
+
+    /// What was asked for of volumes when the build is deleted.
+    pub fn when_deleted(&self) -> Retention {
+        self.spec.volume_or_default().retention.unwrap_or_default().when_deleted
     }
 
     fn wall(&self) -> String {

@@ -6,9 +6,6 @@ use super::*;
 
 impl Sim {
     pub(super) fn operator(&mut self, faulty: bool) {
-        if self.released && self.end.is_some() {
-            return;
-        }
         let stale = faulty && self.rng.percent(self.faults.stale);
         if let Some((at, decision)) = self.delayed.take() {
             if self.now >= at {
@@ -40,6 +37,9 @@ impl Sim {
                 entry.progress_seen = self.now;
                 entry.grant_seen = self.now;
             }
+        } else if world.build.gone {
+            // Whoever let it go may have crashed before saying so.
+            self.end.get_or_insert(End::Aborted);
         } else {
             self.status = Some(status);
             self.end = end;
@@ -222,6 +222,9 @@ impl Sim {
                 assert_eq!(condemned.claim_uid(), uid);
                 assert_eq!(evidence.claim_name(), name);
                 if self.claims.get(&name).is_some_and(|claim| claim.uid == uid) {
+                    // I9: what is to be kept is, whoever decides about it.
+                    let asks = self.released && self.when_deleted() == Retention::Retain;
+                    assert!(!asks || stale, "{name} is deleted, and was to be kept\n{}", self.log.join("\n"));
                     // I4, on the truth: nobody who lives holds the volume.
                     let holder = self
                         .processes
@@ -236,6 +239,15 @@ impl Sim {
                     self.note(format!("delete claim {name}"));
                     self.claims.remove(&name);
                     self.count("claim deleted");
+                }
+            }
+            Action::KeepClaim { slot: _, name, uid, evidence } => {
+                assert_eq!(evidence.claim_name(), name);
+                assert!(self.released && self.when_deleted() == Retention::Retain, "{name} is given up");
+                if self.claims.get(&name).is_some_and(|claim| claim.uid == uid) {
+                    self.note(format!("keep claim {name}"));
+                    self.kept_claims.insert(name);
+                    self.count("claim kept");
                 }
             }
             Action::FreezeStage { stage } => {
