@@ -7,6 +7,7 @@
 pub mod access;
 pub mod assemble;
 mod attempt;
+pub mod backoff;
 pub mod build_file;
 pub mod config;
 pub mod control;
@@ -25,6 +26,7 @@ pub mod plan_file;
 pub mod pulse;
 pub mod rate;
 pub mod results;
+mod retry_after;
 pub mod stats;
 mod work;
 
