@@ -302,7 +302,7 @@ impl Life {
     /// Stays away for as long as the control plane asks all its callers to.
     async fn hold_off(&mut self, stop: &mut Stop<'_>) {
         let asked = self.process.control.hold_off().min(LONGEST_PAUSE).min(self.patience_left());
-        if !asked.is_zero() {
+        if !asked.is_zero() && !self.state.stop_requested {
             self.rest(stop, asked, Heed::Nothing).await;
         }
     }
@@ -324,7 +324,7 @@ impl Life {
             let begun = Instant::now();
             match self.watch(stop, &version, within).await {
                 None => return,
-                Some(Ok(())) if begun.elapsed() >= within => {
+                Some(Ok(())) if begun.elapsed().saturating_add(SHORTEST_PAUSE) >= within => {
                     self.watching.succeeded();
                     return;
                 }

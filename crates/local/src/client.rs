@@ -81,7 +81,8 @@ impl ControlPlane for ParentClient {
     }
 
     async fn changed(&self, version: &str, within: Duration) -> Result<(), ContactError> {
-        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        // Never less than was asked for: an answer before its time would be one that tells of a change.
+        let within_ms = u64::try_from(within.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
         let ask = Ask::Changed { version: version.to_owned(), within_ms };
         match self.call(ask, self.limit.saturating_add(within)).await? {
             Answer::Done => Ok(()),

@@ -438,3 +438,19 @@ async fn write_status(
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    /// A cache that is cut off from its watch loses each write: without longer pauses, five passes a second.
+    #[test]
+    fn passes_that_lose_their_writes_again_and_again_become_seldom() {
+        let pauses = [1, 2, 3, 5, 6, 40, u32::MAX].map(|failures| growing(AFTER_CONFLICT, failures).as_millis());
+        assert_eq!(pauses, [200, 400, 800, 3_200, 5_000, 5_000, 5_000]);
+        let minute: Duration = (1..=16).map(|failures| growing(AFTER_CONFLICT, failures)).sum();
+        assert!(minute > Duration::from_secs(55), "{minute:?}");
+        assert_eq!(growing(BACKOFF, 40), Duration::from_secs(30));
+    }
+}

@@ -239,7 +239,7 @@ pub fn place() -> Place {
 }
 
 fn counted(client: Client, asked: Asked) -> Client {
-    let service = tower::service_fn(move |request: kube::api::Request<kube::client::Body>| {
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let ask = ask_of(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
         asked.0.lock().unwrap().push((Instant::now(), ask));
         let client = client.clone();
@@ -277,7 +277,7 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
         (Mood::Refuses(code, retry_after), _) => refused(code, retry_after),
         (Mood::Empty, Ask::Get) => refused(404, None),
         (Mood::RefusesWatches(code), Ask::Watch)
-        | (Mood::RefusesWrites(code), Ask::Claim | Ask::Report)
+        | (Mood::RefusesWrites(code), Ask::Write)
         | (Mood::RefusesStages(code), Ask::Stage) => refused(code, None),
         (Mood::EndsWatches, Ask::Watch) => Body::empty().into_response(),
         (Mood::ExpiresWatches, Ask::Watch) => line(&json!({"type": "ERROR", "object": status(410)})).into_response(),
