@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild, labels};
+use indexbuild_executor::backoff::{Pace, chance};
 use indexbuild_timeline::cluster::{Ownership, PodEnd, Told};
 use indexbuild_timeline::{Timeline, timeline_until};
 use k8s_openapi::api::core::v1::Pod;
@@ -50,7 +51,8 @@ pub async fn ownership(
         if is_over(&build) {
             break;
         }
-        tokio::time::sleep(EVERY).await;
+        let pause = if troubles == 0 { EVERY } else { Pace::API_SERVER.reads.after(troubles, chance()) };
+        tokio::time::sleep(pause).await;
         match cluster.api::<IndexBuild>().get_opt(&build.name_any()).await {
             Ok(Some(now)) if now.uid() == uid => build = now,
             Ok(_) => {

@@ -10,6 +10,8 @@ use async_trait::async_trait;
 use indexbuild_api::{Claim, Report};
 use indexbuild_lifecycle::world::{Record, Stage};
 
+use crate::backoff::Pace;
+
 /// The control plane, as one executor sees it.
 ///
 /// Every call has a time limit of its own, in the implementation: a call that hangs must not keep
@@ -22,9 +24,12 @@ pub trait ControlPlane: Send + Sync {
     /// [`ContactError`]: neither outcome says anything about the record.
     async fn record(&self) -> Result<Option<Record>, ContactError>;
 
-    /// Returns when the record is no longer at `version`, or after `within`, whichever is first. It
-    /// may return early for no reason. It never fails: the next [`ControlPlane::record`] tells.
-    async fn changed(&self, version: &str, within: Duration);
+    /// Returns when the record is no longer at `version`, or after `within`, whichever is first.
+    ///
+    /// # Errors
+    /// [`ContactError`]: it was not told either, and returns early. Nothing follows from that but that it is asked again
+    /// after a pause; the next [`ControlPlane::record`] tells what holds.
+    async fn changed(&self, version: &str, within: Duration) -> Result<(), ContactError>;
 
     /// Claims the grant for this process: writes `status.claim`.
     ///
@@ -43,6 +48,15 @@ pub trait ControlPlane: Send + Sync {
     /// # Errors
     /// [`ContactError`].
     async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError>;
+
+    /// How its callers pause after failures. They do, and not the calls, so that a pause can be cut short.
+    fn pace(&self) -> Pace;
+
+    /// For how long the control plane asked all its callers to stay away; zero when it did not. At most
+    /// [`LONGEST_PAUSE`](crate::backoff::LONGEST_PAUSE).
+    fn hold_off(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Why the control plane did not answer a question.

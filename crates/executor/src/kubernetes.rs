@@ -1,7 +1,7 @@
 //! The control plane as an executor in a pod sees it: the Kubernetes API.
 //!
 //! Every call has a short time limit of its own, and none is repeated here: the loop of the owner's life looks
-//! again, and a report that was lost is replaced by the next.
+//! again, after a pause, and a report that was lost is replaced by the next.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,16 +16,15 @@ use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use crate::backoff::Pace;
 use crate::control::{ContactError, ControlPlane, WriteError};
 use crate::livez::Heartbeat;
+use crate::retry_after::Asked;
 
 /// How long one call may take.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
-
-/// After a watch that failed, how long before its caller looks by itself.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The name under which an owner writes.
 const FIELD_MANAGER: &str = "indexbuild-executor";
@@ -63,6 +62,7 @@ pub struct KubernetesControl {
     client: RwLock<Client>,
     /// The token was refused: it is read anew before the next call.
     stale: AtomicBool,
+    asked: Asked,
     heartbeat: Arc<Heartbeat>,
 }
 
@@ -72,14 +72,10 @@ impl KubernetesControl {
     /// # Errors
     /// [`NoApi`].
     pub fn in_pod(place: Place, heartbeat: Arc<Heartbeat>) -> Result<Self, NoApi> {
-        Self::connecting(
-            place,
-            heartbeat,
-            Box::new(|| {
-                let config = Config::incluster().map_err(|error| NoApi { source: Box::new(error) })?;
-                client(config)
-            }),
-        )
+        Self::connecting(place, heartbeat, || {
+            let config = Config::incluster().map_err(|error| NoApi { source: Box::new(error) })?;
+            client(config)
+        })
     }
 
     /// By a configuration that stays.
@@ -87,18 +83,30 @@ impl KubernetesControl {
     /// # Errors
     /// [`NoApi`].
     pub fn with(place: Place, heartbeat: Arc<Heartbeat>, config: Config) -> Result<Self, NoApi> {
-        Self::connecting(place, heartbeat, Box::new(move || client(config.clone())))
+        Self::connecting(place, heartbeat, move || client(config.clone()))
     }
 
-    fn connecting(place: Place, heartbeat: Arc<Heartbeat>, connect: Box<Connect>) -> Result<Self, NoApi> {
-        let client = RwLock::new(connect()?);
-        Ok(Self { place, connect, client, stale: AtomicBool::new(false), heartbeat })
+    /// By a client that is made anew whenever the token of the one before was refused; see [`client`].
+    ///
+    /// # Errors
+    /// [`NoApi`], where the first cannot be made.
+    pub fn connecting(
+        place: Place,
+        heartbeat: Arc<Heartbeat>,
+        connect: impl Fn() -> Result<Client, NoApi> + Send + Sync + 'static,
+    ) -> Result<Self, NoApi> {
+        let asked = Asked::default();
+        let client = RwLock::new(asked.by(connect()?));
+        Ok(Self { place, connect: Box::new(connect), client, stale: AtomicBool::new(false), asked, heartbeat })
     }
 
     fn client(&self) -> Client {
         if self.stale.swap(false, Ordering::Relaxed) {
             match (self.connect)() {
-                Ok(fresh) => *self.client.write().unwrap_or_else(PoisonError::into_inner) = fresh,
+                // The former one's connections end with the last call by it.
+                Ok(fresh) => {
+                    *self.client.write().unwrap_or_else(PoisonError::into_inner) = self.asked.by(fresh);
+                }
                 Err(error) => tracing::warn!(%error, "the token cannot be read again"),
             }
         }
@@ -120,10 +128,15 @@ impl KubernetesControl {
             Ok(Err(error)) => contact(&error),
             Err(_) => ContactError::Unreachable(format!("no answer within {CALL_LIMIT:?}")),
         };
+        Err(self.noted(error))
+    }
+
+    /// A token that was refused is read again before the next call.
+    fn noted(&self, error: ContactError) -> ContactError {
         if matches!(error, ContactError::Refused(_)) {
             self.stale.store(true, Ordering::Relaxed);
         }
-        Err(error)
+        error
     }
 
     /// G4: a JSON patch that adds a value replaces the whole of it; a merge patch would mix two attempts.
@@ -140,36 +153,41 @@ impl KubernetesControl {
             Ok(Err(error)) => refusal(&error),
             Err(_) => ContactError::Unreachable(format!("no answer within {CALL_LIMIT:?}")).into(),
         };
-        if matches!(error, WriteError::Contact(ContactError::Refused(_))) {
-            self.stale.store(true, Ordering::Relaxed);
-        }
-        Err(error)
+        Err(match error {
+            WriteError::Contact(error) => self.noted(error).into(),
+            other @ (WriteError::Refused(_) | WriteError::Conflict) => other,
+        })
     }
 
     /// Watches until the record is another one than at `version`.
-    async fn watch(&self, version: &str, seconds: u32) -> Result<(), kube::Error> {
+    async fn watch(&self, version: &str, seconds: u32) -> Result<(), ContactError> {
         let parameters = WatchParams::default()
             .fields(&format!("metadata.name={}", self.record_name()))
             .timeout(seconds)
             .disable_bookmarks();
-        let mut changes = self.records().watch(&parameters, version).await?.boxed();
-        while let Some(change) = changes.try_next().await? {
+        let failed = |error| self.noted(contact(&error));
+        let mut changes = self.records().watch(&parameters, version).await.map_err(failed)?.boxed();
+        while let Some(change) = changes.try_next().await.map_err(failed)? {
             match change {
                 WatchEvent::Added(record) | WatchEvent::Modified(record) => {
                     if record.resource_version().as_deref() != Some(version) {
                         return Ok(());
                     }
                 }
-                WatchEvent::Deleted(_) | WatchEvent::Error(_) => return Ok(()),
+                WatchEvent::Deleted(_) => return Ok(()),
+                WatchEvent::Error(status) => return Err(failed(kube::Error::Api(status))),
                 WatchEvent::Bookmark(_) => {}
             }
         }
-        Ok(())
+        Err(ContactError::Unreachable("the watch of the record ended before its time".to_owned()))
     }
 }
 
-/// A client without retries and patience of its own: a POST that is repeated for minutes is nobody's wish.
-fn client(mut config: Config) -> Result<Client, NoApi> {
+/// A client without retries and patience of its own: a call that it repeats is a call that nobody paces.
+///
+/// # Errors
+/// [`NoApi`]: a configuration that cannot be used.
+pub fn client(mut config: Config) -> Result<Client, NoApi> {
     config.default_retry = false;
     config.connect_timeout = Some(CALL_LIMIT);
     config.read_timeout = None;
@@ -218,16 +236,9 @@ impl ControlPlane for KubernetesControl {
         }))
     }
 
-    async fn changed(&self, version: &str, within: Duration) {
-        let begun = Instant::now();
+    async fn changed(&self, version: &str, within: Duration) -> Result<(), ContactError> {
         let seconds = u32::try_from(within.as_secs().saturating_add(1)).unwrap_or(60);
-        match timeout(within, self.watch(version, seconds)).await {
-            Ok(Ok(())) | Err(_) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the record cannot be watched; it is read again soon");
-                tokio::time::sleep(LOOK_AGAIN.min(within.saturating_sub(begun.elapsed()))).await;
-            }
-        }
+        timeout(within, self.watch(version, seconds)).await.unwrap_or(Ok(()))
     }
 
     async fn claim(&self, claim: Claim) -> Result<(), WriteError> {
@@ -249,6 +260,14 @@ impl ControlPlane for KubernetesControl {
         serde_json::from_str(text)
             .map(Some)
             .map_err(|error| ContactError::Unreachable(format!("ConfigMap {map_name} holds no frozen stage: {error}")))
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::API_SERVER
+    }
+
+    fn hold_off(&self) -> Duration {
+        self.asked.left()
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod assemble;
 mod attempt;
+pub mod backoff;
 pub mod build_file;
 pub mod config;
 pub mod control;
@@ -27,6 +28,7 @@ pub mod pulse;
 pub mod rate;
 pub mod results;
 mod source_access;
+mod retry_after;
 pub mod stats;
 mod work;
 

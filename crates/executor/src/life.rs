@@ -16,6 +16,7 @@ use indexbuild_lifecycle::owner::{Current, ExitReason, GiveWayReason, OwnerState
 use indexbuild_lifecycle::world::{Millis, Record};
 
 use crate::attempt::{Attempt, Hung, Process, handles_closed, retire};
+use crate::backoff::{Backoff, LONGEST_PAUSE, Pace};
 use crate::build_file::{Limits, WatchedFile};
 use crate::config::{ExecutorConfig, TestSwitches};
 use crate::control::{ContactError, ControlPlane, WriteError};
@@ -36,8 +37,10 @@ const RETIRE_WITHIN: Duration = Duration::from_secs(4);
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
 /// How long after an attempt's end its handles may still be closing.
 const HANDLES_WITHIN: Duration = Duration::from_secs(2);
-/// The longest pause before a control plane that does not answer is asked again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often to report, until the record tells.
+const FIRST_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest pause: what changes all the time must not make this loop spin.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// One owner's life, from drawing its nonce to the process's end. SIGTERM asks it to stop.
 ///
@@ -101,16 +104,22 @@ pub async fn live(
         control,
         config,
     };
+    let Pace { reads, watches, writes } = process.control.pace();
     let mut life = Life {
         process,
         state,
         build_file,
         born,
         attempt: None,
-        interval: LONGEST_PAUSE,
+        interval: FIRST_INTERVAL,
         reported: Reported::default(),
         leaked: false,
         version: None,
+        told: None,
+        reading: Backoff::new(reads),
+        watching: Backoff::new(watches),
+        claiming: Backoff::new(writes),
+        reporting: Backoff::new(writes),
     };
     let status = life.live(Box::pin(stop)).await;
     tracing::info!(code = status.code(), "executor ends: {status}");
@@ -137,15 +146,43 @@ struct Life {
     reported: Reported,
     /// An attempt that ended has left an engine handle open.
     leaked: bool,
-    /// The record as it was last seen.
+    /// The record as it was last seen; none while there is no contact.
     version: Option<String>,
+    /// The version of which a watch said that it is over, and when that watch was begun.
+    told: Option<(String, Instant)>,
+    reading: Backoff,
+    watching: Backoff,
+    claiming: Backoff,
+    reporting: Backoff,
+}
+
+/// What a pause is cut short by, beside the wish that the process stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heed {
+    /// The attempt's end: there is somebody to be told.
+    End,
+    /// Nothing else.
+    Nothing,
+}
+
+/// Returns when the attempt has ended just now; never where that was seen before, or where there is none.
+async fn ended(attempt: &mut Option<Attempt>) {
+    match attempt {
+        Some(attempt) if !attempt.has_ended() => attempt.ended().await,
+        Some(_) | None => std::future::pending().await,
+    }
 }
 
 impl Life {
     async fn live(&mut self, mut stop: Stop<'_>) -> ExitStatus {
         loop {
             self.look_at_limits();
+            self.hold_off(&mut stop).await;
+            let begun = Instant::now();
             let answer = self.ask(&mut stop).await;
+            if let Some(answer) = &answer {
+                self.note(answer, begun);
+            }
             let seen = match &answer {
                 None => Seen::Unreachable, // asked to stop meanwhile: that decides
                 Some(Ok(Some(record))) => Seen::Record(record),
@@ -153,20 +190,21 @@ impl Life {
                 Some(Err(ContactError::Refused(_))) => Seen::Refused,
                 Some(Err(ContactError::Unreachable(_))) => Seen::Unreachable,
             };
-            self.note(seen);
             let now = self.now();
-            match next(&self.state, seen, now) {
-                Step::Wait | Step::GoOn => {}
-                Step::Claim => self.claim().await,
+            let due = match next(&self.state, seen, now) {
+                Step::Wait | Step::GoOn => None,
+                Step::Claim => self.claim_if_due().await,
                 Step::Start { epoch, work } => {
                     if let Err(status) = self.start(epoch, work).await {
                         return status;
                     }
+                    Some(Duration::ZERO)
                 }
                 Step::Report => {
                     if let Some(status) = self.report_if_due().await {
                         return status;
                     }
+                    Some(self.report_due_in())
                 }
                 Step::GiveWay(GiveWayReason::HigherEpoch | GiveWayReason::Revoked)
                 | Step::Exit(ExitReason::Superseded)
@@ -175,11 +213,12 @@ impl Life {
                     if let Some(status) = self.report_if_due().await {
                         return status;
                     }
+                    Some(self.report_due_in())
                 }
                 Step::GiveWay(reason) => return self.give_way(reason).await,
                 Step::Exit(reason) => return self.exit(reason).await,
-            }
-            self.pause(&mut stop).await;
+            };
+            self.pause(&mut stop, due).await;
         }
     }
 
@@ -202,97 +241,178 @@ impl Life {
         self.state.orphan_after = orphan_after;
     }
 
-    /// Reads the record; `None` when asked to stop meanwhile.
+    /// Reads the record; `None` when asked to stop before that or meanwhile.
     async fn ask(&mut self, stop: &mut Stop<'_>) -> Option<Result<Option<Record>, ContactError>> {
         if self.state.stop_requested {
-            return Some(self.process.control.record().await);
+            return None;
         }
         tokio::select! {
             biased;
             () = stop.as_mut() => {
-                tracing::info!("asked to stop");
-                self.state.stop_requested = true;
+                self.stop_requested();
                 None
             }
             answer = self.process.control.record() => Some(answer),
         }
     }
 
-    /// Takes note of what was seen: contact, the record's version, how often to report.
-    fn note(&mut self, seen: Seen<'_>) {
-        let contact = match seen {
-            Seen::Record(record) => {
+    fn stop_requested(&mut self) {
+        tracing::info!("asked to stop");
+        self.state.stop_requested = true;
+    }
+
+    /// Takes note of what was seen by a read that was begun then: contact, the record's version, how often to report.
+    fn note(&mut self, answer: &Result<Option<Record>, ContactError>, begun: Instant) {
+        let silence = match answer {
+            Ok(Some(record)) => {
                 self.state.last_contact = self.now();
-                self.version = Some(record.version.clone());
                 self.interval = record.spec.renew_interval.to_std().max(Duration::from_millis(10));
-                true
+                self.reading.succeeded();
+                match self.told.take() {
+                    // A read from before what the watch told: old news do not become new by asking in a hurry.
+                    Some((version, watched)) if version == record.version => self.watching.failed(watched),
+                    Some(_) => self.watching.succeeded(),
+                    None => {}
+                }
+                self.version = Some(record.version.clone());
+                None
             }
-            Seen::Absent | Seen::Refused | Seen::Unreachable => {
-                self.version = None;
-                false
-            }
+            Ok(None) => Some("there is no record of this slot".to_owned()),
+            Err(error) => Some(error.to_string()),
         };
-        if let Some(attempt) = &self.attempt {
-            if attempt.pulse().in_contact() && !contact {
-                tracing::warn!(epoch = attempt.epoch(), "no contact with the control plane; going on with the work");
-            } else if !attempt.pulse().in_contact() && contact {
+        if let Some(silence) = &silence {
+            self.version = None;
+            self.reading.failed(begun);
+            tracing::debug!(again_in = ?self.reading.left(), "no contact: {silence}");
+        }
+        let Some(attempt) = &self.attempt else { return };
+        match &silence {
+            Some(silence) if attempt.pulse().in_contact() => tracing::warn!(
+                epoch = attempt.epoch(),
+                "no contact with the control plane; going on with the work: {silence}"
+            ),
+            None if !attempt.pulse().in_contact() => {
                 tracing::info!(epoch = attempt.epoch(), "contact with the control plane again");
             }
-            attempt.pulse().set_contact(contact);
+            Some(_) | None => {}
+        }
+        attempt.pulse().set_contact(silence.is_none());
+    }
+
+    /// Stays away for as long as the control plane asks all its callers to.
+    async fn hold_off(&mut self, stop: &mut Stop<'_>) {
+        let asked = self.process.control.hold_off().min(LONGEST_PAUSE).min(self.patience_left());
+        if !asked.is_zero() && !self.state.stop_requested {
+            self.rest(stop, asked, Heed::Nothing).await;
         }
     }
 
-    /// Waits until there may be something to do: the record changed, the attempt ended, a report is
-    /// due, or somebody asks to stop.
-    async fn pause(&mut self, stop: &mut Stop<'_>) {
-        let control = Arc::clone(&self.process.control);
-        let wait = self.due_in();
-        let version = self.version.clone();
-        let changed = async move {
-            match version {
-                Some(version) => {
-                    // A record that changes all the time must not make this loop spin.
-                    let floor = tokio::time::sleep(wait.min(Duration::from_millis(5)));
-                    control.changed(&version, wait).await;
-                    floor.await;
-                }
-                None => tokio::time::sleep(wait.min(LONGEST_PAUSE)).await,
-            }
+    /// How long until this process ends by itself for want of contact.
+    fn patience_left(&self) -> Duration {
+        let silence = self.now().saturating_sub(self.state.last_contact);
+        Duration::from_millis(self.state.orphan_after.saturating_sub(silence))
+    }
+
+    /// Waits until there may be something to do: the record changed, the attempt ended, something is due by itself, a
+    /// call that failed may be made again, or somebody asks to stop.
+    async fn pause(&mut self, stop: &mut Stop<'_>, due: Option<Duration>) {
+        let Some(version) = self.version.clone() else {
+            return self.rest(stop, self.reading.left().min(self.patience_left()), Heed::Nothing).await;
         };
-        let stop_requested = self.state.stop_requested;
-        let attempt = &mut self.attempt;
-        let ended = async move {
-            match attempt {
-                Some(attempt) if !attempt.has_ended() => attempt.ended().await,
-                Some(_) | None => std::future::pending().await,
+        let within = due.unwrap_or(self.interval);
+        if within > SHORTEST_PAUSE && self.watching.left().is_zero() {
+            let begun = Instant::now();
+            match self.watch(stop, &version, within).await {
+                None => return,
+                Some(Ok(())) if begun.elapsed().saturating_add(SHORTEST_PAUSE) >= within => {
+                    self.watching.succeeded();
+                    return;
+                }
+                // Whether something has changed, the next read tells.
+                Some(Ok(())) => {
+                    self.told = Some((version, begun));
+                    return;
+                }
+                Some(Err(error)) => {
+                    self.watching.failed(begun);
+                    tracing::debug!(%error, again_in = ?self.watching.left(), "the record cannot be watched");
+                }
             }
+        }
+        let again = self.watching.left();
+        let wait = match due {
+            Some(due) if again.is_zero() => due,
+            Some(due) => due.min(again),
+            None => again,
+        };
+        self.rest(stop, wait, Heed::End).await;
+    }
+
+    /// Waits for a change of the record; `None` when the attempt ended or somebody asks to stop.
+    async fn watch(
+        &mut self,
+        stop: &mut Stop<'_>,
+        version: &str,
+        within: Duration,
+    ) -> Option<Result<(), ContactError>> {
+        let control = Arc::clone(&self.process.control);
+        let changed = async move {
+            let floor = tokio::time::sleep(SHORTEST_PAUSE);
+            let answer = control.changed(version, within).await;
+            floor.await;
+            answer
         };
         tokio::select! {
-            () = stop.as_mut(), if !stop_requested => {
-                tracing::info!("asked to stop");
-                self.state.stop_requested = true;
+            () = stop.as_mut(), if !self.state.stop_requested => {
+                self.stop_requested();
+                None
             }
-            () = ended => {}
-            () = changed => {}
+            () = ended(&mut self.attempt) => None,
+            answer = changed => Some(answer),
         }
     }
 
-    /// How long until the next report is due.
-    fn due_in(&self) -> Duration {
-        match (&self.attempt, self.reported.at) {
-            (Some(_), Some(at)) => self.interval.saturating_sub(at.elapsed()).max(Duration::from_millis(5)),
-            (Some(_), None) => Duration::from_millis(5),
-            (None, _) => self.interval,
+    /// Waits for so long, or until what is to be heeded.
+    async fn rest(&mut self, stop: &mut Stop<'_>, time: Duration, heed: Heed) {
+        let over = tokio::time::sleep(time.max(SHORTEST_PAUSE));
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = stop.as_mut(), if !self.state.stop_requested => return self.stop_requested(),
+                () = ended(&mut self.attempt) => if heed == Heed::End { return },
+                () = &mut over => return,
+            }
         }
     }
 
-    async fn claim(&mut self) {
+    /// Claims the grant, unless that failed lately. How long until the next try; none when it was taken.
+    async fn claim_if_due(&mut self) -> Option<Duration> {
+        let left = self.claiming.left();
+        if !left.is_zero() {
+            return Some(left);
+        }
         let claim = Claim { pod_uid: self.state.pod_uid.clone(), boot_nonce: self.state.boot_nonce.clone() };
+        let begun = Instant::now();
         match self.process.control.claim(claim).await {
-            Ok(()) => self.state.claimed = true,
+            Ok(()) => {
+                self.state.claimed = true;
+                self.claiming.succeeded();
+                None
+            }
             // Whether it was taken after all, or another process's, the record tells.
-            Err(error) => tracing::warn!(%error, "the claim was not taken"),
+            Err(error) => {
+                self.claiming.failed(begun);
+                let left = self.claiming.left();
+                tracing::warn!(%error, again_in = ?left, "the claim was not taken");
+                Some(left)
+            }
         }
+    }
+
+    /// How long until the next report: at once where none was taken yet, or after the pause that its refusal is given.
+    fn report_due_in(&self) -> Duration {
+        let due = self.reported.at.map_or(Duration::ZERO, |at| self.interval.saturating_sub(at.elapsed()));
+        due.max(self.reporting.left())
     }
 
     /// Begins a granted work, after the one in hand was ended and closed.
@@ -323,14 +443,16 @@ impl Life {
         }
         let news = (ended && !self.reported.outcome) || waiting != self.reported.waiting;
         let due = self.reported.at.is_none_or(|at| at.elapsed() >= self.interval);
-        if !news && !due {
+        if (!news && !due) || !self.reporting.left().is_zero() {
             return None;
         }
         let mut report = self.attempt.as_ref()?.report();
         report.ending = ended && (failed || self.leaked);
-        self.reported.at = Some(Instant::now());
+        let begun = Instant::now();
         match self.process.control.report(report).await {
             Ok(()) => {
+                self.reporting.succeeded();
+                self.reported.at = Some(begun);
                 self.reported.waiting = waiting;
                 self.reported.outcome = ended;
                 if ended && failed {
@@ -343,9 +465,11 @@ impl Life {
                     return Some(ExitStatus::HandleLeaked);
                 }
             }
-            // The record tells what is true; unreached, the next try is due soon.
+            // The record tells what is true, before the next try.
             Err(error @ (WriteError::Conflict | WriteError::Refused(_) | WriteError::Contact(_))) => {
-                tracing::warn!(%error, "the report was not taken");
+                self.reporting.failed(begun);
+                self.reported.at = None;
+                tracing::warn!(%error, again_in = ?self.reporting.left(), "the report was not taken");
             }
         }
         None

@@ -12,8 +12,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-/// The loop turns at least every few seconds, whatever the network does: each of its calls has a limit. With many
-/// slots it renews more seldom, so that the limit is generous.
+/// The loop turns at least every few seconds, whatever the network does: each of its calls has a limit, and so has each
+/// pause after one that failed. With many slots it renews more seldom, so that the limit is generous.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// When the loop turned last.

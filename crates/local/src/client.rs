@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use indexbuild_api::{Claim, Report};
+use indexbuild_executor::backoff::Pace;
 use indexbuild_executor::{ContactError, ControlPlane, WriteError};
 use indexbuild_lifecycle::world::{Record, Stage};
 use tokio::net::UnixStream;
@@ -15,10 +16,6 @@ use crate::protocol::{Answer, Ask, PROTOCOL_VERSION, Request, receive, send};
 /// How long one call may take. A parent that is there answers within milliseconds; one that is cut
 /// off never does.
 pub const CALL_LIMIT: Duration = Duration::from_secs(5);
-
-/// After a failed contact, how long [`ControlPlane::changed`] waits before it lets its caller look
-/// again: a parent that comes back is found within this time, and one that is gone costs nothing.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// Speaks to the parent of a local run. It holds no connection between calls: the next parent on
 /// the same path is found without anybody telling.
@@ -83,11 +80,13 @@ impl ControlPlane for ParentClient {
         }
     }
 
-    async fn changed(&self, version: &str, within: Duration) {
-        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    async fn changed(&self, version: &str, within: Duration) -> Result<(), ContactError> {
+        // Never less than was asked for: an answer before its time would be one that tells of a change.
+        let within_ms = u64::try_from(within.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
         let ask = Ask::Changed { version: version.to_owned(), within_ms };
-        if self.call(ask, self.limit.saturating_add(within)).await.is_err() {
-            tokio::time::sleep(RETRY.min(within)).await;
+        match self.call(ask, self.limit.saturating_add(within)).await? {
+            Answer::Done => Ok(()),
+            other => Err(odd(&other)),
         }
     }
 
@@ -104,5 +103,9 @@ impl ControlPlane for ParentClient {
             Answer::Stage(stage) => Ok(stage),
             other => Err(odd(&other)),
         }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::LOCAL
     }
 }

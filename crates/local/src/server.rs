@@ -294,8 +294,9 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished(), "its own renewal is no change");
         update(&hub, spec(2, "new", ""), Some(OwnerChangeReason::Replaced));
-        timeout(Duration::from_secs(10), waiting).await.expect("told at once").unwrap();
-        timeout(Duration::from_secs(10), old.changed(&version, Duration::from_secs(60))).await.expect("told already");
+        timeout(Duration::from_secs(10), waiting).await.expect("told at once").unwrap().unwrap();
+        let told = timeout(Duration::from_secs(10), old.changed(&version, Duration::from_secs(60))).await;
+        told.expect("told already").unwrap();
     }
 
     /// A cut is silence in both directions, and of one process: nothing is refused, nothing arrives.
@@ -324,7 +325,8 @@ mod tests {
         hub.state().injector.end_all(now);
         assert_eq!(hub.state().injector.over(now).healed, vec!["old".to_owned()]);
         hub.healed.notify_waiters();
-        timeout(Duration::from_secs(10), asked).await.expect("the connection ends with the cut").unwrap();
+        let asked = timeout(Duration::from_secs(10), asked).await.expect("the connection ends with the cut").unwrap();
+        assert!(matches!(asked, Err(ContactError::Unreachable(_))), "nothing was told: {asked:?}");
         let record = old.record().await.unwrap().unwrap();
         assert_eq!(record.spec.grant.unwrap().epoch, 2, "it sees that it has to give way");
     }

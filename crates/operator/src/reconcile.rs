@@ -31,8 +31,9 @@ use crate::trouble::{self, Trouble};
 const AT_WORK: Duration = Duration::from_secs(5);
 /// The longest time between two looks at a build that has ended.
 const AT_REST: Duration = Duration::from_secs(300);
-/// How soon to look again where somebody else wrote first.
-const AFTER_CONFLICT: Duration = Duration::from_millis(200);
+/// Pauses where somebody else wrote first: the first, and the longest. A cache that lags, or that is cut off from its
+/// watch, loses every write until it has caught up.
+const AFTER_CONFLICT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// After so many milliseconds without a container on its node, or without a volume, events are asked why.
 const LATE: Millis = 8_000;
 /// Stands for what hinders all slots alike.
@@ -93,6 +94,14 @@ impl Context {
     #[must_use]
     pub fn now(&self) -> Millis {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Counts one more failure in a row of a build's passes. How many there are now.
+    fn failed(&self, uid: String) -> u32 {
+        let mut all = lock(&self.failures);
+        let failures = all.entry(uid).or_default();
+        *failures = failures.saturating_add(1);
+        *failures
     }
 
     fn memory(&self, uid: &str) -> Arc<tokio::sync::Mutex<BuildMemory>> {
@@ -163,8 +172,9 @@ pub async fn reconcile(build: Arc<IndexBuild>, context: Arc<Context>) -> Result<
             Ok(Requeue::requeue(jittered(wait)))
         }
         Err(error) if error.is_conflict() => {
-            tracing::debug!(%error, "looking again");
-            Ok(Requeue::requeue(jittered(AFTER_CONFLICT)))
+            let pause = growing(AFTER_CONFLICT, context.failed(uid));
+            tracing::debug!(%error, again_in = ?pause, "looking again");
+            Ok(Requeue::requeue(jittered(pause)))
         }
         Err(error) => Err(error),
     }
@@ -174,16 +184,14 @@ pub async fn reconcile(build: Arc<IndexBuild>, context: Arc<Context>) -> Result<
 #[must_use]
 pub fn after_error(build: Arc<IndexBuild>, error: &OperatorError, context: Arc<Context>) -> Requeue {
     let uid = build.uid().unwrap_or_default();
-    let failures = {
-        let mut all = lock(&context.failures);
-        let failures = all.entry(uid).or_default();
-        *failures = failures.saturating_add(1);
-        *failures
-    };
+    let failures = context.failed(uid);
     tracing::warn!(namespace = build.namespace(), name = build.name_any(), failures, error = %error.said(), "a pass failed");
-    let (first, longest) = BACKOFF;
-    let pause = first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-    Requeue::requeue(jittered(pause.min(longest)))
+    Requeue::requeue(jittered(growing(BACKOFF, failures)))
+}
+
+/// The pause after so many failures in a row: twice as long after each.
+fn growing((first, longest): (Duration, Duration), failures: u32) -> Duration {
+    first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX)).min(longest)
 }
 
 /// Within a tenth of it, so that many builds are not looked at in one moment.
@@ -440,5 +448,21 @@ async fn write_status(
             memory.forget_status();
             Err(OperatorError::api(format!("the status of build {} is not written", owner.name))(error))
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    /// A cache that is cut off from its watch loses each write: without longer pauses, five passes a second.
+    #[test]
+    fn passes_that_lose_their_writes_again_and_again_become_seldom() {
+        let pauses = [1, 2, 3, 5, 6, 40, u32::MAX].map(|failures| growing(AFTER_CONFLICT, failures).as_millis());
+        assert_eq!(pauses, [200, 400, 800, 3_200, 5_000, 5_000, 5_000]);
+        let minute: Duration = (1..=16).map(|failures| growing(AFTER_CONFLICT, failures)).sum();
+        assert!(minute > Duration::from_secs(55), "{minute:?}");
+        assert_eq!(growing(BACKOFF, 40), Duration::from_secs(30));
     }
 }

@@ -13,7 +13,7 @@ mod runs;
 mod upload;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use indexbuild_api::{Chosen, Work, WorkErrorReason, WorkKind, WorkResult};
@@ -24,6 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
+use crate::backoff::Backoff;
 use crate::config::ExecutorConfig;
 use crate::control::{ContactError, ControlPlane};
 use crate::failure::WorkFailure;
@@ -38,7 +39,8 @@ use crate::stats::Meter;
 
 /// How long a stage that a work names may be missing before that is an error.
 const STAGE_PATIENCE: Duration = Duration::from_secs(30);
-const STAGE_RETRY: Duration = Duration::from_millis(200);
+/// How often a work that waits to read one looks whether it may.
+const STAGE_LOOK: Duration = Duration::from_millis(200);
 
 /// One attempt at one work, and all that it needs.
 pub struct Job {
@@ -78,7 +80,7 @@ pub fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
     let fits = |kind| if job.work.kind == kind { Ok(()) } else { Err(WorkFailure::internal(misfit(&job.work))) };
     if job.config.test.stand_still_in == Some(job.work.kind) {
         loop {
-            job.pulse.sleep(STAGE_RETRY)?;
+            job.pulse.sleep(STAGE_LOOK)?;
         }
     }
     while job.config.test.begin_when_told_in == Some(job.work.kind) && !job.config.volume.join("go").exists() {
@@ -126,8 +128,16 @@ impl Job {
     /// inputs are frozen, so that one that stays absent is an error.
     fn stage(&self, name: &str) -> Result<Stage, WorkFailure> {
         let mut waited = Duration::ZERO;
+        let mut backoff = Backoff::new(self.control.pace().reads);
         loop {
             self.pulse.go_on()?;
+            // While there is no contact, the loop that watches the record asks for both.
+            let pause = if self.pulse.in_contact() { self.control.hold_off().max(backoff.left()) } else { STAGE_LOOK };
+            if !pause.is_zero() {
+                self.pulse.sleep(pause.min(STAGE_LOOK))?;
+                continue;
+            }
+            let begun = Instant::now();
             let answer = self.runtime.block_on(async {
                 tokio::select! {
                     biased;
@@ -145,12 +155,15 @@ impl Job {
                         format!("stage {name}, which {} reads, is not frozen", self.work.id),
                     ));
                 }
-                Some(Ok(None)) => waited += STAGE_RETRY,
+                Some(Ok(None)) => {
+                    backoff.failed(begun);
+                    waited += backoff.left();
+                }
                 Some(Err(error @ (ContactError::Unreachable(_) | ContactError::Refused(_)))) => {
-                    tracing::debug!(stage = name, %error, "a stage cannot be read; trying again");
+                    backoff.failed(begun);
+                    tracing::debug!(stage = name, %error, again_in = ?backoff.left(), "a stage cannot be read");
                 }
             }
-            self.pulse.sleep(STAGE_RETRY)?;
         }
     }
 

@@ -13,6 +13,7 @@ use indexbuild_api::{
     Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, Grant, IndexBuild, Report, RunLocation, Work, WorkError,
     WorkKind, WorkResult,
 };
+use indexbuild_executor::backoff::Pace;
 use indexbuild_executor::control::{ContactError, ControlPlane, WriteError};
 use indexbuild_executor::plan_file::PlanFile;
 use indexbuild_executor::results::{EncodeResult, SortResult};
@@ -141,11 +142,12 @@ impl ControlPlane for Parent {
         Ok(Some(self.record.lock().unwrap().clone()))
     }
 
-    async fn changed(&self, version: &str, within: Duration) {
+    async fn changed(&self, version: &str, within: Duration) -> Result<(), ContactError> {
         let changed = self.changed.notified();
         if self.record.lock().unwrap().version == version {
             let _ = tokio::time::timeout(within, changed).await;
         }
+        if self.reachable.load(Ordering::SeqCst) { Ok(()) } else { Err(ContactError::Unreachable("cut".into())) }
     }
 
     async fn claim(&self, claim: Claim) -> Result<(), WriteError> {
@@ -183,6 +185,10 @@ impl ControlPlane for Parent {
             return Err(ContactError::Unreachable("cut".into()));
         }
         Ok(self.stages.lock().unwrap().iter().find(|stage| stage.name == name).cloned())
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::LOCAL
     }
 }
 

@@ -1,0 +1,167 @@
+//! How long to pause before a control plane that failed is asked again: the one place that says so.
+//!
+//! Pauses are counted from when the call that failed was begun. So one that hangs until its time limit is not paused
+//! for on top of that, and contact is back within [`LONGEST_PAUSE`] of the last refusal, whatever kind it was.
+
+use std::time::{Duration, Instant};
+
+/// The longest pause there is, whoever asks for it: after it the control plane is asked again. An owner that is heard
+/// from later than that may be taken for lost (`replaceAfter` may be as short as 15 s).
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Pauses after failures in a row: each twice as long as the one before, and up to a quarter longer than that by
+/// chance, so that the executors of a build, who lose contact in one moment, do not come back in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// The first.
+    pub first: Duration,
+    /// Where they stop growing.
+    pub longest: Duration,
+}
+
+impl Pauses {
+    /// The pause after the last of `failures` in a row. `chance` is a random number.
+    #[must_use]
+    pub fn after(self, failures: u32, chance: u8) -> Duration {
+        let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        later(self.first.saturating_mul(factor).min(self.longest), chance)
+    }
+}
+
+/// Up to a quarter longer, and never longer than [`LONGEST_PAUSE`].
+#[must_use]
+pub fn later(pause: Duration, chance: u8) -> Duration {
+    pause.saturating_add(pause / 4 * u32::from(chance) / 256).min(LONGEST_PAUSE)
+}
+
+/// A random number for [`Pauses::after`] and [`later`].
+#[must_use]
+pub fn chance() -> u8 {
+    let [.., last] = uuid::Uuid::new_v4().into_bytes();
+    last
+}
+
+/// How those who ask a control plane pause when it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// After a read.
+    pub reads: Pauses,
+    /// After a watch that was refused, or that told nothing. The record is read meanwhile.
+    pub watches: Pauses,
+    /// After a write. The record is read before each, and watched after it.
+    pub writes: Pauses,
+}
+
+impl Pace {
+    /// Of a Kubernetes API server: thousands of executors share it, and none of them is a burden to it when it is least
+    /// able to bear one. Within a minute at most 14 reads fail, or 9 writes with a read before
+    /// and a watch after each.
+    pub const API_SERVER: Self = {
+        let first = Duration::from_secs(1);
+        let others = Pauses { first, longest: Duration::from_secs(9) };
+        Self { reads: Pauses { first, longest: Duration::from_secs(5) }, watches: others, writes: others }
+    };
+
+    /// Of a process on the same machine: asking it costs nothing but waking up.
+    pub const LOCAL: Self = {
+        let all = Pauses { first: Duration::from_millis(50), longest: Duration::from_millis(500) };
+        Self { reads: all, watches: all, writes: all }
+    };
+}
+
+/// What one kind of call has come to of late, and when it may be made again.
+#[derive(Debug)]
+pub struct Backoff {
+    pauses: Pauses,
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Backoff {
+    /// Nothing has failed yet.
+    #[must_use]
+    pub const fn new(pauses: Pauses) -> Self {
+        Self { pauses, failures: 0, until: None }
+    }
+
+    /// A call that was begun then has failed.
+    pub fn failed(&mut self, begun: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        self.until = begun.checked_add(self.pauses.after(self.failures, chance()));
+    }
+
+    /// A call has succeeded.
+    pub fn succeeded(&mut self) {
+        *self = Self::new(self.pauses);
+    }
+
+    /// How long until the next call; zero when it may be made now.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// How many calls are made in a minute that all fail at once.
+    fn calls_in_a_minute(pauses: Pauses, chance: impl Fn(u32) -> u8) -> u32 {
+        let mut at = Duration::ZERO;
+        let mut calls = 0;
+        while at < Duration::from_secs(60) {
+            calls += 1;
+            at += pauses.after(calls, chance(calls));
+        }
+        calls
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_the_first_call_waits_for_nothing() {
+        let seconds = |failures| Pace::API_SERVER.writes.after(failures, 0).as_secs();
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 33, u32::MAX].map(seconds), [0, 1, 2, 4, 8, 9, 9, 9, 9]);
+    }
+
+    /// A turn of the loop is at most a read, a write and a watch; one that a watch sent is a read more.
+    #[test]
+    fn whatever_an_api_server_refuses_it_is_asked_at_most_thirty_times_a_minute() {
+        let Pace { reads, watches, writes } = Pace::API_SERVER;
+        assert_eq!(calls_in_a_minute(reads, |_| 0), 14);
+        assert_eq!(calls_in_a_minute(watches, |_| 0) * 3, 27);
+        assert_eq!(calls_in_a_minute(writes, |_| 0) * 3, 27);
+    }
+
+    proptest! {
+        #[test]
+        fn no_pause_is_longer_than_the_longest_and_chance_never_shortens_one(
+            first in 1_u64..20_000, longest in 1_u64..100_000, failures: u32, chance: u8,
+        ) {
+            let (first, longest) = (Duration::from_millis(first), Duration::from_millis(longest));
+            let pauses = Pauses { first, longest };
+            let (least, pause) = (pauses.after(failures, 0), pauses.after(failures, chance));
+            prop_assert!(pause <= LONGEST_PAUSE && pause >= least && pause <= least * 5 / 4);
+        }
+    }
+
+    #[test]
+    fn a_call_that_hung_is_not_paused_for_once_more_and_a_success_forgets_it() {
+        let mut backoff = Backoff::new(Pace::API_SERVER.reads);
+        assert_eq!(backoff.left(), Duration::ZERO);
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(7)).unwrap();
+        for _ in 0..10 {
+            backoff.failed(long_ago);
+        }
+        assert_eq!(backoff.left(), Duration::ZERO);
+        backoff.failed(Instant::now());
+        assert!(backoff.left() > Duration::from_secs(4), "{backoff:?}");
+        backoff.succeeded();
+        assert_eq!(backoff.left(), Duration::ZERO);
+        backoff.failed(Instant::now());
+        assert!(backoff.left() < Duration::from_secs(2), "{backoff:?}");
+    }
+}
