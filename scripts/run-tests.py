@@ -213,7 +213,7 @@ class Process:
         self.started = time.monotonic()
         self.late = False
         environment = os.environ | ({"CARGO_MANIFEST_DIR": job.folder, "CARGO_PKG_NAME": job.package} if job.test else {})
-        nice = 19 if job.test is None else 0 if job.rule.waits else 5
+        nice = 19 if job.test is None else 0 if job.rule.waits else 10
         with open(output, "wb") as file:
             # Not a session of its own: the kernel would give each its own share of the machine, whatever its priority.
             self.child = subprocess.Popen(
