@@ -17,7 +17,7 @@ PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo demo-cluster test test-long memory bench testbed testbed-starts tools build lint docs crds manifests image packages rocksdb python clean
+.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug crds manifests image packages rocksdb python clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,10 +29,18 @@ demo-cluster: build tools ## the same on a real 3-node cluster of this machine: 
 	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-testbed
 	@scripts/demo-cluster.sh $(TARGET)/release/testbed $(INDEXBUILD)
 
-test: lint docs python ## everything that CI runs
+# What runs beside the tests, at the lowest priority, one after the other: cargo's lock lets no two compile at once.
+BESIDE := lint docs doctest debug
+
+test: fmt rocksdb python ## everything that CI runs
 	@$(MAKE) --no-print-directory tools || echo "tests that need the testbed will be skipped"
-	$(CARGO) test $(PROFILE) --workspace --locked
-	$(CARGO) test --locked -p indexbuild-lifecycle # with debug assertions
+	@python3 scripts/test_run_tests.py --quiet
+	@scripts/run-tests.py $(foreach what,$(BESIDE),--beside "$(what)=make --no-print-directory $(what)") \
+	    -- $(PROFILE) --workspace --locked
+
+ONLY ?= *
+test-only: rocksdb python ## the tests that ONLY='*pattern*' matches, each `program test`
+	@scripts/run-tests.py --only "$(ONLY)" -- $(PROFILE) --workspace --locked
 
 test-long: build tools ## what takes longer: 50 million rows; every write swept; 200 builds at once
 	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-source --example long_values
@@ -73,12 +81,20 @@ tools: ## etcd, Kubernetes, Helm, KWOK and others for test clusters, built once 
 build: rocksdb ## the binary
 	$(CARGO) build $(PROFILE) --workspace --locked
 
-lint: rocksdb
+fmt: packages
 	$(CARGO) fmt --all --check
+
+lint: fmt rocksdb ## rustfmt's and clippy's opinion
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets --locked -- -D warnings
 
 docs: rocksdb ## the API documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --workspace --no-deps --locked --document-private-items
+
+debug: ## the lifecycle's tests with the assertions that a release leaves out
+	CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_OPT_LEVEL=1 $(CARGO) test --locked --package indexbuild-lifecycle
+
+doctest: rocksdb
+	$(CARGO) test $(PROFILE) --workspace --locked --doc
 
 crds: build ## write crds/ anew from the types, and the chart's copies
 	$(INDEXBUILD) crd --output crds

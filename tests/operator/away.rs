@@ -1,7 +1,6 @@
 //! What hinders a build, an API server that is away for three minutes, and at last deletion in each stage: on one
 //! cluster of two nodes.
 
-use std::sync::MutexGuard;
 use std::time::Duration;
 
 use indexbuild_testbed::{Options, Tools};
@@ -15,8 +14,7 @@ use crate::{deletion, hindrance};
 const AWAY: Duration = Duration::from_secs(180);
 const ROWS: u64 = 100_000;
 
-/// `turn` is given up while the API server is away.
-pub fn run(tools: &Tools, turn: MutexGuard<'static, ()>) {
+pub fn run(tools: &Tools) {
     let mut world = World::start(tools, Options { nodes: 2, ..Options::default() }, 12);
     world.table("orders", ROWS, 50, &["--columns", "id,k"]);
     world.table("small", 4_000, 1, &["--columns", "id,k"]);
@@ -38,14 +36,13 @@ pub fn run(tools: &Tools, turn: MutexGuard<'static, ()>) {
     let four = world.complete("four", Duration::from_secs(100));
     assert_eq!(four["status"]["rows"], 100_000);
     world.assert_same_as_local(NAMESPACE, "four");
-    api_server_away(&mut world, turn);
-    let _turn = crate::busy();
+    api_server_away(&mut world);
     deletion::run(&world);
     world.assert_within_rights();
     world.say("done");
 }
 
-fn api_server_away(world: &mut World, turn: MutexGuard<'static, ()>) {
+fn api_server_away(world: &mut World) {
     let owners = |world: &World, name: &str| [0, 1].map(|slot| world.at_work(NAMESPACE, name, slot, 1));
     let before = owners(world, "away");
     let impatient = owners(world, "away-impatient");
@@ -53,7 +50,6 @@ fn api_server_away(world: &mut World, turn: MutexGuard<'static, ()>) {
     let rows = world.witness.rows(&uid);
     world.cluster.stop_api_server();
     world.say(&format!("the API server is away; {rows} rows are sealed"));
-    drop(turn);
     std::thread::sleep(AWAY);
     let meanwhile = world.witness.rows(&uid);
     world.cluster.start_api_server().unwrap();
