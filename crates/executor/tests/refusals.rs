@@ -17,7 +17,7 @@ use indexbuild_executor::backoff::{LONGEST_PAUSE, Pace, Pauses};
 use indexbuild_executor::kubernetes::{KubernetesControl, client};
 use indexbuild_executor::livez::{Heartbeat, serve};
 use indexbuild_executor::{
-    ContactError, ControlPlane, ExecutorConfig, ExitStatus, StoreAccess, TestSwitches, WriteError, live,
+    ContactError, ControlPlane, ExecutorConfig, ExitStatus, Site, StoreAccess, TestSwitches, WriteError, live,
 };
 use indexbuild_lifecycle::world::{Record, Stage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -90,6 +90,7 @@ impl Life {
             threads: 1,
             memory_limit: 256 << 20,
             access: StoreAccess::default(),
+            site: Site::Cluster,
             test: TestSwitches { stand_still_in: stands_still.then_some(WorkKind::Encode), ..TestSwitches::default() },
         };
         let (stop, stopped) = oneshot::channel();

@@ -84,7 +84,7 @@ pub fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
         }
     }
     while job.config.test.begin_when_told_in == Some(job.work.kind) && !job.config.volume.join("go").exists() {
-        job.pulse.sleep(STAGE_RETRY)?;
+        job.pulse.sleep(STAGE_LOOK)?;
     }
     match job.name {
         WorkName::Plan => fits(WorkKind::Plan).and_then(|()| plan::plan(job)),
