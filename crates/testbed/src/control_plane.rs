@@ -157,7 +157,7 @@ pub(crate) fn scheduler(
     Process::start(command, "kube-scheduler", logs)
 }
 
-/// Starts the object store on a folder: a bucket is a folder in it.
+/// Starts the object store on a folder: a bucket is a folder in it. It keeps connections alive, as stores do.
 pub(crate) fn object_store(
     namespace: &Namespace,
     tools: &Tools,
@@ -167,7 +167,7 @@ pub(crate) fn object_store(
     fs::create_dir_all(folder).at("make", folder)?;
     let mut command = namespace.command(&Net::Control, tools.path("versitygw"));
     let (access, secret) = STORE_KEYS;
-    command.args(["--access", access, "--secret", secret, "--port"]);
+    command.args(["--access", access, "--secret", secret, "--keep-alive", "--port"]);
     command.arg(format!("{STORE}:{STORE_PORT}")).arg("posix").arg(folder);
     Process::start(command, "object-store", logs)
 }

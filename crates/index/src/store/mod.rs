@@ -45,7 +45,8 @@ pub struct StoreOptions {
 
 /// One prefix of a store. Cheap to clone.
 ///
-/// Its operations need a Tokio runtime. All paths are relative, with `/` between their parts.
+/// Its operations need a Tokio runtime, which may be another one for each: connections live on one of their own. All paths
+/// are relative, with `/` between their parts.
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,
