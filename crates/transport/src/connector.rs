@@ -8,26 +8,30 @@ use object_store::client::{
 use tokio::runtime::Handle;
 use tokio_util::context::TokioContext;
 
+use crate::ca::CaCertificates;
+
 /// Makes the HTTP clients of stores. Give it to each store's builder (`with_http_connector`).
 #[derive(Clone, Debug)]
 pub struct Connector {
     runtime: Handle,
+    ca: CaCertificates,
 }
 
 impl Connector {
-    /// A connector whose connections live on [`runtime`](crate::runtime).
+    /// A connector whose connections live on [`runtime`](crate::runtime), to servers that the system's CA certificates or
+    /// one of `ca` vouches for.
     ///
     /// # Errors
     /// As [`runtime`](crate::runtime).
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { runtime: crate::runtime()?.clone() })
+    pub fn new(ca: CaCertificates) -> io::Result<Self> {
+        Ok(Self { runtime: crate::runtime()?.clone(), ca })
     }
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let Self { runtime } = self;
-        let client = ReqwestConnector::default().connect(options)?;
+        let Self { runtime, ca } = self;
+        let client = ReqwestConnector::default().connect(&ca.added_to(options.clone())?)?;
         Ok(HttpClient::new(OnRuntime { client, runtime: runtime.clone() }))
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use indexbuild_faultproxy::WebServer;
-use indexbuild_transport::Connector;
+use indexbuild_transport::{CaCertificates, Connector};
 use object_store::client::{HttpConnector, ReqwestConnector};
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
@@ -48,7 +48,7 @@ fn asked_on_two(connector: impl HttpConnector) -> (Option<String>, usize) {
 
 #[test]
 fn a_connection_that_one_runtime_opened_serves_another() {
-    let (answer, connections) = asked_on_two(Connector::new().unwrap());
+    let (answer, connections) = asked_on_two(Connector::new(CaCertificates::default()).unwrap());
     assert_eq!(answer.as_deref(), Some("content"));
     assert_eq!(connections, 1, "the second request went over the connection of the first");
 }
@@ -66,7 +66,7 @@ fn a_runtime_that_ends_takes_no_connection_with_it() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("object"), "content").unwrap();
     let server = WebServer::start(folder.path()).unwrap();
-    let store = store(&server, Connector::new().unwrap());
+    let store = store(&server, Connector::new(CaCertificates::default()).unwrap());
     for _ in 0..3 {
         let read = async { store.get(&Path::from("object")).await?.bytes().await };
         assert_eq!(workers_runtime().block_on(read).unwrap(), "content");

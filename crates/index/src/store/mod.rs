@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use indexbuild_store::Fault;
+pub use indexbuild_transport::{BadCaFile, CaCertificates};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -41,6 +42,9 @@ pub struct StoreOptions {
     pub allow_http: bool,
     /// Further options by their `object_store` names, as `aws_access_key_id`.
     pub extra: BTreeMap<String, String>,
+    /// CA certificates that may vouch for the endpoint's certificate, beside the system's.
+    #[serde(skip)]
+    pub ca: CaCertificates,
 }
 
 /// One prefix of a store. Cheap to clone.

@@ -48,7 +48,8 @@ impl RemoteRoot {
         let unknown = || StoreError::UnknownScheme { url: url.to_owned() };
         let remote = |source| StoreError::Remote { url: url.to_owned(), source: Box::new(source) };
         let (scheme, prefix) = ObjectStoreScheme::parse(parsed).map_err(|_| unknown())?;
-        let connector = Connector::new().map_err(|source| StoreError::Io { url: url.to_owned(), source })?;
+        let connector = Connector::new(options.ca.clone());
+        let connector = connector.map_err(|source| StoreError::Io { url: url.to_owned(), source })?;
         let prefix = prefix.to_string();
         let store: Arc<dyn ObjectStore> = match scheme {
             ObjectStoreScheme::AmazonS3 => Arc::new(s3(url, options)?.with_http_connector(connector).build().map_err(remote)?),
@@ -290,7 +291,7 @@ fn retry() -> RetryConfig {
 }
 
 fn s3(url: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreError> {
-    let StoreOptions { endpoint, region, allow_http, extra } = options;
+    let StoreOptions { endpoint, region, allow_http, extra, ca: _ } = options;
     let mut builder = AmazonS3Builder::from_env()
         .with_url(url)
         .with_retry(retry())
@@ -311,7 +312,7 @@ fn s3(url: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreError> 
 }
 
 fn gcs(url: &str, options: &StoreOptions) -> Result<GoogleCloudStorageBuilder, StoreError> {
-    let StoreOptions { endpoint, region: _, allow_http, extra } = options;
+    let StoreOptions { endpoint, region: _, allow_http, extra, ca: _ } = options;
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_url(url)
         .with_retry(retry())
@@ -329,7 +330,7 @@ fn gcs(url: &str, options: &StoreOptions) -> Result<GoogleCloudStorageBuilder, S
 }
 
 fn azure(url: &str, options: &StoreOptions) -> Result<MicrosoftAzureBuilder, StoreError> {
-    let StoreOptions { endpoint, region: _, allow_http, extra } = options;
+    let StoreOptions { endpoint, region: _, allow_http, extra, ca: _ } = options;
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_url(url)
         .with_retry(retry())

@@ -131,7 +131,8 @@ impl Bucket {
 }
 
 fn client(scheme: Scheme, base: &str, patience: &dyn Patience) -> Result<Arc<dyn ObjectStore>, SourceError> {
-    let connector = Connector::new().map_err(|error| SourceError::from_io(base, error))?;
-    build(&patience.settings()?, scheme, base, patience.waits(), connector)
+    let settings = patience.settings()?;
+    let connector = Connector::new(settings.ca.clone()).map_err(|error| SourceError::from_io(base, error))?;
+    build(&settings, scheme, base, patience.waits(), connector)
         .map_err(|error| SourceError::Settings { url: base.to_owned(), source: Box::new(error) })
 }

@@ -76,7 +76,7 @@ pub(super) fn build(
     connector: Connector,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
     {
-        let StoreSettings { endpoint, region, allow_http, extra } = settings;
+        let StoreSettings { endpoint, region, allow_http, extra, ca: _ } = settings;
         // A reader that waits longer than this says so to its caller, who knows whether to give way. It asks again
         // often: after a partition each pause is time lost.
         let retry = RetryConfig {
