@@ -5,11 +5,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# What outlives the clone: RocksDB's compiled C++ and the Python packages that tests compare with.
+# What outlives the clone: RocksDB's compiled C++, the Python packages that tests compare with, the stores that they speak to.
 export INDEXBUILD_CACHE ?= $(HOME)/.cache/indexbuild
 export ROCKSDB_LIB_DIR = $(shell scripts/rocksdb-archive.sh --where)
 export ROCKSDB_STATIC = 1
 export INDEXBUILD_PYTHON = $(INDEXBUILD_CACHE)/python/bin/python
+export INDEXBUILD_STORES = $(INDEXBUILD_CACHE)/stores/node_modules/.bin
 export INDEXBUILD_TOOLS = $(shell scripts/tools.sh --where)
 
 CARGO := cargo
@@ -17,7 +18,7 @@ PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug crds manifests image packages rocksdb python clean
+.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug crds manifests image packages rocksdb python stores clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +34,7 @@ demo-cluster: build tools ## the same on a real 3-node cluster of this machine: 
 BESIDE := lint docs doctest debug
 
 test: fmt rocksdb python ## everything that CI runs
+	@$(MAKE) --no-print-directory stores || echo "tests that need s3rver and Azurite will be skipped"
 	@$(MAKE) --no-print-directory tools || echo "tests that need the testbed will be skipped"
 	@python3 scripts/test_run_tests.py --quiet
 	@scripts/run-tests.py $(foreach what,$(BESIDE),--beside "$(what)=make --no-print-directory $(what)") \
@@ -115,6 +117,10 @@ rocksdb: packages
 
 python: packages
 	@scripts/python-packages.sh
+
+stores: ## s3rver and Azurite, object stores that tests speak to, from npm
+	@scripts/install-packages.sh stores
+	@scripts/store-packages.sh
 
 clean: ## remove what was built in this clone; the cache folder stays
 	$(CARGO) clean

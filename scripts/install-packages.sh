@@ -2,6 +2,7 @@
 # Installs the Debian packages that the build needs, or says which are missing and how to get them.
 #   install-packages.sh            what the build needs
 #   install-packages.sh testbed    what test clusters need besides: their tests are skipped without it
+#   install-packages.sh stores     what the object stores need that tests speak to: their tests are skipped without it
 set -euo pipefail
 
 if ! command -v cargo >/dev/null; then
@@ -33,6 +34,11 @@ if [ "${1:-}" = testbed ]; then
     command -v buildah >/dev/null || missing+=(buildah)
     command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
     [ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+fi
+if [ "${1:-}" = stores ]; then
+    missing=()
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 

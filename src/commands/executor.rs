@@ -46,6 +46,9 @@ pub struct ExecutorArgs {
     /// Where the slot's volume is mounted
     #[arg(long, value_name = "DIR", requires = "kubernetes")]
     volume: Option<PathBuf>,
+    /// A PEM file of CA certificates that may vouch for the stores, beside the system's
+    #[arg(long, value_name = "FILE", requires = "local")]
+    ca_file: Option<PathBuf>,
     /// Threads that work
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     threads: usize,
@@ -84,13 +87,14 @@ async fn live(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
         pod_name,
         pod_uid,
         volume,
+        ca_file,
         threads,
         memory_limit,
         credentials,
         bind,
     } = args;
     if let (Some(state), Some(pod)) = (local, pod) {
-        return Ok(indexbuild_local::child(ChildArgs { state, pod }).await);
+        return Ok(indexbuild_local::child(ChildArgs { state, pod, ca_file }).await);
     }
     let (Some(build), Some(slot), Some(pod_name), Some(pod_uid), Some(volume)) =
         (build, slot, pod_name, pod_uid, volume)

@@ -1,11 +1,13 @@
 //! Which index a command reads, and how its store is reached.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use indexbuild_executor::StoreAccess;
 use indexbuild_index::reader::{Index, IndexSet};
-use indexbuild_index::store::StoreOptions;
+use indexbuild_index::store::{BadCaFile, CaCertificates, StoreOptions};
 
 /// The finished build that a command reads.
 #[derive(Debug, Args)]
@@ -26,6 +28,22 @@ pub struct Location {
     /// Allow plain HTTP to the endpoint
     #[arg(long)]
     allow_http: bool,
+    #[command(flatten)]
+    ca: CaFile,
+}
+
+/// The authorities, beside the system's, that a store is trusted by.
+#[derive(Debug, Args)]
+pub struct CaFile {
+    /// CA certificates (PEM, one or several) that may vouch for a store's certificate, beside those of the system
+    /// (SSL_CERT_FILE names others than the system's own)
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// For processes that work in other folders.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
 }
 
 /// An open build, and the temporary cache that goes with it.
@@ -35,16 +53,29 @@ pub struct Opened {
     _cache: Option<tempfile::TempDir>,
 }
 
+impl CaFile {
+    /// The certificates in the file, if one was named.
+    pub fn read(&self) -> Result<CaCertificates, BadCaFile> {
+        self.ca_file.as_deref().map(CaCertificates::read).transpose().map(Option::unwrap_or_default)
+    }
+}
+
 impl Location {
+    /// How the stores of a build's file are reached: as this one.
+    pub fn access(&self) -> StoreAccess {
+        StoreAccess::of_this_machine(self.ca.ca_file.clone())
+    }
+
     /// Opens the build.
     pub fn open(&self) -> anyhow::Result<Opened> {
-        let Self { place, cache, endpoint, region, allow_http } = self;
+        let Self { place, cache, endpoint, region, allow_http, ca } = self;
         let url = crate::build_file::resolve_here(place)?;
         let options = StoreOptions {
             endpoint: endpoint.clone(),
             region: region.clone(),
             allow_http: *allow_http,
-            ..StoreOptions::default()
+            extra: BTreeMap::new(),
+            ca: ca.read()?,
         };
         let (folder, temporary) = match cache {
             Some(folder) => (folder.clone(), None),

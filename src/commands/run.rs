@@ -12,6 +12,7 @@ use indexbuild_timeline::{picture, timeline};
 
 use crate::build_file::{self, FileError};
 use crate::commands::exit;
+use crate::commands::location::CaFile;
 use crate::output::OutputFormat;
 
 /// Build the indexes of a file on this machine, in several processes
@@ -36,6 +37,8 @@ pub struct RunArgs {
     /// Also draw who owned which directory, when, and why that changed (.svg or .html)
     #[arg(long, value_name = "FILE")]
     timeline: Option<PathBuf>,
+    #[command(flatten)]
+    ca: CaFile,
 
     /// How many processes work, instead of spec.parallelism
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Instead of what the file says")]
@@ -156,9 +159,14 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     if !secrets.is_empty() {
         crate::output::note(&format!(
             "{}: there are no secrets on one machine: keys come from the environment (AWS_ACCESS_KEY_ID, …), \
-             certificates from the system (SSL_CERT_FILE)",
+             CA certificates from --ca-file, beside the system's",
             secrets.join(", ")
         ));
+    }
+    // Each process reads it when it opens a store; one that cannot be used is told before any begins.
+    if let Err(error) = args.ca.read() {
+        crate::output::error(&error.into());
+        return Ok(ExitCode::from(exit::USAGE));
     }
     if args.dry_run {
         crate::output::note(&format!("{} is valid", args.build.display()));
@@ -183,6 +191,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         keep_volumes,
         fresh,
         abort,
+        ca,
         fault,
     } = args;
     let state = match state {
@@ -207,6 +216,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         fresh,
         abort,
         signals: true,
+        ca_file: ca.ca_file,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -20,7 +20,8 @@ use crate::output::OutputFormat;
 #[command(after_help = "\
 Every file is read: its length, digest, checksums, order and key bounds, the number and the digest of its
 entries, and per index the sum of their hashes. With --source the table is read again, its rows are encoded,
-and counts and hashes are compared: a row missing from the index, doubled in it or changed is found.
+and counts and hashes are compared: a row missing from the index, doubled in it or changed is found. Keys come
+from the environment, and --ca-file holds for the table's store too.
 
 Exit codes: 0 nothing is wrong, 1 something is, 2 wrong usage.
 
@@ -64,6 +65,7 @@ struct IndexLine {
 pub fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let VerifyArgs { location, source, output } = args;
     let opened = location.open()?;
+    let access = location.access();
     let found = opened.set.verify(&VerifyOptions { threads: 0, progress: None })?;
     let mut problems: Vec<String> = found
         .problems()
@@ -72,7 +74,7 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
             None => format!("index {index}: {problem}"),
         })
         .collect();
-    let table = source.map(|path| table_hashes(&path, opened.set.manifest(), &mut problems)).transpose()?;
+    let table = source.map(|path| table_hashes(&path, &access, opened.set.manifest(), &mut problems)).transpose()?;
     let mut indexes = Vec::new();
     for (position, index) in found.indexes.iter().enumerate() {
         let of_table = table.as_ref().and_then(|hashes| hashes.get(position)).copied();
@@ -125,11 +127,13 @@ fn table_text(report: &Report) -> String {
 /// that they make. Memory: one batch per thread.
 fn table_hashes(
     build: &std::path::Path,
+    access: &StoreAccess,
     manifest: &Manifest,
     problems: &mut Vec<String>,
 ) -> anyhow::Result<Vec<(u64, SetHash)>> {
     let build = crate::build_file::read(build)?;
-    let (spec, settings) = indexbuild_executor::definitions::source(&build.spec, &StoreAccess::default())?;
+    let spec = indexbuild_executor::definitions::source(&build.spec)?;
+    let settings = indexbuild_executor::definitions::source_settings(&build.spec, access)?;
     let snapshot = Table::pin(&spec, &settings)?;
     let pinned: Vec<_> = manifest.source.files.iter().map(|file| (file.url.as_str(), file.size)).collect();
     let present: Vec<_> = snapshot.files.iter().map(|file| (file.url.as_str(), file.size)).collect();

@@ -26,13 +26,22 @@ struct Release<'a> {
     tools: &'a Tools,
     _provisioner: Provisioner,
     cluster: Cluster,
+    /// The store that builds use: its certificate is of an authority that no system knows.
+    store: TlsStore,
+}
+
+struct TlsStore {
+    endpoint: String,
+    /// The authority's certificate.
+    ca: String,
 }
 
 impl Release<'_> {
     /// A cluster with three nodes, whose namespaces hold pods to Pod Security `restricted`.
     fn start(tools: &Tools) -> Release<'_> {
         let options = Options { nodes: 3, clocks: Clocks::SHORT, audit: true, ..Options::default() };
-        let cluster = Cluster::start(tools, options).unwrap_or_else(|error| panic!("{error}"));
+        let mut cluster = Cluster::start(tools, options).unwrap_or_else(|error| panic!("{error}"));
+        let (endpoint, ca) = cluster.start_tls_object_store().unwrap();
         for node in 1..=3 {
             for number in 1..=4 {
                 cluster.offer_volume(&format!("node{node}"), &format!("v{node}-{number}"), Reclaim::Delete).unwrap();
@@ -47,15 +56,14 @@ impl Release<'_> {
         });
         cluster.apply(&namespaces).unwrap();
         let (_, key, secret) = cluster.object_store();
-        cluster
-            .apply(&[json!({
-                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lake", "namespace": NAMESPACE},
-                "stringData": {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret},
-            })])
-            .unwrap();
+        let keys = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lake", "namespace": NAMESPACE},
+            "stringData": {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret},
+        });
+        cluster.apply(&[keys, ca_secret("storage-ca", &ca)]).unwrap();
         cluster.bucket("indexes").unwrap();
         let provisioner = cluster.provisioner().unwrap();
-        Release { tools, _provisioner: provisioner, cluster }
+        Release { tools, _provisioner: provisioner, cluster, store: TlsStore { endpoint, ca } }
     }
 
     fn table(&self, rows: u64) {
@@ -140,16 +148,13 @@ impl Release<'_> {
 }
 
 /// The example of the documentation, on this cluster's store and volumes.
-fn example(cluster: &Cluster, name: &str, more: &Value) -> Value {
+fn example(release: &Release<'_>, name: &str, more: &Value) -> Value {
     let text = include_str!("../../examples/parquet-s3.yaml");
     let mut build: Value = serde_saphyr::from_str(text).unwrap();
     build["metadata"]["name"] = json!(name);
-    let (endpoint, _, _) = cluster.object_store();
     let spec = &mut build["spec"];
     for part in ["/source/parquet", "/output"] {
-        let store = spec.pointer_mut(part).unwrap().as_object_mut().unwrap();
-        store.insert("endpoint".to_owned(), json!(endpoint));
-        store.remove("caSecret");
+        spec.pointer_mut(part).unwrap()["endpoint"] = json!(release.store.endpoint);
     }
     // The columns that the sample has, and nodes without labels of their own.
     spec["indexes"] = json!([{"name": "by_k", "columns": [{"name": "k", "order": "Desc"}], "include": ["c"]}]);
@@ -217,7 +222,7 @@ fn a_release_is_installed_builds_is_upgraded_under_a_running_build_and_leaves_no
     tested.unwrap_or_else(|error| panic!("helm test: {error}\n{}", release.operators()));
 
     // The example becomes an index; the operator has the chart's rights alone.
-    cluster.apply(&[example(cluster, "first", &json!({}))]).unwrap();
+    cluster.apply(&[example(&release, "first", &json!({}))]).unwrap();
     let finished = ["wait", "--for=condition=Finished", "ib/first", "-n", NAMESPACE, "--timeout=120s"];
     cluster.kubectl(&finished).unwrap_or_else(|error| panic!("{error}\n{}", release.operators()));
     let build = release.complete("first", 30);
@@ -225,8 +230,10 @@ fn a_release_is_installed_builds_is_upgraded_under_a_running_build_and_leaves_no
     people_see(&release, "first");
     the_index_agrees_with_its_source(&release, &build);
 
+    builds_over_a_store_that_nobody_vouches_for(&release);
+
     // A build that takes its time.
-    cluster.apply(&[example(cluster, "second", &json!({"rowsPerSecond": 500}))]).unwrap();
+    cluster.apply(&[example(&release, "second", &json!({"rowsPerSecond": 500}))]).unwrap();
     release.until("the second build works", 60, |_| {
         let build = release.build("second");
         if build["status"]["rows"].as_u64() > Some(0) { Ok(()) } else { Err(build["status"].to_string()) }
@@ -249,19 +256,23 @@ fn a_release_is_installed_builds_is_upgraded_under_a_running_build_and_leaves_no
     let build = release.complete("second", 180);
     assert_eq!(build["status"]["rows"], ROWS);
 
+    they_are_told_and_one_is_corrected(&release);
+
     // A build that is deleted on its way is cleaned with the chart's rights, too.
-    cluster.apply(&[example(cluster, "third", &json!({"rowsPerSecond": 500}))]).unwrap();
+    cluster.apply(&[example(&release, "third", &json!({"rowsPerSecond": 500}))]).unwrap();
     release.until("the third build has executors", 60, |_| {
         if release.executors("third").is_empty() { Err("none".to_owned()) } else { Ok(()) }
     });
     cluster.kubectl(&["delete", "ib", "third", "-n", NAMESPACE, "--timeout=60s"]).unwrap();
 
+    // The corrected secret reaches the pod within a minute or two, and what is opened next goes by it.
+    release.complete("late-ca", 300);
     names_that_are_taken_are_told_and_left_alone(&release);
     a_lost_lease_is_made_anew_and_a_failed_mount_is_told(&release);
     called_and_allowed(&release);
 
     // A build that runs on does not hold up the end of the operator.
-    cluster.apply(&[example(cluster, "fourth", &json!({"rowsPerSecond": 500}))]).unwrap();
+    cluster.apply(&[example(&release, "fourth", &json!({"rowsPerSecond": 500}))]).unwrap();
     release.until("the fourth build has executors", 60, |_| {
         if release.executors("fourth").is_empty() { Err("none".to_owned()) } else { Ok(()) }
     });
@@ -276,7 +287,7 @@ fn a_release_is_installed_builds_is_upgraded_under_a_running_build_and_leaves_no
 
     // Installed again, it takes up what it left: the definitions are its own.
     release.put("install", &[]);
-    for name in ["first", "second", "fourth"] {
+    for name in ["first", "second", "late-ca", "fourth"] {
         cluster.kubectl(&["delete", "ib", name, "-n", NAMESPACE, "--timeout=60s"]).unwrap();
     }
     let (done, _) = release.helm(&["uninstall", RELEASE, "--wait", "--timeout", "60s"]);
@@ -319,11 +330,13 @@ fn people_see(release: &Release<'_>, name: &str) {
 fn the_index_agrees_with_its_source(release: &Release<'_>, build: &Value) {
     let cluster = &release.cluster;
     let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.crt");
+    std::fs::write(&ca, &release.store.ca).unwrap();
     let run = |arguments: &[&str]| {
-        let (endpoint, key, secret) = cluster.object_store();
+        let (_, key, secret) = cluster.object_store();
         let mut command = cluster.command(INDEXBUILD);
         command.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", secret).args(arguments);
-        command.args(["--endpoint", &endpoint, "--region", "us-east-1", "--allow-http"]);
+        command.args(["--endpoint", &release.store.endpoint, "--region", "us-east-1", "--ca-file"]).arg(&ca);
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
@@ -358,10 +371,60 @@ fn enforced(release: &Release<'_>, name: &str, wanted: &str) {
     });
 }
 
+/// The controls of `caSecret`, over a store whose certificate nobody vouches for: one build has none for its source, and
+/// the secret that another one names for its output holds the certificate of somebody else. They try while other things
+/// happen.
+fn builds_over_a_store_that_nobody_vouches_for(release: &Release<'_>) {
+    let mut without = example(release, "without-ca", &json!({"parallelism": 1}));
+    without.pointer_mut("/spec/source/parquet").unwrap().as_object_mut().unwrap().remove("caSecret").unwrap();
+    let mut late = example(release, "late-ca", &json!({"parallelism": 1}));
+    late["spec"]["output"]["caSecret"] = json!({"name": "late-ca"});
+    release.cluster.apply(&[ca_secret("late-ca", &strangers_certificate()), without, late]).unwrap();
+}
+
+fn ca_secret(name: &str, certificate: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE},
+        "stringData": {"ca.crt": certificate},
+    })
+}
+
+/// Of an authority that has signed nothing here.
+fn strangers_certificate() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.self_signed(&key).unwrap().pem()
+}
+
+/// Each says what is wrong, and nothing was planned; then somebody corrects the secret.
+fn they_are_told_and_one_is_corrected(release: &Release<'_>) {
+    let cluster = &release.cluster;
+    for name in ["late-ca", "without-ca"] {
+        release.until(&format!("{name} tells that its store's certificate is not trusted"), 180, |cluster| {
+            let build = release.build(name);
+            let select = format!("app.kubernetes.io/instance={name}");
+            let records = cluster.get(&["ed", "-n", NAMESPACE, "-l", &select]).map_err(|error| error.to_string())?;
+            let records = records["items"].as_array().into_iter().flatten();
+            let records: Vec<_> = records.map(|record| record["status"].to_string()).collect();
+            let events = cluster.kubectl(&["describe", "ib", name, "-n", NAMESPACE]).unwrap_or_default();
+            let said = format!("{}\n{}\n{events}", build["status"], records.join("\n"));
+            if said.contains("invalid peer certificate") { Ok(()) } else { Err(said) }
+        });
+        let build = release.build(name);
+        assert_ne!(condition(&build, "Complete"), "True", "{build}");
+        let prefix = cluster.bucket("indexes").unwrap().join("shop").join(NAMESPACE).join(name);
+        let plan = prefix.join(build["metadata"]["uid"].as_str().unwrap()).join("plan.json");
+        assert!(!plan.exists(), "{} was made over a store that nobody vouches for", plan.display());
+    }
+    cluster.kubectl(&["delete", "ib", "without-ca", "-n", NAMESPACE, "--timeout=60s"]).unwrap();
+    cluster.apply(&[ca_secret("late-ca", &release.store.ca)]).unwrap();
+}
+
 /// A claim and a pod of somebody else that have the names of a build's own: told, never touched.
 fn names_that_are_taken_are_told_and_left_alone(release: &Release<'_>) {
     let cluster = &release.cluster;
-    cluster.apply(&[example(cluster, "fifth", &json!({"suspend": true, "parallelism": 2}))]).unwrap();
+    cluster.apply(&[example(release, "fifth", &json!({"suspend": true, "parallelism": 2}))]).unwrap();
     let uid = release.build("fifth")["metadata"]["uid"].as_str().unwrap().to_owned();
     let (claim, pod) = (names::claim("fifth", &uid, 0, 1), names::pod("fifth", &uid, 1, 1));
     let mut stranger = objects_of_tests::pod(&pod, &["pause"]);
@@ -401,7 +464,7 @@ fn a_lost_lease_is_made_anew_and_a_failed_mount_is_told(release: &Release<'_>) {
         let now = uid(cluster)?;
         if now == before { Err("the old one".to_owned()) } else { Ok(()) }
     });
-    let mut unmounted = example(cluster, "unmounted", &json!({"parallelism": 1}));
+    let mut unmounted = example(release, "unmounted", &json!({"parallelism": 1}));
     unmounted["spec"]["output"]["caSecret"] = json!({"name": "nobodys-ca"});
     cluster.apply(&[unmounted]).unwrap();
     release.until("the mount that fails is told", 60, |_| {

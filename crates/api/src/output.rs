@@ -31,7 +31,7 @@ pub struct OutputSpec {
     /// How to sign in to the store. Without it: workload identity, or the environment of a local run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
-    /// A secret with a CA certificate (`ca.crt`) that the endpoint's certificate is checked against.
+    /// A secret whose key `ca.crt` holds CA certificates (PEM, one or several) that may vouch for the endpoint's certificate, beside the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret: Option<SecretRef>,
     /// How the blocks of the index's files are compressed.

@@ -43,7 +43,7 @@ pub struct ParquetSource {
     /// How to sign in to the store. Without it: workload identity, or the environment of a local run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
-    /// A secret with a CA certificate (`ca.crt`) that the endpoint's certificate is checked against.
+    /// A secret whose key `ca.crt` holds CA certificates (PEM, one or several) that may vouch for the endpoint's certificate, beside the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret: Option<SecretRef>,
 }
@@ -80,7 +80,7 @@ pub struct CsvSource {
     /// How to sign in to the store. Without it: workload identity, or the environment of a local run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
-    /// A secret with a CA certificate (`ca.crt`) that the endpoint's certificate is checked against.
+    /// A secret whose key `ca.crt` holds CA certificates (PEM, one or several) that may vouch for the endpoint's certificate, beside the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret: Option<SecretRef>,
     /// Whether the first line of each file names the columns.

@@ -1,23 +1,93 @@
-//! How an executor signs in to the stores: each store's own credentials, from files that a pod mounts.
+//! How an executor signs in to the stores, and whom it trusts to be them: each store's own credentials and CA
+//! certificates, from files that a pod mounts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use indexbuild_api::{IndexBuildSpec, SecretRef};
+use indexbuild_transport::{BadCaFile, CaCertificates};
+
 /// Where the credentials of the source's and the output's store are: a folder each, `source` and `output`, one file
-/// for each variable (`AWS_ACCESS_KEY_ID`, ...). A local run has none, and uses its environment.
+/// for each variable (`AWS_ACCESS_KEY_ID`, ...), and beside them `source-ca` and `output-ca` with a `ca.crt`. A local run
+/// has none of these: it uses its environment, and one file of CA certificates for both stores, if it was given one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreAccess {
     folder: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
 }
 
 /// What a store's variables begin with; a secret may hold other things too.
 const KNOWN: [&str; 3] = ["aws_", "google_", "azure_"];
+/// The key of a secret with CA certificates.
+pub const CA_KEY: &str = "ca.crt";
+
+/// CA certificates that were named for a store and cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadCa {
+    /// Those of a build's secret.
+    #[error("{field} names secret {secret:?}, whose key {CA_KEY} is to hold CA certificates in PEM form: {source}")]
+    Secret {
+        /// The spec's field.
+        field: &'static str,
+        /// The secret, in the build's namespace.
+        secret: String,
+        /// What is wrong with the file that the key is mounted as.
+        source: BadCaFile,
+    },
+    /// Those of a file of this machine.
+    #[error(transparent)]
+    File(#[from] BadCaFile),
+}
 
 impl StoreAccess {
     /// With credentials in a folder.
     #[must_use]
     pub fn in_folder(folder: PathBuf) -> Self {
-        Self { folder: Some(folder) }
+        Self { folder: Some(folder), ca_file: None }
+    }
+
+    /// With the environment's credentials, and a file of CA certificates for both stores where there is one.
+    #[must_use]
+    pub fn of_this_machine(ca_file: Option<PathBuf>) -> Self {
+        Self { folder: None, ca_file }
+    }
+
+    /// The CA certificates that may vouch for the source's store. Read anew for each store that is opened.
+    ///
+    /// # Errors
+    /// [`BadCa`].
+    pub fn source_ca(&self, spec: &IndexBuildSpec) -> Result<CaCertificates, BadCa> {
+        let parquet = spec.source.parquet.as_ref().and_then(|parquet| parquet.ca_secret.as_ref());
+        let csv = spec.source.csv.as_ref().and_then(|csv| csv.ca_secret.as_ref());
+        match (parquet, csv) {
+            (Some(secret), _) => self.ca("source-ca", "spec.source.parquet.caSecret", Some(secret)),
+            (None, secret) => self.ca("source-ca", "spec.source.csv.caSecret", secret),
+        }
+    }
+
+    /// The CA certificates that may vouch for the output's store.
+    ///
+    /// # Errors
+    /// As [`Self::source_ca`].
+    pub fn output_ca(&self, spec: &IndexBuildSpec) -> Result<CaCertificates, BadCa> {
+        self.ca("output-ca", "spec.output.caSecret", spec.output.ca_secret.as_ref())
+    }
+
+    fn ca(
+        &self,
+        mounted: &str,
+        field: &'static str,
+        secret: Option<&SecretRef>,
+    ) -> Result<CaCertificates, BadCa> {
+        match (&self.folder, secret, &self.ca_file) {
+            // One that is named and not there is an error: without it, the store's word would count that was not meant to.
+            (Some(folder), Some(SecretRef { name }), _) => {
+                let read = CaCertificates::read(&folder.join(mounted).join(CA_KEY));
+                read.map_err(|source| BadCa::Secret { field, secret: name.clone(), source })
+            }
+            (None, _, Some(file)) => Ok(CaCertificates::read(file)?),
+            (Some(_), None, _) | (None, _, None) => Ok(CaCertificates::default()),
+        }
     }
 
     /// Whether credentials come from secrets, and not from the environment.
@@ -72,6 +142,84 @@ fn variables(folder: &Path) -> std::io::Result<BTreeMap<String, String>> {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
+
+    /// A folder as a pod has it.
+    fn mounted(files: &[(&str, &str)]) -> (tempfile::TempDir, StoreAccess) {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, content) in files {
+            let file = folder.path().join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, content).unwrap();
+        }
+        let access = StoreAccess::in_folder(folder.path().to_owned());
+        (folder, access)
+    }
+
+    fn spec(source: &str, source_ca: Option<&str>, output_ca: Option<&str>) -> IndexBuildSpec {
+        let named = |name: Option<&str>| name.map(|name| serde_json::json!({"name": name}));
+        serde_json::from_value(serde_json::json!({
+            "source": {source: {"urls": ["s3://lake/t"], "caSecret": named(source_ca)}},
+            "indexes": [],
+            "output": {"url": "s3://indexes/shop", "caSecret": named(output_ca)},
+        }))
+        .unwrap()
+    }
+
+    fn authority() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    #[test]
+    fn each_store_has_its_own_ca_certificates_read_anew_each_time() {
+        let (lakes, indexes) = (authority(), authority());
+        let (folder, access) = mounted(&[("source-ca/ca.crt", &lakes), ("output-ca/ca.crt", &indexes)]);
+        let alone = |pem: &str| {
+            let (folder, _) = mounted(&[("ca.crt", pem)]);
+            CaCertificates::read(&folder.path().join("ca.crt")).unwrap()
+        };
+        for kind in ["parquet", "csv"] {
+            let spec = spec(kind, Some("lake-ca"), Some("index-ca"));
+            assert_eq!(access.source_ca(&spec).unwrap(), alone(&lakes), "{kind}");
+            assert_eq!(access.output_ca(&spec).unwrap(), alone(&indexes), "{kind}");
+        }
+        // A secret that is renewed reaches the file; what is opened next goes by it.
+        let renewed = authority();
+        std::fs::write(folder.path().join("source-ca/ca.crt"), &renewed).unwrap();
+        let both = spec("csv", Some("lake-ca"), Some("index-ca"));
+        assert_eq!(access.source_ca(&both).unwrap(), alone(&renewed));
+        // What the spec does not name is not used, whatever is mounted.
+        let none = spec("parquet", None, None);
+        assert!(access.source_ca(&none).unwrap().is_empty() && access.output_ca(&none).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_secret_without_usable_ca_certificates_is_named_with_field_key_and_file() {
+        let (_folder, access) = mounted(&[("output-ca/ca.crt", "not a certificate")]);
+        let spec = spec("csv", Some("lake-ca"), Some("index-ca"));
+        let source = access.source_ca(&spec).unwrap_err().to_string();
+        for part in ["spec.source.csv.caSecret", "\"lake-ca\"", "source-ca/ca.crt cannot be read"] {
+            assert!(source.contains(part), "{part} in {source}");
+        }
+        let output = access.output_ca(&spec).unwrap_err().to_string();
+        for part in ["spec.output.caSecret", "\"index-ca\"", "output-ca/ca.crt holds no CA certificate"] {
+            assert!(output.contains(part), "{part} in {output}");
+        }
+    }
+
+    #[test]
+    fn a_local_run_goes_by_its_own_file_for_both_stores_and_by_no_secret() {
+        let (folder, _) = mounted(&[("bundle.pem", &format!("{}{}", authority(), authority()))]);
+        let spec = spec("parquet", Some("lake-ca"), Some("index-ca"));
+        let access = StoreAccess::of_this_machine(Some(folder.path().join("bundle.pem")));
+        assert_eq!(access.source_ca(&spec).unwrap().len(), 2);
+        assert_eq!(access.source_ca(&spec).unwrap(), access.output_ca(&spec).unwrap());
+        assert!(StoreAccess::default().source_ca(&spec).unwrap().is_empty());
+        let missing = StoreAccess::of_this_machine(Some("/nowhere/ca.pem".into())).output_ca(&spec).unwrap_err();
+        assert!(missing.to_string().contains("/nowhere/ca.pem"), "{missing}");
+    }
 
     #[test]
     fn each_store_has_its_own_credentials_and_a_local_run_has_none() {

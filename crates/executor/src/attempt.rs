@@ -222,7 +222,8 @@ fn objects(config: &Arc<ExecutorConfig>, build: &BuildRef, pulse: &Arc<Pulse>, m
     let config = Arc::clone(config);
     let open = move || {
         let spec = &config.build.spec;
-        let options = output_options(spec, &config.access);
+        // Neither is the build's fault, and both end when somebody corrects a secret.
+        let options = output_options(spec, &config.access).map_err(|bad| OpenError::Lacking(bad.to_string()))?;
         match output_lacks(spec, &config.access, &options) {
             Some(lacking) => Err(OpenError::Lacking(lacking)),
             None => Store::open(&spec.output.url, &options).map_err(OpenError::Store),

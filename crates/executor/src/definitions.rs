@@ -10,7 +10,7 @@ use indexbuild_index::definition::{
 use indexbuild_index::store::StoreOptions;
 use indexbuild_source::{CsvColumn, CsvOptions, SourceSpec, StoreSettings};
 
-use crate::access::StoreAccess;
+use crate::access::{BadCa, StoreAccess};
 
 /// The spec asks for something that the table does not have, or that cannot be indexed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,16 +157,13 @@ pub fn projection<'a>(definitions: impl IntoIterator<Item = &'a IndexDefinition>
     columns
 }
 
-/// The table, and how to reach its store.
+/// The table.
 ///
 /// # Errors
 /// [`DefinitionError::NoSource`], which the spec's own rules exclude.
-pub fn source(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<(SourceSpec, StoreSettings), DefinitionError> {
+pub fn source(spec: &IndexBuildSpec) -> Result<SourceSpec, DefinitionError> {
     match (&spec.source.parquet, &spec.source.csv) {
-        (Some(parquet), None) => Ok((
-            SourceSpec::Parquet { urls: parquet.urls.clone() },
-            settings(parquet.endpoint.as_ref(), parquet.region.as_ref(), access),
-        )),
+        (Some(parquet), None) => Ok(SourceSpec::Parquet { urls: parquet.urls.clone() }),
         (None, Some(csv)) => {
             let byte = |text: &str| text.bytes().next();
             let options = CsvOptions {
@@ -180,22 +177,29 @@ pub fn source(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<(SourceSpec
                     .map(|column| CsvColumn { name: column.name.clone(), column_type: column.column_type.clone() })
                     .collect(),
             };
-            Ok((
-                SourceSpec::Csv { urls: csv.urls.clone(), options },
-                settings(csv.endpoint.as_ref(), csv.region.as_ref(), access),
-            ))
+            Ok(SourceSpec::Csv { urls: csv.urls.clone(), options })
         }
         (None, None) | (Some(_), Some(_)) => Err(DefinitionError::NoSource),
     }
 }
 
-fn settings(endpoint: Option<&String>, region: Option<&String>, access: &StoreAccess) -> StoreSettings {
-    StoreSettings {
+/// How to reach the table's store.
+///
+/// # Errors
+/// [`BadCa`].
+pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<StoreSettings, BadCa> {
+    let parquet = spec.source.parquet.as_ref();
+    let csv = spec.source.csv.as_ref();
+    let of_parquet = parquet.map(|source| (source.endpoint.as_ref(), source.region.as_ref()));
+    let of_csv = csv.map(|source| (source.endpoint.as_ref(), source.region.as_ref()));
+    let (endpoint, region) = of_parquet.or(of_csv).unwrap_or_default();
+    Ok(StoreSettings {
         endpoint: endpoint.cloned(),
         region: region.cloned(),
         allow_http: plain_http(endpoint),
         extra: access.source(),
-    }
+        ca: access.source_ca(spec)?,
+    })
 }
 
 /// What the secret of the source's credentials should have and does not, if one is named and it does not suffice.
@@ -219,14 +223,17 @@ pub fn output_lacks(spec: &IndexBuildSpec, access: &StoreAccess, options: &Store
 }
 
 /// How to reach the output store.
-#[must_use]
-pub fn output_options(spec: &IndexBuildSpec, access: &StoreAccess) -> StoreOptions {
-    StoreOptions {
+///
+/// # Errors
+/// [`BadCa`].
+pub fn output_options(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<StoreOptions, BadCa> {
+    Ok(StoreOptions {
         endpoint: spec.output.endpoint.clone(),
         region: spec.output.region.clone(),
         allow_http: plain_http(spec.output.endpoint.as_ref()),
         extra: access.output(),
-    }
+        ca: access.output_ca(spec)?,
+    })
 }
 
 /// An endpoint that is written with `http://` is meant to be reached without TLS.

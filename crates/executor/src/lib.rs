@@ -32,7 +32,7 @@ mod source_access;
 pub mod stats;
 mod work;
 
-pub use access::StoreAccess;
+pub use access::{BadCa, StoreAccess};
 pub use config::{BadSwitches, ExecutorConfig, TestSwitches};
 pub use control::{ContactError, ControlPlane, WriteError};
 pub use exit::ExitStatus;

@@ -87,7 +87,7 @@ impl ObjectError {
 /// The store cannot be asked.
 #[derive(Debug)]
 pub enum OpenError {
-    /// The credentials that were named do not suffice; which do not.
+    /// The credentials or CA certificates that were named do not suffice; which do not.
     Lacking(String),
     /// Its address or settings are none.
     Store(StoreError),

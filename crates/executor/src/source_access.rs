@@ -24,7 +24,7 @@ pub fn source(
     config: &Arc<ExecutorConfig>,
     pulse: &Arc<Pulse>,
 ) -> Result<(SourceSpec, Arc<dyn Patience>), DefinitionError> {
-    let (source, _) = definitions::source(&config.build.spec, &config.access)?;
+    let source = definitions::source(&config.build.spec)?;
     let watch = Watch::new(WaitsFor::Source, config.site, Arc::clone(pulse));
     Ok((source, Arc::new(Access { config: Arc::clone(config), pulse: Arc::clone(pulse), watch })))
 }
@@ -62,12 +62,12 @@ impl Patience for Access {
         let mut tries = 0;
         loop {
             let ExecutorConfig { build, access, .. } = &*self.config;
-            let settings = match definitions::source(&build.spec, access) {
-                Ok((_, settings)) => settings,
-                Err(error) => return Err(SourceError::InvalidOptions { message: error.to_string() }),
-            };
-            let Some(answer) = definitions::source_lacks(&build.spec, access, &settings) else {
-                return Ok(settings);
+            let answer = match definitions::source_settings(&build.spec, access) {
+                Ok(settings) => match definitions::source_lacks(&build.spec, access, &settings) {
+                    None => return Ok(settings),
+                    Some(lacking) => lacking,
+                },
+                Err(bad) => bad.to_string(),
             };
             let url = self.urls();
             match self.after(&Failure { url: &url, fault: Fault::Refused, answer: &answer, tries }) {

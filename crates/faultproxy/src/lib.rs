@@ -8,6 +8,7 @@
 //! - [`KubeProxy`]: TLS on both sides, HTTP/1.1 and HTTP/2 to the client. See [`rules::Perturbation`] for what it can do, and
 //!   [`forbidden`] for what fails a test whatever was asked: end each test with [`KubeProxy::assert_no_forbidden`].
 //! - [`StoreProxy`]: plain HTTP/1.1; the `Host` header stays as the client sent it, so that its signature holds.
+//! - [`WebServer`]: no proxy, but a folder behind plain HTTP/1.1 that keeps connections alive.
 //!
 //! What is decided is pure ([`rules::decide`], [`store::decide`], [`watch::Filter`], [`forbidden::judge`]) and tested
 //! without a network. Connection upgrades (`exec`, `port-forward`) are not carried.
@@ -37,6 +38,7 @@ pub mod rules;
 pub mod store;
 mod store_proxy;
 pub mod watch;
+mod web;
 
 pub use facts::{RequestFacts, RequestMatch, Verb};
 pub use forbidden::{DenyList, Forbidden};
@@ -47,3 +49,4 @@ pub use rules::{Answer, Perturbation, RuleId, Times, When};
 pub use store::{StoreEffect, StoreFacts, StoreFault, StoreMatch, StoreOp};
 pub use store_proxy::{StoreProxy, StoreSeen};
 pub use watch::{EventMatch, EventType};
+pub use web::WebServer;

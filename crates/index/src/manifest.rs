@@ -90,10 +90,10 @@ pub struct SourceFile {
     pub url: String,
     /// Bytes.
     pub size: u64,
-    /// Its entity tag, where the store has one.
+    /// Its entity tag, where the store has one, as the store spelled it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// When it was last modified, where there is no entity tag.
+    /// When it was last modified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtime: Option<String>,
 }

@@ -20,6 +20,8 @@ pub struct ChildArgs {
     pub state: PathBuf,
     /// The pod that the process is.
     pub pod: String,
+    /// A file of CA certificates that may vouch for the stores, beside the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Why a child could not begin.
@@ -70,7 +72,7 @@ pub async fn child(args: ChildArgs) -> ExitCode {
 }
 
 fn begin(args: &ChildArgs) -> Result<(ExecutorConfig, ParentClient), ChildError> {
-    let ChildArgs { state, pod } = args;
+    let ChildArgs { state, pod, ca_file } = args;
     let layout = Layout::new(state.clone());
     let missing = |what| ChildError::Missing { what, state: state.clone() };
     let file: PodFile = folder::read(&layout, &layout.pod_file(pod))?.ok_or_else(|| missing("pod.json"))?;
@@ -96,7 +98,7 @@ fn begin(args: &ChildArgs) -> Result<(ExecutorConfig, ParentClient), ChildError>
         volume: layout.volume(slot, volume_generation),
         threads,
         memory_limit,
-        access: StoreAccess::default(),
+        access: StoreAccess::of_this_machine(ca_file.clone()),
         site: Site::OneMachine,
         test: TestSwitches::from_environment()?,
     };

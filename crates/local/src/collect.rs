@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use indexbuild_api::Chosen;
 use indexbuild_executor::StoreAccess;
 use indexbuild_executor::definitions::output_options;
+use indexbuild_executor::failure::chain;
 use indexbuild_executor::names::result_path;
 use indexbuild_executor::stats::Statistics;
 use indexbuild_index::digest::digest_bytes;
@@ -35,10 +36,12 @@ pub struct Collector {
 impl Collector {
     /// A collector for a build's output.
     #[must_use]
-    pub fn new(build: &StoredBuild) -> Self {
-        let store = Store::open(&build.spec.output.url, &output_options(&build.spec, &StoreAccess::default()))
+    pub fn new(build: &StoredBuild, access: &StoreAccess) -> Self {
+        let store = output_options(&build.spec, access)
+            .map_err(|error| chain(&error))
+            .and_then(|options| Store::open(&build.spec.output.url, &options).map_err(|error| chain(&error)))
             .map(|store| store.child(&format!("{}/{}/{}", build.namespace, build.name, build.uid)))
-            .map_err(|error| tracing::warn!(%error, "the figures of the results cannot be read"))
+            .map_err(|error| tracing::warn!(error, "the figures of the results cannot be read"))
             .ok();
         Self { store, asked: BTreeSet::new(), reading: JoinSet::new(), found: BTreeMap::new() }
     }

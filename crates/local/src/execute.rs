@@ -1,5 +1,6 @@
 //! Execute: one action of the lifecycle, carried out on this machine.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,6 +75,8 @@ pub struct Births {
     pub memory_limit: u64,
     /// How long each goes on without contact, in milliseconds.
     pub orphan_after_ms: u64,
+    /// A file of CA certificates that may vouch for the stores, beside the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Carries out actions on this machine.
@@ -196,7 +199,7 @@ impl LocalHands<'_> {
             return Ok(());
         }
         let generation = state.volumes.iter().find(|volume| volume.name == claim).map_or(0, |volume| volume.generation);
-        let Births { executable, threads, memory_limit, orphan_after_ms } = self.births;
+        let Births { executable, threads, memory_limit, orphan_after_ms, ca_file } = self.births;
         let file = PodFile {
             name: name.to_owned(),
             uid: Uuid::new_v4().to_string(),
@@ -208,17 +211,21 @@ impl LocalHands<'_> {
             orphan_after_ms: *orphan_after_ms,
         };
         let lock = state.pods.create(file)?;
+        let mut arguments: Vec<OsString> = vec![
+            "--log-format".into(),
+            "json".into(),
+            "executor".into(),
+            "--local".into(),
+            hub.layout.root().into(),
+            "--pod".into(),
+            name.into(),
+        ];
+        if let Some(file) = ca_file {
+            arguments.extend(["--ca-file".into(), file.into()]);
+        }
         let birth = Birth {
             executable,
-            arguments: vec![
-                "--log-format".into(),
-                "json".into(),
-                "executor".into(),
-                "--local".into(),
-                hub.layout.root().into(),
-                "--pod".into(),
-                name.into(),
-            ],
+            arguments,
             environment: environment(hub, state, slot),
             without: vec![durable::fault::VARIABLE],
             lock: &lock,

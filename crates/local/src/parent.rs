@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indexbuild_api::{IndexBuildStatus, Phase};
 use indexbuild_durable as durable;
+use indexbuild_executor::StoreAccess;
 use indexbuild_lifecycle::world::{Clocks, Stage};
 use indexbuild_lifecycle::{Decision, End, World, plan};
 use rustix::process::Signal;
@@ -73,6 +74,7 @@ impl Parent {
             fresh: _,
             abort,
             signals,
+            ca_file,
         } = options;
         let layout = folder.layout().clone();
         let disruption = build.spec.disruption_or_default();
@@ -86,6 +88,7 @@ impl Parent {
             threads: overrides.threads.unwrap_or_else(|| threads(&build)),
             memory_limit: overrides.memory.unwrap_or_else(|| build.spec.memory_limit_bytes()),
             orphan_after_ms: clocks.orphan_after,
+            ca_file: ca_file.clone(),
         };
         let mut build = build;
         if abort {
@@ -119,7 +122,7 @@ impl Parent {
             journal: Journal::open(&layout.journal()),
             records,
         };
-        let collector = Collector::new(&build);
+        let collector = Collector::new(&build, &StoreAccess::of_this_machine(ca_file));
         Ok(Self {
             hub: Arc::new(Hub::new(layout, this_machine(), state)),
             build,

@@ -40,6 +40,8 @@ pub struct RunOptions {
     pub abort: bool,
     /// Whether Ctrl-C and SIGTERM are taken: only one run of a process can.
     pub signals: bool,
+    /// A file of CA certificates that may vouch for the source's and the output's store, beside the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What the command line says instead of the build.

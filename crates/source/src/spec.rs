@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use indexbuild_transport::CaCertificates;
 use serde::{Deserialize, Serialize};
 
 /// The table's files and their format.
@@ -81,6 +82,9 @@ pub struct StoreSettings {
     /// Further settings of `object_store` by their names (`aws_access_key_id`, ...); they win over the environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra: BTreeMap<String, String>,
+    /// CA certificates that may vouch for the endpoint's certificate, beside the system's.
+    #[serde(skip)]
+    pub ca: CaCertificates,
 }
 
 /// How one reader reads.

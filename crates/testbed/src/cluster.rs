@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::certs::Authority;
 use crate::clocks::Clocks;
-use crate::control_plane::{self, Files, STORE, STORE_KEYS, STORE_PORT};
+use crate::control_plane::{self, Files, STORE, STORE_KEYS, STORE_PORT, TLS_STORE_PORT};
 use crate::error::{At as _, TestbedError};
 use crate::fake;
 use crate::image;
@@ -262,6 +262,22 @@ impl Cluster {
     #[must_use]
     pub fn object_store(&self) -> (String, &'static str, &'static str) {
         (format!("http://{STORE}:{STORE_PORT}"), STORE_KEYS.0, STORE_KEYS.1)
+    }
+
+    /// Starts another object store over the same buckets, by TLS alone, whose certificate an authority of its own signed.
+    /// Returns its URL for those inside, and that authority's certificate (PEM). Its keys are those of the other one.
+    ///
+    /// # Errors
+    /// It does not start; a certificate that cannot be made.
+    pub fn start_tls_object_store(&mut self) -> Result<(String, String), TestbedError> {
+        let authority = Authority::new(&self.path.join("store-pki"))?;
+        let objects = self.path.join("objects");
+        let store =
+            control_plane::tls_object_store(self.namespace(), &self.tools, &objects, &authority, &self.logs)?;
+        self.others.push(store);
+        let certificate = authority.certificate();
+        let certificate = fs::read_to_string(&certificate).at("read", &certificate)?;
+        Ok((format!("https://{STORE}:{TLS_STORE_PORT}"), certificate))
     }
 
     /// Makes a bucket. Returns the folder that holds its objects.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::audit;
 use crate::certs::{Authority, Identity};
@@ -17,6 +18,8 @@ pub(crate) const API: &str = "10.88.0.1";
 pub(crate) const STORE: &str = "10.88.0.2";
 /// The object store's port.
 pub(crate) const STORE_PORT: u16 = 7070;
+/// The port of the same objects behind TLS.
+pub(crate) const TLS_STORE_PORT: u16 = 7443;
 /// Keys of the object store: of no use anywhere else.
 pub(crate) const STORE_KEYS: (&str, &str) = ("testbed", "testbed-secret");
 
@@ -157,7 +160,7 @@ pub(crate) fn scheduler(
     Process::start(command, "kube-scheduler", logs)
 }
 
-/// Starts the object store on a folder: a bucket is a folder in it.
+/// Starts the object store on a folder: a bucket is a folder in it. It keeps connections alive, as stores do.
 pub(crate) fn object_store(
     namespace: &Namespace,
     tools: &Tools,
@@ -165,9 +168,29 @@ pub(crate) fn object_store(
     logs: &Path,
 ) -> Result<Process, TestbedError> {
     fs::create_dir_all(folder).at("make", folder)?;
+    let mut command = object_store_command(namespace, tools, STORE_PORT);
+    command.arg("posix").arg(folder);
+    Process::start(command, "object-store", logs)
+}
+
+/// Starts another object store on the same folder, by TLS alone, under an authority of its own.
+pub(crate) fn tls_object_store(
+    namespace: &Namespace,
+    tools: &Tools,
+    folder: &Path,
+    authority: &Authority,
+    logs: &Path,
+) -> Result<Process, TestbedError> {
+    let Identity { certificate, key } = authority.sign("object-store", None, &[STORE])?;
+    let mut command = object_store_command(namespace, tools, TLS_STORE_PORT);
+    command.arg("--cert").arg(certificate).arg("--key").arg(key).arg("posix").arg(folder);
+    Process::start(command, "tls-object-store", logs)
+}
+
+fn object_store_command(namespace: &Namespace, tools: &Tools, port: u16) -> Command {
     let mut command = namespace.command(&Net::Control, tools.path("versitygw"));
     let (access, secret) = STORE_KEYS;
-    command.args(["--access", access, "--secret", secret, "--port"]);
-    command.arg(format!("{STORE}:{STORE_PORT}")).arg("posix").arg(folder);
-    Process::start(command, "object-store", logs)
+    command.args(["--access", access, "--secret", secret, "--keep-alive", "--port"]);
+    command.arg(format!("{STORE}:{port}"));
+    command
 }

@@ -159,7 +159,8 @@ impl Store {
         let log = dir.path().join("log");
         let gateway = Process::start(
             Command::new(gateway)
-                .args(["--access", "test", "--secret", "testtest", "--port", &format!("127.0.0.1:{port}"), "posix"])
+                .args(["--access", "test", "--secret", "testtest", "--keep-alive"])
+                .args(["--port", &format!("127.0.0.1:{port}"), "posix"])
                 .arg(root),
             &log,
         );

@@ -72,7 +72,7 @@ impl Cache {
             // Cut off or changed since; another process may have removed it already.
             indexbuild_durable::remove_file(&path).map_err(io)?;
         }
-        let found_bytes = runtime.run(store.fetch_to(&file.file.path, &path))??;
+        let found_bytes = runtime.run(store.fetch_to(&file.file.path, &path))?;
         let (_, found) = FileDigest::of_file(&path).map_err(io)?;
         if found != *digest {
             indexbuild_durable::remove_file(&path).map_err(io)?;

@@ -14,7 +14,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 
 use self::cache::Cache;
 pub use self::error::ReadError;
@@ -57,30 +57,18 @@ pub struct Index {
     files: Arc<Vec<FileKeys>>,
 }
 
-/// A runtime for the store's operations, which may be dropped anywhere.
-#[derive(Debug)]
-struct Blocking(Option<Runtime>);
+/// Waits for the store's answers, from any number of threads: the runtime is that of all stores' connections.
+#[derive(Clone, Debug)]
+struct Blocking(Handle);
 
 impl Blocking {
     fn new() -> Result<Self, ReadError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map(|runtime| Self(Some(runtime))).map_err(|source| ReadError::Io { path: PathBuf::new(), source })
+        let runtime = indexbuild_transport::runtime();
+        runtime.map(|runtime| Self(runtime.clone())).map_err(|source| ReadError::Io { path: PathBuf::new(), source })
     }
 
-    fn run<T>(&self, future: impl Future<Output = T>) -> Result<T, ReadError> {
-        match &self.0 {
-            Some(runtime) => Ok(runtime.block_on(future)),
-            None => Err(ReadError::Io { path: PathBuf::new(), source: std::io::ErrorKind::NotConnected.into() }),
-        }
-    }
-}
-
-impl Drop for Blocking {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            // A plain drop panics inside another runtime.
-            runtime.shutdown_background();
-        }
+    fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        self.0.block_on(future)
     }
 }
 
@@ -103,7 +91,7 @@ impl IndexSet {
     /// As [`IndexSet::open`].
     pub fn open_store(store: Store, cache: &Path) -> Result<Self, ReadError> {
         let runtime = Blocking::new()?;
-        let (store, manifest) = runtime.run(find(store))??;
+        let (store, manifest) = runtime.run(find(store))?;
         let decode = |index: &IndexManifest| {
             let files = index.files.iter().map(|file| match (from_hex(&file.first_key), from_hex(&file.last_key)) {
                 (Some(first), Some(last)) => Ok(FileKeys { file: file.clone(), first, last }),

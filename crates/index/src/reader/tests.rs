@@ -3,7 +3,9 @@
 use std::fs;
 use std::ops::Bound;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
+use indexbuild_faultproxy::WebServer;
 use rocksdb::{DB, Options};
 
 use super::*;
@@ -16,6 +18,9 @@ use crate::testing::{Build, ROWS, UID, customer_of, email_of, entries_of};
 fn open(build: &Build) -> IndexSet {
     IndexSet::open(&build.url(), &StoreOptions::default(), &build.cache()).unwrap()
 }
+
+/// For so long a client waits for an answer on a connection that does not move.
+const HANGS: Duration = Duration::from_secs(30);
 
 fn turn() -> std::sync::RwLockReadGuard<'static, ()> {
     GAUGE.read().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -392,4 +397,48 @@ fn an_empty_index_is_a_valid_one() {
     let folder = tempfile::tempdir().unwrap();
     let created = IngestOptions { create_database: true, ..IngestOptions::default() };
     assert_eq!(index.ingest(&folder.path().join("db"), &created).unwrap(), IngestReport { files: 0, entries: 0 });
+}
+
+/// What a reader asks of a build: every file checked by that many threads at once, then a row, a part, and an ingest.
+fn read_all_ways(set: &IndexSet, threads: usize, database: &Path) {
+    let report = set.verify(&VerifyOptions { threads, progress: None }).unwrap();
+    assert!(report.is_ok(), "{:?}", report.problems().collect::<Vec<_>>());
+    let email = set.index("by_email").unwrap();
+    assert_eq!(rows_of(email.get(&[email_of(1)]).unwrap()), [1]);
+    assert_eq!(rows_of(email.scan(Scan::default()).unwrap()).len() as u64, ROWS);
+    let options = IngestOptions { create_database: true, ..IngestOptions::default() };
+    assert_eq!(email.ingest(database, &options).unwrap().entries, ROWS);
+}
+
+/// Of a store that keeps connections alive, each answer comes at once, however many threads ask. A request that was sent
+/// on a connection which nobody drives would take its client's 30 s, and all would then begin again.
+#[test]
+fn a_build_in_a_store_that_keeps_connections_alive_is_read_by_many_threads() {
+    let _turn = turn();
+    let build = Build::new();
+    let server = WebServer::start(&build.name_folder()).unwrap();
+    let set = IndexSet::open(&server.url(), &StoreOptions::default(), &build.cache()).unwrap();
+    let begun = Instant::now();
+    read_all_ways(&set, 8, &build.cache().join("db"));
+    let took = begun.elapsed();
+    assert!(took < HANGS, "it took {took:?}, as long as a request that hangs");
+    // Connections are used again, or this would prove nothing.
+    let (connections, requests) = (server.connections(), server.requests());
+    assert!(requests > connections, "{requests} requests over {connections} connections");
+}
+
+/// A store that was opened and used on a runtime of its user's is read by the same rules.
+#[test]
+fn a_store_that_another_runtime_has_used_is_read() {
+    let _turn = turn();
+    let build = Build::new();
+    let server = WebServer::start(&build.name_folder()).unwrap();
+    let users = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = Store::open(&server.url(), &StoreOptions::default()).unwrap();
+    assert!(users.block_on(store.get(LATEST)).unwrap().is_some());
+    let begun = Instant::now();
+    let set = IndexSet::open_store(store.clone(), &build.cache()).unwrap();
+    read_all_ways(&set, 2, &build.cache().join("db"));
+    assert!(users.block_on(store.get(LATEST)).unwrap().is_some());
+    assert!(begun.elapsed() < HANGS, "{:?}", begun.elapsed());
 }

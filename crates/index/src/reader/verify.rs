@@ -214,15 +214,13 @@ pub(super) fn verify(set: &Inner, options: &VerifyOptions<'_>) -> Result<VerifyR
     let stop = AtomicBool::new(false);
     let reports: Mutex<Vec<Option<FileReport>>> = Mutex::new(vec![None; jobs.len()]);
     let work = || -> Result<(), ReadError> {
-        let runtime = super::Blocking::new()?;
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some((index, file)) = jobs.get(number) else {
                 break;
             };
             let definition = &set.manifest.indexes[*index].definition;
-            let report =
-                check_file(set, &runtime, definition, file).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+            let report = check_file(set, definition, file).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
             if let Some(progress) = options.progress {
                 progress(&report);
             }
@@ -284,17 +282,12 @@ fn summarise(
     IndexReport { name: manifest.definition.name.clone(), entries, hash, files: reports, problems }
 }
 
-fn check_file(
-    set: &Inner,
-    runtime: &super::Blocking,
-    definition: &IndexDefinition,
-    file: &FileKeys,
-) -> Result<FileReport, ReadError> {
+fn check_file(set: &Inner, definition: &IndexDefinition, file: &FileKeys) -> Result<FileReport, ReadError> {
     let FileKeys { file: expected, .. } = file;
     let mut report = FileReport { path: expected.path.clone(), ..FileReport::default() };
     let scratch = set.cache.scratch()?;
     let path = scratch.path().join("file.sst");
-    match runtime.run(set.store.fetch_to(&expected.path, &path))? {
+    match set.runtime.run(set.store.fetch_to(&expected.path, &path)) {
         Ok(_) => {}
         Err(StoreError::NotFound { .. }) => {
             report.problems.push(Problem::Missing);

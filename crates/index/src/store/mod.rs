@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use indexbuild_store::Fault;
+pub use indexbuild_transport::{BadCaFile, CaCertificates};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -41,11 +42,15 @@ pub struct StoreOptions {
     pub allow_http: bool,
     /// Further options by their `object_store` names, as `aws_access_key_id`.
     pub extra: BTreeMap<String, String>,
+    /// CA certificates that may vouch for the endpoint's certificate, beside the system's.
+    #[serde(skip)]
+    pub ca: CaCertificates,
 }
 
 /// One prefix of a store. Cheap to clone.
 ///
-/// Its operations need a Tokio runtime. All paths are relative, with `/` between their parts.
+/// Its operations need a Tokio runtime, which may be another one for each: connections live on one of their own. All paths
+/// are relative, with `/` between their parts.
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,

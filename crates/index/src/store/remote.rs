@@ -12,6 +12,7 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use indexbuild_durable as durable;
 use indexbuild_durable::fault::{self, Op};
+use indexbuild_transport::Connector;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -47,15 +48,18 @@ impl RemoteRoot {
         let unknown = || StoreError::UnknownScheme { url: url.to_owned() };
         let remote = |source| StoreError::Remote { url: url.to_owned(), source: Box::new(source) };
         let (scheme, prefix) = ObjectStoreScheme::parse(parsed).map_err(|_| unknown())?;
+        let connector = Connector::new(options.ca.clone());
+        let connector = connector.map_err(|source| StoreError::Io { url: url.to_owned(), source })?;
         let prefix = prefix.to_string();
         let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::AmazonS3 => Arc::new(s3(url, options)?.build().map_err(remote)?),
-            ObjectStoreScheme::GoogleCloudStorage => Arc::new(gcs(url, options)?.build().map_err(remote)?),
-            ObjectStoreScheme::MicrosoftAzure => Arc::new(azure(url, options)?.build().map_err(remote)?),
+            ObjectStoreScheme::AmazonS3 => Arc::new(s3(url, options)?.with_http_connector(connector).build().map_err(remote)?),
+            ObjectStoreScheme::GoogleCloudStorage => Arc::new(gcs(url, options)?.with_http_connector(connector).build().map_err(remote)?),
+            ObjectStoreScheme::MicrosoftAzure => Arc::new(azure(url, options)?.with_http_connector(connector).build().map_err(remote)?),
             ObjectStoreScheme::Http => {
                 let client = ClientOptions::new().with_allow_http(options.allow_http || parsed.scheme() == "http");
                 let origin = parsed[..url::Position::BeforePath].to_owned();
-                Arc::new(HttpBuilder::new().with_url(origin).with_client_options(client).build().map_err(remote)?)
+                let builder = HttpBuilder::new().with_url(origin).with_client_options(client);
+                Arc::new(builder.with_http_connector(connector).build().map_err(remote)?)
             }
             _ => return Err(unknown()),
         };
@@ -287,7 +291,7 @@ fn retry() -> RetryConfig {
 }
 
 fn s3(url: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreError> {
-    let StoreOptions { endpoint, region, allow_http, extra } = options;
+    let StoreOptions { endpoint, region, allow_http, extra, ca: _ } = options;
     let mut builder = AmazonS3Builder::from_env()
         .with_url(url)
         .with_retry(retry())
@@ -308,7 +312,7 @@ fn s3(url: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreError> 
 }
 
 fn gcs(url: &str, options: &StoreOptions) -> Result<GoogleCloudStorageBuilder, StoreError> {
-    let StoreOptions { endpoint, region: _, allow_http, extra } = options;
+    let StoreOptions { endpoint, region: _, allow_http, extra, ca: _ } = options;
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_url(url)
         .with_retry(retry())
@@ -326,7 +330,7 @@ fn gcs(url: &str, options: &StoreOptions) -> Result<GoogleCloudStorageBuilder, S
 }
 
 fn azure(url: &str, options: &StoreOptions) -> Result<MicrosoftAzureBuilder, StoreError> {
-    let StoreOptions { endpoint, region: _, allow_http, extra } = options;
+    let StoreOptions { endpoint, region: _, allow_http, extra, ca: _ } = options;
     let mut builder = MicrosoftAzureBuilder::from_env()
         .with_url(url)
         .with_retry(retry())

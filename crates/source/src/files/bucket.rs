@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use indexbuild_store::{Fault, answer};
+use indexbuild_transport::Connector;
 use object_store::ObjectStore;
 
 use super::blocking::{self, Pending};
@@ -130,6 +131,8 @@ impl Bucket {
 }
 
 fn client(scheme: Scheme, base: &str, patience: &dyn Patience) -> Result<Arc<dyn ObjectStore>, SourceError> {
-    build(&patience.settings()?, scheme, base, patience.waits())
+    let settings = patience.settings()?;
+    let connector = Connector::new(settings.ca.clone()).map_err(|error| SourceError::from_io(base, error))?;
+    build(&settings, scheme, base, patience.waits(), connector)
         .map_err(|error| SourceError::Settings { url: base.to_owned(), source: Box::new(error) })
 }

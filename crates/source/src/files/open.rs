@@ -15,7 +15,7 @@ use super::bucket::{Asked, Bucket};
 use super::location::{Location, local_url};
 use super::stores::Stores;
 use crate::error::SourceError;
-use crate::snapshot::FileStamp;
+use crate::snapshot::{FileStamp, opaque_tag};
 
 /// A file and the state in which it must be.
 #[derive(Debug)]
@@ -230,15 +230,15 @@ pub(super) fn local_stamp(url: &str, metadata: &Metadata) -> FileStamp {
     FileStamp { url: url.to_owned(), size: metadata.len(), etag: None, mtime: Some(mtime) }
 }
 
-/// The state of an object.
+/// The state of an object, as one answer of its store tells it.
 pub(super) fn remote_stamp(url: &str, meta: &ObjectMeta) -> FileStamp {
-    // A store may have none for a file that was put beside it (versitygw lists it as empty).
-    let etag = meta.e_tag.clone().filter(|etag| !etag.trim_matches('"').is_empty());
-    let mtime = match &etag {
-        Some(_) => None,
-        None => Some(meta.last_modified.to_rfc3339()),
-    };
-    FileStamp { url: url.to_owned(), size: meta.size, etag, mtime }
+    FileStamp {
+        url: url.to_owned(),
+        size: meta.size,
+        // A store may have none for a file that was put beside it (versitygw lists it as empty).
+        etag: meta.e_tag.clone().filter(|etag| opaque_tag(Some(etag)).is_some()),
+        mtime: Some(meta.last_modified.to_rfc3339()),
+    }
 }
 
 /// The stamp of a local path as it is now.

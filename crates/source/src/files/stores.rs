@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use indexbuild_transport::Connector;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -72,9 +73,10 @@ pub(super) fn build(
     scheme: Scheme,
     base: &str,
     caller_waits: bool,
+    connector: Connector,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
     {
-        let StoreSettings { endpoint, region, allow_http, extra } = settings;
+        let StoreSettings { endpoint, region, allow_http, extra, ca: _ } = settings;
         // A reader that waits longer than this says so to its caller, who knows whether to give way. It asks again
         // often: after a partition each pause is time lost.
         let retry = RetryConfig {
@@ -89,6 +91,7 @@ pub(super) fn build(
                 let mut builder = AmazonS3Builder::from_env()
                     .with_url(base)
                     .with_retry(retry)
+                    .with_http_connector(connector)
                     .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
                 if plain_http {
                     builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp), flag);
@@ -108,6 +111,7 @@ pub(super) fn build(
                 let mut builder = GoogleCloudStorageBuilder::from_env()
                     .with_url(base)
                     .with_retry(retry)
+                    .with_http_connector(connector)
                     .with_config(GoogleConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
                 if plain_http {
                     builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), flag);
@@ -124,6 +128,7 @@ pub(super) fn build(
                 let mut builder = MicrosoftAzureBuilder::from_env()
                     .with_url(base)
                     .with_retry(retry)
+                    .with_http_connector(connector)
                     .with_config(AzureConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
                 if plain_http {
                     builder = builder.with_config(AzureConfigKey::Client(ClientConfigKey::AllowHttp), flag);
@@ -142,7 +147,8 @@ pub(super) fn build(
                 for (key, value) in extra {
                     options = options.with_config(key.to_ascii_lowercase().parse::<ClientConfigKey>()?, value);
                 }
-                Arc::new(HttpBuilder::new().with_url(base).with_client_options(options).with_retry(retry).build()?)
+                let builder = HttpBuilder::new().with_url(base).with_client_options(options).with_retry(retry);
+                Arc::new(builder.with_http_connector(connector).build()?)
             }
         })
     }

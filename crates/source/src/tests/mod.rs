@@ -2,6 +2,7 @@
 
 mod csv_tables;
 mod damage;
+mod etags;
 mod parquet_tables;
 mod remote;
 mod snapshot;

@@ -38,7 +38,7 @@ impl Bucket {
 
     fn table(&self, spec: &SourceSpec) -> Result<Table, SourceError> {
         let snapshot = Table::pin_in(spec, &self.stores)?;
-        assert!(snapshot.files.iter().all(|file| file.etag.is_some() && file.mtime.is_none()));
+        assert!(snapshot.files.iter().all(|file| file.etag.is_some() && file.mtime.is_some()));
         Table::open_in(spec, &self.stores, &snapshot)
     }
 }

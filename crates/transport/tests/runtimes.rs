@@ -1,0 +1,75 @@
+//! Connections that a store keeps alive serve whoever asks next, on whichever runtime that is.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use indexbuild_faultproxy::WebServer;
+use indexbuild_transport::{CaCertificates, Connector};
+use object_store::client::{HttpConnector, ReqwestConnector};
+use object_store::http::HttpBuilder;
+use object_store::path::Path;
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+use tokio::runtime::{Builder, Runtime};
+
+/// Far longer than an answer takes, and far shorter than a client gives a request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn store(server: &WebServer, connector: impl HttpConnector) -> impl ObjectStore {
+    HttpBuilder::new()
+        .with_url(server.url())
+        .with_client_options(ClientOptions::new().with_allow_http(true))
+        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+        .with_http_connector(connector)
+        .build()
+        .unwrap()
+}
+
+/// As a worker's: nothing moves on it but while that waits for something.
+fn workers_runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Asks on one runtime, then on another while the first is still there. The second answer, or `None` in time.
+fn asked_on_two(connector: impl HttpConnector) -> (Option<String>, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("object"), "content").unwrap();
+    let server = WebServer::start(folder.path()).unwrap();
+    let store = store(&server, connector);
+    let (first, second) = (workers_runtime(), workers_runtime());
+    let read = async { store.get(&Path::from("object")).await?.bytes().await };
+    assert_eq!(first.block_on(read).unwrap(), "content");
+    let again = second.block_on(async {
+        let read = async { store.get(&Path::from("object")).await?.bytes().await };
+        tokio::time::timeout(PATIENCE, read).await
+    });
+    let answer = again.ok().map(|read| String::from_utf8(read.unwrap().to_vec()).unwrap());
+    (answer, server.connections())
+}
+
+#[test]
+fn a_connection_that_one_runtime_opened_serves_another() {
+    let (answer, connections) = asked_on_two(Connector::new(CaCertificates::default()).unwrap());
+    assert_eq!(answer.as_deref(), Some("content"));
+    assert_eq!(connections, 1, "the second request went over the connection of the first");
+}
+
+/// The control: the server keeps connections alive, and a client that each runtime uses as it comes hangs.
+#[test]
+fn a_client_without_a_runtime_of_its_own_hangs_on_the_second_control() {
+    let (answer, _) = asked_on_two(ReqwestConnector::default());
+    assert_eq!(answer, None);
+}
+
+/// Nothing of a runtime that is gone is needed: each worker of a verification ends on its own.
+#[test]
+fn a_runtime_that_ends_takes_no_connection_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("object"), "content").unwrap();
+    let server = WebServer::start(folder.path()).unwrap();
+    let store = store(&server, Connector::new(CaCertificates::default()).unwrap());
+    for _ in 0..3 {
+        let read = async { store.get(&Path::from("object")).await?.bytes().await };
+        assert_eq!(workers_runtime().block_on(read).unwrap(), "content");
+    }
+    assert_eq!(server.connections(), 1);
+}
