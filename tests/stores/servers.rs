@@ -147,7 +147,16 @@ impl Server {
         let (folder, port) = (tempfile::tempdir().unwrap(), port());
         let mut command = Command::new(program);
         let environment = vec![("AWS_ACCESS_KEY_ID", "S3RVER"), ("AWS_SECRET_ACCESS_KEY", "S3RVER")];
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "--no-vhost-buckets", "--configure-bucket", BUCKET, "-d"]);
+        command.args([
+            "-a",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "--no-vhost-buckets",
+            "--configure-bucket",
+            BUCKET,
+            "-d",
+        ]);
         command.arg(folder.path().join("root"));
         std::fs::create_dir_all(folder.path().join("root")).unwrap();
         let process = start(command, port, folder.path());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use indexbuild_api::{IndexBuildSpec, SecretRef};
-use indexbuild_transport::{BadCaFile, CaCertificates};
+use indexbuild_store::{BadCaFile, CaCertificates};
 
 /// Where the credentials of the source's and the output's store are: a folder each, `source` and `output`, one file
 /// for each variable (`AWS_ACCESS_KEY_ID`, ...), and beside them `source-ca` and `output-ca` with a `ca.crt`. A local run
@@ -73,12 +73,7 @@ impl StoreAccess {
         self.ca("output-ca", "spec.output.caSecret", spec.output.ca_secret.as_ref())
     }
 
-    fn ca(
-        &self,
-        mounted: &str,
-        field: &'static str,
-        secret: Option<&SecretRef>,
-    ) -> Result<CaCertificates, BadCa> {
+    fn ca(&self, mounted: &str, field: &'static str, secret: Option<&SecretRef>) -> Result<CaCertificates, BadCa> {
         match (&self.folder, secret, &self.ca_file) {
             // One that is named and not there is an error: without it, the store's word would count that was not meant to.
             (Some(folder), Some(SecretRef { name }), _) => {

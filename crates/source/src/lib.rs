@@ -23,7 +23,7 @@ mod tests;
 
 pub use batch::{BatchReader, BatchRows, SourceBatch};
 pub use error::SourceError;
-pub use indexbuild_transport::CaCertificates;
+pub use indexbuild_store::CaCertificates;
 pub use patience::{Failure, Patience, Verdict};
 pub use snapshot::{FileStamp, Snapshot};
 pub use spec::{CsvColumn, CsvOptions, ReadOptions, SourceSpec, StoreSettings};

@@ -162,7 +162,8 @@ mod tests {
         assert!(!same(&former, &stamp(1, Some("\"0x8E\""), TIME)));
         assert!(!same(&former, &stamp(1, None, TIME)), "nothing but its size is known of both");
         let former: FileStamp =
-            serde_json::from_str(r#"{"url":"s3://lake/t.parquet","size":1,"mtime":"2026-01-01T10:00:00+00:00"}"#).unwrap();
+            serde_json::from_str(r#"{"url":"s3://lake/t.parquet","size":1,"mtime":"2026-01-01T10:00:00+00:00"}"#)
+                .unwrap();
         assert!(same(&former, &stamp(1, Some("\"0x8D\""), TIME)));
         assert!(!same(&former, &stamp(1, Some("\"0x8D\""), LATER)));
     }

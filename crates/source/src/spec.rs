@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use indexbuild_transport::CaCertificates;
+use indexbuild_store::CaCertificates;
 use serde::{Deserialize, Serialize};
 
 /// The table's files and their format.

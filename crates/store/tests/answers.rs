@@ -55,8 +55,18 @@ fn xml(code: &str, message: &str) -> String {
 #[tokio::test]
 async fn an_answer_is_sorted_by_what_ends_it_and_told_in_words_that_stay() {
     let cases = [
-        ("401 Unauthorized", xml("InvalidAccessKeyId", "no such key"), Fault::Refused, "InvalidAccessKeyId: no such key"),
-        ("403 Forbidden", xml("AccessDenied", "Access Denied."), Fault::Refused, "403 Forbidden: AccessDenied: Access Denied."),
+        (
+            "401 Unauthorized",
+            xml("InvalidAccessKeyId", "no such key"),
+            Fault::Refused,
+            "InvalidAccessKeyId: no such key",
+        ),
+        (
+            "403 Forbidden",
+            xml("AccessDenied", "Access Denied."),
+            Fault::Refused,
+            "403 Forbidden: AccessDenied: Access Denied.",
+        ),
         ("403 Forbidden", String::new(), Fault::Refused, "403 Forbidden"),
         ("400 Bad Request", xml("ExpiredToken", "it has expired"), Fault::Refused, "ExpiredToken"),
         ("400 Bad Request", xml("AuthorizationHeaderMalformed", "wrong region"), Fault::Final, "wrong region"),
@@ -67,7 +77,12 @@ async fn an_answer_is_sorted_by_what_ends_it_and_told_in_words_that_stay() {
         ("408 Request Timeout", String::new(), Fault::Outage, "408 Request Timeout"),
         ("429 Too Many Requests", String::new(), Fault::Outage, "429 Too Many Requests"),
         ("500 Internal Server Error", xml("InternalError", "try again"), Fault::Outage, "InternalError: try again"),
-        ("501 Not Implemented", xml("NotImplemented", "no such header"), Fault::Final, "501 Not Implemented: NotImplemented"),
+        (
+            "501 Not Implemented",
+            xml("NotImplemented", "no such header"),
+            Fault::Final,
+            "501 Not Implemented: NotImplemented",
+        ),
         ("502 Bad Gateway", "<html>nginx</html>".to_owned(), Fault::Outage, "502 Bad Gateway: <html>nginx</html>"),
         ("503 Service Unavailable", xml("SlowDown", "reduce your rate"), Fault::Outage, "SlowDown: reduce your rate"),
     ];

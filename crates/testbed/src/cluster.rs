@@ -272,8 +272,7 @@ impl Cluster {
     pub fn start_tls_object_store(&mut self) -> Result<(String, String), TestbedError> {
         let authority = Authority::new(&self.path.join("store-pki"))?;
         let objects = self.path.join("objects");
-        let store =
-            control_plane::tls_object_store(self.namespace(), &self.tools, &objects, &authority, &self.logs)?;
+        let store = control_plane::tls_object_store(self.namespace(), &self.tools, &objects, &authority, &self.logs)?;
         self.others.push(store);
         let certificate = authority.certificate();
         let certificate = fs::read_to_string(&certificate).at("read", &certificate)?;

@@ -63,7 +63,7 @@ struct Blocking(Handle);
 
 impl Blocking {
     fn new() -> Result<Self, ReadError> {
-        let runtime = indexbuild_transport::runtime();
+        let runtime = indexbuild_store::runtime();
         runtime.map(|runtime| Self(runtime.clone())).map_err(|source| ReadError::Io { path: PathBuf::new(), source })
     }
 

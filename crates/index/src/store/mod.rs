@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use indexbuild_store::Fault;
-pub use indexbuild_transport::{BadCaFile, CaCertificates};
+pub use indexbuild_store::{BadCaFile, CaCertificates};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -206,9 +206,10 @@ impl StoreError {
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         match self {
-            Self::UnknownScheme { .. } | Self::InvalidUrl { .. } | Self::InvalidPath { .. } | Self::OutOfRange { .. } => {
-                Some(Fault::Final)
-            }
+            Self::UnknownScheme { .. }
+            | Self::InvalidUrl { .. }
+            | Self::InvalidPath { .. }
+            | Self::OutOfRange { .. } => Some(Fault::Final),
             Self::NotFound { .. } => Some(Fault::NotFound),
             Self::NoBucket { .. } => Some(Fault::NoBucket),
             Self::Refused { .. } => Some(Fault::Refused),

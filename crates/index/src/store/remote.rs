@@ -12,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use indexbuild_durable as durable;
 use indexbuild_durable::fault::{self, Op};
-use indexbuild_transport::Connector;
+use indexbuild_store::Connector;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -52,9 +52,15 @@ impl RemoteRoot {
         let connector = connector.map_err(|source| StoreError::Io { url: url.to_owned(), source })?;
         let prefix = prefix.to_string();
         let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::AmazonS3 => Arc::new(s3(url, options)?.with_http_connector(connector).build().map_err(remote)?),
-            ObjectStoreScheme::GoogleCloudStorage => Arc::new(gcs(url, options)?.with_http_connector(connector).build().map_err(remote)?),
-            ObjectStoreScheme::MicrosoftAzure => Arc::new(azure(url, options)?.with_http_connector(connector).build().map_err(remote)?),
+            ObjectStoreScheme::AmazonS3 => {
+                Arc::new(s3(url, options)?.with_http_connector(connector).build().map_err(remote)?)
+            }
+            ObjectStoreScheme::GoogleCloudStorage => {
+                Arc::new(gcs(url, options)?.with_http_connector(connector).build().map_err(remote)?)
+            }
+            ObjectStoreScheme::MicrosoftAzure => {
+                Arc::new(azure(url, options)?.with_http_connector(connector).build().map_err(remote)?)
+            }
             ObjectStoreScheme::Http => {
                 let client = ClientOptions::new().with_allow_http(options.allow_http || parsed.scheme() == "http");
                 let origin = parsed[..url::Position::BeforePath].to_owned();

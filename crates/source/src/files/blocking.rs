@@ -19,7 +19,7 @@ pub(super) struct Pending<T> {
 /// ("Cannot start a runtime from within a runtime").
 pub(super) fn start<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> io::Result<Pending<T>> {
     let (sender, answer) = sync_channel(1);
-    let task = indexbuild_transport::runtime()?.spawn(async move {
+    let task = indexbuild_store::runtime()?.spawn(async move {
         // The receiver is gone when nobody wants the answer any more.
         let _ = sender.send(future.await);
     });

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use indexbuild_store::Connector;
 use indexbuild_store::{Fault, answer};
-use indexbuild_transport::Connector;
 use object_store::ObjectStore;
 
 use super::blocking::{self, Pending};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use indexbuild_faultproxy::WebServer;
-use indexbuild_transport::{CaCertificates, Connector};
+use indexbuild_store::{CaCertificates, Connector};
 use object_store::client::{HttpConnector, ReqwestConnector};
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
