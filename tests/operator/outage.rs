@@ -19,7 +19,8 @@ const TOLD: Duration = Duration::from_secs(25);
 const SECRET_ARRIVES: Duration = Duration::from_secs(180);
 
 /// Held in Encode, Sort and Publish: eight slots in all.
-const HELD: [(&str, &str, u32); 3] = [("out-encode", "Encode", 4), ("out-sort", "Sort", 2), ("out-publish", "Publish", 2)];
+const HELD: [(&str, &str, u32); 3] =
+    [("out-encode", "Encode", 4), ("out-sort", "Sort", 2), ("out-publish", "Publish", 2)];
 
 pub fn run(tools: &Tools) {
     let mut world = World::start(tools, Options { nodes: 2, ..Options::default() }, 8);
@@ -81,10 +82,20 @@ fn away(world: &World) {
         world.until(&format!("{name} says what it waits for"), TOLD.saturating_sub(cut.elapsed()), |world| {
             let build = world.read(name);
             let said = message(&build, "Ready");
-            let column = world.slots(NAMESPACE, name).iter().any(|record| message(record, "Waiting").starts_with("WaitingForStore"));
+            let column = world
+                .slots(NAMESPACE, name)
+                .iter()
+                .any(|record| message(record, "Waiting").starts_with("WaitingForStore"));
             if said.contains("store, since 2") && column { Ok(()) } else { Err(said) }
         });
-        let events = world.kubectl(&["get", "events", "-n", NAMESPACE, "--field-selector", &format!("involvedObject.name={name}")]);
+        let events = world.kubectl(&[
+            "get",
+            "events",
+            "-n",
+            NAMESPACE,
+            "--field-selector",
+            &format!("involvedObject.name={name}"),
+        ]);
         assert!(events.contains("WaitingForStore"), "an event of {name}: {events}");
         world.say(&format!("{name} told after {:.1} s", cut.elapsed().as_secs_f64()));
     }

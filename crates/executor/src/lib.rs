@@ -27,8 +27,8 @@ pub mod plan_file;
 pub mod pulse;
 pub mod rate;
 pub mod results;
-mod source_access;
 mod retry_after;
+mod source_access;
 pub mod stats;
 mod work;
 

@@ -202,7 +202,8 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub fn get(&self, path: &str) -> Result<Option<(Bytes, Version)>, ObjectError> {
-        let got = self.call("read", path, &self.meter.counters.gets, LONG, |store| async move { store.get(path).await })?;
+        let got =
+            self.call("read", path, &self.meter.counters.gets, LONG, |store| async move { store.get(path).await })?;
         if let Some((bytes, _)) = &got {
             self.meter.counters.bytes_fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
@@ -401,7 +402,9 @@ impl Objects {
                     }
                     tries = tries.saturating_add(1);
                 }
-                (Next::End, Some(error)) if !matches!(fault, Fault::Outage | Fault::Refused) => break Err(failed(error)),
+                (Next::End, Some(error)) if !matches!(fault, Fault::Outage | Fault::Refused) => {
+                    break Err(failed(error));
+                }
                 (Next::End, _) => {
                     let (path, waited) = (path.to_owned(), begun.elapsed());
                     break Err(ObjectError::Unavailable { act, path, waited, answer });

@@ -159,7 +159,9 @@ impl Watch {
         let way_out = match fault {
             Fault::Refused => "it is asked again and again, with the credentials and the CA that the secrets hold then",
             Fault::NoBucket => "it goes on by itself when there is one",
-            Fault::Outage | Fault::NotFound | Fault::Final => "it is asked again and again, and the work goes on by itself",
+            Fault::Outage | Fault::NotFound | Fault::Final => {
+                "it is asked again and again, and the work goes on by itself"
+            }
         };
         let message = format!("{store}, since {}: {what}: {answer}; {way_out}", failing.from);
         failing.told = Some((fault, answer));

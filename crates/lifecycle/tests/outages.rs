@@ -100,7 +100,9 @@ fn what_an_owner_waits_for_is_told_at_once_by_condition_record_and_event() {
 fn an_outage_stalls_after_replace_after_and_a_refusal_at_once() {
     let mut world = settled(encoding());
     waits(&mut world, 1, Reason::WaitingForStore, false);
-    for (age, stalled) in [(200, ConditionStatus::False), (9_000, ConditionStatus::False), (10_000, ConditionStatus::True)] {
+    for (age, stalled) in
+        [(200, ConditionStatus::False), (9_000, ConditionStatus::False), (10_000, ConditionStatus::True)]
+    {
         unchanged(&mut world, 1, age);
         let (status, reason, message) = says(&plan(&world), ConditionType::Stalled);
         assert_eq!(status, stalled, "after {age} ms");

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use indexbuild_api::{DisruptionSpec, Duration};
-use indexbuild_executor::{BadSwitches, ExecutorConfig, ExitStatus, StoreAccess, TestSwitches, Site};
+use indexbuild_executor::{BadSwitches, ExecutorConfig, ExitStatus, Site, StoreAccess, TestSwitches};
 
 use crate::build::StoredBuild;
 use crate::client::ParentClient;

@@ -30,9 +30,14 @@ pub fn lacking(url: &str, variables: &BTreeMap<String, String>, by: &str) -> Opt
             }
         }
         "gs" => {
-            let any =
-                [Google::ServiceAccount, Google::ServiceAccountKey, Google::ApplicationCredentials, Google::SkipSignature];
-            let wanted = "none of GOOGLE_SERVICE_ACCOUNT_KEY, GOOGLE_SERVICE_ACCOUNT and GOOGLE_APPLICATION_CREDENTIALS";
+            let any = [
+                Google::ServiceAccount,
+                Google::ServiceAccountKey,
+                Google::ApplicationCredentials,
+                Google::SkipSignature,
+            ];
+            let wanted =
+                "none of GOOGLE_SERVICE_ACCOUNT_KEY, GOOGLE_SERVICE_ACCOUNT and GOOGLE_APPLICATION_CREDENTIALS";
             (!any.iter().any(|key| has(variables, key))).then(|| said(by, wanted, variables))
         }
         "az" | "azure" | "abfs" | "abfss" | "adl" => {

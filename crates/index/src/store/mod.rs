@@ -201,9 +201,10 @@ impl StoreError {
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         match self {
-            Self::UnknownScheme { .. } | Self::InvalidUrl { .. } | Self::InvalidPath { .. } | Self::OutOfRange { .. } => {
-                Some(Fault::Final)
-            }
+            Self::UnknownScheme { .. }
+            | Self::InvalidUrl { .. }
+            | Self::InvalidPath { .. }
+            | Self::OutOfRange { .. } => Some(Fault::Final),
             Self::NotFound { .. } => Some(Fault::NotFound),
             Self::NoBucket { .. } => Some(Fault::NoBucket),
             Self::Refused { .. } => Some(Fault::Refused),

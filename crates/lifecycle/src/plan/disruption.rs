@@ -450,7 +450,8 @@ impl<'w> Pass<'w> {
             self.events.push(crate::action::Event { reason: Reason::WorkFailed, warning: true, message });
         } else if draft.bumped() && failure.reason == WorkErrorReason::StoreUnavailable {
             let Failure { work_id, message, .. } = &failure;
-            let message = format!("{work_id}: {message}; slot {} tries again, and it counts as no failure", draft.slot());
+            let message =
+                format!("{work_id}: {message}; slot {} tries again, and it counts as no failure", draft.slot());
             self.events.push(crate::action::Event { reason: Reason::WaitingForStore, warning: true, message });
         }
     }
