@@ -1,8 +1,9 @@
 //! Who owned what: collected from records, pods and events; in one look, or in many until a build ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild, labels};
+use indexbuild_api::{ConditionStatus, ConditionType, Guarded, IndexBuild, apart, labels};
 use indexbuild_executor::backoff::{Pace, chance};
 use indexbuild_timeline::cluster::{Ownership, PodEnd, Told};
 use indexbuild_timeline::{Timeline, timeline_until};
@@ -53,8 +54,13 @@ pub async fn ownership(
         }
         let pause = if troubles == 0 { EVERY } else { Pace::API_SERVER.reads.after(troubles, chance()) };
         tokio::time::sleep(pause).await;
-        match cluster.api::<IndexBuild>().get_opt(&build.name_any()).await {
-            Ok(Some(now)) if now.uid() == uid => build = now,
+        match cluster.api::<Guarded<IndexBuild>>().get_opt(&build.name_any()).await {
+            // One that cannot be read for a while is there, and followed as it was last.
+            Ok(Some(now)) if now.uid() == uid => {
+                if let Ok(now) = now.read() {
+                    build = Arc::unwrap_or_clone(now);
+                }
+            }
             Ok(_) => {
                 say("the build was deleted meanwhile");
                 break;
@@ -82,17 +88,21 @@ fn is_over(build: &IndexBuild) -> bool {
 }
 
 async fn look(cluster: &Cluster, build: &IndexBuild, seen: &mut Ownership) -> anyhow::Result<()> {
-    for record in cluster.records(build).await? {
-        seen.see(&record);
+    let (records, unreadable) = cluster.records(build).await?;
+    for record in &records {
+        seen.see(record);
+    }
+    for one in &unreadable {
+        tracing::debug!("{one}");
     }
     // A reader who may not see pods or events sees the owners alone.
     match cluster.objects::<Pod>(build, "pods").await {
-        Ok(pods) => pods.iter().filter_map(end_of).for_each(|end| seen.see_end(end)),
+        Ok((pods, _)) => pods.iter().filter_map(end_of).for_each(|end| seen.see_end(end)),
         Err(error) => tracing::debug!(%error, "pods are not read"),
     }
     let about = ListParams::default().fields(&format!("regarding.uid={}", build.uid().unwrap_or_default()));
-    match cluster.api::<Event>().list(&about).await {
-        Ok(events) => events.items.iter().filter_map(told).for_each(|told| seen.see_told(told)),
+    match cluster.api::<Guarded<Event>>().list(&about).await {
+        Ok(events) => apart(events.items).0.iter().filter_map(|event| told(event)).for_each(|told| seen.see_told(told)),
         Err(error) => tracing::debug!(%error, "events are not read"),
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
-use indexbuild_api::{ConditionStatus, ConditionType, DeletionPolicy, IndexBuild};
+use indexbuild_api::{ConditionStatus, ConditionType, DeletionPolicy, Guarded, IndexBuild};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Preconditions};
 
@@ -66,7 +66,7 @@ pub fn run(args: CancelArgs) -> anyhow::Result<ExitCode> {
         let uid = build.uid();
         let parameters =
             DeleteParams::background().preconditions(Preconditions { uid: uid.clone(), resource_version: None });
-        let deleted = cluster.api::<IndexBuild>().delete(&name, &parameters).await;
+        let deleted = cluster.api::<Guarded<IndexBuild>>().delete(&name, &parameters).await;
         deleted.map_err(|error| cluster.failed(&format!("delete build {place}"), error))?;
         let Some(limit) = wait else {
             return crate::output::text(&format!(
@@ -94,14 +94,19 @@ fn confirmed(place: &str, progress: &str) -> anyhow::Result<bool> {
 async fn gone(cluster: &Cluster, name: &str, uid: Option<&str>, limit: Duration) -> anyhow::Result<()> {
     let start = Instant::now();
     loop {
-        let found =
-            cluster.api::<IndexBuild>().get_opt(name).await.map_err(|error| cluster.failed("read the build", error))?;
+        let found = cluster.api::<Guarded<IndexBuild>>().get_opt(name).await;
+        let found = found.map_err(|error| cluster.failed("read the build", error))?;
         let Some(build) = found.filter(|build| build.uid().as_deref() == uid) else {
             return Ok(());
         };
         if start.elapsed() >= limit {
-            let status = build.status.unwrap_or_default();
-            let said = status.condition(ConditionType::Ready).map(|ready| ready.message.clone()).unwrap_or_default();
+            let said = match build.read() {
+                Ok(build) => {
+                    let status = build.status.clone().unwrap_or_default();
+                    status.condition(ConditionType::Ready).map(|ready| ready.message.clone()).unwrap_or_default()
+                }
+                Err(unreadable) => unreadable.to_string(),
+            };
             bail!("build {}/{name} is still being removed after {} s: {said}", cluster.namespace, limit.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
-use indexbuild_api::IndexBuild;
+use indexbuild_api::{Guarded, IndexBuild};
+use indexbuild_operator::shallow::shallow_client;
 use kube::api::ListParams;
-use kube::{Api, Client, Config, ResourceExt as _};
+use kube::{Api, Config, ResourceExt as _};
 
 use super::Plugin;
 
@@ -77,14 +78,16 @@ fn builds(namespace: Option<&str>) -> Vec<(String, String)> {
             let listing = async {
                 let config = Config::infer().await.ok()?;
                 let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
-                let api: Api<IndexBuild> = Api::namespaced(Client::try_from(config).ok()?, &namespace);
+                let api: Api<Guarded<IndexBuild>> = Api::namespaced(shallow_client(config).ok()?, &namespace);
                 api.list(&ListParams::default()).await.ok()
             };
             tokio::time::timeout(PATIENCE, listing).await.ok().flatten()
         })
     });
-    let phase =
-        |build: &IndexBuild| build.status.as_ref().and_then(|status| status.phase).map(|phase| phase.to_string());
+    let phase = |build: &Guarded<IndexBuild>| match build.read() {
+        Ok(build) => build.status.as_ref().and_then(|status| status.phase).map(|phase| phase.to_string()),
+        Err(_) => Some("cannot be read".to_owned()),
+    };
     listed.into_iter().flatten().map(|build| (build.name_any(), phase(&build).unwrap_or_default())).collect()
 }
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::LogParams;
 
-use crate::cluster::{Cluster, ClusterArgs, ask};
+use crate::cluster::{Cluster, ClusterArgs, ask, not_shown};
 
 /// Show what the executors of a build log
 #[derive(Debug, Args)]
@@ -43,7 +43,8 @@ pub fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
     let LogsArgs { build, slot, follow, tail, cluster } = args;
     ask(&cluster, async |cluster: Cluster| {
         let found = cluster.build(&build).await?;
-        let pods: Vec<Pod> = cluster.objects(&found, "the pods").await?;
+        let (pods, unreadable) = cluster.objects::<Pod>(&found, "the pods").await?;
+        not_shown(&unreadable);
         let wanted = slot.map(|slot| slot.to_string());
         let pods: Vec<String> = pods
             .iter()

@@ -5,16 +5,17 @@ mod scrub;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use indexbuild_api::{IndexBuild, labels};
+use indexbuild_api::{Guarded, IndexBuild, Unreadable, apart, labels};
 use indexbuild_timeline::text;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{ListParams, LogParams};
+use kube::api::{ListParams, LogParams, ObjectList};
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -89,6 +90,15 @@ impl Files {
         self.add(name, &text);
     }
 
+    /// As [`Self::read`]; what cannot be read is named.
+    fn read_apart<T: Serialize>(&mut self, name: &str, what: anyhow::Result<(Vec<T>, Vec<Unreadable>)>) -> Vec<T> {
+        let what = what.map(|(objects, unreadable)| {
+            self.missing.extend(unreadable.iter().map(|one| format!("{name}: {one}")));
+            objects
+        });
+        self.read(name, what)
+    }
+
     fn read<T: Serialize>(&mut self, name: &str, what: anyhow::Result<Vec<T>>) -> Vec<T> {
         match what {
             Ok(objects) => {
@@ -107,23 +117,23 @@ async fn collect(cluster: &Cluster, build: &IndexBuild) -> Vec<(String, String)>
     let mut files = Files { scrub: Scrub::of(build), files: Vec::new(), missing: Vec::new() };
     files.objects("build.yaml", std::slice::from_ref(build));
     let records = cluster.records(build).await;
-    files.read("enginedirectories.yaml", records);
+    files.read_apart("enginedirectories.yaml", records);
     let pods = cluster.objects::<Pod>(build, "pods").await;
-    let pods = files.read("pods.yaml", pods);
+    let pods = files.read_apart("pods.yaml", pods);
     let claims = cluster.objects::<PersistentVolumeClaim>(build, "claims").await;
-    let claims = files.read("persistentvolumeclaims.yaml", claims);
+    let claims = files.read_apart("persistentvolumeclaims.yaml", claims);
     // Of the build's ConfigMaps the frozen stages alone: the other one repeats the spec.
-    let stages = cluster
-        .objects::<ConfigMap>(build, "frozen stages")
-        .await
-        .map(|maps| maps.into_iter().filter(|map| map.labels().contains_key(labels::STAGE)).collect::<Vec<_>>());
-    files.read("stages.yaml", stages);
+    let stages = cluster.objects::<ConfigMap>(build, "frozen stages").await.map(|(maps, unreadable)| {
+        let stages = maps.into_iter().filter(|map| map.labels().contains_key(labels::STAGE));
+        (stages.collect::<Vec<_>>(), unreadable)
+    });
+    files.read_apart("stages.yaml", stages);
     let events = events(cluster, build).await;
-    files.read("events.yaml", events);
+    files.read_apart("events.yaml", events);
     let nodes = nodes(cluster, &pods).await;
-    files.read("nodes.yaml", nodes);
+    files.read_apart("nodes.yaml", nodes);
     let volumes = volumes(cluster, &claims).await;
-    files.read("persistentvolumes.yaml", volumes);
+    files.read_apart("persistentvolumes.yaml", volumes);
     match ownership(cluster, build, Follow::No, |_| ()).await {
         Ok(timeline) => files.add("timeline.txt", &text(&timeline)),
         Err(error) => files.missing.push(format!("timeline.txt: {error:#}")),
@@ -143,9 +153,22 @@ async fn collect(cluster: &Cluster, build: &IndexBuild) -> Vec<(String, String)>
     files.files
 }
 
-async fn events(cluster: &Cluster, build: &IndexBuild) -> anyhow::Result<Vec<Event>> {
-    let listed = cluster.api::<Event>().list(&ListParams::default()).await;
-    let all = listed.map_err(|error| cluster.failed("list events", error))?.items;
+/// Objects of all that are listed, which may be many beside the build's: those that can be read.
+fn listed<K>(
+    cluster: &Cluster,
+    what: &str,
+    listed: kube::Result<ObjectList<Guarded<K>>>,
+) -> anyhow::Result<(Vec<K>, Vec<Unreadable>)>
+where
+    K: kube::Resource<DynamicType = ()> + Clone,
+{
+    let (read, unreadable) = apart(listed.map_err(|error| cluster.failed(what, error))?.items);
+    Ok((read.into_iter().map(Arc::unwrap_or_clone).collect(), unreadable))
+}
+
+async fn events(cluster: &Cluster, build: &IndexBuild) -> anyhow::Result<(Vec<Event>, Vec<Unreadable>)> {
+    let all = cluster.api::<Guarded<Event>>().list(&ListParams::default()).await;
+    let (all, unreadable) = listed(cluster, "list events", all)?;
     // Names of all its objects begin with its own, and the first part of its UID.
     let uid = build.uid().unwrap_or_default();
     let prefix = format!("{}-{}", build.name_any(), indexbuild_api::names::short_uid(&uid));
@@ -153,13 +176,13 @@ async fn events(cluster: &Cluster, build: &IndexBuild) -> anyhow::Result<Vec<Eve
         let regarding = event.regarding.clone().unwrap_or_default();
         regarding.uid.as_deref() == Some(uid.as_str()) || regarding.name.is_some_and(|name| name.starts_with(&prefix))
     };
-    Ok(all.into_iter().filter(ours).collect())
+    Ok((all.into_iter().filter(ours).collect(), unreadable))
 }
 
 /// Of nodes: who they are and how they say they are.
-async fn nodes(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<Vec<Value>> {
-    let listed = Api::<Node>::all(cluster.client.clone()).list(&ListParams::default()).await;
-    let all = listed.map_err(|error| cluster.failed("list nodes", error))?.items;
+async fn nodes(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<(Vec<Value>, Vec<Unreadable>)> {
+    let all = Api::<Guarded<Node>>::all(cluster.client.clone()).list(&ListParams::default()).await;
+    let (all, unreadable) = listed(cluster, "list nodes", all)?;
     let used = |name: &str| {
         pods.iter().any(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(name)))
     };
@@ -177,13 +200,13 @@ async fn nodes(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<Vec<Value>> {
             "allocatable": status.allocatable,
         })
     });
-    Ok(said.collect())
+    Ok((said.collect(), unreadable))
 }
 
 /// Of volumes: whose they are and where; nothing of how a driver reaches them.
-async fn volumes(cluster: &Cluster, claims: &[PersistentVolumeClaim]) -> anyhow::Result<Vec<Value>> {
-    let listed = Api::<PersistentVolume>::all(cluster.client.clone()).list(&ListParams::default()).await;
-    let all = listed.map_err(|error| cluster.failed("list persistentvolumes", error))?.items;
+async fn volumes(cluster: &Cluster, claims: &[PersistentVolumeClaim]) -> anyhow::Result<(Vec<Value>, Vec<Unreadable>)> {
+    let all = Api::<Guarded<PersistentVolume>>::all(cluster.client.clone()).list(&ListParams::default()).await;
+    let (all, unreadable) = listed(cluster, "list persistentvolumes", all)?;
     let ours = |name: &str| {
         claims.iter().any(|claim| claim.spec.as_ref().is_some_and(|spec| spec.volume_name.as_deref() == Some(name)))
     };
@@ -199,7 +222,7 @@ async fn volumes(cluster: &Cluster, claims: &[PersistentVolumeClaim]) -> anyhow:
             "status": volume.status,
         })
     });
-    Ok(said.collect())
+    Ok((said.collect(), unreadable))
 }
 
 async fn log(cluster: &Cluster, files: &mut Files, pod: &Pod) {
@@ -220,9 +243,9 @@ async fn log(cluster: &Cluster, files: &mut Files, pod: &Pod) {
 /// The operator's pods, as the chart labels them, wherever they are.
 async fn operators(cluster: &Cluster, files: &mut Files) {
     let select = format!("{}={},{}=operator", labels::NAME, labels::NAME_VALUE, labels::COMPONENT);
-    let listed = Api::<Pod>::all(cluster.client.clone()).list(&ListParams::default().labels(&select)).await;
-    let listed = listed.map(|list| list.items).map_err(|error| cluster.failed("list the operator's pods", error));
-    let pods = files.read("operator-pods.yaml", listed);
+    let pods = Api::<Guarded<Pod>>::all(cluster.client.clone()).list(&ListParams::default().labels(&select)).await;
+    let listed = listed(cluster, "list the operator's pods", pods);
+    let pods = files.read_apart("operator-pods.yaml", listed);
     if pods.is_empty() {
         files.missing.push(format!("the operator's log: no pod has the labels {select}"));
     }

@@ -1,16 +1,17 @@
 //! `kubectl indexbuild status`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
-use indexbuild_api::{Condition, ConditionStatus, ConditionType, EngineDirectory, IndexBuild, IndexBuildStatus};
+use indexbuild_api::{Condition, ConditionStatus, ConditionType, EngineDirectory, IndexBuild, IndexBuildStatus, apart};
 use indexbuild_timeline::{Timeline, text};
 use kube::ResourceExt as _;
 use serde::Serialize;
 
 use super::Output;
 use super::table::{age, or_none, table};
-use crate::cluster::{Cluster, ClusterArgs, Follow, ask, ownership};
+use crate::cluster::{Cluster, ClusterArgs, Follow, ask, not_shown, ownership};
 
 /// Show builds, or one build with its slots and who owned what
 #[derive(Debug, Args)]
@@ -47,26 +48,22 @@ pub fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     match build {
         None => {
             let builds = ask(&cluster, async |cluster: Cluster| {
-                let mut builds = cluster.builds(all_namespaces).await?;
+                let builds = cluster.builds(all_namespaces).await?;
                 if builds.is_empty() && !all_namespaces {
                     crate::output::note(&format!("no builds in namespace {}", cluster.namespace));
                 }
-                for build in &mut builds {
-                    build.metadata.managed_fields = None;
-                }
-                Ok(builds)
+                let (builds, unreadable) = apart(builds);
+                not_shown(&unreadable);
+                Ok(builds.into_iter().map(Arc::unwrap_or_clone).collect::<Vec<_>>())
             })?;
             crate::output::write(output, &builds, |builds| list(builds, all_namespaces))?;
         }
         Some(name) => {
             let detail = ask(&cluster, async |cluster: Cluster| {
-                let mut build = cluster.build(&name).await?;
-                let mut directories = cluster.records(&build).await?;
+                let build = cluster.build(&name).await?;
+                let (directories, unreadable) = cluster.records(&build).await?;
+                not_shown(&unreadable);
                 let timeline = ownership(&cluster, &build, Follow::No, crate::output::note).await?;
-                build.metadata.managed_fields = None;
-                for directory in &mut directories {
-                    directory.metadata.managed_fields = None;
-                }
                 Ok(Detail { build, directories, timeline })
             })?;
             crate::output::write(output, &detail, show)?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild};
+use indexbuild_api::{ConditionStatus, ConditionType, Guarded, IndexBuild};
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -72,7 +72,7 @@ fn set(name: &str, cluster: &ClusterArgs, suspend: bool) -> anyhow::Result<ExitC
         // By UID: another build may have the name by now.
         let patch = json!({"metadata": {"uid": build.uid()}, "spec": {"suspend": suspend}});
         let parameters = PatchParams { field_manager: Some("kubectl-indexbuild".to_owned()), ..PatchParams::default() };
-        let patched = cluster.api::<IndexBuild>().patch(name, &parameters, &Patch::Merge(patch)).await;
+        let patched = cluster.api::<Guarded<IndexBuild>>().patch(name, &parameters, &Patch::Merge(patch)).await;
         patched.map_err(|error| cluster.failed(&format!("change spec.suspend of build {place}"), error))?;
         Ok(if suspend {
             format!(

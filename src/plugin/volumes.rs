@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use indexbuild_api::{EngineDirectory, FormerVolume, Retention, VolumeRef, VolumeState};
+use indexbuild_api::{EngineDirectory, FormerVolume, Retention, Unreadable, VolumeRef, VolumeState};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
 use super::Output;
 use super::table::table;
-use crate::cluster::{Cluster, ClusterArgs, ask};
+use crate::cluster::{Cluster, ClusterArgs, ask, not_shown};
 
 /// Show the volumes of a build, who had them, and what holds them; of a deleted build, those that are left
 #[derive(Debug, Args)]
@@ -60,17 +60,23 @@ pub fn run(args: VolumesArgs) -> anyhow::Result<ExitCode> {
     let VolumesArgs { build, output: Output { output }, cluster } = args;
     let volumes = ask(&cluster, async |cluster: Cluster| {
         let Some(found) = cluster.find_build(&build).await? else {
-            let records: Vec<EngineDirectory> = cluster.objects_of_name(&build, "the enginedirectories").await?;
-            let claims: Vec<PersistentVolumeClaim> = cluster.objects_of_name(&build, "the claims").await?;
-            if records.is_empty() && claims.is_empty() {
+            let (records, unread_records) =
+                cluster.objects_of_name::<EngineDirectory>(&build, "the enginedirectories").await?;
+            let (claims, unread_claims) =
+                cluster.objects_of_name::<PersistentVolumeClaim>(&build, "the claims").await?;
+            if records.is_empty() && claims.is_empty() && unread_records.is_empty() && unread_claims.is_empty() {
                 return cluster.no_build(&build).await;
             }
             crate::output::note(&format!("there is no build {build} any more; this is what it left"));
-            return Ok(volumes(&records, &claims, Build::Gone));
+            not_shown(&unread_records);
+            not_shown(&unread_claims);
+            return Ok(volumes(&records, &claims, &unread_claims, Build::Gone));
         };
-        let records = cluster.records(&found).await?;
-        let claims: Vec<PersistentVolumeClaim> = cluster.objects(&found, "the claims").await?;
-        Ok(volumes(&records, &claims, Build::There))
+        let (records, unread_records) = cluster.records(&found).await?;
+        let (claims, unread_claims) = cluster.objects::<PersistentVolumeClaim>(&found, "the claims").await?;
+        not_shown(&unread_records);
+        not_shown(&unread_claims);
+        Ok(volumes(&records, &claims, &unread_claims, Build::There))
     })?;
     crate::output::write(output, &volumes, |volumes| {
         let head =
@@ -87,7 +93,12 @@ enum Build {
     Gone,
 }
 
-fn volumes(records: &[EngineDirectory], claims: &[PersistentVolumeClaim], build: Build) -> Vec<Volume> {
+fn volumes(
+    records: &[EngineDirectory],
+    claims: &[PersistentVolumeClaim],
+    unread: &[Unreadable],
+    build: Build,
+) -> Vec<Volume> {
     let mut all = Vec::new();
     for record in records {
         let slot = Some(record.spec.slot);
@@ -126,8 +137,7 @@ fn volumes(records: &[EngineDirectory], claims: &[PersistentVolumeClaim], build:
             });
         }
     }
-    for claim in claims {
-        let name = claim.name_any();
+    for name in claims.iter().map(kube::ResourceExt::name_any).chain(unread.iter().map(|claim| claim.name.clone())) {
         if !all.iter().any(|volume| volume.claim == name) {
             let (state, when_deleted) = match build {
                 Build::There => ("Unrecorded", String::new()),
@@ -140,6 +150,7 @@ fn volumes(records: &[EngineDirectory], claims: &[PersistentVolumeClaim], build:
         let claim = claims.iter().find(|claim| claim.name_any() == volume.claim);
         let status = claim.and_then(|claim| claim.status.clone()).unwrap_or_default();
         volume.claim_phase = match claim {
+            None if unread.iter().any(|claim| claim.name == volume.claim) => "cannot be read".to_owned(),
             None => "not there".to_owned(),
             Some(claim) if claim.metadata.deletion_timestamp.is_some() => "Terminating".to_owned(),
             Some(_) => status.phase.unwrap_or_else(|| "Pending".to_owned()),
@@ -210,13 +221,15 @@ mod tests {
     fn present_former_and_unrecorded_volumes_are_shown_with_their_claims() {
         let after = AfterBuild { volumes: Retention::Delete, replace_after: Duration::from_secs(600) };
         let claims = [claim("o-3-v1"), claim("o-9-v1")];
-        let found = volumes(&[record(Some(after))], &claims, Build::There);
+        let unread = Unreadable::of(&claim("o-9-v2"), "?".to_owned());
+        let found = volumes(&[record(Some(after))], &claims, &[unread], Build::There);
         assert_eq!(
             shown(&found),
             [
                 ["o-3-v2", "Idle", "not there", "Delete"],
                 ["o-3-v1", "Stranded", "Bound", "Delete"],
-                ["o-9-v1", "Unrecorded", "Bound", ""]
+                ["o-9-v1", "Unrecorded", "Bound", ""],
+                ["o-9-v2", "Unrecorded", "cannot be read", ""]
             ]
         );
         assert_eq!(found[1].node, "node2");
@@ -226,7 +239,7 @@ mod tests {
     fn what_a_deleted_build_left_is_shown_as_kept_where_nothing_says_that_it_goes() {
         let claims = [claim("o-3-v1"), claim("o-9-v1")];
         assert_eq!(
-            shown(&volumes(&[record(None)], &claims, Build::Gone)),
+            shown(&volumes(&[record(None)], &claims, &[], Build::Gone)),
             [
                 ["o-3-v2", "Idle", "not there", "Retain"],
                 ["o-3-v1", "Stranded", "Bound", "Retain"],

@@ -8,6 +8,9 @@ mod problem;
 mod schema;
 mod yaml;
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -44,9 +47,8 @@ pub fn check_build_in(file_name: &str, text: &str, resolve: &dyn Fn(&str) -> Str
     if let Some(problems) = wrong_kind(&document) {
         return Err(failed(problems));
     }
-    let schema = with_metadata(schema_of_kind("IndexBuild"));
     let mut walk = Walk::default();
-    let checked = walk.document(&schema, &document, None);
+    let checked = walk.document(schema_of_kind("IndexBuild"), &document, None);
     walk.name(&document);
     if !walk.problems.is_empty() {
         return Err(failed(walk.problems));
@@ -80,14 +82,29 @@ pub fn check_directory_spec(old: Option<&EngineDirectorySpec>, new: &EngineDirec
     check_directory(old.map(record).as_ref(), &record(new))
 }
 
+/// Checks an object of one of our kinds, as JSON, by its own schema and rules, and gives it with the schema's defaults:
+/// what the API server would store.
+///
+/// # Errors
+/// What is wrong, with the field's path; for a kind that is not ours, that it has no schema.
+pub fn check_object(kind: &str, object: &Value) -> Result<Value, CheckError> {
+    let mut walk = Walk::default();
+    let checked = walk.document(schema_of_kind(kind), &Node::from_json(object), None);
+    if walk.problems.is_empty() {
+        Ok(checked)
+    } else {
+        Err(CheckError { file: String::new(), problems: walk.problems })
+    }
+}
+
 fn check_transition(kind: &str, old: Option<&Value>, new: &Value) -> Result<(), CheckError> {
-    let schema = with_metadata(schema_of_kind(kind));
+    let schema = schema_of_kind(kind);
     let old = old.map(|old| {
         // The stored object has its defaults, as the API server reads it.
-        Walk::default().document(&schema, &Node::from_json(old), None)
+        Walk::default().document(schema, &Node::from_json(old), None)
     });
     let mut walk = Walk::default();
-    walk.document(&schema, &Node::from_json(new), old.as_ref());
+    walk.document(schema, &Node::from_json(new), old.as_ref());
     if walk.problems.is_empty() { Ok(()) } else { Err(CheckError { file: String::new(), problems: walk.problems }) }
 }
 
@@ -95,8 +112,14 @@ fn to_json<T: serde::Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-fn schema_of_kind(kind: &str) -> Value {
-    crds().iter().find(|crd| crd.spec.names.kind == kind).map(schema_of).unwrap_or_default()
+/// The schema of a kind, with metadata; for a kind that is not ours, one that nothing fits.
+fn schema_of_kind(kind: &str) -> &'static Value {
+    static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
+        crds().iter().map(|crd| (crd.spec.names.kind.clone(), with_metadata(schema_of(crd)))).collect()
+    });
+    static NONE: LazyLock<Value> =
+        LazyLock::new(|| json!({"type": "object", "properties": {}, "required": ["schema"]}));
+    SCHEMAS.get(kind).unwrap_or_else(|| &NONE)
 }
 
 /// A definition says nothing of `apiVersion`, `kind` and `metadata`, which the API server knows by itself.

@@ -167,6 +167,8 @@ pub enum Reason {
     Tombstoned,
     /// The result did not add up.
     VerificationFailed,
+    /// An object is there and cannot be read: nothing is decided about its build until it can be.
+    Unreadable,
     /// Something went wrong inside.
     InternalError,
 }

@@ -75,7 +75,7 @@ fn pending_status() -> Value {
 }
 
 /// `nullable` goes (the API server then treats a null as absent), and so do formats that it does not know
-/// and would warn of.
+/// and would warn of. It holds no number to its format: what an integer of the types can hold stands in bounds.
 fn tidy_schema(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else {
         return;
@@ -83,6 +83,11 @@ fn tidy_schema(schema: &mut Value) {
     object.remove("nullable");
     object.remove("title");
     if let Some(format) = object.get("format").and_then(Value::as_str) {
+        let widest = match format {
+            "int32" => Some((f64::from(i32::MIN), f64::from(i32::MAX))),
+            "uint32" => Some((0.0, f64::from(u32::MAX))),
+            _ => None,
+        };
         let known = match format {
             "uint8" | "uint16" | "int8" | "int16" => Some("int32"),
             "uint32" => Some(if small_maximum(object) { "int32" } else { "int64" }),
@@ -91,6 +96,10 @@ fn tidy_schema(schema: &mut Value) {
         };
         if let Some(known) = known {
             object.insert("format".to_owned(), json!(known));
+        }
+        if let Some((least, most)) = widest {
+            object.entry("minimum").or_insert_with(|| json!(least));
+            object.entry("maximum").or_insert_with(|| json!(most));
         }
     }
     if let Some(items) = object.get_mut("items") {
@@ -125,7 +134,7 @@ fn whole_numbers(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
             #[allow(clippy::cast_possible_truncation)]
-            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => json!(float as i64),
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e18 => json!(float as i64),
             _ => Value::Number(number),
         },
         Value::Array(items) => Value::Array(items.into_iter().map(whole_numbers).collect()),

@@ -139,6 +139,7 @@ pub struct Toleration {
     pub effect: Option<TaintEffect>,
     /// For how long a NoExecute taint is tolerated; absent: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
     pub toleration_seconds: Option<i64>,
 }
 

@@ -13,6 +13,7 @@ mod directory_status;
 mod disruption;
 mod duration;
 mod executor;
+mod guarded;
 mod indexes;
 pub mod labels;
 pub mod names;
@@ -26,7 +27,7 @@ mod volume;
 pub use build::{IndexBuild, IndexBuildSpec, MAX_BUILD_NAME};
 pub use build_status::{IndexBuildStatus, LastError, ManifestStatus, Phase, SlotCounts, VolumeCounts, WorkCounts};
 pub use check::{
-    CheckError, Problem, check_build, check_build_in, check_directory, check_directory_spec, check_update,
+    CheckError, Problem, check_build, check_build_in, check_directory, check_directory_spec, check_object, check_update,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
 pub use crd::{crd_yaml, crds};
@@ -44,9 +45,10 @@ pub use executor::{
     DEFAULT_MEMORY_BYTES, EnvVar, ExecutorResources, ExecutorSpec, MAX_THREADS, PodMetadata, ResourceAmounts,
     SecretKeyRef, TaintEffect, Toleration, TolerationOperator, TopologySpreadConstraint, WhenUnsatisfiable,
 };
+pub use guarded::{Guarded, Unreadable, apart};
 pub use indexes::{IndexColumn, IndexSpec, Nulls, Order, RowIdSpec};
 pub use output::{Compression, DeletionPolicy, OutputSpec};
-pub use quantity::{QUANTITY_PATTERN, Quantity, QuantityError, parse_quantity};
+pub use quantity::{MAX_QUANTITY, QUANTITY_PATTERN, Quantity, QuantityError, parse_quantity};
 pub use raw::RawObject;
 pub use reference::reference_markdown;
 pub use source::{Credentials, CsvColumn, CsvSource, ParquetSource, SecretRef, SourceSpec};

@@ -8,7 +8,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The pattern of a quantity in the resources' schema: a plain or decimal number and a suffix.
-pub const QUANTITY_PATTERN: &str = "^[0-9]{1,18}([.][0-9]{1,9})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$";
+pub const QUANTITY_PATTERN: &str = "^[0-9]{1,19}([.][0-9]{1,9})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$";
+
+/// The largest quantity that the resources' schema takes: 1Ei. Sixteen of them are read, so that no sum of a few
+/// overflows, and an object that was stored before there was a bound is read as far as it can be.
+pub const MAX_QUANTITY: u64 = 1 << 60;
 
 /// A text that is not a quantity, or one whose value does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +91,7 @@ fn parse_nano(text: &str) -> Result<u128, QuantityError> {
     let (number, suffix) = text.split_at(number_end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || whole.len() > 18 || fraction.len() > 9 {
+    if !digits(whole) || !digits(fraction) || whole.len() > 19 || fraction.len() > 9 {
         return Err(syntax());
     }
     let whole: u128 = whole.parse().map_err(|_| syntax())?;
@@ -199,6 +203,14 @@ impl JsonSchema for Quantity {
             "x-kubernetes-int-or-string": true,
             "pattern": QUANTITY_PATTERN,
             "maxLength": 32,
+            // A pattern does not reach a value that is written as a number, and these do not reach one that is
+            // written as a text: the rule reaches both.
+            "minimum": 0,
+            "maximum": MAX_QUANTITY,
+            "x-kubernetes-validations": [{
+                "rule": "quantity(string(self)).compareTo(quantity('1Ei')) <= 0",
+                "message": "a quantity must not be more than 1Ei: write a smaller one",
+            }],
         })
     }
 }

@@ -97,6 +97,8 @@ fn describe_type(field: &Value, required: bool) -> String {
     };
     for (bound, word) in [("minimum", "at least"), ("maximum", "at most"), ("maxItems", "at most")] {
         if let Some(value) = field[bound].as_f64().filter(|value| *value != 0.0) {
+            let quantity = field["x-kubernetes-int-or-string"] == true;
+            let value = if quantity { "1Ei".to_owned() } else { value.to_string() };
             let _ = write!(text, ", {word} {value}");
         }
     }

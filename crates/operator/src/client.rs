@@ -5,12 +5,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::combinators::UnsyncBoxBody;
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
 use tower::{BoxError, Service};
 
 use crate::metrics::{Code, Metrics, Verb};
+use crate::shallow::shallow;
 
 /// How long connecting may take, name resolution and TLS included.
 pub const CONNECT: Duration = Duration::from_secs(5);
@@ -88,6 +91,9 @@ fn with_limits(
     Ok(ClientBuilder::new(counted, namespace).with_valid_until(valid_until).build())
 }
 
+/// The body of an answer, cut where it is too deep.
+type ShallowBody = UnsyncBoxBody<Bytes, kube::Error>;
+
 /// Counts requests, and sends watches by connections of their own: how long silence is allowed is a property of a
 /// connection, and a watch is rightly silent for longer than an answer.
 #[derive(Clone)]
@@ -98,9 +104,9 @@ struct Counted {
 }
 
 impl Service<Request<Body>> for Counted {
-    type Response = Response<Body>;
+    type Response = Response<ShallowBody>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ShallowBody>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -114,7 +120,7 @@ impl Service<Request<Body>> for Counted {
             let answer = client.send(request).await;
             let code = answer.as_ref().map_or(Code::None, |response| Code::Status(response.status().as_u16()));
             metrics.api_request(what.verb, &what.kind, code);
-            answer.map_err(BoxError::from)
+            answer.map(shallow).map_err(BoxError::from)
         })
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use indexbuild_api::IndexBuild;
+use indexbuild_api::{Guarded, IndexBuild};
 use kube::api::ListParams;
 use kube::runtime::Controller;
 use kube::runtime::controller::Config as ControllerConfig;
@@ -174,11 +174,11 @@ async fn operate(
     outcome
 }
 
-/// Waits until the API server knows the resources. `false`: told to stop.
+/// Waits until the API server knows the resources, whatever is in those that are there. `false`: told to stop.
 async fn find_resources(client: &Client, scopes: &[Option<String>], health: &Health, stop: &CancellationToken) -> bool {
     loop {
         health.beat();
-        let api: Api<IndexBuild> = match scopes.first() {
+        let api: Api<Guarded<IndexBuild>> = match scopes.first() {
             Some(Some(namespace)) => Api::namespaced(client.clone(), namespace),
             Some(None) | None => Api::all(client.clone()),
         };
@@ -265,8 +265,8 @@ async fn until(end: CancellationToken, task: impl Future<Output = ()>) {
 async fn watch_builds(
     context: Arc<Context>,
     caches: Caches,
-    builds: futures::stream::BoxStream<'static, Result<IndexBuild, kube::runtime::watcher::Error>>,
-    parts: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<IndexBuild>>,
+    builds: futures::stream::BoxStream<'static, Result<Guarded<IndexBuild>, kube::runtime::watcher::Error>>,
+    parts: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<Guarded<IndexBuild>>>,
     of_nodes: broadcast::Receiver<()>,
     concurrency: u16,
     end: CancellationToken,
@@ -331,8 +331,11 @@ async fn housekeeping(
                 let uids: HashSet<String> =
                     context.caches.builds.state().iter().filter_map(|build| build.uid()).collect();
                 context.forget_all_but(&uids);
+                rim.tell_unreadable(&context.caches.unreadable()).await;
                 orphans::reap(context, memories).await;
             }
+            rim.tell_unreadable(&caches::unreadable(nodes)).await;
+            rim.forget_readable();
             tracing::trace!(nodes = nodes.len(), "a turn");
         }
         let pause = if filled { HOUSEKEEPING } else { Duration::from_millis(200) };

@@ -1,7 +1,7 @@
 //! What can go wrong in a pass over a build, and whether looking again is all there is to do.
 
 use crate::objects::BadPodPart;
-use crate::views::BadStage;
+use crate::observe::Blind;
 
 /// Why an action was not carried out, or a pass not ended.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +31,9 @@ pub enum OperatorError {
     /// A part of the spec that is passed on.
     #[error(transparent)]
     PodPart(#[from] BadPodPart),
-    /// A frozen stage that cannot be read.
+    /// Something is there and cannot be read.
     #[error(transparent)]
-    Stage(#[from] BadStage),
+    Blind(#[from] Blind),
     /// An object cannot be written as JSON.
     #[error("{what} cannot be written as JSON: {source}")]
     Json {
@@ -56,7 +56,7 @@ impl OperatorError {
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Api { what: _, source } => is_status(source, 409),
-            Self::Foreign { .. } | Self::Gone { .. } | Self::PodPart(_) | Self::Stage(_) | Self::Json { .. } => false,
+            Self::Foreign { .. } | Self::Gone { .. } | Self::PodPart(_) | Self::Blind(_) | Self::Json { .. } => false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indexbuild_api::IndexBuild;
+use indexbuild_api::{IndexBuild, Reason, Unreadable};
 use indexbuild_lifecycle::action::Event;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
@@ -61,6 +61,22 @@ impl Announcer {
             ..ObjectReference::default()
         };
         self.publish_one(&reference, event).await;
+    }
+
+    /// Publishes, about an object that cannot be read, that it cannot.
+    pub async fn publish_unreadable(&self, unreadable: &Unreadable) {
+        let Unreadable { kind, api_version, namespace, name, uid, why: _ } = unreadable.clone();
+        let reference = ObjectReference {
+            kind: Some(kind),
+            api_version: Some(api_version),
+            namespace: Some(namespace).filter(|namespace| !namespace.is_empty()),
+            name: Some(name),
+            uid: Some(uid),
+            ..ObjectReference::default()
+        };
+        let message = crate::unreadable::words(unreadable);
+        let event = Event { reason: Reason::Unreadable, warning: true, message };
+        self.publish_one(&reference, &event).await;
     }
 
     async fn publish_one(&self, reference: &ObjectReference, event: &Event) {
@@ -162,8 +178,6 @@ pub(crate) fn bounded(message: &str, longest: usize) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use indexbuild_api::Reason;
-
     use super::*;
 
     fn event(message: &str) -> Event {

@@ -3,7 +3,9 @@
 //! Every change of a record is a compare-and-set (G1), every delete names a UID, and what is there already counts
 //! as done only where it is ours.
 
-use indexbuild_api::{DirectoryState, EngineDirectory, EngineDirectorySpec, IndexBuild, Reason, labels, names};
+use indexbuild_api::{
+    DirectoryState, EngineDirectory, EngineDirectorySpec, Guarded, IndexBuild, Reason, labels, names,
+};
 use indexbuild_lifecycle::Action;
 use indexbuild_lifecycle::action::Event;
 use indexbuild_lifecycle::record::{StatusChange, can_wait, status_after, status_noted};
@@ -102,9 +104,10 @@ fn remove(path: &'static str) -> PatchOperation {
 }
 
 impl Hands<'_> {
-    fn api<K>(&self) -> Api<K>
+    /// Answers are read by the guard: what was written is written, whether or not the whole of it can be read.
+    fn api<K>(&self) -> Api<Guarded<K>>
     where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone,
     {
         Api::namespaced(self.client.clone(), &self.owner.namespace)
     }
@@ -191,7 +194,8 @@ impl Hands<'_> {
         let directory = objects::directory(self.owner, slot, spec);
         let name = directory.name_any();
         let api = self.api::<EngineDirectory>();
-        created(api.create(&post(), &directory).await, &api, "EngineDirectory", &name, self.owner).await
+        created(api.create(&post(), &Guarded::readable(directory)).await, &api, "EngineDirectory", &name, self.owner)
+            .await
     }
 
     /// Three writes, in an order in which a crash between them loses nothing that protects a volume: the machine
@@ -264,14 +268,15 @@ impl Hands<'_> {
     async fn create_claim(&self, slot: u32, generation: u32, name: String) -> Result<(), OperatorError> {
         let claim = objects::claim(self.build()?, self.owner, slot, generation, name.clone());
         let api = self.api::<PersistentVolumeClaim>();
-        created(api.create(&post(), &claim).await, &api, "PersistentVolumeClaim", &name, self.owner).await
+        created(api.create(&post(), &Guarded::readable(claim)).await, &api, "PersistentVolumeClaim", &name, self.owner)
+            .await
     }
 
     async fn create_pod(&self, place: PodPlace) -> Result<(), OperatorError> {
         let name = place.name.clone();
         let pod = objects::pod(self.build()?, self.owner, self.image, place)?;
         let api = self.api::<Pod>();
-        created(api.create(&post(), &pod).await, &api, "Pod", &name, self.owner).await
+        created(api.create(&post(), &Guarded::readable(pod)).await, &api, "Pod", &name, self.owner).await
     }
 
     /// G2, G6: made once; one that exists is the truth, and is read by the next pass.
@@ -280,7 +285,7 @@ impl Hands<'_> {
             .map_err(|source| OperatorError::Json { what: "a frozen stage", source })?;
         let name = map.name_any();
         let api = self.api::<ConfigMap>();
-        created(api.create(&post(), &map).await, &api, "ConfigMap", &name, self.owner).await
+        created(api.create(&post(), &Guarded::readable(map)).await, &api, "ConfigMap", &name, self.owner).await
     }
 }
 
@@ -295,14 +300,14 @@ fn gone<T>(deleted: Result<T, kube::Error>, what: String) -> Result<(), Operator
 
 /// An object that exists already is read: ours counts as made, somebody else's is named.
 async fn created<K>(
-    made: Result<K, kube::Error>,
-    api: &Api<K>,
+    made: Result<Guarded<K>, kube::Error>,
+    api: &Api<Guarded<K>>,
     kind: &'static str,
     name: &str,
     owner: &Owner,
 ) -> Result<(), OperatorError>
 where
-    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
     let Err(error) = made else {
         return Ok(());

@@ -22,8 +22,10 @@ mod provide;
 pub mod reconcile;
 mod rim;
 pub mod self_test;
+pub mod shallow;
 pub mod switches;
 pub mod trouble;
+pub mod unreadable;
 pub mod views;
 
 pub use controller::{OperatorConfig, RunError, run, run_with};

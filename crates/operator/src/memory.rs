@@ -119,6 +119,13 @@ impl BuildMemory {
             .collect()
     }
 
+    /// Begins to count anew: what could not be seen for a while is held against nobody.
+    pub fn count_anew(&mut self) {
+        self.slots.clear();
+        self.unstarted.clear();
+        self.deleting = None;
+    }
+
     /// For how long the build's deletion is known; 0 where there is none.
     pub fn deletion_age(&mut self, deleting: bool, now: Millis) -> Millis {
         if !deleting {
@@ -285,6 +292,18 @@ mod tests {
         assert_eq!((seen[0].report_age, seen[0].progress_age, seen[0].grant_age), (0, 0, 0));
         assert_eq!(memory.deletion_age(true, 3_600_000), 0);
         assert_eq!(memory.deletion_age(true, 3_601_000), 1_000);
+    }
+
+    /// Else an owner that nobody could see would be replaced, or a deletion given up, in the moment of sight.
+    #[test]
+    fn the_time_in_which_a_build_could_not_be_read_is_held_against_nobody() {
+        let mut memory = BuildMemory::default();
+        memory.slots(vec![record("a", 1)], 0);
+        memory.deletion_age(true, 0);
+        memory.count_anew();
+        let seen = memory.slots(vec![record("a", 1)], 3_600_000);
+        assert_eq!((seen[0].report_age, seen[0].progress_age, seen[0].grant_age), (0, 0, 0));
+        assert_eq!(memory.deletion_age(true, 3_600_000), 0);
     }
 
     #[test]

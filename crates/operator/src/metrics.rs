@@ -1,6 +1,7 @@
 //! What the operator counts, in the OpenMetrics text format. No names of objects and no error texts as labels: their
 //! number has no bound.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -45,6 +46,9 @@ const STATES: [DirectoryState; 10] = [
     DirectoryState::Finished,
     DirectoryState::Tombstone,
 ];
+
+/// All kinds that are watched.
+const WATCHED: [&str; 6] = ["IndexBuild", "EngineDirectory", "Pod", "PersistentVolumeClaim", "ConfigMap", "Node"];
 
 /// What a request does, in the words of the API's permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +132,7 @@ labels! {
     InState { state }
     OfClass { class }
     OfRequest { verb, kind, code }
+    OfKind { kind }
 }
 
 /// The operator's metrics. Clones share them.
@@ -141,6 +146,7 @@ pub struct Metrics {
     actions: Family<OfAction, Counter>,
     slots: Family<InState, Gauge>,
     volumes: Family<OfClass, Gauge>,
+    unreadable: Family<OfKind, Gauge>,
     leader: Gauge,
     ownership: Gauge,
     requests: Family<OfRequest, Counter>,
@@ -166,6 +172,7 @@ impl Metrics {
             actions: Family::default(),
             slots: Family::default(),
             volumes: Family::default(),
+            unreadable: Family::default(),
             leader: Gauge::default(),
             ownership: Gauge::default(),
             requests: Family::default(),
@@ -189,6 +196,11 @@ impl Metrics {
             "Volumes of all builds: held, of them stranded (no proof that the former owner is gone) and retained",
             this.volumes.clone(),
         );
+        ours.register(
+            "unreadable_objects",
+            "Objects that are there and cannot be read, by kind; nothing is decided about their builds",
+            this.unreadable.clone(),
+        );
         ours.register("leader", "1 in the process that leads", this.leader.clone());
         ours.register(
             "ownership_enforced",
@@ -203,6 +215,7 @@ impl Metrics {
         this.set_builds([]);
         this.set_slots([]);
         this.set_volumes(VolumeCounts::default());
+        this.set_unreadable(&BTreeMap::new());
         this.set_leader(false);
         this.set_ownership(Ownership::Unknown);
         for result in [ReconcileResult::Success, ReconcileResult::Error] {
@@ -234,6 +247,14 @@ impl Metrics {
         let VolumeCounts { held, stranded, retained } = counts;
         for (class, count) in [("held", held), ("stranded", stranded), ("retained", retained)] {
             self.volumes.get_or_create(&OfClass { class: class.into() }).set(i64::from(count));
+        }
+    }
+
+    /// How many objects of each kind cannot be read.
+    pub fn set_unreadable(&self, counts: &BTreeMap<String, usize>) {
+        for kind in WATCHED {
+            let count = counts.get(kind).copied().unwrap_or_default();
+            self.unreadable.get_or_create(&OfKind { kind: kind.into() }).set(whole(count));
         }
     }
 
@@ -408,6 +429,7 @@ mod tests {
         metrics.set_builds([Phase::Sorting, Phase::Sorting, Phase::Failed]);
         metrics.set_slots([DirectoryState::Working, DirectoryState::Silent]);
         metrics.set_volumes(VolumeCounts { held: 3, stranded: 1, retained: 2 });
+        metrics.set_unreadable(&BTreeMap::from([("Pod".to_owned(), 2)]));
         metrics.reconciled(ReconcileResult::Success, Duration::from_millis(20));
         metrics.reconciled(ReconcileResult::Error, Duration::from_secs(2));
         metrics.acted(&Action::AddFinalizer);
@@ -431,6 +453,8 @@ mod tests {
             r#"indexbuild_reconcile_total{result="error"} 1"#,
             "indexbuild_reconcile_errors_total 1",
             r#"indexbuild_actions_total{action="AddFinalizer"} 1"#,
+            r#"indexbuild_unreadable_objects{kind="Pod"} 2"#,
+            r#"indexbuild_unreadable_objects{kind="IndexBuild"} 0"#,
             "indexbuild_leader 1",
             "indexbuild_ownership_enforced 0",
             r#"indexbuild_api_requests_total{verb="patch",kind="enginedirectories/status",code="409"} 1"#,

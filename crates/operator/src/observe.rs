@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use indexbuild_api::{EngineDirectory, IndexBuild, IndexBuildSpec, IndexBuildStatus, labels};
+use indexbuild_api::{
+    EngineDirectory, Guarded, IndexBuild, IndexBuildSpec, IndexBuildStatus, Unreadable, apart, labels, names,
+};
 use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::world::{BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, World};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -19,7 +21,7 @@ use crate::caches::{Caches, Nodes};
 use crate::error::is_status;
 use crate::memory::{BuildMemory, NodeMemory};
 use crate::objects::Owner;
-use crate::views::{self, BadStage};
+use crate::views;
 
 /// The objects of one build.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,11 @@ pub struct Objects {
     pub detached: BTreeSet<String>,
     /// Claims of somebody else that have names of ours.
     pub foreign: Vec<ClaimView>,
+    /// Nodes that are there and cannot be read.
+    pub unread_nodes: BTreeSet<String>,
+    /// What is there of the build, and of the nodes that its records name, and cannot be read: never absent, but not
+    /// known either. While there is any, nothing can be decided.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// Selects what belongs to a build, whatever its name is.
@@ -52,14 +59,24 @@ impl Objects {
     /// As the caches have them.
     #[must_use]
     pub fn cached(caches: &Caches, nodes: &Nodes, owner: &Owner) -> Self {
-        Self {
-            directories: of_build(&caches.directories, owner),
-            pods: of_build(&caches.pods, owner),
-            claims: of_build(&caches.claims, owner),
-            stages: of_build(&caches.stages, owner),
-            nodes: nodes.state(),
-            ..Self::default()
-        }
+        let (directories, unread_directories) = of_build(&caches.directories, owner);
+        let (pods, unread_pods) = of_build(&caches.pods, owner);
+        let (claims, unread_claims) = of_build(&caches.claims, owner);
+        let (stages, unread_stages) = of_build(&caches.stages, owner);
+        let unreadable = [unread_directories, unread_pods, unread_claims, unread_stages].concat();
+        let mut objects = Self { directories, pods, claims, stages, unreadable, ..Self::default() };
+        let unread_nodes = objects.take_nodes(nodes);
+        let recorded = objects.recorded_nodes();
+        objects.unreadable.extend(unread_nodes.into_iter().filter(|node| recorded.contains_key(&node.name)));
+        objects
+    }
+
+    /// Takes the nodes of a cache; gives those that cannot be read.
+    fn take_nodes(&mut self, nodes: &Nodes) -> Vec<Unreadable> {
+        let (nodes, unread) = apart(nodes.state().iter().map(|node| node.as_ref().clone()));
+        self.nodes = nodes;
+        self.unread_nodes = unread.iter().map(|node| node.name.clone()).collect();
+        unread
     }
 
     /// As the API server has them now. Nodes are read anew where what the cache has of them would prove something.
@@ -76,12 +93,16 @@ impl Objects {
         let selected = ListParams::default().labels(&selector(&owner.uid));
         let staged = ListParams::default().labels(&format!("{},{}", selector(&owner.uid), labels::STAGE));
         let (directories, pods, claims, stages) = futures::try_join!(
-            list(Api::<EngineDirectory>::namespaced(client.clone(), namespace), &selected),
-            list(Api::<Pod>::namespaced(client.clone(), namespace), &selected),
-            list(Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace), &selected),
-            list(Api::<ConfigMap>::namespaced(client.clone(), namespace), &staged),
+            list::<EngineDirectory>(client, namespace, &selected),
+            list::<Pod>(client, namespace, &selected),
+            list::<PersistentVolumeClaim>(client, namespace, &selected),
+            list::<ConfigMap>(client, namespace, &staged),
         )?;
-        let mut objects = Self { directories, pods, claims, stages, nodes: nodes.state(), ..Self::default() };
+        let ((directories, unread_directories), (pods, unread_pods)) = (directories, pods);
+        let ((claims, unread_claims), (stages, unread_stages)) = (claims, stages);
+        let unreadable = [unread_directories, unread_pods, unread_claims, unread_stages].concat();
+        let mut objects = Self { directories, pods, claims, stages, unreadable, ..Self::default() };
+        objects.take_nodes(nodes);
         objects.look_at_nodes(client).await?;
         objects.look_at_foreign(client, owner, memory).await?;
         Ok(objects)
@@ -89,7 +110,7 @@ impl Objects {
 
     /// What proves that an owner is gone is read from the API server itself: a reboot, a removal, a taint.
     async fn look_at_nodes(&mut self, client: &Client) -> Result<(), kube::Error> {
-        let api = Api::<Node>::all(client.clone());
+        let api = Api::<Guarded<Node>>::all(client.clone());
         for (name, boot_ids) in self.recorded_nodes() {
             let known = self.nodes.iter().position(|node| node.name_any() == name);
             let proves_nothing = known.is_some_and(|at| {
@@ -102,10 +123,22 @@ impl Objects {
             }
             match api.get_opt(&name).await {
                 Ok(Some(node)) => {
+                    self.unread_nodes.remove(&name);
+                    let node = match node.read() {
+                        Ok(node) => node,
+                        Err(unreadable) => {
+                            if let Some(at) = known {
+                                self.nodes.remove(at);
+                            }
+                            self.unread_nodes.insert(name);
+                            self.unreadable.push(unreadable);
+                            continue;
+                        }
+                    };
                     let suspicious = views::is_out_of_service(&node);
                     match known {
-                        Some(at) => self.nodes[at] = Arc::new(node),
-                        None => self.nodes.push(Arc::new(node)),
+                        Some(at) => self.nodes[at] = node,
+                        None => self.nodes.push(node),
                     }
                     if suspicious && self.is_detached(client, &name).await? {
                         self.detached.insert(name);
@@ -115,6 +148,7 @@ impl Objects {
                     if let Some(at) = known {
                         self.nodes.remove(at);
                     }
+                    self.unread_nodes.remove(&name);
                     if self.is_detached(client, &name).await? {
                         self.detached.insert(name.clone());
                     }
@@ -144,7 +178,7 @@ impl Objects {
     }
 
     /// Whether all volumes of the build are network volumes, none of which is attached to a node. A local volume
-    /// stays with its machine, whatever becomes of the Node object: then this proves nothing.
+    /// stays with its machine, whatever becomes of the Node object: then this proves nothing. Nor does what cannot be read.
     async fn is_detached(&self, client: &Client, node: &str) -> Result<bool, kube::Error> {
         let names: BTreeSet<String> = self
             .claims
@@ -152,24 +186,27 @@ impl Objects {
             .filter_map(|claim| claim.spec.as_ref()?.volume_name.clone())
             .filter(|name| !name.is_empty())
             .collect();
-        let volumes = Api::<PersistentVolume>::all(client.clone());
+        let volumes = Api::<Guarded<PersistentVolume>>::all(client.clone());
+        let is_of_network = |volume: &PersistentVolume| volume.spec.as_ref().is_some_and(|spec| spec.csi.is_some());
         for name in &names {
             match volumes.get_opt(name).await {
-                Ok(Some(volume)) if volume.spec.as_ref().is_some_and(|spec| spec.csi.is_some()) => {}
+                Ok(Some(volume)) if volume.read().is_ok_and(|volume| is_of_network(&volume)) => {}
                 Ok(_) => return Ok(false),
                 Err(error) if is_status(&error, 403) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        let attachments = match Api::<VolumeAttachment>::all(client.clone()).list(&ListParams::default()).await {
-            Ok(attachments) => attachments,
+        let attachments = Api::<Guarded<VolumeAttachment>>::all(client.clone()).list(&ListParams::default()).await;
+        let (attachments, unreadable) = match attachments {
+            Ok(attachments) => apart(attachments.items),
             Err(error) if is_status(&error, 403) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let attached = attachments.items.iter().any(|attachment| {
-            let volume = attachment.spec.source.persistent_volume_name.as_ref();
-            attachment.spec.node_name == node && volume.is_some_and(|volume| names.contains(volume))
-        });
+        let attached = !unreadable.is_empty()
+            || attachments.iter().any(|attachment| {
+                let volume = attachment.spec.source.persistent_volume_name.as_ref();
+                attachment.spec.node_name == node && volume.is_some_and(|volume| names.contains(volume))
+            });
         Ok(!names.is_empty() && !attached)
     }
 
@@ -179,7 +216,7 @@ impl Objects {
         owner: &Owner,
         memory: &BuildMemory,
     ) -> Result<(), kube::Error> {
-        let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &owner.namespace);
+        let api = Api::<Guarded<PersistentVolumeClaim>>::namespaced(client.clone(), &owner.namespace);
         for (name, (slot, generation)) in &memory.foreign_claims {
             let Some(claim) = api.get_opt(name).await? else {
                 continue;
@@ -213,20 +250,29 @@ pub fn is_of_build<K: Resource>(object: &K, owner: &Owner) -> bool {
     object.meta().labels.as_ref().and_then(|labels| labels.get(labels::BUILD_UID)).is_some_and(|uid| *uid == owner.uid)
 }
 
-fn of_build<K>(store: &kube::runtime::reflector::Store<K>, owner: &Owner) -> Vec<Arc<K>>
+fn of_build<K>(store: &kube::runtime::reflector::Store<Guarded<K>>, owner: &Owner) -> (Vec<Arc<K>>, Vec<Unreadable>)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    store.state_filter(|object| {
+    let found = store.state_filter(|object| {
         object.meta().namespace.as_deref() == Some(owner.namespace.as_str()) && is_of_build(object, owner)
-    })
+    });
+    apart(found.iter().map(|object| object.as_ref().clone()))
 }
 
-async fn list<K>(api: Api<K>, parameters: &ListParams) -> Result<Vec<Arc<K>>, kube::Error>
+async fn list<K>(
+    client: &Client,
+    namespace: &str,
+    parameters: &ListParams,
+) -> Result<(Vec<Arc<K>>, Vec<Unreadable>), kube::Error>
 where
-    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
 {
-    Ok(api.list(parameters).await?.items.into_iter().map(Arc::new).collect())
+    let api = Api::<Guarded<K>>::namespaced(client.clone(), namespace);
+    Ok(apart(api.list(parameters).await?.items))
 }
 
 /// What is known of the build beside its objects.
@@ -253,19 +299,34 @@ pub fn clocks(spec: &IndexBuildSpec) -> Clocks {
     }
 }
 
-/// The lifecycle's view of a build.
+/// What is there of a build and cannot be read, so that nothing may be decided about it: at least one object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct Blind(pub Vec<Unreadable>);
+
+/// The lifecycle's view of a build. There is none of one of which anything cannot be read: in it, what cannot be read
+/// would be absent, and made again, or taken for gone.
 ///
 /// # Errors
-/// [`BadStage`]: what was chosen cannot be read, so that nothing may be done.
+/// [`Blind`].
 pub fn world(
     observed: Observed<'_>,
     objects: &Objects,
     memory: &mut BuildMemory,
     nodes: &mut NodeMemory,
-) -> Result<World, BadStage> {
+) -> Result<World, Blind> {
     let Observed { build, status, now, wall } = observed;
+    let (mut stages, mut unreadable) = (Vec::new(), Vec::new());
+    for map in &objects.stages {
+        match views::stage(map) {
+            Ok(stage) => stages.push(stage),
+            Err(bad) => unreadable.push(bad),
+        }
+    }
+    if !unreadable.is_empty() {
+        return Err(Blind([unreadable, objects.unreadable.clone()].concat()));
+    }
     let deleting = build.metadata.deletion_timestamp.is_some();
-    let stages = objects.stages.iter().map(|map| views::stage(map)).collect::<Result<_, _>>()?;
     let build = BuildView {
         uid: build.uid().unwrap_or_default(),
         name: build.name_any(),
@@ -284,10 +345,13 @@ pub fn world(
         percent_per_second: memory.percent_per_second(now),
         gone: false,
     };
-    Ok(World { stages, ..remains(build, now, wall, objects, memory, nodes) })
+    Ok(World { stages, ..remains(build, now, wall, objects, memory, nodes)? })
 }
 
 /// The lifecycle's view of what is there of a build beside its own object and its stages.
+///
+/// # Errors
+/// [`Blind`].
 pub fn remains(
     build: BuildView,
     now: Millis,
@@ -295,21 +359,51 @@ pub fn remains(
     objects: &Objects,
     memory: &mut BuildMemory,
     nodes: &mut NodeMemory,
-) -> World {
-    let mut claims: Vec<_> = objects.claims.iter().filter_map(|claim| views::claim(claim)).collect();
-    claims.extend(objects.foreign.iter().cloned());
+) -> Result<World, Blind> {
+    let mut unreadable = objects.unreadable.clone();
+    let pods = viewed(&objects.pods, views::pod, &build, &mut unreadable);
+    let claims = viewed(&objects.claims, views::claim, &build, &mut unreadable);
+    if !unreadable.is_empty() {
+        return Err(Blind(unreadable));
+    }
     let mut records: Vec<_> = objects.directories.iter().map(|directory| views::record(directory)).collect();
     records.sort_by_key(|record| record.spec.slot);
-    World {
+    Ok(World {
         now,
         wall,
         build,
         slots: memory.slots(records, now),
-        pods: objects.pods.iter().filter_map(|pod| views::pod(pod)).collect(),
-        claims,
+        pods,
+        claims: [claims, objects.foreign.clone()].concat(),
         nodes: node_views(objects, nodes, now),
         stages: Vec::new(),
+    })
+}
+
+/// Views of objects. One without a view whose name is one of ours was made for a slot, which its labels do not say any
+/// more: it is not absent.
+fn viewed<K, V>(
+    objects: &[Arc<K>],
+    view: impl Fn(&K) -> Option<V>,
+    build: &BuildView,
+    unreadable: &mut Vec<Unreadable>,
+) -> Vec<V>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let ours = format!("{}-{}-", build.name, names::short_uid(&build.uid));
+    let mut seen = Vec::new();
+    for object in objects {
+        match view(object) {
+            Some(view) => seen.push(view),
+            None if object.name_any().starts_with(&ours) => {
+                let why = format!("its labels {} do not say what it was made for", labels::SLOT);
+                unreadable.push(Unreadable::of(object.as_ref(), why));
+            }
+            None => {}
+        }
     }
+    seen
 }
 
 fn node_views(objects: &Objects, memory: &mut NodeMemory, now: Millis) -> Vec<NodeView> {
@@ -319,6 +413,123 @@ fn node_views(objects: &Objects, memory: &mut NodeMemory, now: Millis) -> Vec<No
         views::node(node, age, objects.detached.contains(&name))
     });
     let mut nodes: Vec<_> = there.collect();
+    // Of one that cannot be read nothing is known but that it is there.
+    nodes.extend(objects.unread_nodes.iter().map(|name| NodeView {
+        gone: false,
+        unready_age: memory.unready_age(name, false, now),
+        ..views::gone_node(name, false)
+    }));
     nodes.extend(objects.gone.iter().map(|name| views::gone_node(name, objects.detached.contains(name))));
     nodes
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use kube::runtime::reflector::{self, Store};
+    use kube::runtime::watcher::Event;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::ended::Ended;
+    use crate::objects::tests::build;
+
+    const BEYOND: &str = "9999-12-31T23:59:59Z";
+
+    fn store<K>(objects: &[Value]) -> Store<Guarded<K>>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    {
+        let (reader, mut writer) = reflector::store();
+        for object in objects {
+            writer.apply_watcher_event(&Event::Apply(serde_json::from_value(object.clone()).unwrap()));
+        }
+        reader
+    }
+
+    /// What there is beside one slot's record, by kind.
+    #[derive(Clone, Default)]
+    struct There {
+        records: Vec<Value>,
+        pods: Vec<Value>,
+        claims: Vec<Value>,
+        stages: Vec<Value>,
+        nodes: Vec<Value>,
+    }
+
+    /// What the lifecycle sees of a build with one slot, on node n1.
+    fn seen(there: There) -> Result<World, Blind> {
+        let build = build("");
+        let owner = Owner::of(&build);
+        let There { records, pods, claims, stages, nodes } = there;
+        let mut record = part("orders-0b7e1c9a-0", json!({}));
+        record["spec"] = json!({"buildName": "orders", "buildUID": owner.uid, "slot": 0});
+        record["status"] = json!({"nodeName": "n1"});
+        let caches = Caches {
+            builds: store(&[]),
+            directories: store(&[records, vec![record]].concat()),
+            pods: store(&pods),
+            claims: store(&claims),
+            stages: store(&stages),
+            ended: Ended::default(),
+        };
+        let objects = Objects::cached(&caches, &store(&nodes), &owner);
+        let observed = Observed { build: &build, status: None, now: 0, wall: String::new() };
+        world(observed, &objects, &mut BuildMemory::default(), &mut NodeMemory::default())
+    }
+
+    /// An object of the build.
+    fn part(name: &str, more: Value) -> Value {
+        let uid = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
+        let mut object = json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": name, "labels": {labels::BUILD_UID: uid}},
+        });
+        for (field, value) in more.as_object().unwrap() {
+            object[field] = value.clone();
+        }
+        object
+    }
+
+    fn said(there: There) -> String {
+        seen(there).expect_err("it is seen as if it were not there").to_string()
+    }
+
+    #[test]
+    fn a_build_of_which_anything_cannot_be_read_is_not_seen_and_what_it_is_is_named() {
+        assert_eq!(seen(There::default()).unwrap().slots.len(), 1, "the control: all can be read");
+        let spec = json!({"spec": {"buildName": "orders", "buildUID": "u", "slot": 4_294_967_296_u64}});
+        let records = vec![part("orders-0b7e1c9a-1", spec)];
+        assert!(
+            said(There { records, ..There::default() }).starts_with("EngineDirectory shop/orders-0b7e1c9a-1 cannot")
+        );
+        let pods = vec![part("orders-0b7e1c9a-0-e1", json!({"status": {"startTime": BEYOND}}))];
+        assert!(said(There { pods, ..There::default() }).starts_with("Pod shop/orders-0b7e1c9a-0-e1 cannot"));
+        let claims = vec![part("orders-0b7e1c9a-0-v1", json!({"spec": []}))];
+        assert!(said(There { claims, ..There::default() }).starts_with("PersistentVolumeClaim shop/"));
+        let stages = vec![part("orders-0b7e1c9a-plan", json!({"data": {"stage.json": "[]"}}))];
+        let told = said(There { stages, ..There::default() });
+        assert!(told.starts_with("ConfigMap shop/orders-0b7e1c9a-plan cannot be read: it does not hold"), "{told}");
+    }
+
+    /// Its labels are anybody's to change who may change pods; a pod that ran is not gone by that.
+    #[test]
+    fn a_pod_of_a_slot_whose_labels_do_not_say_so_any_more_is_not_absent_and_a_stranger_is_nobody() {
+        let pods = vec![part("orders-0b7e1c9a-0-e1", json!({}))];
+        assert!(said(There { pods, ..There::default() }).contains("labels"));
+        let pods = vec![part("stranger", json!({}))];
+        assert!(seen(There { pods, ..There::default() }).unwrap().pods.is_empty());
+    }
+
+    #[test]
+    fn a_node_that_cannot_be_read_hinders_those_whose_records_name_it_and_proves_nothing_to_others() {
+        let node = |name: &str, time: &str| json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": time}]}});
+        let good = "2026-01-01T00:00:00Z";
+        let nodes = vec![node("n1", BEYOND), node("n2", good)];
+        assert!(said(There { nodes, ..There::default() }).starts_with("Node n1 cannot be read"));
+        let nodes = vec![node("n1", good), node("n2", BEYOND)];
+        let world = seen(There { nodes, ..There::default() }).unwrap();
+        let unread = world.node("n2").unwrap();
+        assert!(!unread.gone && !unread.volumes_detached && unread.boot_id.is_empty(), "{unread:?}");
+        assert_eq!(unread.ready, NodeReady::Unknown);
+    }
 }

@@ -5,23 +5,25 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use indexbuild_api::{EngineDirectory, IndexBuild};
+use indexbuild_api::{EngineDirectory, Guarded, IndexBuild};
 use indexbuild_lifecycle::plan;
 use kube::{Api, ResourceExt as _};
 
+use crate::caches::readable;
 use crate::error::OperatorError;
 use crate::execute::{Hands, name_of};
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
-use crate::observe::Objects;
+use crate::observe::{Blind, Objects};
 use crate::reconcile::Context;
 
-/// The builds of records whose own build is not there, as far as the caches tell.
+/// The builds of records whose own build is not there, as far as the caches tell. One that cannot be read is there. Of a
+/// record that cannot be read, nobody knows whose it is: it is left alone.
 fn orphaned(context: &Context) -> Vec<Owner> {
     let known: HashSet<String> = context.caches.builds.state().iter().filter_map(|build| build.uid()).collect();
-    let is_orphan = |record: &EngineDirectory| !known.contains(&record.spec.build_uid);
+    let is_orphan = |record: &Arc<EngineDirectory>| !known.contains(&record.spec.build_uid);
     let mut owners: BTreeMap<String, Owner> = BTreeMap::new();
-    for record in context.caches.directories.state_filter(is_orphan) {
+    for record in readable(&context.caches.directories).into_iter().filter(is_orphan) {
         let EngineDirectory { metadata, spec, status: _ } = record.as_ref();
         owners.entry(spec.build_uid.clone()).or_insert_with(|| Owner {
             namespace: metadata.namespace.clone().unwrap_or_default(),
@@ -38,14 +40,18 @@ pub async fn reap(context: &Context, memories: &mut BTreeMap<String, BuildMemory
     memories.retain(|uid, _| owners.iter().any(|owner| owner.uid == *uid));
     for owner in owners {
         let memory = memories.entry(owner.uid.clone()).or_default();
-        if let Err(error) = reap_one(context, &owner, memory).await {
+        let reaped = reap_one(context, &owner, memory).await;
+        if let Err(OperatorError::Blind(Blind(unreadable))) = reaped {
+            memory.count_anew();
+            context.rim.tell_unreadable(&unreadable).await;
+        } else if let Err(error) = reaped {
             tracing::warn!(build = owner.name, uid = owner.uid, error = %error.said(), "a record that outlived its build waits");
         }
     }
 }
 
 async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) -> Result<(), OperatorError> {
-    let api = Api::<IndexBuild>::namespaced(context.client.clone(), &owner.namespace);
+    let api = Api::<Guarded<IndexBuild>>::namespaced(context.client.clone(), &owner.namespace);
     let live = api.get_opt(&owner.name).await.map_err(OperatorError::api("a build is not read"))?;
     if live.is_some_and(|live| live.uid().as_deref() == Some(owner.uid.as_str())) {
         return Ok(());
@@ -59,7 +65,7 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
     if !objects.directories.iter().any(kept) {
         return Ok(());
     }
-    let world = context.remains(owner, &objects, memory);
+    let world = context.remains(owner, &objects, memory)?;
     for action in plan(&world).actions {
         let name = name_of(&action);
         let counted = action.clone();

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use indexbuild_api::{IndexBuild, labels};
+use indexbuild_api::{Guarded, IndexBuild, labels};
 use indexbuild_lifecycle::Decision;
 use indexbuild_lifecycle::plan::stage_names;
 use indexbuild_lifecycle::world::World;
@@ -71,7 +71,8 @@ where
         + DeserializeOwned,
 {
     let name = object.name_any();
-    let api: Api<K> = Api::namespaced(client.clone(), &owner.namespace);
+    // What was applied is applied, whether or not the answer can be read.
+    let api: Api<Guarded<K>> = Api::namespaced(client.clone(), &owner.namespace);
     api.patch(&name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(object))
         .await
         .map(|_| ())

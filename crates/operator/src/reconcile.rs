@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use indexbuild_api::{ConditionType, IndexBuild, IndexBuildStatus, Reason, labels};
+use indexbuild_api::{ConditionStatus, ConditionType, Guarded, IndexBuild, IndexBuildStatus, Reason, apart, labels};
 use indexbuild_lifecycle::plan::{turns, words};
 use indexbuild_lifecycle::world::{BuildView, NodeReady, World};
-use indexbuild_lifecycle::{Action, Decision, Millis, plan};
+use indexbuild_lifecycle::{Action, Decision, Millis, action, plan};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action as Requeue;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use crate::caches::{Caches, Nodes};
@@ -21,11 +21,12 @@ use crate::execute::{Hands, name_of, slot_of};
 use crate::memory::{BuildMemory, NodeMemory};
 use crate::metrics::ReconcileResult;
 use crate::objects::{Image, Owner};
-use crate::observe::{Objects, Observed, remains, world};
+use crate::observe::{Blind, Objects, Observed, remains, world};
 use crate::provide;
 use crate::rim::Rim;
 use crate::switches::TestSwitches;
 use crate::trouble::{self, Trouble};
+use crate::unreadable::words as words_about;
 
 /// The longest time between two looks at a build that is worked on.
 const AT_WORK: Duration = Duration::from_secs(5);
@@ -127,17 +128,20 @@ impl Context {
         status: Option<IndexBuildStatus>,
         objects: &Objects,
         memory: &mut BuildMemory,
-    ) -> Result<World, OperatorError> {
+    ) -> Result<World, Blind> {
         let observed = Observed { build, status, now: self.now(), wall: jiff::Timestamp::now().to_string() };
-        let world = world(observed, objects, memory, &mut lock(&self.node_memory))?;
+        let objects = self.switches.hide(objects);
+        let world = world(observed, &objects, memory, &mut lock(&self.node_memory))?;
         Ok(self.completed(world))
     }
 
     /// The lifecycle's view of what a build left whose object is gone.
-    pub(crate) fn remains(&self, owner: &Owner, objects: &Objects, memory: &mut BuildMemory) -> World {
+    pub(crate) fn remains(&self, owner: &Owner, objects: &Objects, memory: &mut BuildMemory) -> Result<World, Blind> {
         let Owner { namespace, name, uid } = owner.clone();
         let (build, wall) = (BuildView::gone(uid, name, namespace), jiff::Timestamp::now().to_string());
-        self.completed(remains(build, self.now(), wall, objects, memory, &mut lock(&self.node_memory)))
+        let objects = self.switches.hide(objects);
+        let world = remains(build, self.now(), wall, &objects, memory, &mut lock(&self.node_memory))?;
+        Ok(self.completed(world))
     }
 
     fn completed(&self, mut world: World) -> World {
@@ -154,11 +158,22 @@ impl Context {
 #[tracing::instrument(
     name = "reconcile",
     skip_all,
-    fields(namespace = build.namespace(), name = build.name_any(), uid = build.uid(), generation = build.metadata.generation)
+    fields(namespace = build.namespace(), name = build.name_any(), uid = build.uid(), generation = build.meta().generation)
 )]
-pub async fn reconcile(build: Arc<IndexBuild>, context: Arc<Context>) -> Result<Requeue, OperatorError> {
+pub async fn reconcile(build: Arc<Guarded<IndexBuild>>, context: Arc<Context>) -> Result<Requeue, OperatorError> {
     let begun = Instant::now();
-    let outcome = pass(&build, &context).await;
+    let outcome = match read(&build, &context).await {
+        Ok(Some(build)) => pass(&build, &context).await,
+        Ok(None) => Ok(AT_WORK),
+        Err(error) => Err(error),
+    };
+    let outcome = match outcome {
+        Err(OperatorError::Blind(Blind(unreadable))) => {
+            context.rim.tell_unreadable(&unreadable).await;
+            Ok(AT_WORK)
+        }
+        other => other,
+    };
     let result = match &outcome {
         Ok(_) => ReconcileResult::Success,
         Err(error) if error.is_conflict() => ReconcileResult::Success,
@@ -182,7 +197,7 @@ pub async fn reconcile(build: Arc<IndexBuild>, context: Arc<Context>) -> Result<
 
 /// What happens after a pass that failed: the next one, the later the more have failed.
 #[must_use]
-pub fn after_error(build: Arc<IndexBuild>, error: &OperatorError, context: Arc<Context>) -> Requeue {
+pub fn after_error(build: Arc<Guarded<IndexBuild>>, error: &OperatorError, context: Arc<Context>) -> Requeue {
     let uid = build.uid().unwrap_or_default();
     let failures = context.failed(uid);
     tracing::warn!(namespace = build.namespace(), name = build.name_any(), failures, error = %error.said(), "a pass failed");
@@ -199,6 +214,27 @@ fn jittered(wait: Duration) -> Duration {
     let random = uuid::Uuid::new_v4().as_u128() % 200;
     let share = u32::try_from(random).unwrap_or(100) + 900;
     wait.saturating_mul(share) / 1_000
+}
+
+/// A build as the watch told it; where that cannot be read, as the API server has it now, as the watch may be behind.
+/// `None`: it is not there any more.
+async fn read(build: &Guarded<IndexBuild>, context: &Context) -> Result<Option<Arc<IndexBuild>>, OperatorError> {
+    if let Ok(build) = build.read() {
+        return Ok(Some(build));
+    }
+    let owner = Owner::of(build);
+    let memory = context.memory(&owner.uid);
+    memory.lock().await.count_anew();
+    live(context, &owner).await
+}
+
+/// A build as the API server has it now; `None`: it is not there, or another one has its name.
+async fn live(context: &Context, owner: &Owner) -> Result<Option<Arc<IndexBuild>>, OperatorError> {
+    let api = Api::<Guarded<IndexBuild>>::namespaced(context.client.clone(), &owner.namespace);
+    let live =
+        api.get_opt(&owner.name).await.map_err(OperatorError::api(format!("build {} is not read", owner.name)))?;
+    let live = live.filter(|live| live.uid().as_deref() == Some(owner.uid.as_str()));
+    Ok(live.map(|live| live.read()).transpose().map_err(|unreadable| Blind(vec![unreadable]))?)
 }
 
 async fn pass(build: &IndexBuild, context: &Context) -> Result<Duration, OperatorError> {
@@ -218,25 +254,27 @@ async fn pass(build: &IndexBuild, context: &Context) -> Result<Duration, Operato
     // Observe, and plan.
     let objects = Objects::cached(&context.caches, &context.nodes, &owner);
     let status = memory.newest_status(build.status.as_ref());
-    let seen = context.world(build, status.clone(), &objects, memory)?;
-    let decision = plan(&seen);
-    let idle = decision.actions.is_empty() && !provide::is_behind(build, &seen, &decision, memory);
-    if idle && !memory.live_look_is_due(decision.end.is_some(), context.now()) {
-        return report(context, build, &owner, &objects, &seen, status.as_ref(), decision, memory).await;
+    // What cannot be read in the caches is looked at live, as they may be behind.
+    if let Ok(seen) = context.world(build, status.clone(), &objects, memory) {
+        let decision = plan(&seen);
+        let idle = decision.actions.is_empty() && !provide::is_behind(build, &seen, &decision, memory);
+        if idle && !memory.live_look_is_due(decision.end.is_some(), context.now()) {
+            return report(context, build, &owner, &objects, &seen, status.as_ref(), decision, memory).await;
+        }
     }
     // Something is to be done, or an event may have been lost on its way to the caches: it is decided anew on what
     // is read live, in this pass.
-    let api = Api::<IndexBuild>::namespaced(context.client.clone(), &owner.namespace);
-    let live =
-        api.get_opt(&owner.name).await.map_err(OperatorError::api(format!("build {} is not read", owner.name)))?;
-    let Some(live) = live.filter(|live| live.uid().as_deref() == Some(owner.uid.as_str())) else {
+    let Some(live) = live(context, &owner).await? else {
         return Ok(AT_WORK);
     };
     let objects = Objects::live(&context.client, &context.nodes, &owner, memory)
         .await
         .map_err(OperatorError::api(format!("the objects of build {} are not read", owner.name)))?;
     memory.looked_live(context.now());
-    let seen = context.world(&live, live.status.clone(), &objects, memory)?;
+    let seen = match context.world(&live, live.status.clone(), &objects, memory) {
+        Ok(seen) => seen,
+        Err(blind) => return undecided(context, &live, &owner, blind, memory).await,
+    };
     let decision = plan(&seen);
     // Execute.
     let done = execute(context, &live, &owner, &objects, &seen, &decision, memory).await;
@@ -244,6 +282,30 @@ async fn pass(build: &IndexBuild, context: &Context) -> Result<Duration, Operato
     let status = live.status.clone();
     let wait = report(context, &live, &owner, &objects, &seen, status.as_ref(), decision, memory).await?;
     done.map(|()| wait)
+}
+
+/// A build of which something cannot be read. What that is would be absent from what is decided on: it would be made
+/// again, or taken for gone. So nothing is decided, and it is told which object stands in the way.
+async fn undecided(
+    context: &Context,
+    build: &IndexBuild,
+    owner: &Owner,
+    blind: Blind,
+    memory: &mut BuildMemory,
+) -> Result<Duration, OperatorError> {
+    memory.count_anew();
+    let before = build.status.as_ref();
+    let message = blind.0.iter().map(words_about).collect::<Vec<_>>().join("; ");
+    let event = action::Event { reason: Reason::Unreadable, warning: true, message: message.clone() };
+    context.rim.events.publish(build, &[event]).await;
+    let finished = before.and_then(|status| status.condition(ConditionType::Finished));
+    if finished.is_none_or(|finished| finished.status != ConditionStatus::True) {
+        let mut status = before.cloned().unwrap_or_default();
+        let wall = jiff::Timestamp::now().to_string();
+        trouble::stall(&mut status, before, &Trouble { reason: Reason::Unreadable, message }, &wall);
+        write_status(context, owner, before, status, true, memory).await?;
+    }
+    Err(blind.into())
 }
 
 /// Carries out the actions in their order; those of one kind, each of which is about another slot, side by side, as a
@@ -383,12 +445,12 @@ async fn report(
     Ok(Duration::from_millis(requeue.max(50)).min(longest))
 }
 
-/// The warnings about an object; none where events may not be read.
+/// The warnings about an object, as far as they can be read; none where events may not be.
 async fn warnings(context: &Context, owner: &Owner, uid: Option<String>) -> Vec<Event> {
     let about = format!("involvedObject.uid={},type=Warning", uid.unwrap_or_default());
-    let events = Api::<Event>::namespaced(context.client.clone(), &owner.namespace);
+    let events = Api::<Guarded<Event>>::namespaced(context.client.clone(), &owner.namespace);
     match events.list(&ListParams::default().fields(&about).limit(50)).await {
-        Ok(events) => events.items,
+        Ok(events) => apart(events.items).0.into_iter().map(Arc::unwrap_or_clone).collect(),
         Err(error) => {
             tracing::debug!(%error, "events are not read");
             Vec::new()
@@ -434,7 +496,7 @@ async fn write_status(
         "metadata": {"name": owner.name, "uid": owner.uid},
         "status": status,
     });
-    let api = Api::<IndexBuild>::namespaced(context.client.clone(), &owner.namespace);
+    let api = Api::<Guarded<IndexBuild>>::namespaced(context.client.clone(), &owner.namespace);
     let written =
         api.patch_status(&owner.name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(patch)).await;
     match written {

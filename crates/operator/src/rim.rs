@@ -1,17 +1,18 @@
 //! What a pass tells beside the build's status: events, metrics, whether ownership is enforced.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use indexbuild_api::{ConditionStatus, IndexBuildStatus, Phase, Reason, VolumeCounts};
+use indexbuild_api::{ConditionStatus, IndexBuildStatus, Phase, Reason, Unreadable, VolumeCounts};
 use indexbuild_lifecycle::action::Event;
 use kube::{Client, ResourceExt as _};
 
-use crate::caches::Caches;
+use crate::caches::{Caches, readable};
 use crate::events::Announcer;
 use crate::metrics::Metrics;
 use crate::self_test::SelfTest;
 use crate::trouble;
+use crate::unreadable::{Known, words};
 
 /// What all passes tell through.
 pub struct Rim {
@@ -19,6 +20,8 @@ pub struct Rim {
     pub events: Announcer,
     /// Counts.
     pub metrics: Metrics,
+    /// What cannot be read.
+    unreadable: Mutex<Known>,
     ownership: RwLock<(ConditionStatus, Reason, String)>,
 }
 
@@ -28,7 +31,7 @@ impl Rim {
     pub fn new(client: Client, metrics: Metrics, identity: &str) -> Self {
         let events = Announcer::new(client, identity);
         let ownership = RwLock::new(SelfTest::new().answer().condition());
-        Self { events, metrics, ownership }
+        Self { events, metrics, unreadable: Mutex::default(), ownership }
     }
 
     /// Puts into a build's conditions whether the API server refuses reports of anybody but the owner.
@@ -49,7 +52,7 @@ impl Rim {
         if !test.is_due(Instant::now()) {
             return;
         }
-        let mut records: Vec<_> = all.iter().flat_map(|caches| caches.directories.state()).collect();
+        let mut records: Vec<_> = all.iter().flat_map(|caches| readable(&caches.directories)).collect();
         if records.is_empty() {
             return;
         }
@@ -60,12 +63,41 @@ impl Rim {
         *self.ownership.write().unwrap_or_else(PoisonError::into_inner) = answer.condition();
     }
 
+    /// Tells of what is there and cannot be read: once in the log, as an event of the object, and as long as it is so in
+    /// the metrics.
+    pub async fn tell_unreadable(&self, unreadable: &[Unreadable]) {
+        let new = self.known().see(unreadable, Instant::now());
+        for one in &new {
+            tracing::warn!(kind = one.kind, namespace = one.namespace, name = one.name, "{}", words(one));
+        }
+        self.count_unreadable();
+        futures::future::join_all(new.iter().map(|one| self.events.publish_unreadable(one))).await;
+    }
+
+    /// Forgets what can be read again, or is gone.
+    pub fn forget_readable(&self) {
+        for one in self.known().forget(Instant::now()) {
+            let Unreadable { kind, namespace, name, .. } = one;
+            tracing::info!(kind, namespace, name, "an object that could not be read is readable, or gone");
+        }
+        self.count_unreadable();
+    }
+
+    fn count_unreadable(&self) {
+        let counts = self.known().count();
+        self.metrics.set_unreadable(&counts);
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts builds, slots and volumes.
     pub fn count(&self, all: &[Caches]) {
-        let builds: Vec<_> = all.iter().flat_map(|caches| caches.builds.state()).collect();
+        let builds: Vec<_> = all.iter().flat_map(|caches| readable(&caches.builds)).collect();
         let status = |build: &indexbuild_api::IndexBuild| build.status.clone().unwrap_or_default();
         self.metrics.set_builds(builds.iter().map(|build| status(build).phase.unwrap_or(Phase::Pending)));
-        let records = all.iter().flat_map(|caches| caches.directories.state());
+        let records = all.iter().flat_map(|caches| readable(&caches.directories));
         self.metrics
             .set_slots(records.map(|record| record.status.as_ref().map(|status| status.state).unwrap_or_default()));
         let mut sum = VolumeCounts::default();

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{ConditionStatus, EngineDirectory, Reason, Report};
+use indexbuild_api::{ConditionStatus, EngineDirectory, Guarded, Reason, Report};
 use indexbuild_lifecycle::admission::Refusal;
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
@@ -165,7 +165,7 @@ fn gone(record: &EngineDirectory) -> String {
 /// Tries it on one record; `None` when that is gone.
 async fn try_on(client: &Client, record: &EngineDirectory) -> Option<Answer> {
     let name = record.name_any();
-    let api: Api<EngineDirectory> = match record.namespace() {
+    let api: Api<Guarded<EngineDirectory>> = match record.namespace() {
         Some(namespace) => Api::namespaced(client.clone(), &namespace),
         None => return None,
     };

@@ -1,8 +1,13 @@
 //! Ways to misbehave, for tests and their negative controls.
 
+use std::borrow::Cow;
+
 use indexbuild_api::VolumeState;
 use indexbuild_lifecycle::world::{NodeReady, PodState, Termination, World};
 use serde::Deserialize;
+
+use crate::observe::Objects;
+use crate::views;
 
 /// The environment variable that sets [`TestSwitches`].
 pub const TEST_SWITCHES_VARIABLE: &str = "INDEXBUILD_TEST_SWITCHES";
@@ -21,6 +26,8 @@ pub struct TestSwitches {
     pub forget_stranded: bool,
     /// A report is taken for the present owner's, whoever wrote it (G3 is off).
     pub take_any_report: bool,
+    /// What cannot be read is taken for absent.
+    pub forget_unreadable: bool,
 }
 
 /// The variable's content is not a set of test switches.
@@ -45,9 +52,19 @@ impl TestSwitches {
         }
     }
 
+    /// What is observed, before it is looked at.
+    pub(crate) fn hide(self, objects: &Objects) -> Cow<'_, Objects> {
+        if !self.forget_unreadable {
+            return Cow::Borrowed(objects);
+        }
+        let mut objects = Objects { unreadable: Vec::new(), ..objects.clone() };
+        objects.stages.retain(|map| views::stage(map).is_ok());
+        Cow::Owned(objects)
+    }
+
     /// Falsifies an observation.
     pub fn falsify(self, world: &mut World) {
-        let Self { believe_nodes_ready, trust_silence, forget_stranded, take_any_report } = self;
+        let Self { believe_nodes_ready, trust_silence, forget_stranded, take_any_report, forget_unreadable: _ } = self;
         if trust_silence {
             let World { pods, nodes, .. } = world;
             let silent = |name: &str| nodes.iter().any(|node| node.name == name && node.ready != NodeReady::True);

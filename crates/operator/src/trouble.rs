@@ -185,6 +185,14 @@ pub fn say(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, tro
     put(status, before, ConditionType::Progressing, ConditionStatus::False, *reason, message, wall);
 }
 
+/// Puts into the conditions why nothing is decided about a build, whoever works for it meanwhile.
+pub fn stall(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, trouble: &Trouble, wall: &str) {
+    let ready = status.condition(ConditionType::Ready).map_or(ConditionStatus::False, |ready| ready.status);
+    let Trouble { reason, message } = trouble;
+    put(status, before, ConditionType::Ready, ready, *reason, message, wall);
+    put(status, before, ConditionType::Stalled, ConditionStatus::True, *reason, message, wall);
+}
+
 /// Says whether the API server refuses reports of anybody but the owner.
 pub fn say_enforced(
     status: &mut IndexBuildStatus,

@@ -1,6 +1,6 @@
 //! From the API's objects to the lifecycle's vocabulary. Nothing is decided here.
 
-use indexbuild_api::{EngineDirectory, labels};
+use indexbuild_api::{EngineDirectory, Unreadable, labels};
 use indexbuild_lifecycle::world::{
     ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Stage, Termination,
 };
@@ -187,24 +187,19 @@ pub fn gone_node(name: &str, volumes_detached: bool) -> NodeView {
 ///
 /// # Errors
 /// The `ConfigMap` holds no stage: somebody else wrote it, or another version of the operator.
-pub fn stage(map: &ConfigMap) -> Result<Stage, BadStage> {
-    let bad = |why: String| BadStage { name: map.name_any(), why };
+pub fn stage(map: &ConfigMap) -> Result<Stage, Unreadable> {
+    let bad = |why: String| {
+        let why = format!(
+            "it does not hold a frozen stage ({why}); it is never written twice: put back what was there, or remove the build"
+        );
+        Unreadable::of(map, why)
+    };
     let text = map
         .data
         .as_ref()
         .and_then(|data| data.get(STAGE_KEY))
         .ok_or_else(|| bad(format!("it has no key {STAGE_KEY}")))?;
     serde_json::from_str(text).map_err(|error| bad(error.to_string()))
-}
-
-/// A `ConfigMap` that should freeze a stage does not.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "ConfigMap {name} does not hold a frozen stage ({why}): it is never written twice, so remove the build, or put back what was there"
-)]
-pub struct BadStage {
-    name: String,
-    why: String,
 }
 
 #[cfg(test)]

@@ -8,6 +8,10 @@ mod deletion;
 mod lost_node;
 #[path = "without_nodes/quiet.rs"]
 mod quiet;
+#[path = "without_nodes/readable.rs"]
+mod readable;
 mod scripted;
 #[path = "without_nodes/sweep.rs"]
 mod sweep;
+#[path = "without_nodes/unreadable.rs"]
+mod unreadable;

@@ -278,9 +278,6 @@ impl Walk {
         {
             outside("less", &schema["maximum"]);
         }
-        if schema["x-kubernetes-int-or-string"] == true && number < 0.0 {
-            outside("greater", &Value::from(0));
-        }
     }
 
     fn one_of(&mut self, path: &str, schema: &Value, node: &Node, value: &Value) {

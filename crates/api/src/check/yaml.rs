@@ -62,7 +62,8 @@ impl Node {
         match &self.content {
             Content::Null => "null",
             Content::Bool(_) => "boolean",
-            Content::Number(number) if number.is_f64() => "number",
+            // What does not fit in 64 bits with a sign is no integer to the API server.
+            Content::Number(number) if number.as_i64().is_none() => "number",
             Content::Number(_) => "integer",
             Content::Text(_) => "string",
             Content::List(_) => "array",

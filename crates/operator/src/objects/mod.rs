@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use indexbuild_api::{IndexBuild, labels};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::{Resource as _, ResourceExt as _};
+use kube::Resource as _;
 
 pub use account::{account_name, role, role_binding, service_account};
 pub use build_file::{BUILD_KEY, build_file};
@@ -34,7 +34,7 @@ pub struct Owner {
 impl Owner {
     /// The owner that a build is.
     #[must_use]
-    pub fn of(build: &IndexBuild) -> Self {
+    pub fn of(build: &impl kube::ResourceExt) -> Self {
         Self {
             namespace: build.namespace().unwrap_or_default(),
             name: build.name_any(),

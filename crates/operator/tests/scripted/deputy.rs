@@ -27,6 +27,8 @@ pub struct Order {
     pub lease: String,
     /// A check that is switched off.
     pub tamper: Option<Tamper>,
+    /// How it misbehaves.
+    pub switches: TestSwitches,
 }
 
 /// A running operator.
@@ -47,7 +49,7 @@ impl Deputy {
         let stop = CancellationToken::new();
         let (counted, name, told) = (metrics.clone(), identity.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
-            let Order { config, namespaces, lease_namespace, lease, tamper } = order;
+            let Order { config, namespaces, lease_namespace, lease, tamper, switches } = order;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let ended = runtime.block_on(async move {
                 let client = client_for(config, &counted).unwrap();
@@ -69,7 +71,7 @@ impl Deputy {
                 tokio::select! {
                     biased;
                     _ = killed => None,
-                    ended = run_with(client, counted, config, TestSwitches::default(), told) => Some(format!("{ended:?}")),
+                    ended = run_with(client, counted, config, switches, told) => Some(format!("{ended:?}")),
                 }
             });
             // Whatever was in hand is dropped where it stands.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use indexbuild_api::{EngineDirectory, IndexBuild, WorkKind, labels};
+use indexbuild_api::{EngineDirectory, Guarded, IndexBuild, WorkKind, labels};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, ServiceAccount};
@@ -219,28 +219,40 @@ impl Machine {
         let ours = format!("{}={}", labels::MANAGED_BY, labels::MANAGED_BY_VALUE);
         let staged = format!("{ours},{}", labels::STAGE);
         let book = Arc::clone(&records);
-        follow(&mut tasks, &records, Api::<EngineDirectory>::all(admin.clone()), "", move |directory, there| {
-            note(&book.ledger, Kind::Directory, &directory, there);
-            book.put(directory, there);
-        });
+        follow(
+            &mut tasks,
+            &records,
+            Api::<Guarded<EngineDirectory>>::all(admin.clone()),
+            "",
+            move |directory, there| {
+                note(&book.ledger, Kind::Directory, &directory, there);
+                book.put(directory, there);
+            },
+        );
         let book = Arc::clone(&records);
-        follow(&mut tasks, &records, Api::<IndexBuild>::all(admin.clone()), "", move |build, there| {
+        follow(&mut tasks, &records, Api::<Guarded<IndexBuild>>::all(admin.clone()), "", move |build, there| {
             book.ledger.build(build, there);
         });
         let book = Arc::clone(&records);
-        follow(&mut tasks, &records, Api::<ConfigMap>::all(admin.clone()), &staged, move |map, there| {
+        follow(&mut tasks, &records, Api::<Guarded<ConfigMap>>::all(admin.clone()), &staged, move |map, there| {
             note(&book.ledger, Kind::Stage, &map, there);
         });
         let (book, client) = (Arc::clone(&records), admin.clone());
-        follow(&mut tasks, &records, Api::<PersistentVolumeClaim>::all(admin.clone()), &ours, move |claim, there| {
-            note(&book.ledger, Kind::Claim, &claim, there);
-            let bound = claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_some());
-            if !there || (!bound && claim.metadata.deletion_timestamp.is_none()) {
-                tokio::spawn(volume(client.clone(), claim, there));
-            }
-        });
+        follow(
+            &mut tasks,
+            &records,
+            Api::<Guarded<PersistentVolumeClaim>>::all(admin.clone()),
+            &ours,
+            move |claim, there| {
+                note(&book.ledger, Kind::Claim, &claim, there);
+                let bound = claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_some());
+                if !there || (!bound && claim.metadata.deletion_timestamp.is_none()) {
+                    tokio::spawn(volume(client.clone(), claim, there));
+                }
+            },
+        );
         let (book, kubelet) = (Arc::clone(&records), Arc::clone(&inner));
-        follow(&mut tasks, &records, Api::<Pod>::all(admin.clone()), &ours, move |pod, there| {
+        follow(&mut tasks, &records, Api::<Guarded<Pod>>::all(admin.clone()), &ours, move |pod, there| {
             note(&book.ledger, Kind::Pod, &pod, there);
             see(&kubelet, pod, there);
         });
@@ -257,13 +269,13 @@ fn note<K: Resource>(ledger: &Ledger, kind: Kind, object: &K, there: bool) {
     if there { ledger.there(kind, object) } else { ledger.gone(kind, object) }
 }
 
-/// Follows all objects of a kind. What there is comes by the watch itself: a list beside it may be "too old" for the
+/// Follows all objects of a kind that can be read. What there is comes by the watch itself: a list beside it may be "too old" for the
 /// cache that the API server is just making of a kind that was just defined, and the ledger would have a gap where
 /// nothing was missed.
 fn follow<K>(
     tasks: &mut JoinSet<()>,
     records: &Arc<Records>,
-    api: Api<K>,
+    api: Api<Guarded<K>>,
     selector: &str,
     mut each: impl FnMut(K, bool) + Send + 'static,
 ) where
@@ -274,10 +286,15 @@ fn follow<K>(
     tasks.spawn(async move {
         let mut stream = watcher(api, config).default_backoff().boxed();
         let mut begun = 0_u32;
+        let mut tell = |object: &Guarded<K>, there| {
+            if let Ok(object) = object.read() {
+                each(Arc::unwrap_or_clone(object), there);
+            }
+        };
         loop {
             match stream.try_next().await {
-                Ok(Some(Event::Apply(object) | Event::InitApply(object))) => each(object, true),
-                Ok(Some(Event::Delete(object))) => each(object, false),
+                Ok(Some(Event::Apply(object) | Event::InitApply(object))) => tell(&object, true),
+                Ok(Some(Event::Delete(object))) => tell(&object, false),
                 Ok(Some(Event::Init)) => {
                     begun += 1;
                     if begun > 1 {
