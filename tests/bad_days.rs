@@ -115,3 +115,19 @@ fn nothing_matching_is_an_error_that_names_the_pattern() {
     workspace.write("build.yaml", &build_yaml("bad", &["k"], "").replace("table.parquet", "orders-*.parquet"));
     fails_with(&workspace, &["orders-*.parquet"]);
 }
+
+/// Whoever starts a run sits before it: a store that has not answered once in half a minute is told, with its words.
+#[test]
+fn a_run_whose_store_never_answers_ends_with_the_stores_words() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let workspace = Workspace::new();
+    let source = format!("{{urls: ['http://{free}/t.parquet']}}");
+    let text = format!(
+        "apiVersion: indexbuild.dev/v1alpha1\nkind: IndexBuild\nmetadata: {{name: bad}}\nspec:\n  source:\n    parquet: {source}\n  indexes: [{{name: by_k, columns: [{{name: k}}]}}]\n  output: {{url: indexes}}\n"
+    );
+    workspace.write("build.yaml", &text);
+    let begun = std::time::Instant::now();
+    fails_with(&workspace, &["/t.parquet", "has not answered once", "Connection refused"]);
+    let took = begun.elapsed().as_secs();
+    assert!((25..90).contains(&took), "{took} s");
+}

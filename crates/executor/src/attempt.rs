@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{Report, Work, WorkResult};
+use indexbuild_api::{Report, Work, WorkKind, WorkResult};
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_index::store::Store;
 use tokio::runtime::Handle;
@@ -16,7 +16,7 @@ use crate::failure::{WorkFailure, chain};
 use crate::memory::Budget;
 use crate::names::WorkName;
 use crate::objects::{Objects, OpenError};
-use crate::outage::Watch;
+use crate::outage::{FIRST_ANSWER_WITHIN, FIRST_ANSWER_WITHIN_WHEN_CLEANING, Watch};
 use crate::plan_file::PlanFile;
 use crate::pulse::{Ending, Pulse, View, WaitsFor};
 use crate::rate::RateLimit;
@@ -193,7 +193,11 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
     let name: WorkName = work.id.parse().map_err(|error: crate::names::UnknownWork| WorkFailure::internal(error))?;
     let meter = Arc::new(Meter::start());
     let runtime = Handle::current();
-    let mut objects = objects(config, build, &pulse, &meter);
+    let first_answer_within = match work.kind {
+        WorkKind::Plan | WorkKind::Encode | WorkKind::Sort | WorkKind::Publish => FIRST_ANSWER_WITHIN,
+        WorkKind::Clean => FIRST_ANSWER_WITHIN_WHEN_CLEANING,
+    };
+    let mut objects = objects(config, build, &pulse, &meter, first_answer_within);
     if config.test.never_wait_for_stores {
         objects = objects.without_waiting();
     }
@@ -215,9 +219,15 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
 }
 
 /// The build's prefix in the output store.
-fn objects(config: &Arc<ExecutorConfig>, build: &BuildRef, pulse: &Arc<Pulse>, meter: &Arc<Meter>) -> Objects {
+fn objects(
+    config: &Arc<ExecutorConfig>,
+    build: &BuildRef,
+    pulse: &Arc<Pulse>,
+    meter: &Arc<Meter>,
+    first_answer_within: Duration,
+) -> Objects {
     let prefix = format!("{}/{}/{}", build.namespace, build.name, build.uid);
-    let watch = Watch::new(WaitsFor::Output, config.site, Arc::clone(pulse));
+    let watch = Watch::new(WaitsFor::Output, config.site, Arc::clone(pulse), first_answer_within);
     let url = &config.build.spec.output.url;
     let config = Arc::clone(config);
     let open = move || {
@@ -237,7 +247,8 @@ fn objects(config: &Arc<ExecutorConfig>, build: &BuildRef, pulse: &Arc<Pulse>, m
 pub async fn retire(process: &Process, attempt: AttemptName, within: Duration) {
     let build = process.build.clone();
     let pulse = Arc::new(Pulse::new());
-    let objects = objects(&process.config, &build, &pulse, &Arc::new(Meter::start())).without_waiting();
+    let meter = Arc::new(Meter::start());
+    let objects = objects(&process.config, &build, &pulse, &meter, Duration::ZERO).without_waiting();
     let retiring = tokio::task::spawn_blocking(move || clean::retire(&objects, &build, &attempt));
     match tokio::time::timeout(within, retiring).await {
         Ok(Ok(Ok(0))) => {}

@@ -18,7 +18,7 @@ use indexbuild_api::{Reason, Waiting};
 use indexbuild_index::store::{Fault, PutOutcome, Store, StoreError, Version};
 use tokio::runtime::Handle;
 
-use crate::outage::{Next, Watch, pause};
+use crate::outage::{Next, Watch, pause, reopens};
 use crate::pulse::{Ended, Pulse, WaitsFor};
 use crate::stats::{Meter, add_since};
 
@@ -31,8 +31,6 @@ const LONG: Duration = Duration::from_secs(8);
 const SLOW_BYTES_PER_SECOND: u64 = 1 << 20;
 /// The same for one whose bytes are not known before: files are of some 100 MiB.
 const LARGE: Duration = Duration::from_secs(60);
-/// After so many failures of one call the store is opened anew, with fresh credentials and connections.
-const REOPENED_AFTER: u32 = 3;
 
 /// Why a call on the store ended without an outcome.
 #[derive(Debug, thiserror::Error)]
@@ -394,7 +392,7 @@ impl Objects {
             match (next, error) {
                 (Next::Wait { needs_help: _ }, _) => {
                     tracing::debug!(act, path, answer, "the store does not do it; trying again");
-                    if fault != Fault::Outage || tries >= REOPENED_AFTER {
+                    if reopens(fault, tries) {
                         self.output.reopen();
                     }
                     if let Err(ended) = self.pulse.sleep(pause(tries)) {

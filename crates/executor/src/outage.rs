@@ -15,7 +15,9 @@ use crate::pulse::{Pulse, WaitsFor};
 
 /// A local run whose store has not answered once within this time ends: its endpoint or its keys are probably wrong, and
 /// whoever started it sits before it.
-const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The same for who cleans up: what never answered its build holds nothing of it.
+pub const FIRST_ANSWER_WITHIN_WHEN_CLEANING: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// An outage shorter than this is not worth a word in the report.
@@ -45,16 +47,24 @@ pub enum Next {
 
 /// What becomes of a request that failed in such a way. A pure function, so that each case can be looked at.
 ///
-/// `answered`: the store has done anything that this process asked. `failing_for`: since when it has not.
+/// `hopeless`: the store has not answered once within the time that it had for that.
 #[must_use]
-pub fn next(fault: Fault, site: Site, answered: bool, failing_for: Duration) -> Next {
-    let hopeless = site == Site::OneMachine && !answered && failing_for >= FIRST_ANSWER_WITHIN;
+pub fn next(fault: Fault, site: Site, hopeless: bool) -> Next {
+    let hopeless = site == Site::OneMachine && hopeless;
     match (fault, site) {
         (Fault::NotFound | Fault::Final, _) | (Fault::NoBucket, Site::OneMachine) => Next::End,
         (Fault::Outage | Fault::Refused, _) if hopeless => Next::End,
         (Fault::Outage, _) => Next::Wait { needs_help: false },
         (Fault::Refused, _) | (Fault::NoBucket, Site::Cluster) => Next::Wait { needs_help: true },
     }
+}
+
+/// Whether a store is opened anew before a request is made again that has failed so often: with the credentials of then,
+/// and with connections that no partition has cut.
+#[must_use]
+pub fn reopens(fault: Fault, tries: u32) -> bool {
+    const AFTER: u32 = 3;
+    fault != Fault::Outage || tries >= AFTER
 }
 
 /// How long to wait before a request is made again that has failed so often: up to a fifth more or less at random, as an
@@ -72,6 +82,7 @@ pub struct Watch {
     which: WaitsFor,
     site: Site,
     pulse: Arc<Pulse>,
+    first_answer_within: Duration,
     state: Mutex<State>,
 }
 
@@ -92,8 +103,8 @@ struct Failing {
 impl Watch {
     /// Nothing was asked yet.
     #[must_use]
-    pub fn new(which: WaitsFor, site: Site, pulse: Arc<Pulse>) -> Self {
-        Self { which, site, pulse, state: Mutex::default() }
+    pub fn new(which: WaitsFor, site: Site, pulse: Arc<Pulse>, first_answer_within: Duration) -> Self {
+        Self { which, site, pulse, first_answer_within, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -131,7 +142,7 @@ impl Watch {
         let answered = state.answered;
         let failing = state.failing.get_or_insert_with(Failing::now);
         let failing_for = failing.since.elapsed();
-        let next = next(fault, self.site, answered, failing_for);
+        let next = next(fault, self.site, !answered && failing_for >= self.first_answer_within);
         match next {
             Next::Wait { needs_help } => {
                 let due = needs_help || failing_for >= TOLD_AFTER;
@@ -182,31 +193,34 @@ impl Failing {
 mod tests {
     use super::*;
 
-    const SOON: Duration = Duration::from_secs(1);
-    const LATE: Duration = Duration::from_secs(3_600);
-
     #[test]
     fn what_passes_or_can_be_mended_is_waited_for_and_the_rest_ends_i5() {
         use Fault::{Final, NoBucket, NotFound, Outage, Refused};
         use Site::{Cluster, OneMachine};
         let (waits, needs_help) = (Next::Wait { needs_help: false }, Next::Wait { needs_help: true });
-        for answered in [false, true] {
-            for time in [SOON, LATE] {
-                assert_eq!(next(Outage, Cluster, answered, time), waits);
-                assert_eq!(next(Refused, Cluster, answered, time), needs_help);
-                assert_eq!(next(NoBucket, Cluster, answered, time), needs_help);
-                assert_eq!(next(NoBucket, OneMachine, answered, time), Next::End);
-                for site in [Cluster, OneMachine] {
-                    assert_eq!(next(Final, site, answered, time), Next::End);
-                    assert_eq!(next(NotFound, site, answered, time), Next::End);
-                }
+        for hopeless in [false, true] {
+            assert_eq!(next(Outage, Cluster, hopeless), waits);
+            assert_eq!(next(Refused, Cluster, hopeless), needs_help);
+            assert_eq!(next(NoBucket, Cluster, hopeless), needs_help);
+            assert_eq!(next(NoBucket, OneMachine, hopeless), Next::End);
+            for site in [Cluster, OneMachine] {
+                assert_eq!(next(Final, site, hopeless), Next::End);
+                assert_eq!(next(NotFound, site, hopeless), Next::End);
             }
         }
-        assert_eq!(next(Outage, OneMachine, true, LATE), waits);
-        assert_eq!(next(Refused, OneMachine, true, LATE), needs_help);
-        assert_eq!(next(Outage, OneMachine, false, SOON), waits);
-        assert_eq!(next(Outage, OneMachine, false, LATE), Next::End, "it never answered: whoever waits is told");
-        assert_eq!(next(Refused, OneMachine, false, LATE), Next::End);
+        assert_eq!(next(Outage, OneMachine, false), waits);
+        assert_eq!(next(Refused, OneMachine, false), needs_help);
+        assert_eq!(next(Outage, OneMachine, true), Next::End, "it never answered: whoever waits is told");
+        assert_eq!(next(Refused, OneMachine, true), Next::End);
+    }
+
+    #[test]
+    fn one_answer_is_enough_to_wait_for_the_next_as_long_as_it_takes() {
+        let pulse = Arc::new(Pulse::new());
+        let watch = Watch::new(WaitsFor::Output, Site::OneMachine, Arc::clone(&pulse), Duration::ZERO);
+        assert_eq!(watch.failed("a", Fault::Outage, "503"), Next::End);
+        watch.answered();
+        assert_eq!(watch.failed("a", Fault::Outage, "503"), Next::Wait { needs_help: false });
     }
 
     #[test]
@@ -221,7 +235,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_once_with_its_words_and_taken_back_when_the_store_answers_i8() {
         let pulse = Arc::new(Pulse::new());
-        let watch = Watch::new(WaitsFor::Output, Site::Cluster, Arc::clone(&pulse));
+        let watch = Watch::new(WaitsFor::Output, Site::Cluster, Arc::clone(&pulse), FIRST_ANSWER_WITHIN);
         watch.failed("cannot read a", Fault::Refused, "403 Forbidden: AccessDenied");
         let told = pulse.view().waiting.unwrap();
         assert!(told.needs_help && told.reason == Reason::WaitingForStore);
@@ -239,7 +253,7 @@ mod tests {
     #[test]
     fn a_short_outage_is_not_told_and_a_silent_one_is() {
         let pulse = Arc::new(Pulse::new());
-        let watch = Watch::new(WaitsFor::Source, Site::Cluster, Arc::clone(&pulse));
+        let watch = Watch::new(WaitsFor::Source, Site::Cluster, Arc::clone(&pulse), FIRST_ANSWER_WITHIN);
         watch.failed("cannot read a", Fault::Outage, "503 Service Unavailable");
         assert_eq!(pulse.view().waiting, None);
         watch.silent("reading a");

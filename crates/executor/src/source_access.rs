@@ -8,7 +8,7 @@ use indexbuild_store::Fault;
 
 use crate::config::ExecutorConfig;
 use crate::definitions::{self, DefinitionError};
-use crate::outage::{Next, Watch, pause};
+use crate::outage::{FIRST_ANSWER_WITHIN, Next, Watch, pause, reopens};
 use crate::pulse::{Pulse, WaitsFor};
 
 /// The store has not answered once.
@@ -25,7 +25,7 @@ pub fn source(
     pulse: &Arc<Pulse>,
 ) -> Result<(SourceSpec, Arc<dyn Patience>), DefinitionError> {
     let source = definitions::source(&config.build.spec)?;
-    let watch = Watch::new(WaitsFor::Source, config.site, Arc::clone(pulse));
+    let watch = Watch::new(WaitsFor::Source, config.site, Arc::clone(pulse), FIRST_ANSWER_WITHIN);
     Ok((source, Arc::new(Access { config: Arc::clone(config), pulse: Arc::clone(pulse), watch })))
 }
 
@@ -46,7 +46,8 @@ impl Access {
         let Failure { url, fault, answer, tries } = *failure;
         match self.watch.failed(&format!("cannot read {url}"), fault, answer) {
             Next::Wait { needs_help: _ } => match self.pulse.sleep(pause(tries)) {
-                Ok(()) => Verdict::Again,
+                Ok(()) if reopens(fault, tries) => Verdict::Again,
+                Ok(()) => Verdict::AgainAsIs,
                 Err(ended) => Verdict::Stop(Box::new(ended)),
             },
             Next::End => match fault {
@@ -71,7 +72,7 @@ impl Patience for Access {
             };
             let url = self.urls();
             match self.after(&Failure { url: &url, fault: Fault::Refused, answer: &answer, tries }) {
-                Verdict::Again => tries = tries.saturating_add(1),
+                Verdict::Again | Verdict::AgainAsIs => tries = tries.saturating_add(1),
                 Verdict::GiveUp => return Err(SourceError::Unusable { url, answer }),
                 Verdict::Stop(cause) => return Err(SourceError::Store { url, source: cause }),
             }

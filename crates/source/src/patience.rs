@@ -46,8 +46,10 @@ pub struct Failure<'a> {
 /// What becomes of a request that failed.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It is made again.
+    /// It is made again, by a client that is made anew: with fresh credentials and connections.
     Again,
+    /// It is made again, by the same client.
+    AgainAsIs,
     /// Its failure is the reader's error.
     GiveUp,
     /// This is the reader's error.

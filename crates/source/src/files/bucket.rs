@@ -16,8 +16,6 @@ use crate::patience::{Failure, Patience, Verdict};
 
 /// A request that takes longer is told of: until it fails, nobody would know what is waited for.
 const LONG: Duration = Duration::from_secs(8);
-/// After so many failures of one request the client is made anew, with fresh credentials and connections.
-const RENEWED_AFTER: u32 = 3;
 
 /// A bucket, and how it is reached.
 #[derive(Debug)]
@@ -104,8 +102,8 @@ impl Bucket {
                 Fault::Outage | Fault::Refused | Fault::NoBucket => {
                     let failure = Failure { url, fault, answer: &answer(&error), tries };
                     match self.patience.failed(&failure) {
-                        Verdict::Again => {
-                            if fault != Fault::Outage || tries >= RENEWED_AFTER {
+                        again @ (Verdict::Again | Verdict::AgainAsIs) => {
+                            if matches!(again, Verdict::Again) {
                                 self.renew()?;
                             }
                             asked = self.start(url, &request)?;
