@@ -76,7 +76,7 @@ worst = max(child["peakRssBytes"] for child in children)
 if worst >= limit:
     sys.exit(f"a child used {worst / 2**20:.0f} MiB, above its limit of {limit / 2**20:.0f} MiB")
 PYTHON
-    rm -rf indexes table.parquet
+    rm -rf indexes table.parquet .indexbuild
 }
 
 "$indexbuild" sample --rows "$rows" --columns id,k,c --out table.parquet

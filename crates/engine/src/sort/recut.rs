@@ -125,7 +125,7 @@ pub(crate) fn cut_again(
 ) -> Result<Vec<Part>, EngineError> {
     let width = layout.map_or(0, PackedLayout::width);
     let parts = memory_of(&part, width).div_ceil((budget * FILL / 100).max(1)).clamp(2, MOST_PARTS);
-    let sample = sample_part(&part, layout)?;
+    let sample = sample_part(&part, layout, budget / 8)?;
     let (cuts, identical) = quantiles(&sample, usize::try_from(parts).unwrap_or(2), layout);
     let router = Router::new(&cuts, 0);
     let mut buffers = Buffers::new(router.destinations(), budget);
@@ -174,8 +174,9 @@ fn empty(buffers: &mut Buffers, parts: &mut [Part], folder: &SpillFolder) -> Res
     Ok(written)
 }
 
-/// Every n-th entry of a part, in order.
-fn sample_part(part: &Part, layout: Option<&PackedLayout>) -> Result<Vec<Sampled>, EngineError> {
+/// Every n-th entry of a part, in order: with `bytes` of general entries at most, unless that is a single one. Entries are
+/// sampled whole, since a cut tells those of one key apart by their values; so of long ones there are few.
+fn sample_part(part: &Part, layout: Option<&PackedLayout>, bytes: u64) -> Result<Vec<Sampled>, EngineError> {
     const WISHED: u64 = 4096;
     let mut sample = Vec::new();
     let mut frame = Frame::new();
@@ -197,12 +198,22 @@ fn sample_part(part: &Part, layout: Option<&PackedLayout>) -> Result<Vec<Sampled
             Ok(whole.len())
         })?;
     }
-    let every = usize::try_from(part.general.entries / WISHED).unwrap_or(usize::MAX).max(1);
+    let mut every = usize::try_from(part.general.entries / WISHED).unwrap_or(usize::MAX).max(1);
     at = 0;
-    part.general.look(|bytes| {
-        each_frame(bytes, |frame| {
+    let begin = sample.len();
+    let mut sampled = 0;
+    part.general.look(|found| {
+        each_frame(found, |frame| {
             if at.is_multiple_of(every) {
                 sample.push(Sampled { key: frame.key.to_vec(), value: frame.value.to_vec(), packed: None });
+                sampled += frame.bytes.len() as u64;
+                while sampled > bytes && sample.len() > begin + 1 {
+                    let half = (sample.len() - begin).div_ceil(2);
+                    thin(&mut sample, begin, half);
+                    every = every.saturating_mul(2);
+                    let general = sample.get(begin..).unwrap_or_default();
+                    sampled = general.iter().map(|entry| (entry.key.len() + entry.value.len()) as u64).sum();
+                }
             }
             at += 1;
             Ok(())
@@ -240,4 +251,51 @@ fn quantiles(sample: &[Sampled], parts: usize, layout: Option<&PackedLayout>) ->
     let mut identical = vec![false];
     identical.extend(cuts.iter().map(|(_, identical)| *identical));
     (cuts.into_iter().map(|(cut, _)| cut).collect(), identical)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::buffers::Chunk;
+
+    #[test]
+    fn a_sample_of_long_entries_takes_no_more_than_its_bytes_and_parts_hold_every_entry_once() {
+        for (entries, length, bytes) in
+            [(300_usize, 100_000_usize, 1_u64 << 20), (50, 2_000_000, 1 << 20), (5_000, 10, 1 << 20)]
+        {
+            let whole = || {
+                let mut part = Part::default();
+                let mut frame = Frame::new();
+                for entry in 0..entries {
+                    frame.set(&u32::try_from(entry).unwrap().to_be_bytes(), &vec![7; length]);
+                    part.general.keep(vec![Chunk { bytes: frame.bytes().to_vec(), entries: 1 }]);
+                }
+                part
+            };
+            let sample = sample_part(&whole(), None, bytes).unwrap();
+            let taken: usize = sample.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
+            assert!(!sample.is_empty() && (sample.len() == 1 || taken as u64 <= bytes), "{} of {taken}", sample.len());
+
+            let folder = tempfile::tempdir().unwrap();
+            let spill = SpillFolder::new(folder.path().to_owned());
+            let parts = cut_again(whole(), None, bytes * 8, &spill, &mut 0).unwrap();
+            assert!(parts.len() > 1);
+            let mut keys = Vec::new();
+            for part in parts {
+                let mut of_part = Vec::new();
+                part.general
+                    .consume(|found| {
+                        each_frame(found, |frame| {
+                            of_part.push(frame.key.to_vec());
+                            Ok(())
+                        })
+                    })
+                    .unwrap();
+                of_part.sort();
+                keys.append(&mut of_part);
+            }
+            assert!(keys.is_sorted() && keys.len() == entries);
+        }
+    }
 }

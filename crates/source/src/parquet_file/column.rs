@@ -101,7 +101,7 @@ impl Column {
         if self.rows.is_none() {
             self.rows = self.decode()?;
         }
-        Ok(self.rows.as_ref().map_or(0, |rows| rows.len()))
+        Ok(self.rows.as_ref().map_or(0, Array::len))
     }
 
     /// The rows at hand.

@@ -22,6 +22,9 @@ const PER_DICTIONARY_VALUE: u64 = 16;
 const PER_LENGTH: u64 = 4;
 const PER_TWO_LENGTHS: u64 = 8;
 
+/// How the lengths of a page's values are read; `None`: the page is damaged.
+type ReadLengths = fn(&[u8]) -> Option<Lengths>;
+
 /// Memory of pages, of all columns of a reader together.
 #[derive(Debug)]
 pub(super) struct PageMemory {
@@ -302,7 +305,7 @@ impl State {
             return Ok(Ahead { page, takes: bytes, rows, rows_at_once: most });
         }
         let encoding = page.encoding();
-        let known: Option<(fn(&[u8]) -> Option<Lengths>, u64)> = match encoding {
+        let known: Option<(ReadLengths, u64)> = match encoding {
             Encoding::DELTA_BYTE_ARRAY => Some((lengths::of_delta_byte_array, PER_TWO_LENGTHS)),
             Encoding::DELTA_LENGTH_BYTE_ARRAY => Some((lengths::of_delta_length_byte_array, PER_LENGTH)),
             // No value is longer than what is stored of it, and it is not copied.
