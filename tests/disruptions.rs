@@ -54,7 +54,6 @@ fn owners_that_end_are_cut_off_or_return_lose_no_sealed_work_and_no_volume_is_de
 
 #[test]
 fn a_store_that_is_away_or_refuses_is_waited_for_told_and_never_counted_i5() {
-    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     let Some(tools) = tools_or_skip("an object store that is away") else { return };
     outage::run(&tools);
 }
