@@ -396,6 +396,8 @@ def main():
     parser.add_argument("cargo", nargs="*", metavar="ARGUMENT", help="for cargo test: profile and packages")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    # Who is started in the background inherits that SIGINT is ignored; a test's processes would outlive it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     rules = read_schedule(options.schedule)
     began = time.monotonic()
