@@ -46,7 +46,7 @@ pub fn run(world: &World) {
         let said = message(&world.read("deleted-without-bucket"), "Stalled");
         let told = said.starts_with("WaitingForStore")
             && said.contains("s3://no-such-bucket/")
-            && said.contains("NoSuchBucket");
+            && said.contains("does not exist; create it");
         if told { Ok(()) } else { Err(said) }
     });
     delete(world, "deleted-without-bucket");

@@ -151,14 +151,13 @@ fn away(world: &World) {
 /// A key that was rotated, a secret whose key has another name, and a bucket that somebody makes later.
 fn refused_or_not_there_yet(world: &World) {
     let (_, key, secret) = world.cluster.object_store();
-    let secret_of = |name: &str, id: &str, id_value: &str| {
+    let secret_of = |name: &str, keys: Value| {
         json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE},
-            "stringData": {id: id_value, "AWS_SECRET_ACCESS_KEY": secret},
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": keys,
         })
     };
-    let rotated = secret_of("rotated", "AWS_ACCESS_KEY_ID", "of-yesterday");
-    let misnamed = secret_of("misnamed", "AWS_ACCESS_KEY", &key);
+    let rotated = secret_of("rotated", json!({"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": "of-yesterday"}));
+    let misnamed = secret_of("misnamed", json!({"AWS_ACCESS_KEY": key, "AWS_SECRET_ACCESS_KEY": secret}));
     world.cluster.apply(&[rotated, misnamed]).unwrap();
     let made = REFUSED_BUILDS.map(|name| {
         let mut build = world.build(name, "small", 1);
@@ -173,7 +172,7 @@ fn refused_or_not_there_yet(world: &World) {
     for (name, parts) in [
         ("rotated", &["the source's store, since 2", "403 Forbidden"][..]),
         ("misnamed", &["secret misnamed has no AWS_ACCESS_KEY_ID; it has AWS_ACCESS_KEY"]),
-        ("bucketless", &["s3://made-later/shop", "NoSuchBucket"]),
+        ("bucketless", &["the bucket of s3://made-later/shop", "does not exist; create it"]),
     ] {
         world.until(&format!("what {name} waits for is told"), Duration::from_secs(60), |world| {
             let said = message(&world.read(name), "Stalled");
@@ -186,9 +185,9 @@ fn refused_or_not_there_yet(world: &World) {
 
 /// What was missing is supplied; no build is edited.
 fn set_right(world: &World) {
-    let (_, key, _) = world.cluster.object_store();
+    let (_, key, secret) = world.cluster.object_store();
     for name in ["rotated", "misnamed"] {
-        let patch = json!({"stringData": {"AWS_ACCESS_KEY_ID": key}}).to_string();
+        let patch = json!({"stringData": {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}}).to_string();
         world.kubectl(&["patch", "secret", name, "-n", NAMESPACE, "--type=merge", "-p", &patch]);
     }
     world.cluster.bucket("made-later").unwrap();

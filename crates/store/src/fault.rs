@@ -24,8 +24,20 @@ pub enum Fault {
     Final,
 }
 
-/// Answers with 400 that are about credentials: AWS says so of tokens that have run out.
-const TOKEN_CODES: [&str; 4] = ["ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"];
+/// Answers that are about credentials, whatever their status: AWS says of tokens that have run out with 400 that they have,
+/// and versitygw of a key that it does not know with 404 that there is no such user. Taken for an object that is not there,
+/// a rotated key would read as an empty table.
+const CREDENTIAL_CODES: [&str; 9] = [
+    "AccessDenied",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "NoSuchUser",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "XAdminUserNotFound",
+];
 /// Answers with 400 that are time-outs.
 const TIMEOUT_CODES: [&str; 1] = ["RequestTimeout"];
 const BUCKET_CODES: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "BucketNotFound"];
@@ -49,8 +61,7 @@ impl Fault {
     pub fn of(error: &object_store::Error) -> Self {
         use object_store::Error as Of;
         match error {
-            Of::NotFound { .. } if is_about_bucket(error) => Self::NoBucket,
-            Of::NotFound { .. } => Self::NotFound,
+            Of::NotFound { .. } => Self::of_absence(error),
             Of::PermissionDenied { .. } | Of::Unauthenticated { .. } => Self::Refused,
             Of::InvalidPath { .. }
             | Of::NotSupported { .. }
@@ -93,14 +104,24 @@ impl Fault {
         }
     }
 
+    /// Something is not there: which thing is in the answer's code.
+    fn of_absence(error: &(dyn Error + 'static)) -> Self {
+        if has_code(error, &CREDENTIAL_CODES) {
+            Self::Refused
+        } else if is_about_bucket(error) {
+            Self::NoBucket
+        } else {
+            Self::NotFound
+        }
+    }
+
     fn of_status(status: StatusCode, error: &(dyn Error + 'static)) -> Self {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Refused,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Self::Outage,
             StatusCode::NOT_IMPLEMENTED => Self::Final,
-            StatusCode::NOT_FOUND if is_about_bucket(error) => Self::NoBucket,
-            StatusCode::NOT_FOUND => Self::NotFound,
-            StatusCode::BAD_REQUEST if has_code(error, &TOKEN_CODES) => Self::Refused,
+            StatusCode::NOT_FOUND => Self::of_absence(error),
+            StatusCode::BAD_REQUEST if has_code(error, &CREDENTIAL_CODES) => Self::Refused,
             StatusCode::BAD_REQUEST if has_code(error, &TIMEOUT_CODES) => Self::Outage,
             status if status.is_server_error() => Self::Outage,
             // 200 with an error in its body: S3 says so when it is busy.

@@ -73,6 +73,7 @@ async fn an_answer_is_sorted_by_what_ends_it_and_told_in_words_that_stay() {
         ("400 Bad Request", xml("RequestTimeout", "too slow"), Fault::Outage, "RequestTimeout"),
         ("404 Not Found", xml("NoSuchBucket", "no bucket"), Fault::NoBucket, "NoSuchBucket"),
         ("404 Not Found", xml("NoSuchKey", "no key"), Fault::NotFound, "NoSuchKey"),
+        ("404 Not Found", xml("XAdminUserNotFound", "no such user"), Fault::Refused, "XAdminUserNotFound"),
         ("405 Method Not Allowed", String::new(), Fault::Final, "405"),
         ("408 Request Timeout", String::new(), Fault::Outage, "408 Request Timeout"),
         ("429 Too Many Requests", String::new(), Fault::Outage, "429 Too Many Requests"),
