@@ -29,10 +29,13 @@ impl Pauses {
     }
 }
 
-/// Up to a quarter longer, and never longer than [`LONGEST_PAUSE`].
+/// Up to a quarter longer, as far as [`LONGEST_PAUSE`] leaves room for that: chance is spread over what there is of it,
+/// and does not gather at its end.
 #[must_use]
 pub fn later(pause: Duration, chance: u8) -> Duration {
-    pause.saturating_add(pause / 4 * u32::from(chance) / 256).min(LONGEST_PAUSE)
+    let pause = pause.min(LONGEST_PAUSE);
+    let room = (pause / 4).min(LONGEST_PAUSE.saturating_sub(pause));
+    pause.saturating_add(room * u32::from(chance) / 256)
 }
 
 /// A random number for [`Pauses::after`] and [`later`].
@@ -145,6 +148,16 @@ mod tests {
             let pauses = Pauses { first, longest };
             let (least, pause) = (pauses.after(failures, 0), pauses.after(failures, chance));
             prop_assert!(pause <= LONGEST_PAUSE && pause >= least && pause <= least * 5 / 4);
+        }
+    }
+
+    /// Executors that lost contact in one moment are spread over a second at least, however long they have paused.
+    #[test]
+    fn the_longest_pauses_are_not_all_the_same() {
+        let Pace { reads, watches, writes } = Pace::API_SERVER;
+        for pauses in [reads, watches, writes] {
+            let spread = pauses.after(99, u8::MAX) - pauses.after(99, 0);
+            assert!(spread > Duration::from_millis(950), "{pauses:?}: {spread:?}");
         }
     }
 

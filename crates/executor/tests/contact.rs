@@ -228,7 +228,7 @@ async fn an_executor_asks_an_api_server_that_refuses_at_most_thirty_times_a_minu
         assert!(case.regained <= LONGEST_PAUSE + SLACK, "{case:?}");
         assert!(case.connections <= 4, "connections are left open: {case:?}");
         match (case.mood, case.at) {
-            (Mood::Well, _) => assert!(case.of(Ask::Write) >= 11, "its reports are renewed: {case:?}"),
+            (Mood::Well, _) => assert!(case.of(Ask::Write) >= 10, "its reports are renewed: {case:?}"),
             // It goes on to report every 5 s, and looks before it does.
             (
                 Mood::RefusesWatches(_)
@@ -239,7 +239,7 @@ async fn an_executor_asks_an_api_server_that_refuses_at_most_thirty_times_a_minu
                 | Mood::RefusesStages(_),
                 At::Work | At::Stage,
             ) => {
-                assert!(case.of(Ask::Write) >= 11, "its reports are renewed: {case:?}");
+                assert!(case.of(Ask::Write) >= 10, "its reports are renewed: {case:?}");
                 let (refused, all) = match case.at {
                     At::Stage => (case.of(Ask::Stage), case.all() - case.of(Ask::Stage)),
                     At::Nothing | At::Claim | At::Work => (case.of(Ask::Watch), case.all()),
