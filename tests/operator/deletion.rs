@@ -44,7 +44,7 @@ pub fn run(world: &World) {
     delete(world, "deleted-when-done");
     world.until("a missing bucket is told", Duration::from_secs(60), |world| {
         let said = message(&world.read("deleted-without-bucket"), "Stalled");
-        let told = said.starts_with("WaitingForStore")
+        let told = said.starts_with("\"WaitingForStore\"")
             && said.contains("s3://no-such-bucket/")
             && said.contains("does not exist; create it");
         if told { Ok(()) } else { Err(said) }

@@ -103,7 +103,7 @@ fn away(world: &World) {
             let column = world
                 .slots(NAMESPACE, name)
                 .iter()
-                .any(|record| message(record, "Waiting").starts_with("WaitingForStore"));
+                .any(|record| message(record, "Waiting").starts_with("\"WaitingForStore\""));
             if said.contains("store, since 2") && column { Ok(()) } else { Err(said) }
         });
         let events = world.kubectl(&[
@@ -120,7 +120,7 @@ fn away(world: &World) {
     for (name, _, _) in HELD {
         world.until(&format!("{name} is stalled"), Duration::from_secs(60), |world| {
             let said = message(&world.read(name), "Stalled");
-            if said.starts_with("WaitingForStore") { Ok(()) } else { Err(said) }
+            if said.starts_with("\"WaitingForStore\"") { Ok(()) } else { Err(said) }
         });
     }
     // The control, in which waiting is off: the same outage ends it.
@@ -176,7 +176,7 @@ fn refused_or_not_there_yet(world: &World) {
     ] {
         world.until(&format!("what {name} waits for is told"), Duration::from_secs(60), |world| {
             let said = message(&world.read(name), "Stalled");
-            let told = said.starts_with("WaitingForStore") && parts.iter().all(|part| said.contains(part));
+            let told = said.starts_with("\"WaitingForStore\"") && parts.iter().all(|part| said.contains(part));
             if told { Ok(()) } else { Err(said) }
         });
         world.say(&format!("{name} is told"));
