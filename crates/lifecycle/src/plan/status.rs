@@ -130,7 +130,8 @@ impl Pass<'_> {
                 continue;
             };
             if draft.state.is_none() || draft.bumped() {
-                let open = self.work_open(&draft);
+                // Of a build that is gone nothing is worked on any more, and no stage is known.
+                let open = !self.world.build.gone && self.work_open(&draft);
                 draft.state = Some(match (self.mode, open, draft.claimed()) {
                     (Mode::Suspend, _, false) => DirectoryState::Suspended,
                     (_, false, _) => DirectoryState::Idle,
