@@ -200,6 +200,27 @@ fn of_several_volumes_each_is_kept_as_its_own_owner_is_proved_gone() {
     assert_eq!((left.slots, left.claims.len()), (vec![], 2));
 }
 
+/// A crash between two actions loses nothing: a volume is told of before its record lets go of it.
+#[test]
+fn people_are_told_of_a_volume_that_stays_before_its_record_goes() {
+    let mut world = with(DELETED_STAYS);
+    delete(&mut world);
+    let mut left = gone(world);
+    owner_ends(&mut left);
+    for _ in 0..10 {
+        let decision = plan(&left);
+        let of = |which: fn(&Action) -> bool| decision.actions.iter().position(which);
+        if let Some(told) = of(|action| matches!(action, Action::KeepClaim { .. })) {
+            let lets_go =
+                of(|action| matches!(action, Action::UpdateDirectory { .. } | Action::DeleteDirectory { .. }));
+            assert!(lets_go.is_some_and(|lets_go| told < lets_go), "{:?}", decision.actions);
+            return;
+        }
+        pass(&mut left);
+    }
+    panic!("nobody is told: {:?}", plan(&left));
+}
+
 /// A record that an older version wrote does not say what its build asked for: whoever does not know destroys nothing.
 #[test]
 fn a_tombstone_that_does_not_say_what_was_asked_for_keeps_its_volumes() {

@@ -40,7 +40,9 @@ impl Pass<'_> {
         let release = self.releases_finalizer(ended);
         let status = self.status(ended);
         let requeue = self.requeue();
-        let mut actions = Vec::new();
+        // Told before the record lets go of the volume: nobody would know of it after a crash in between.
+        let kept = |action: &Action| matches!(action, Action::KeepClaim { .. });
+        let (mut actions, steps): (Vec<_>, Vec<_>) = std::mem::take(&mut self.steps).into_iter().partition(kept);
         // Row 23, and one destructive action per pass: what is destroyed was read live in the same pass.
         let destroyed = self.destructive.drain(..).next().filter(|_| looked && !self.lost);
         // A record that goes is not written before: its deletion is of the version that was looked at.
@@ -55,7 +57,7 @@ impl Pass<'_> {
                 actions.extend(draft.into_action(conditions));
             }
         }
-        let Self { steps, waits, mut events, world, .. } = self;
+        let Self { waits, mut events, world, .. } = self;
         actions.extend(steps);
         actions.extend(destroyed);
         if release {
@@ -130,7 +132,8 @@ impl Pass<'_> {
                 continue;
             };
             if draft.state.is_none() || draft.bumped() {
-                let open = self.work_open(&draft);
+                // Of a build that is gone nothing is worked on any more, and no stage is known.
+                let open = !self.world.build.gone && self.work_open(&draft);
                 draft.state = Some(match (self.mode, open, draft.claimed()) {
                     (Mode::Suspend, _, false) => DirectoryState::Suspended,
                     (_, false, _) => DirectoryState::Idle,
