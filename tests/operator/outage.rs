@@ -26,8 +26,8 @@ const REFUSED_BUILDS: [&str; 3] = ["rotated", "misnamed", "bucketless"];
 
 pub fn run(tools: &Tools) {
     let mut world = World::start(tools, Options { nodes: 2, ..Options::default() }, 8);
-    // So many files that each slot asks the store every few seconds, however slow it is.
-    world.table("orders", 60_000, 300, &["--columns", "id,k"]);
+    // So many bytes that there is work for four slots, and so many files that each asks the store every few seconds.
+    world.table("orders", 400_000, 400, &["--columns", "id,k"]);
     world.table("small", 4_000, 1, &["--columns", "id,k"]);
     world.start_operator(OperatorOptions::of(NAMESPACE, 8080));
     refused_or_not_there_yet(&world);
@@ -56,7 +56,7 @@ fn hold(world: &World) {
         let mut build = world.build(name, "orders", slots);
         impatient(&mut build);
         if stage == "Encode" {
-            build["spec"]["rowsPerSecond"] = json!(200);
+            build["spec"]["rowsPerSecond"] = json!(1_000);
             switch(&mut build, &json!({"runBytes": 1}));
         } else {
             switch(&mut build, &json!({"beginWhenToldIn": stage}));
@@ -65,7 +65,7 @@ fn hold(world: &World) {
     });
     let mut control = world.build("out-control", "orders", 1);
     impatient(&mut control);
-    control["spec"]["rowsPerSecond"] = json!(200);
+    control["spec"]["rowsPerSecond"] = json!(1_000);
     switch(&mut control, &json!({"neverWaitForStores": true, "runBytes": 1}));
     world.cluster.apply(&made).unwrap();
     world.cluster.apply(&[control]).unwrap();
