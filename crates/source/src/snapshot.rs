@@ -51,10 +51,10 @@ impl FileStamp {
         }
         match (opaque_tag(etag.as_deref()), opaque_tag(other.etag.as_deref())) {
             (Some(one), Some(two)) => one == two,
-            (None, None) | (Some(_), None) | (None, Some(_)) => match (mtime, &other.mtime) {
+            (None | Some(_), None) | (None, Some(_)) => match (mtime, &other.mtime) {
                 (Some(one), Some(two)) if self.is_local() => one == two,
                 (Some(one), Some(two)) => same_second(one, two),
-                (None, None) | (Some(_), None) | (None, Some(_)) => false,
+                (None | Some(_), None) | (None, Some(_)) => false,
             },
         }
     }
@@ -77,7 +77,7 @@ pub(crate) fn opaque_tag(etag: Option<&str>) -> Option<&str> {
 fn same_second(one: &str, two: &str) -> bool {
     match (one.parse::<Timestamp>(), two.parse::<Timestamp>()) {
         (Ok(one), Ok(two)) => one.as_second() == two.as_second(),
-        (Ok(_), Err(_)) | (Err(_), Ok(_)) | (Err(_), Err(_)) => one == two,
+        (Ok(_) | Err(_), Err(_)) | (Err(_), Ok(_)) => one == two,
     }
 }
 

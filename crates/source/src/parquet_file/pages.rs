@@ -441,6 +441,7 @@ impl Iterator for OneChunk {
 impl PageIterator for OneChunk {}
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use proptest::prelude::*;
 

@@ -28,7 +28,7 @@ struct Refusing {
 
 impl Refusing {
     fn refuses(&self) -> Result<()> {
-        if self.asked.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             return Err(object_store::Error::PermissionDenied { path: "t".to_owned(), source: "403".into() });
         }
         Ok(())
