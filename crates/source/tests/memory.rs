@@ -1,6 +1,6 @@
 //! What reading a table takes of memory, whatever its values look like and however they are encoded. A process of its own:
 //! the peak of its resident set is measured.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::type_complexity, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::File;
 use std::path::Path;

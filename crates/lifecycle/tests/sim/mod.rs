@@ -189,7 +189,7 @@ impl Sim {
                 retention: Some(VolumeRetention {
                     when_published: Retention::Delete,
                     when_failed: if rng.percent(50) { Retention::Delete } else { Retention::Retain },
-                    when_deleted: if (seed / 1_000) % 2 == 0 { Retention::Delete } else { Retention::Retain },
+                    when_deleted: if (seed / 1_000).is_multiple_of(2) { Retention::Delete } else { Retention::Retain },
                 }),
                 ..VolumeSpec::default()
             }),
