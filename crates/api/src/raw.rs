@@ -13,7 +13,7 @@ pub const MAX_DEPTH: usize = 64;
 
 /// An object of the core API that is passed on to the pod unread (an affinity, a label selector). Its
 /// full schema would make the CRD larger than client-side apply takes; the API server checks it when
-/// the pod is made. One that is nested deeper than [`MAX_DEPTH`] is not read.
+/// the pod is made. One that is nested deeper than `MAX_DEPTH` is not read.
 #[derive(Serialize, Clone, Debug, Default, PartialEq)]
 #[serde(transparent)]
 pub struct RawObject(pub Map<String, Value>);

@@ -1,12 +1,12 @@
 //! What all who ask an object store share: the tables that are read, and the indexes that are written.
 //!
-//! [`Connector`] makes clients whose connections live on [`runtime`], the one of the process, and that trust
+//! [`Connector`] makes clients whose connections live on [`runtime()`], the one of the process, and that trust
 //! [`CaCertificates`] beside the system's. A client keeps its connections alive, and each is driven by a task of the runtime
 //! on which it was opened. Where two runtimes use one client, a request may be sent on a connection that the other one
 //! opened and does not drive just now, and hangs until its time is up. A store that closes each connection hides that; most
 //! do not.
 //!
-//! [`Fault`] sorts every failure by what ends it. [`answer`] says what was answered, in words that stay the same as long
+//! [`Fault`] sorts every failure by what ends it. [`answer()`] says what was answered, in words that stay the same as long
 //! as the answer does. [`lacking`] says which credentials a secret should have and does not.
 
 mod answer;
