@@ -18,11 +18,11 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// A connector whose connections live on [`runtime`](crate::runtime), to servers that the system's CA certificates or
+    /// A connector whose connections live on [`runtime`](crate::runtime()), to servers that the system's CA certificates or
     /// one of `ca` vouches for.
     ///
     /// # Errors
-    /// As [`runtime`](crate::runtime).
+    /// As [`runtime`](crate::runtime()).
     pub fn new(ca: CaCertificates) -> io::Result<Self> {
         Ok(Self { runtime: crate::runtime()?.clone(), ca })
     }
