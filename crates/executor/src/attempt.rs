@@ -233,10 +233,13 @@ fn objects(
     let open = move || {
         let spec = &config.build.spec;
         // Neither is the build's fault, and both end when somebody corrects a secret.
-        let options = output_options(spec, &config.access).map_err(|bad| OpenError::Lacking(bad.to_string()))?;
+        let mut options = output_options(spec, &config.access).map_err(|bad| OpenError::Lacking(bad.to_string()))?;
         match output_lacks(spec, &config.access, &options) {
             Some(lacking) => Err(OpenError::Lacking(lacking)),
-            None => Store::open(&spec.output.url, &options).map_err(OpenError::Store),
+            None => {
+                options.extra.retain(|name, _| indexbuild_store::is_known(name));
+                Store::open(&spec.output.url, &options).map_err(OpenError::Store)
+            }
         }
     };
     Objects::new(url, prefix, open, watch, Handle::current(), Arc::clone(pulse), Arc::clone(meter))

@@ -64,8 +64,11 @@ impl Patience for Access {
         loop {
             let ExecutorConfig { build, access, .. } = &*self.config;
             let answer = match definitions::source_settings(&build.spec, access) {
-                Ok(settings) => match definitions::source_lacks(&build.spec, access, &settings) {
-                    None => return Ok(settings),
+                Ok(mut settings) => match definitions::source_lacks(&build.spec, access, &settings) {
+                    None => {
+                        settings.extra.retain(|name, _| indexbuild_store::is_known(name));
+                        return Ok(settings);
+                    }
                     Some(lacking) => lacking,
                 },
                 Err(bad) => bad.to_string(),

@@ -58,6 +58,12 @@ pub fn lacking(url: &str, variables: &BTreeMap<String, String>, by: &str) -> Opt
     }
 }
 
+/// Whether any store's client knows a variable of this lower-case name: a secret may hold others, which are passed over.
+#[must_use]
+pub fn is_known(name: &str) -> bool {
+    name.parse::<S3>().is_ok() || name.parse::<Google>().is_ok() || name.parse::<Azure>().is_ok()
+}
+
 /// Whether a variable sets this key, by whichever of its names, to something.
 fn has<K: FromStr + PartialEq>(variables: &BTreeMap<String, String>, key: &K) -> bool {
     variables.iter().any(|(name, value)| !value.is_empty() && name.parse::<K>().is_ok_and(|parsed| parsed == *key))

@@ -19,6 +19,6 @@ mod runtime;
 pub use answer::answer;
 pub use ca::{BadCaFile, CaCertificates};
 pub use connector::Connector;
-pub use credentials::lacking;
+pub use credentials::{is_known, lacking};
 pub use fault::Fault;
 pub use runtime::runtime;
