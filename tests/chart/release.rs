@@ -267,6 +267,7 @@ fn a_release_is_installed_builds_is_upgraded_under_a_running_build_and_leaves_no
 
     // The corrected secret reaches the pod within a minute or two, and what is opened next goes by it.
     release.complete("late-ca", 240);
+    release.cluster.kubectl(&["delete", "secret", "late-ca", "-n", NAMESPACE]).unwrap();
     names_that_are_taken_are_told_and_left_alone(&release);
     a_lost_lease_is_made_anew_and_a_failed_mount_is_told(&release);
     called_and_allowed(&release);

@@ -101,7 +101,7 @@ impl Attempt {
     }
 
     /// What it shares with its thread.
-    pub fn pulse(&self) -> &Pulse {
+    pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
 

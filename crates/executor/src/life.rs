@@ -39,6 +39,9 @@ const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
 const HANDLES_WITHIN: Duration = Duration::from_secs(2);
 /// How often to report, until the record tells.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
+/// Reports of waits that begin or end are so far apart, at least: a store that answers every second request must not
+/// make the control plane hear of each.
+const NEWS_APART: Duration = Duration::from_secs(1);
 /// The shortest pause: what changes all the time must not make this loop spin.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
@@ -159,18 +162,41 @@ struct Life {
 /// What a pause is cut short by, beside the wish that the process stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heed {
-    /// The attempt's end: there is somebody to be told.
+    /// The attempt's end, and that it waits for something or no longer does: there is somebody to be told.
+    News,
+    /// The attempt's end.
     End,
     /// Nothing else.
     Nothing,
 }
 
-/// Returns when the attempt has ended just now; never where that was seen before, or where there is none.
-async fn ended(attempt: &mut Option<Attempt>) {
-    match attempt {
-        Some(attempt) if !attempt.has_ended() => attempt.ended().await,
-        Some(_) | None => std::future::pending().await,
+/// Returns when the attempt has ended just now, or waits (`waits`) where that is asked for; never where its end was seen
+/// before, or where there is no attempt.
+async fn news(attempt: &mut Option<Attempt>, waits: Option<Wait>) {
+    let Some(attempt) = attempt.as_mut().filter(|attempt| !attempt.has_ended()) else {
+        return std::future::pending().await;
+    };
+    let pulse = Arc::clone(attempt.pulse());
+    let changed = async {
+        match waits {
+            Some(Wait { wanted, apart }) => {
+                tokio::time::sleep(apart).await;
+                pulse.waits(wanted).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = attempt.ended() => {}
+        () = changed => {}
     }
+}
+
+/// What is news of a wait: that there is one, or none; not before so long.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    wanted: bool,
+    apart: Duration,
 }
 
 impl Life {
@@ -191,20 +217,20 @@ impl Life {
                 Some(Err(ContactError::Unreachable(_))) => Seen::Unreachable,
             };
             let now = self.now();
-            let due = match next(&self.state, seen, now) {
-                Step::Wait | Step::GoOn => None,
-                Step::Claim => self.claim_if_due().await,
+            let (due, heed) = match next(&self.state, seen, now) {
+                Step::Wait | Step::GoOn => (None, Heed::End),
+                Step::Claim => (self.claim_if_due().await, Heed::End),
                 Step::Start { epoch, work } => {
                     if let Err(status) = self.start(epoch, work).await {
                         return status;
                     }
-                    Some(Duration::ZERO)
+                    (Some(Duration::ZERO), Heed::End)
                 }
                 Step::Report => {
                     if let Some(status) = self.report_if_due().await {
                         return status;
                     }
-                    Some(self.report_due_in())
+                    (Some(self.report_due_in()), Heed::News)
                 }
                 Step::GiveWay(GiveWayReason::HigherEpoch | GiveWayReason::Revoked)
                 | Step::Exit(ExitReason::Superseded)
@@ -213,12 +239,12 @@ impl Life {
                     if let Some(status) = self.report_if_due().await {
                         return status;
                     }
-                    Some(self.report_due_in())
+                    (Some(self.report_due_in()), Heed::News)
                 }
                 Step::GiveWay(reason) => return self.give_way(reason).await,
                 Step::Exit(reason) => return self.exit(reason).await,
             };
-            self.pause(&mut stop, due).await;
+            self.pause(&mut stop, due, heed).await;
         }
     }
 
@@ -313,16 +339,16 @@ impl Life {
         Duration::from_millis(self.state.orphan_after.saturating_sub(silence))
     }
 
-    /// Waits until there may be something to do: the record changed, the attempt ended, something is due by itself, a
-    /// call that failed may be made again, or somebody asks to stop.
-    async fn pause(&mut self, stop: &mut Stop<'_>, due: Option<Duration>) {
+    /// Waits until there may be something to do: the record changed, there is news of the attempt, something is due by
+    /// itself, a call that failed may be made again, or somebody asks to stop.
+    async fn pause(&mut self, stop: &mut Stop<'_>, due: Option<Duration>, heed: Heed) {
         let Some(version) = self.version.clone() else {
             return self.rest(stop, self.reading.left().min(self.patience_left()), Heed::Nothing).await;
         };
         let within = due.unwrap_or(self.interval);
         if within > SHORTEST_PAUSE && self.watching.left().is_zero() {
             let begun = Instant::now();
-            match self.watch(stop, &version, within).await {
+            match self.watch(stop, &version, within, heed).await {
                 None => return,
                 Some(Ok(())) if begun.elapsed().saturating_add(SHORTEST_PAUSE) >= within => {
                     self.watching.succeeded();
@@ -345,16 +371,18 @@ impl Life {
             Some(due) => due.min(again),
             None => again,
         };
-        self.rest(stop, wait, Heed::End).await;
+        self.rest(stop, wait, heed).await;
     }
 
-    /// Waits for a change of the record; `None` when the attempt ended or somebody asks to stop.
+    /// Waits for a change of the record; `None` when there is news of the attempt or somebody asks to stop.
     async fn watch(
         &mut self,
         stop: &mut Stop<'_>,
         version: &str,
         within: Duration,
+        heed: Heed,
     ) -> Option<Result<(), ContactError>> {
+        let wait = self.wait_to_tell(heed);
         let control = Arc::clone(&self.process.control);
         let changed = async move {
             let floor = tokio::time::sleep(SHORTEST_PAUSE);
@@ -367,7 +395,7 @@ impl Life {
                 self.stop_requested();
                 None
             }
-            () = ended(&mut self.attempt) => None,
+            () = news(&mut self.attempt, wait) => None,
             answer = changed => Some(answer),
         }
     }
@@ -376,10 +404,11 @@ impl Life {
     async fn rest(&mut self, stop: &mut Stop<'_>, time: Duration, heed: Heed) {
         let over = tokio::time::sleep(time.max(SHORTEST_PAUSE));
         tokio::pin!(over);
+        let wait = self.wait_to_tell(heed);
         loop {
             tokio::select! {
                 () = stop.as_mut(), if !self.state.stop_requested => return self.stop_requested(),
-                () = ended(&mut self.attempt) => if heed == Heed::End { return },
+                () = news(&mut self.attempt, wait) => if heed != Heed::Nothing { return },
                 () = &mut over => return,
             }
         }
@@ -415,6 +444,19 @@ impl Life {
         due.max(self.reporting.left())
     }
 
+    /// What of a wait is to be told, and how soon it may be.
+    fn wait_to_tell(&self, heed: Heed) -> Option<Wait> {
+        match heed {
+            Heed::News => Some(Wait { wanted: !self.reported.waiting, apart: self.news_due_in() }),
+            Heed::End | Heed::Nothing => None,
+        }
+    }
+
+    fn news_due_in(&self) -> Duration {
+        let apart = self.reported.at.map_or(Duration::ZERO, |at| NEWS_APART.saturating_sub(at.elapsed()));
+        apart.max(self.reporting.left())
+    }
+
     /// Begins a granted work, after the one in hand was ended and closed.
     async fn start(&mut self, epoch: u64, work: Work) -> Result<(), ExitStatus> {
         self.state.claimed = true;
@@ -441,7 +483,8 @@ impl Life {
         if ended {
             self.look_for_leaks().await;
         }
-        let news = (ended && !self.reported.outcome) || waiting != self.reported.waiting;
+        let waits = waiting != self.reported.waiting && self.news_due_in().is_zero();
+        let news = (ended && !self.reported.outcome) || waits;
         let due = self.reported.at.is_none_or(|at| at.elapsed() >= self.interval);
         if (!news && !due) || !self.reporting.left().is_zero() {
             return None;

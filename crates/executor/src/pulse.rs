@@ -63,6 +63,7 @@ pub struct Pulse {
     bell: Condvar,
     ended: Mutex<Ending>,
     shown: Mutex<Shown>,
+    waits: watch::Sender<bool>,
     in_contact: AtomicBool,
     done: AtomicU64,
     total: AtomicU64,
@@ -90,6 +91,7 @@ impl Pulse {
             bell: Condvar::new(),
             ended: Mutex::new(Ending::No),
             shown: Mutex::new(Shown::default()),
+            waits: watch::Sender::new(false),
             in_contact: AtomicBool::new(true),
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
@@ -202,6 +204,14 @@ impl Pulse {
                 shown.waiting.remove(&what);
             }
         }
+        self.waits.send_replace(!shown.waiting.is_empty());
+    }
+
+    /// Completes when the work waits for something, or no longer does.
+    pub async fn waits(&self, wanted: bool) {
+        let mut waits = self.waits.subscribe();
+        // An error means that the sender is gone, and with it the attempt.
+        let _ = waits.wait_for(|waits| *waits == wanted).await;
     }
 
     /// What is shown now.
@@ -250,6 +260,28 @@ mod tests {
         pulse.end(Ending::Seal);
         assert_eq!(pulse.ending(), Ending::Now);
         assert!(pulse.control().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn that_a_wait_begins_or_ends_is_heard_at_once() {
+        let pulse = Arc::new(Pulse::new());
+        pulse.waits(false).await;
+        let waiting = |message: &str| Waiting {
+            reason: indexbuild_api::Reason::WaitingForStore,
+            message: message.to_owned(),
+            needs_help: false,
+        };
+        let heard = tokio::spawn({
+            let pulse = Arc::clone(&pulse);
+            async move { pulse.waits(true).await }
+        });
+        pulse.set_waiting(WaitsFor::Source, Some(waiting("the source")));
+        heard.await.unwrap();
+        pulse.set_waiting(WaitsFor::Output, Some(waiting("the output")));
+        pulse.set_waiting(WaitsFor::Source, None);
+        pulse.waits(true).await;
+        pulse.set_waiting(WaitsFor::Output, None);
+        pulse.waits(false).await;
     }
 
     #[tokio::test]

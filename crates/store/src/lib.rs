@@ -7,12 +7,14 @@
 //! do not.
 //!
 //! [`Fault`] sorts every failure by what ends it. [`answer()`] says what was answered, in words that stay the same as long
-//! as the answer does. [`lacking`] says which credentials a secret should have and does not.
+//! as the answer does. [`lacking`] says which credentials a secret should have and does not, [`check_endpoint`] whether an
+//! address is one.
 
 mod answer;
 mod ca;
 mod connector;
 mod credentials;
+mod endpoint;
 mod fault;
 mod runtime;
 
@@ -20,5 +22,6 @@ pub use answer::answer;
 pub use ca::{BadCaFile, CaCertificates};
 pub use connector::Connector;
 pub use credentials::{is_known, lacking};
+pub use endpoint::{BadEndpoint, check_endpoint};
 pub use fault::Fault;
 pub use runtime::runtime;

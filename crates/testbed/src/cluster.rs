@@ -17,6 +17,7 @@ use crate::image;
 use crate::namespace::{Namespace, Net, finish};
 use crate::node::{Node, PAUSE, Surroundings};
 use crate::process::Process;
+use crate::read;
 use crate::tools::Tools;
 
 /// The image of the program that tests run in pods: `tests/tools/workload`.
@@ -116,7 +117,7 @@ impl Cluster {
         })?;
         // Pods need it, and the controller manager makes it a moment after the namespace.
         cluster.wait("the default service account is there", STARTING, |cluster| {
-            Ok(cluster.kubectl(&["get", "serviceaccount", "default"]).map(drop).map_err(|error| error.to_string()))
+            Ok(cluster.get(&["serviceaccount", "default"]).map(drop).map_err(|error| error.to_string()))
         })?;
         Ok(cluster)
     }
@@ -131,11 +132,12 @@ impl Cluster {
         self.api_server = Some(api_server);
         // The others end when the roles that they act by are not there yet.
         self.wait_for_api()?;
-        let (Self { tools, files, logs, .. }, namespace) = (&*self, self.namespace());
+        let (Self { tools, files, logs, path, .. }, namespace) = (&*self, self.namespace());
+        let proxy = read::proxy(namespace, tools, files, path, logs)?;
         let manager = control_plane::controller_manager(namespace, tools, files, clocks, logs)?;
         let schedules = nodes + fake_nodes > 0;
         let scheduler = if schedules { Some(control_plane::scheduler(namespace, tools, files, logs)?) } else { None };
-        self.others.push(manager);
+        self.others.extend([proxy, manager]);
         self.others.extend(scheduler);
         Ok(())
     }
@@ -306,11 +308,15 @@ impl Cluster {
         finish(command)
     }
 
-    /// `kubectl get … -o json`.
+    /// `kubectl get … -o json`, without a kubectl for it where that can be.
     ///
     /// # Errors
     /// Its failure; an answer that is not JSON.
     pub fn get(&self, arguments: &[&str]) -> Result<Value, TestbedError> {
+        let socket = read::socket(&self.path);
+        if let Some(path) = read::path_of(arguments).filter(|_| socket.exists()) {
+            return read::get(&socket, &path);
+        }
         let mut all = vec!["get", "-o", "json"];
         all.extend_from_slice(arguments);
         Ok(serde_json::from_str(&self.kubectl(&all)?)?)

@@ -34,6 +34,7 @@ pub mod objects;
 mod outside;
 mod process;
 mod provisioner;
+mod read;
 mod tools;
 mod volumes;
 

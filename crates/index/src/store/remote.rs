@@ -12,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use indexbuild_durable as durable;
 use indexbuild_durable::fault::{self, Op};
-use indexbuild_store::Connector;
+use indexbuild_store::{Connector, Fault, check_endpoint};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -97,9 +97,9 @@ impl RemoteRoot {
 
     /// Of a write. Only what is to hold the object can be missing then.
     fn write_error(&self, path: &str, source: object_store::Error) -> StoreError {
-        match source {
-            object_store::Error::NotFound { .. } => StoreError::NoBucket { url: self.url(path) },
-            source => self.error(path, source),
+        match Fault::of(&source) {
+            Fault::NotFound | Fault::NoBucket => StoreError::NoBucket { url: self.url(path) },
+            Fault::Outage | Fault::Refused | Fault::Final => self.error(path, source),
         }
     }
 
@@ -286,6 +286,11 @@ fn key<K: FromStr>(url: &str, name: &str) -> Result<K, StoreError> {
         .map_err(|_| StoreError::InvalidUrl { url: url.to_owned(), why: format!("its store knows no option `{name}`") })
 }
 
+fn checked(url: &str, endpoint: Option<String>) -> Result<(), StoreError> {
+    let Some(endpoint) = endpoint else { return Ok(()) };
+    check_endpoint(&endpoint).map_err(|error| StoreError::InvalidUrl { url: url.to_owned(), why: error.to_string() })
+}
+
 /// A few quick tries; whoever calls knows for how long an outage is to be waited for. It asks again often: after a
 /// partition each pause is time lost.
 fn retry() -> RetryConfig {
@@ -314,6 +319,9 @@ fn s3(url: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreError> 
     for (name, value) in extra {
         builder = builder.with_config(key::<AmazonS3ConfigKey>(url, name)?, value);
     }
+    for key in [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint] {
+        checked(url, builder.get_config_value(&key))?;
+    }
     Ok(builder)
 }
 
@@ -332,6 +340,7 @@ fn gcs(url: &str, options: &StoreOptions) -> Result<GoogleCloudStorageBuilder, S
     for (name, value) in extra {
         builder = builder.with_config(key::<GoogleConfigKey>(url, name)?, value);
     }
+    checked(url, builder.get_config_value(&GoogleConfigKey::BaseUrl))?;
     Ok(builder)
 }
 
@@ -350,5 +359,6 @@ fn azure(url: &str, options: &StoreOptions) -> Result<MicrosoftAzureBuilder, Sto
     for (name, value) in extra {
         builder = builder.with_config(key::<AzureConfigKey>(url, name)?, value);
     }
+    checked(url, builder.get_config_value(&AzureConfigKey::Endpoint))?;
     Ok(builder)
 }

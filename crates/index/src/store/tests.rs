@@ -192,6 +192,21 @@ fn an_unknown_scheme_is_refused_with_the_known_ones() {
     }
 }
 
+/// The library panics where a request is signed for an address that is none.
+#[test]
+fn an_endpoint_that_is_none_is_refused_by_name() {
+    for url in ["s3://bucket/p", "gs://bucket/p", "az://bucket/p"] {
+        for endpoint in ["http://two words:9000", "http://", "ftp://store:9000", "store"] {
+            let extra = vec![("azure_storage_account_name".to_owned(), "lake".to_owned())];
+            let extra = if url.starts_with("az") { extra } else { Vec::new() };
+            let options = StoreOptions { endpoint: Some(endpoint.into()), extra, ..StoreOptions::default() };
+            let error = Store::open(url, &options).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{endpoint}` is no endpoint")), "{url}: {error}");
+            assert!(!error.is_retryable());
+        }
+    }
+}
+
 #[test]
 fn a_url_names_store_and_prefix() {
     let options = StoreOptions { region: Some("eu-west-1".into()), ..StoreOptions::default() };

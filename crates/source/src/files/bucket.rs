@@ -15,7 +15,7 @@ use crate::error::SourceError;
 use crate::patience::{Failure, Patience, Verdict};
 
 /// A request that takes longer is told of: until it fails, nobody would know what is waited for.
-const LONG: Duration = Duration::from_secs(8);
+const LONG: Duration = Duration::from_secs(6);
 
 /// A bucket, and how it is reached.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indexbuild_store::Connector;
+use indexbuild_store::{Connector, check_endpoint};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -104,6 +104,9 @@ pub(super) fn build(
             for (key, value) in extra {
                 builder = builder.with_config(key.to_ascii_lowercase().parse::<AmazonS3ConfigKey>()?, value);
             }
+            for key in [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint] {
+                builder.get_config_value(&key).as_deref().map_or(Ok(()), check_endpoint)?;
+            }
             Arc::new(builder.build()?)
         }
         Scheme::Gs => {
@@ -121,6 +124,7 @@ pub(super) fn build(
             for (key, value) in extra {
                 builder = builder.with_config(key.to_ascii_lowercase().parse::<GoogleConfigKey>()?, value);
             }
+            builder.get_config_value(&GoogleConfigKey::BaseUrl).as_deref().map_or(Ok(()), check_endpoint)?;
             Arc::new(builder.build()?)
         }
         Scheme::Az => {
@@ -138,6 +142,7 @@ pub(super) fn build(
             for (key, value) in extra {
                 builder = builder.with_config(key.to_ascii_lowercase().parse::<AzureConfigKey>()?, value);
             }
+            builder.get_config_value(&AzureConfigKey::Endpoint).as_deref().map_or(Ok(()), check_endpoint)?;
             Arc::new(builder.build()?)
         }
         Scheme::Http | Scheme::Https => {

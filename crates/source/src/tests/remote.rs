@@ -151,3 +151,21 @@ fn settings_that_no_store_knows_are_refused() {
     assert!(matches!(&error, SourceError::Settings { url, .. } if url == "s3://lake"), "{error}");
     assert!(error.to_string().contains("aws_acess_key"), "{error}");
 }
+
+/// The library panics where a request is signed for an address that is none.
+#[test]
+fn an_endpoint_that_is_none_is_refused_by_name() {
+    for url in ["s3://lake/t.parquet", "gs://lake/t.parquet", "az://lake/t.parquet"] {
+        for endpoint in ["http://two words:9000", "http://", "ftp://store:9000", "store"] {
+            let mut settings = StoreSettings { endpoint: Some(endpoint.to_owned()), ..StoreSettings::default() };
+            if url.starts_with("az") {
+                settings.extra.push(("azure_storage_account_name".to_owned(), "lake".to_owned()));
+            }
+            let spec = SourceSpec::Parquet { urls: vec![url.to_owned()] };
+            let Err(error) = Table::pin_in(&spec, &Stores::new(&settings)) else { panic!("{endpoint} is asked") };
+            let said = error.to_string();
+            assert!(matches!(error, SourceError::Settings { .. }), "{url}: {said}");
+            assert!(said.contains(&format!("`{endpoint}` is no endpoint")), "{url}: {said}");
+        }
+    }
+}
