@@ -289,7 +289,11 @@ fn on_call(kubectl: &Kubectl<'_>, stalled: &Value) {
     let described = kubectl.ok(&["describe", "ib", "stuck"]);
     let records = kubectl.ok(&["get", "ed", "-o", "wide"]);
     let told = format!("{described}\n{records}\n{}", stalled["status"]);
-    for part in ["the source's store, since", "the work goes on by itself: ends when the store does what it is asked", "WAITING"] {
+    for part in [
+        "the source's store, since",
+        "the work goes on by itself: ends when the store does what it is asked",
+        "WAITING",
+    ] {
         assert!(told.contains(part), "{part} is not told:\n{told}");
     }
 }

@@ -6,10 +6,10 @@
 //! no engine handle stays open (I7); a close that hangs ends the process (G11).
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use indexbuild_api::{Claim, Work};
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_lifecycle::owner::{Current, ExitReason, GiveWayReason, OwnerState, Seen, Step, next};
@@ -48,7 +48,12 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 /// One owner's life, from drawing its nonce to the process's end. SIGTERM asks it to stop.
 ///
 /// The process must end when this returns: what it could not close, only the kernel can.
-pub async fn run(config: ExecutorConfig, control: Arc<dyn ControlPlane>) -> ExitStatus {
+pub fn run(config: ExecutorConfig, control: Arc<dyn ControlPlane>) -> BoxFuture<'static, ExitStatus> {
+    // Boxed, as the next one: it is compiled once, in this crate, and not again in each program that runs it.
+    Box::pin(until_terminated(config, control))
+}
+
+async fn until_terminated(config: ExecutorConfig, control: Arc<dyn ControlPlane>) -> ExitStatus {
     match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(mut terminate) => {
             let stop = async move {
@@ -64,11 +69,15 @@ pub async fn run(config: ExecutorConfig, control: Arc<dyn ControlPlane>) -> Exit
 }
 
 /// As [`run`], with another way to be asked to stop.
-pub async fn live(
+pub fn live<'a>(
     config: ExecutorConfig,
     control: Arc<dyn ControlPlane>,
-    stop: impl Future<Output = ()> + Send,
-) -> ExitStatus {
+    stop: impl Future<Output = ()> + Send + 'a,
+) -> BoxFuture<'a, ExitStatus> {
+    Box::pin(until_stopped(config, control, Box::pin(stop)))
+}
+
+async fn until_stopped(config: ExecutorConfig, control: Arc<dyn ControlPlane>, stop: Stop<'_>) -> ExitStatus {
     let config = Arc::new(config);
     if config.test != TestSwitches::default() {
         tracing::warn!(switches = ?config.test, "test switches are on: this process misbehaves on purpose");
@@ -124,7 +133,7 @@ pub async fn live(
         claiming: Backoff::new(writes),
         reporting: Backoff::new(writes),
     };
-    let status = life.live(Box::pin(stop)).await;
+    let status = life.live(stop).await;
     tracing::info!(code = status.code(), "executor ends: {status}");
     status
 }
@@ -137,7 +146,7 @@ struct Reported {
     waiting: bool,
 }
 
-type Stop<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+type Stop<'a> = BoxFuture<'a, ()>;
 
 struct Life {
     process: Process,

@@ -1,6 +1,7 @@
 //! A child's life: what `indexbuild executor` does in a local run.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -51,7 +52,12 @@ pub enum ChildError {
 
 /// Lives one owner's life under the parent that answers on the state folder's socket, or under the
 /// next one.
-pub async fn child(args: ChildArgs) -> ExitCode {
+pub fn child(args: ChildArgs) -> Pin<Box<dyn Future<Output = ExitCode> + Send>> {
+    // Boxed: it is compiled once, in this crate, and not again in each program that runs it.
+    Box::pin(live(args))
+}
+
+async fn live(args: ChildArgs) -> ExitCode {
     // The kernel sends SIGHUP to a stopped process whose parent dies, and a terminal to all when it closes. A
     // child outlives its parent: it goes on, and offers itself to the next one. A listener that was installed
     // once keeps the default action away for good.

@@ -1,6 +1,7 @@
 //! One run of a build: options in, a summary or an error out.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
 use indexbuild_api::IndexBuild;
@@ -121,7 +122,12 @@ pub fn state_folder(here: &Path, build: &IndexBuild) -> PathBuf {
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run(mut options: RunOptions) -> Result<RunSummary, RunError> {
+pub fn run(options: RunOptions) -> Pin<Box<dyn Future<Output = Result<RunSummary, RunError>>>> {
+    // Boxed: it is compiled once, in this crate, and not again in each program that runs it.
+    Box::pin(run_to_the_end(options))
+}
+
+async fn run_to_the_end(mut options: RunOptions) -> Result<RunSummary, RunError> {
     if let Some(faults) = fault::of_parent(&options.faults)
         && !indexbuild_durable::fault::arm(faults)
     {

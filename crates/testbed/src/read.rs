@@ -173,7 +173,8 @@ mod tests {
         ] {
             assert_eq!(path_of(arguments).as_deref(), Some(path));
         }
-        for arguments in [&["pods,pvc", "-A"][..], &["pods", "-o", "wide"], &["pods", "a", "b"], &["deployments"], &[]] {
+        for arguments in [&["pods,pvc", "-A"][..], &["pods", "-o", "wide"], &["pods", "a", "b"], &["deployments"], &[]]
+        {
             assert_eq!(path_of(arguments), None, "{arguments:?}");
         }
     }

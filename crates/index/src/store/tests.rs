@@ -197,8 +197,10 @@ fn an_unknown_scheme_is_refused_with_the_known_ones() {
 fn an_endpoint_that_is_none_is_refused_by_name() {
     for url in ["s3://bucket/p", "gs://bucket/p", "az://bucket/p"] {
         for endpoint in ["http://two words:9000", "http://", "ftp://store:9000", "store"] {
-            let extra = vec![("azure_storage_account_name".to_owned(), "lake".to_owned())];
-            let extra = if url.starts_with("az") { extra } else { Vec::new() };
+            let mut extra = BTreeMap::new();
+            if url.starts_with("az") {
+                extra.insert("azure_storage_account_name".to_owned(), "lake".to_owned());
+            }
             let options = StoreOptions { endpoint: Some(endpoint.into()), extra, ..StoreOptions::default() };
             let error = Store::open(url, &options).unwrap_err();
             assert!(error.to_string().contains(&format!("`{endpoint}` is no endpoint")), "{url}: {error}");

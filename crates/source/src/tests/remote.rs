@@ -159,7 +159,7 @@ fn an_endpoint_that_is_none_is_refused_by_name() {
         for endpoint in ["http://two words:9000", "http://", "ftp://store:9000", "store"] {
             let mut settings = StoreSettings { endpoint: Some(endpoint.to_owned()), ..StoreSettings::default() };
             if url.starts_with("az") {
-                settings.extra.push(("azure_storage_account_name".to_owned(), "lake".to_owned()));
+                settings.extra.insert("azure_storage_account_name".to_owned(), "lake".to_owned());
             }
             let spec = SourceSpec::Parquet { urls: vec![url.to_owned()] };
             let Err(error) = Table::pin_in(&spec, &Stores::new(&settings)) else { panic!("{endpoint} is asked") };
