@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use indexbuild_local::summary::{bytes, count};
 use indexbuild_local::{Progress, ProgressSink, Quiet, SlotProgress};
+use indexbuild_text::{bytes, count};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// How often a line is written where there is no terminal.

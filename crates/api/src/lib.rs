@@ -2,6 +2,9 @@
 //! (`EngineDirectory`), with the rules that the API server and local runs both check them by.
 //!
 //! No client and no decisions: types, schemas, names and labels.
+#![warn(missing_docs)]
+// What is derived for a resource is public and in modules that are not.
+#![allow(unreachable_pub)]
 
 mod build;
 mod build_status;

@@ -30,6 +30,9 @@ pub fn stage(build_name: &str, build_uid: &str, stage: &str) -> String {
     format!("{build_name}-{}-{stage}", short_uid(build_uid))
 }
 
+/// The key of a stage's `ConfigMap`.
+pub const STAGE_KEY: &str = "stage.json";
+
 /// The service account, role and role binding of a build's executors.
 #[must_use]
 pub fn executor_account(build_name: &str, build_uid: &str) -> String {

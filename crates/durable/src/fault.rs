@@ -37,7 +37,6 @@ pub struct Faults {
 /// The kinds of durable step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// A file is created.
     Create,
     /// A finished file is opened to be flushed.
     Open,
@@ -49,15 +48,12 @@ pub enum Op {
     Rename,
     /// A file gets another name.
     Link,
-    /// A folder is made.
     CreateDir,
     /// A file or folder is removed.
     Remove,
-    /// An object is uploaded.
     Upload,
     /// An object is created if absent, or replaced if unchanged.
     ConditionalPut,
-    /// An object is deleted.
     Delete,
 }
 

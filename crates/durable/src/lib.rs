@@ -62,9 +62,6 @@ pub struct DurableFile {
 
 impl DurableFile {
     /// Begins the file that is to become `target`.
-    ///
-    /// # Errors
-    /// Those of the file system, with the path.
     pub fn create(target: &Path) -> io::Result<Self> {
         let temporary = temporary_for(target)?;
         let file = step(Op::Create, &temporary, || {
@@ -140,9 +137,6 @@ impl Drop for DurableFile {
 }
 
 /// Writes `bytes` to `path`, replacing what stood there; a reader sees the old or the new content.
-///
-/// # Errors
-/// Those of the file system, with the path.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = DurableFile::create(path)?;
     file.write_all(bytes)?;
@@ -161,9 +155,6 @@ pub fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Gives a finished file written by somebody else (RocksDB, say) its final name: flushes it,
 /// renames it, flushes the folder.
-///
-/// # Errors
-/// Those of the file system, with the path.
 pub fn seal(temporary: &Path, target: &Path) -> io::Result<()> {
     let file = step(Op::Open, temporary, || File::open(temporary))?;
     sync(&file, temporary)?;
@@ -180,9 +171,6 @@ pub fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Renames a file or folder and flushes both folders.
-///
-/// # Errors
-/// Those of the file system, with the path.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     step(Op::Rename, to, || fs::rename(from, to))?;
     sync_parent(to)?;
@@ -190,25 +178,16 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Removes a file; one that is not there counts as removed.
-///
-/// # Errors
-/// Those of the file system, with the path.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     step(Op::Remove, path, || absent_is_fine(fs::remove_file(path)))
 }
 
 /// Removes a folder with all its content; one that is not there counts as removed.
-///
-/// # Errors
-/// Those of the file system, with the path.
 pub fn remove_dir_all(path: &Path) -> io::Result<()> {
     step(Op::Remove, path, || absent_is_fine(fs::remove_dir_all(path)))
 }
 
 /// Makes a folder and its parents, each flushed into the one above.
-///
-/// # Errors
-/// Those of the file system, with the path.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -233,9 +212,6 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
 
 /// Removes the unfinished files that writers who are gone left directly in `folder`. Call it only
 /// where nobody else writes.
-///
-/// # Errors
-/// Those of the file system, with the path.
 pub fn sweep_temporaries(folder: &Path) -> io::Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(folder).map_err(|error| at(folder, "list", error))? {

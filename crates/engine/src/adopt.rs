@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use indexbuild_durable as durable;
 use indexbuild_index::FileDigest;
+use indexbuild_text::chain;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::attempt::{Attempt, Owner};
@@ -19,7 +20,6 @@ use crate::run::{PieceRef, ReadAt, RunTable, SealedRun, run_names, sidecar_of, w
 use crate::sort::{RANGE_VERSION, RangeSidecar, SealedRange, read_sidecar};
 use crate::volume::FormerAttempt;
 
-/// What was taken over.
 #[derive(Clone, Debug)]
 pub struct Adopted<T> {
     /// Checked, and linked into this attempt's folder.
@@ -28,12 +28,9 @@ pub struct Adopted<T> {
     pub quarantined: Vec<Quarantined>,
 }
 
-/// A damaged file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {
-    /// Where it was found.
     pub found: PathBuf,
-    /// Where it is kept.
     pub kept: PathBuf,
     /// What is wrong with it.
     pub why: String,
@@ -59,7 +56,7 @@ pub fn adopt_runs(
                     found.push(run);
                 }
                 Ok(_) => {}
-                Err(error) => set_aside(attempt, &mut adopted.quarantined, &sidecar_of(&path), &words(&error))?,
+                Err(error) => set_aside(attempt, &mut adopted.quarantined, &sidecar_of(&path), &chain(&error))?,
             }
         }
     }
@@ -105,7 +102,7 @@ pub fn adopt_ranges(
             let sidecar = match read_sidecar(&sidecar_path) {
                 Ok(sidecar) => sidecar,
                 Err(error) => {
-                    set_aside(attempt, &mut adopted.quarantined, &sidecar_path, &words(&error))?;
+                    set_aside(attempt, &mut adopted.quarantined, &sidecar_path, &chain(&error))?;
                     continue;
                 }
             };
@@ -153,7 +150,7 @@ pub fn verify_run(run: &SealedRun) -> Result<RunTable, String> {
         return Err("its table is another than its sidecar says".to_owned());
     }
     let said = run.sidecar.indexes.iter().map(|index| (index.entries, index.hash.clone()));
-    if !table.indexes().iter().map(|index| (index.entries, crate::run::hex(index.hash))).eq(said) {
+    if !table.indexes().iter().map(|index| (index.entries, indexbuild_index::digest::hex(index.hash))).eq(said) {
         return Err("its table counts other entries than its sidecar says".to_owned());
     }
     let mut bytes = Vec::new();
@@ -221,15 +218,4 @@ fn link(from: &Path, to: &Path) -> Result<(), EngineError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         outcome => outcome.at("link", to),
     }
-}
-
-fn words(error: &EngineError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
 }

@@ -24,16 +24,12 @@ pub(crate) const OWNER_FILE: &str = "owner.json";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Owner {
-    /// UID of the build.
     #[serde(rename = "buildUID")]
     pub build_uid: String,
-    /// The piece of work.
     pub work_id: String,
     /// Digest of the work's inputs: what was made from others is never adopted.
     pub inputs_digest: String,
-    /// The epoch granted.
     pub epoch: u64,
-    /// The process's nonce.
     pub boot_nonce: String,
     /// UID of the pod (or child process).
     #[serde(rename = "podUID")]
@@ -89,19 +85,16 @@ impl Attempt {
         Ok(attempt)
     }
 
-    /// The attempt's folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Whose it is.
     #[must_use]
     pub fn owner(&self) -> &Owner {
         &self.owner
     }
 
-    /// Where runs are sealed.
     #[must_use]
     pub fn runs_dir(&self) -> PathBuf {
         self.dir.join("runs")
@@ -126,9 +119,6 @@ impl Attempt {
     }
 
     /// Keeps a damaged file for inspection, with the reason beside it, in the build's folder on this volume.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn quarantine(&self, path: &Path, why: &str) -> Result<PathBuf, EngineError> {
         let folder = self.dir.parent().unwrap_or(&self.dir);
         crate::volume::quarantine(folder, path, why)

@@ -19,7 +19,6 @@ pub(crate) fn useful(destinations: usize, share: u64) -> u64 {
     share.min((destinations as u64 * ENOUGH_PER_DESTINATION).max(ENOUGH))
 }
 
-/// Some whole entries.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
     pub(crate) bytes: Vec<u8>,
@@ -73,7 +72,6 @@ impl Buffers {
         self.used
     }
 
-    /// Appends one entry.
     #[inline]
     pub(crate) fn push(&mut self, destination: usize, kind: PieceKind, entry: &[u8]) {
         let open = &mut self.lists[destination * 2 + kind as usize].open;
@@ -140,7 +138,6 @@ impl Buffers {
         }
     }
 
-    /// Takes the chunks of one destination and kind.
     pub(crate) fn take(&mut self, destination: usize, kind: PieceKind) -> Vec<Chunk> {
         let list = &mut self.lists[destination * 2 + kind as usize];
         let mut chunks = mem::take(&mut list.full);

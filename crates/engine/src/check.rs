@@ -20,7 +20,6 @@ use crate::sort::{SealedRange, SortOptions};
 pub struct EngineCheck {
     /// Entries, by the files' own properties.
     pub entries: u64,
-    /// Files.
     pub files: u64,
 }
 
@@ -77,9 +76,6 @@ impl EngineHandle {
 }
 
 /// For tests: opens a RocksDB in the attempt's `engine/`, and keeps it open for as long as this process lives.
-///
-/// # Errors
-/// Those of RocksDB.
 pub fn leak_engine(attempt: &Attempt) -> Result<(), EngineError> {
     EngineHandle::open(attempt)?.leak();
     Ok(())

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Step {
-    /// Not begun.
     #[default]
     Idle,
     /// Rows are read, encoded and scattered into runs.
@@ -119,7 +118,6 @@ pub struct StepTimes {
     pub spill: u64,
     /// Reading pieces of runs and spill files, with the check of their digests.
     pub fetch: u64,
-    /// Sorting in memory.
     pub sort: u64,
     /// Entries into SST files, with their digests.
     pub write: u64,

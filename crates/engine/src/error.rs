@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use indexbuild_index::EncodeError;
+use indexbuild_text::{causes, chain};
 use thiserror::Error;
 
 /// An error of something handed in (a reader, a callback).
@@ -19,77 +20,32 @@ pub enum EngineError {
         "the attempt's folder {path} exists already: another process was given the same epoch and nonce; \
          this attempt must end, the next one gets a new epoch"
     )]
-    AttemptExists {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A file operation failed.
+    AttemptExists { path: PathBuf },
     #[error("cannot {act} {path}")]
-    Io {
-        /// What was tried.
-        act: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
+    Io { act: &'static str, path: PathBuf, source: io::Error },
     /// The volume is full. Nothing sealed is lost; work can go on when there is room.
     #[error(
         "no space left on the volume at {path}; free some, or enlarge the volume: the work goes on from its sealed files"
     )]
     NoSpace {
-        /// What was being written.
         path: PathBuf,
         /// The system's or RocksDB's word.
         source: BoxError,
     },
-    /// There is not enough room to begin.
     #[error(transparent)]
     NotAdmitted(#[from] NoSpace),
-    /// A split could not be read.
     #[error("cannot read split {split}")]
-    Read {
-        /// The split.
-        split: u32,
-        /// The reader's word.
-        source: BoxError,
-    },
-    /// A row could not be encoded.
+    Read { split: u32, source: BoxError },
     #[error("cannot encode split {split} for index {index:?}")]
-    Encode {
-        /// The index's name.
-        index: String,
-        /// The split.
-        split: u32,
-        /// Which row and why.
-        source: EncodeError,
-    },
-    /// The definition cannot be encoded at all.
+    Encode { index: String, split: u32, source: EncodeError },
     #[error("index {index:?} cannot be built")]
-    Definition {
-        /// The index's name.
-        index: String,
-        /// Why.
-        source: EncodeError,
-    },
-    /// A piece of a run could not be fetched.
+    Definition { index: String, source: EncodeError },
     #[error("cannot fetch {len} bytes at {offset} of run {run}")]
-    Fetch {
-        /// The run's name.
-        run: String,
-        /// Where the piece begins.
-        offset: u64,
-        /// Its length.
-        len: u64,
-        /// The reader's word.
-        source: BoxError,
-    },
-    /// The callback that takes sealed files failed.
+    Fetch { run: String, offset: u64, len: u64, source: BoxError },
     #[error("cannot hand on what was sealed as {name}")]
     HandOn {
         /// The run's or range's name.
         name: String,
-        /// The callback's word.
         source: BoxError,
     },
     /// I3: pieces of runs are not what was sealed. The splits must be encoded again.
@@ -97,59 +53,41 @@ pub enum EngineError {
     Damaged {
         /// Positions of the damaged runs in the job's list.
         runs: Vec<usize>,
-        /// Their names.
         names: Vec<String>,
         /// All splits that they cover.
         splits: Vec<u32>,
-        /// The first damage found.
         what: String,
     },
-    /// A run's table is not what was sealed.
     #[error("the table of run {path} cannot be used: {why}")]
     BadTable {
-        /// The run.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
     },
-    /// The plan does not fit what it is used with.
     #[error("the plan of index {index:?} cannot be used: {why}")]
     BadPlan {
-        /// The index's name.
         index: String,
         /// What is wrong with it.
         why: String,
     },
-    /// RocksDB refused something.
     #[error("RocksDB cannot {act} {path}")]
-    Rocks {
-        /// What was tried.
-        act: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// RocksDB's word.
-        source: BoxError,
-    },
+    Rocks { act: &'static str, path: PathBuf, source: BoxError },
     /// The incident: somebody has the engine's RocksDB open.
     #[error(
         "the engine at {path} is locked by {}; an attempt never waits for it: end this one, the next gets a folder of its own",
         if *.by_this_process { "this process" } else { "another process" }
     )]
     EngineLocked {
-        /// The engine's folder.
         path: PathBuf,
         /// Whether the handle is in this process.
         by_this_process: bool,
-        /// RocksDB's word.
         source: BoxError,
     },
-    /// Two rows have one row id.
     #[error(
         "index {index:?} is not unique, yet two rows have the same key {key} with the same row id {row}: \
          `rowId` does not identify a row; name columns that do, or leave `rowId` out"
     )]
     DuplicateKeyOutsideUnique {
-        /// The index's name.
         index: String,
         /// The stored key, in words and as hex.
         key: String,
@@ -159,39 +97,34 @@ pub enum EngineError {
     /// Counts that must be equal are not (I6).
     #[error("{what}: {expected} expected, {found} found; nothing of this attempt may be used")]
     Disagrees {
-        /// What was counted.
         what: String,
         /// The count it should have.
         expected: u64,
-        /// The count it has.
         found: u64,
     },
-    /// The owner asked for an end.
     #[error("the work was cancelled")]
     Cancelled,
-    /// A thread ended without a word.
     #[error("a thread of the job panicked: {0}")]
     Panicked(String),
 }
 
-/// Not enough room on a volume to begin a piece of work.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "{} needed on the volume at {}, {} free: enlarge the volume by {} or free that much",
-    bytes(*need), path.display(), bytes(*free), bytes(need.saturating_sub(*free))
+    at_least(*need), path.display(), at_least(*free), at_least(need.saturating_sub(*free))
 )]
 pub struct NoSpace {
     /// Bytes the work may need.
     pub need: u64,
     /// Bytes free now.
     pub free: u64,
-    /// Where.
     pub path: PathBuf,
 }
 
-fn bytes(count: u64) -> String {
+/// Rounded up: who frees as much has freed enough.
+fn at_least(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
-    if count >= MIB { format!("{} MiB", count.div_ceil(MIB)) } else { format!("{count} B") }
+    if bytes >= MIB { format!("{} MiB", bytes.div_ceil(MIB)) } else { format!("{bytes} B") }
 }
 
 impl EngineError {
@@ -204,16 +137,12 @@ impl EngineError {
         }
     }
 
-    /// The error of a RocksDB call. RocksDB has no code for a full disk in its C API: its text says so.
+    /// The error of a RocksDB call.
     pub(crate) fn rocks(act: &'static str, path: &Path, source: impl Into<BoxError>) -> Self {
         let source = source.into();
         let text = chain(source.as_ref());
         let path = path.to_owned();
-        if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
-            Self::NoSpace { path, source }
-        } else {
-            Self::Rocks { act, path, source }
-        }
+        if says_no_space(&text) { Self::NoSpace { path, source } } else { Self::Rocks { act, path, source } }
     }
 
     /// The error of a callback; a full disk below it is told apart.
@@ -235,35 +164,20 @@ impl EngineError {
 /// Whether an error, or what caused it, is a full disk or an exhausted quota.
 #[must_use]
 pub fn is_no_space(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.downcast_ref::<io::Error>().is_some_and(io_is_no_space) || error.is::<NoSpace>() {
-            return true;
-        }
-        if error
-            .downcast_ref::<rocksdb::Error>()
-            .is_some_and(|error| error.as_ref().contains("No space left on device"))
-        {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    causes(error).any(|error| {
+        error.downcast_ref::<io::Error>().is_some_and(io_is_no_space)
+            || error.is::<NoSpace>()
+            || error.downcast_ref::<rocksdb::Error>().is_some_and(|error| says_no_space(error.as_ref()))
+    })
+}
+
+/// RocksDB has no code for a full disk in its C API: its text says so.
+fn says_no_space(text: &str) -> bool {
+    text.contains("No space left on device") || text.contains("Disk quota exceeded")
 }
 
 fn io_is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
 }
 
 /// Gives file operations their place in the error.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use indexbuild_index::value::{from_hex, to_hex};
 use indexbuild_index::{Compression, Encoder, Entries, Frame, IndexDefinition, Nulls, PackedLayout};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,6 @@ const MOST_LANES: u64 = 1000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IndexPlan {
-    /// What is indexed.
     pub definition: IndexDefinition,
     /// Hex of stored keys (or prefixes of such), ascending: range `i` holds the keys from
     /// `boundaries[i - 1]` on and below `boundaries[i]`. There is one more range than boundaries.
@@ -33,7 +33,6 @@ pub struct IndexPlan {
     pub lanes: Vec<Lane>,
     /// A file ends with the entry that makes its entries so many bytes, counted from its range's begin.
     pub target_file_bytes: u64,
-    /// Of the files' blocks.
     pub compression: Compression,
 }
 
@@ -41,9 +40,7 @@ pub struct IndexPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lane {
-    /// The first.
     pub first_range: u32,
-    /// How many.
     pub ranges: u32,
 }
 
@@ -55,7 +52,6 @@ pub struct LaneWish {
 }
 
 impl IndexPlan {
-    /// Ranges of the index.
     #[must_use]
     pub fn ranges(&self) -> u32 {
         u32::try_from(self.boundaries.len()).unwrap_or(u32::MAX - 1) + 1
@@ -234,24 +230,6 @@ impl SampledKeys {
         }
         cuts
     }
-}
-
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
-}
-
-pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    text.as_bytes()
-        .chunks_exact(2)
-        .map(|pair| {
-            let digit = |byte: u8| char::from(byte).to_digit(16);
-            u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -68,7 +68,6 @@ impl Router {
         }
     }
 
-    /// Destinations that it knows.
     pub(crate) fn destinations(&self) -> usize {
         self.general.cuts.len() + 1
     }
@@ -113,7 +112,6 @@ impl PackedCuts {
         Self { cuts, least, shift, buckets }
     }
 
-    /// Cuts at or below an entry.
     #[inline]
     fn below(&self, entry: u128) -> usize {
         let Some(offset) = entry.checked_sub(self.least) else { return 0 };

@@ -25,7 +25,6 @@ pub struct Volume {
 pub struct FormerAttempt {
     /// `<epoch>-<nonce>`.
     pub name: String,
-    /// Its folder.
     pub dir: PathBuf,
     /// Whose it is; `None` when the process died before it could say so: nothing in it counts.
     pub owner: Option<Owner>,
@@ -59,9 +58,6 @@ impl FormerAttempt {
 impl Volume {
     /// Opens (and makes, if needed) the build's folder on the volume, and ends removals that a
     /// crash interrupted.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn open(root: &Path, build_uid: &str) -> Result<Self, EngineError> {
         let folder = root.join(build_uid);
         durable::create_dir_all(&folder).at("make", &folder)?;
@@ -69,7 +65,6 @@ impl Volume {
         Ok(Self { root: root.to_owned(), folder })
     }
 
-    /// The build's folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -95,9 +90,6 @@ impl Volume {
 
     /// A negative control for tests alone: an attempt that enters a folder shared by all attempts,
     /// without the guard G9 and without a lock. With it the incident happens again.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn begin_shared(&self, owner: &Owner) -> Result<Attempt, EngineError> {
         let dir = self.folder.join(SHARED);
         durable::create_dir_all(&dir).at("make", &dir)?;
@@ -135,9 +127,6 @@ impl Volume {
 
     /// Removes an attempt that nobody holds: first its name, so that what a crash leaves behind is
     /// recognised, then its content.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn remove(&self, attempt: Unheld) -> Result<(), EngineError> {
         let Unheld { dir, name, _lock } = attempt;
         let condemned = self.folder.join(format!("{}removed-{name}", durable::TEMPORARY_PREFIX));
@@ -165,17 +154,11 @@ impl Volume {
 
     /// Keeps a damaged file for inspection, with the reason beside it (I3). The file stays where it
     /// was too: its folder may be another attempt's. Returns where it is kept.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn quarantine(&self, path: &Path, why: &str) -> Result<PathBuf, EngineError> {
         quarantine(&self.folder, path, why)
     }
 
     /// The files kept aside so far, reasons not included.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn quarantined(&self) -> Result<Vec<PathBuf>, EngineError> {
         let folder = self.folder.join(QUARANTINE);
         let entries = match fs::read_dir(&folder) {
@@ -195,9 +178,6 @@ impl Volume {
     }
 
     /// Bytes that this process may still write on the volume.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn free_bytes(&self) -> Result<u64, EngineError> {
         let stat = rustix::fs::statvfs(&self.folder).map_err(io::Error::from).at("measure", &self.folder)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))

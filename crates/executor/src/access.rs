@@ -24,17 +24,14 @@ pub const CA_KEY: &str = "ca.crt";
 /// CA certificates that were named for a store and cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadCa {
-    /// Those of a build's secret.
     #[error("{field} names secret {secret:?}, whose key {CA_KEY} is to hold CA certificates in PEM form: {source}")]
     Secret {
-        /// The spec's field.
         field: &'static str,
         /// The secret, in the build's namespace.
         secret: String,
         /// What is wrong with the file that the key is mounted as.
         source: BadCaFile,
     },
-    /// Those of a file of this machine.
     #[error(transparent)]
     File(#[from] BadCaFile),
 }
@@ -53,9 +50,6 @@ impl StoreAccess {
     }
 
     /// The CA certificates that may vouch for the source's store. Read anew for each store that is opened.
-    ///
-    /// # Errors
-    /// [`BadCa`].
     pub fn source_ca(&self, spec: &IndexBuildSpec) -> Result<CaCertificates, BadCa> {
         let parquet = spec.source.parquet.as_ref().and_then(|parquet| parquet.ca_secret.as_ref());
         let csv = spec.source.csv.as_ref().and_then(|csv| csv.ca_secret.as_ref());
@@ -66,9 +60,6 @@ impl StoreAccess {
     }
 
     /// The CA certificates that may vouch for the output's store.
-    ///
-    /// # Errors
-    /// As [`Self::source_ca`].
     pub fn output_ca(&self, spec: &IndexBuildSpec) -> Result<CaCertificates, BadCa> {
         self.ca("output-ca", "spec.output.caSecret", spec.output.ca_secret.as_ref())
     }

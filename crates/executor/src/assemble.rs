@@ -14,19 +14,10 @@ use crate::results::{DuplicateSummary, EncodeResult, SortResult};
 /// Why the chosen results make no index.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssembleError {
-    /// They do not cover the table exactly once.
     #[error(transparent)]
     Coverage(#[from] CoverageError),
-    /// A result follows another plan.
     #[error("the result of {work_id} follows another plan ({theirs}) than the one chosen ({ours})")]
-    OtherPlan {
-        /// The work.
-        work_id: String,
-        /// Its plan.
-        theirs: String,
-        /// The build's.
-        ours: String,
-    },
+    OtherPlan { work_id: String, theirs: String, ours: String },
     /// Lanes that are missing, there twice, or unknown.
     #[error("the chosen Sorts do not cover each lane once: {0}")]
     Lanes(String),
@@ -34,32 +25,11 @@ pub enum AssembleError {
     #[error(
         "index {index:?}: {rows} rows were read and {encoded} entries encoded (hash {encoded_hash}), but {sorted} sorted (hash {sorted_hash}): entries were lost, doubled or changed on the way; the build must not be published"
     )]
-    Disagree {
-        /// The index.
-        index: String,
-        /// Rows read.
-        rows: u64,
-        /// Entries by Encode.
-        encoded: u64,
-        /// Their hash.
-        encoded_hash: String,
-        /// Entries by Sort.
-        sorted: u64,
-        /// Their hash.
-        sorted_hash: String,
-    },
-    /// A Sort's result contradicts itself.
+    Disagree { index: String, rows: u64, encoded: u64, encoded_hash: String, sorted: u64, sorted_hash: String },
     #[error("the result of {work_id} contradicts itself: {what}")]
-    Contradiction {
-        /// The work.
-        work_id: String,
-        /// What does not fit.
-        what: String,
-    },
-    /// Rows with equal keys in a unique index.
+    Contradiction { work_id: String, what: String },
     #[error("{}", duplicates_message(.0))]
     Duplicates(Vec<IndexDuplicates>),
-    /// Something that cannot be written as JSON.
     #[error("the list of chosen results cannot be written: {0}")]
     Json(String),
 }
@@ -67,13 +37,11 @@ pub enum AssembleError {
 /// Duplicates in one unique index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexDuplicates {
-    /// The index.
     pub index: String,
     /// Entries whose key an earlier entry has; exact.
     pub count: u64,
     /// The objects with up to 100 pairs each.
     pub files: Vec<String>,
-    /// The first pair.
     pub example: Option<String>,
 }
 
@@ -99,7 +67,6 @@ pub struct ChosenResults {
     pub chosen: Vec<Chosen>,
     /// Results of all rounds of Encode.
     pub encode: Vec<EncodeResult>,
-    /// Results of Sort.
     pub sort: Vec<SortResult>,
 }
 

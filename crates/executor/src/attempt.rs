@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use indexbuild_api::{Report, Work, WorkKind, WorkResult};
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_index::store::Store;
+use indexbuild_text::chain;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::config::ExecutorConfig;
 use crate::control::ControlPlane;
 use crate::definitions::{output_lacks, output_options};
-use crate::failure::{WorkFailure, chain};
+use crate::failure::WorkFailure;
 use crate::memory::Budget;
 use crate::names::WorkName;
 use crate::objects::{Objects, OpenError};
@@ -28,17 +29,13 @@ use crate::work::{Job, clean, perform};
 pub struct Process {
     /// What it was told at its birth.
     pub config: Arc<ExecutorConfig>,
-    /// The control plane.
     pub control: Arc<dyn ControlPlane>,
-    /// The build.
     pub build: BuildRef,
     /// The nonce that it drew.
     pub boot_nonce: String,
-    /// Its memory, divided.
     pub budget: Budget,
     /// `spec.rowsPerSecond`, this process's share.
     pub rate: Arc<RateLimit>,
-    /// The plan, once read.
     pub plans: Arc<OnceLock<Arc<PlanFile>>>,
 }
 

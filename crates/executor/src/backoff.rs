@@ -13,9 +13,7 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// chance, so that the executors of a build, who lose contact in one moment, do not come back in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pauses {
-    /// The first.
     pub first: Duration,
-    /// Where they stop growing.
     pub longest: Duration,
 }
 
@@ -48,7 +46,6 @@ pub fn chance() -> u8 {
 /// How those who ask a control plane pause when it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// After a read.
     pub reads: Pauses,
     /// After a watch that was refused, or that told nothing. The record is read meanwhile.
     pub watches: Pauses,
@@ -82,7 +79,6 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Nothing has failed yet.
     #[must_use]
     pub const fn new(pauses: Pauses) -> Self {
         Self { pauses, failures: 0, until: None }
@@ -94,7 +90,6 @@ impl Backoff {
         self.until = begun.checked_add(self.pauses.after(self.failures, chance()));
     }
 
-    /// A call has succeeded.
     pub fn succeeded(&mut self) {
         *self = Self::new(self.pauses);
     }

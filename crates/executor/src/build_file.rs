@@ -28,28 +28,12 @@ pub fn read(file: &Path) -> Result<IndexBuild, BuildFileError> {
 /// A file that does not hold a build of a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildFileError {
-    /// It cannot be read.
     #[error("{} cannot be read: {source}; it is mounted from the build's ConfigMap, which the operator makes", .file.display())]
-    Unreadable {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It holds something else.
+    Unreadable { file: PathBuf, source: std::io::Error },
     #[error("{} does not hold an IndexBuild: {source}; the operator and this executor may be of different versions", .file.display())]
-    NotABuild {
-        /// Which.
-        file: PathBuf,
-        /// Where and why.
-        source: serde_json::Error,
-    },
-    /// It holds a build that no cluster knows.
+    NotABuild { file: PathBuf, source: serde_json::Error },
     #[error("the build in {} has no UID: it was not read from a cluster", .file.display())]
-    NoUid {
-        /// Which.
-        file: PathBuf,
-    },
+    NoUid { file: PathBuf },
 }
 
 /// What of a build holds for an executor that is at work, as soon as it changes.
@@ -64,7 +48,6 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// A build's.
     #[must_use]
     pub fn of(build: &IndexBuild) -> Self {
         Self {

@@ -20,7 +20,6 @@ pub struct ExecutorConfig {
     pub build_file: Option<PathBuf>,
     /// The slot that this process was made for.
     pub slot: u32,
-    /// This pod's name.
     pub pod_name: String,
     /// This pod's UID: the incarnation.
     pub pod_uid: String,
@@ -32,7 +31,6 @@ pub struct ExecutorConfig {
     pub memory_limit: u64,
     /// How the stores are signed in to.
     pub access: StoreAccess,
-    /// Where the process runs.
     pub site: Site,
     /// Behaviour that only tests ask for.
     pub test: TestSwitches,
@@ -67,7 +65,6 @@ pub struct TestSwitches {
     pub run_bytes: Option<u64>,
 }
 
-/// The variable's content is not a set of test switches.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{TEST_SWITCHES_VARIABLE} is not understood: {source}; unset it (only tests set it), or write a JSON object such as {{\"leakEngineHandle\": true}}"

@@ -32,21 +32,12 @@ pub trait ControlPlane: Send + Sync {
     async fn changed(&self, version: &str, within: Duration) -> Result<(), ContactError>;
 
     /// Claims the grant for this process: writes `status.claim`.
-    ///
-    /// # Errors
-    /// [`WriteError`].
     async fn claim(&self, claim: Claim) -> Result<(), WriteError>;
 
     /// Replaces `status.report` as a whole (G4).
-    ///
-    /// # Errors
-    /// [`WriteError`].
     async fn report(&self, report: Report) -> Result<(), WriteError>;
 
     /// A stage's frozen choices. `None`: the stage is not frozen yet.
-    ///
-    /// # Errors
-    /// [`ContactError`].
     async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError>;
 
     /// How its callers pause after failures. They do, and not the calls, so that a pause can be cut short.

@@ -16,45 +16,21 @@ use crate::results::{EncodeResult, EntrySum, RunRef};
 /// again: it is a fault of this software or of the store, and the build must not be published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoverageError {
-    /// Splits that nobody encoded.
     #[error("{} splits of the plan are in no chosen result, the first is split {}", .0.len(), .0.first().copied().unwrap_or_default())]
     Missing(Vec<u32>),
-    /// A split that two results of one round hold.
     #[error("split {split} is in two chosen results, {first} and {second}: its rows would be indexed twice")]
-    Twice {
-        /// The split.
-        split: u32,
-        /// One work.
-        first: String,
-        /// The other.
-        second: String,
-    },
-    /// A split that the plan does not have.
+    Twice { split: u32, first: String, second: String },
     #[error("{work_id} encoded split {split}, which the plan does not have")]
-    Unknown {
-        /// The split.
-        split: u32,
-        /// The work.
-        work_id: String,
-    },
-    /// A run of which a later round replaced some splits only.
+    Unknown { split: u32, work_id: String },
     #[error("run {run} of {work_id} is replaced in part: splits {replaced:?} were encoded again, others were not")]
     InPart {
-        /// The run.
         run: String,
-        /// Its work.
         work_id: String,
         /// The splits that a later round has.
         replaced: Vec<u32>,
     },
-    /// A result that contradicts itself.
     #[error("the result of {work_id} contradicts itself: {what}")]
-    Contradiction {
-        /// The work.
-        work_id: String,
-        /// What does not fit.
-        what: String,
-    },
+    Contradiction { work_id: String, what: String },
 }
 
 /// The runs that count, and what they hold together.
@@ -62,7 +38,6 @@ pub enum CoverageError {
 pub struct Coverage<'a> {
     /// The runs, in the order of their first split.
     pub runs: Vec<&'a RunRef>,
-    /// Rows.
     pub rows: u64,
     /// Entries and hashes, per index of the plan.
     pub indexes: Vec<(u64, SetHash)>,
@@ -77,9 +52,6 @@ pub fn parse_hash(text: &str) -> Result<SetHash, String> {
 }
 
 /// Chooses the runs that count, and proves that they cover the plan's splits exactly once.
-///
-/// # Errors
-/// [`CoverageError`].
 pub fn cover<'a>(plan: &PlanFile, results: &'a [EncodeResult]) -> Result<Coverage<'a>, CoverageError> {
     let mut winners: BTreeMap<u32, (u32, &str)> = BTreeMap::new();
     let mut rounds = Vec::with_capacity(results.len());

@@ -15,36 +15,28 @@ use crate::access::{BadCa, StoreAccess};
 /// The spec asks for something that the table does not have, or that cannot be indexed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DefinitionError {
-    /// No such column.
     #[error(
         "{role} {column:?} of index {index:?} is not in the table: name one of its columns: {}",
         available.join(", ")
     )]
     MissingColumn {
-        /// The index's name.
         index: String,
         /// What the column is for.
         role: Role,
-        /// The column asked for.
         column: String,
-        /// The columns there are.
         available: Vec<String>,
     },
     /// A type without an order, or unknown.
     #[error("{role} {column:?} of index {index:?} has the type {data_type}, which cannot be indexed: {why}")]
     UnsupportedType {
-        /// The index's name.
         index: String,
         /// What the column is for.
         role: Role,
-        /// The column.
         column: String,
-        /// Its type.
         data_type: String,
         /// Why not, and what can be done.
         why: &'static str,
     },
-    /// Neither or both of the kinds of source.
     #[error("spec.source must name exactly one of parquet and csv")]
     NoSource,
 }
@@ -184,9 +176,6 @@ pub fn source(spec: &IndexBuildSpec) -> Result<SourceSpec, DefinitionError> {
 }
 
 /// How to reach the table's store.
-///
-/// # Errors
-/// [`BadCa`].
 pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<StoreSettings, BadCa> {
     let parquet = spec.source.parquet.as_ref();
     let csv = spec.source.csv.as_ref();
@@ -223,9 +212,6 @@ pub fn output_lacks(spec: &IndexBuildSpec, access: &StoreAccess, options: &Store
 }
 
 /// How to reach the output store.
-///
-/// # Errors
-/// [`BadCa`].
 pub fn output_options(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<StoreOptions, BadCa> {
     Ok(StoreOptions {
         endpoint: spec.output.endpoint.clone(),

@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
+use indexbuild_lifecycle::owner::ORPHANED_EXIT_CODE;
+
 /// Why an executor process ended. Its exit code tells an operator (and a person who reads
-/// `kubectl describe pod`) the same. The control plane decides nothing from it: results count only
-/// through the record.
+/// `kubectl describe pod`) the same. Results count only through the
+/// record; the control plane decides one thing from the code: whether an end without a report counts against the build's
+/// budget (`lifecycle/plan/budget.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitStatus {
     /// Code 0: there is nothing left to do for this process.
@@ -28,7 +31,6 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// All ways to end.
     pub const ALL: [Self; 9] = [
         Self::Done,
         Self::GaveWay,
@@ -47,7 +49,7 @@ impl ExitStatus {
         match self {
             Self::Done | Self::GaveWay | Self::Stopped => 0,
             Self::WorkFailed => 10,
-            Self::Orphaned => 11,
+            Self::Orphaned => ORPHANED_EXIT_CODE,
             Self::ClaimRefused => 12,
             Self::HandleLeaked => 13,
             Self::CloseHung => 14,

@@ -8,6 +8,7 @@ use indexbuild_engine::EngineError;
 use indexbuild_index::EncodeError;
 use indexbuild_index::store::StoreError;
 use indexbuild_source::SourceError;
+use indexbuild_text::{bounded, causes, chain};
 
 use crate::definitions::DefinitionError;
 use crate::objects::ObjectError;
@@ -26,7 +27,6 @@ pub enum WorkFailure {
     Ended,
     /// The volume is full: nothing sealed is lost, and the work goes on when there is room.
     NoSpace(String),
-    /// The attempt failed.
     Failed(WorkError),
 }
 
@@ -34,11 +34,7 @@ impl WorkFailure {
     /// A failure for a reason, with what happened, to which object, and the way out.
     #[must_use]
     pub fn failed(reason: WorkErrorReason, retryable: bool, message: impl Into<String>) -> Self {
-        let mut message: String = message.into();
-        if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
-            message.truncate(end);
-            message.push('…');
-        }
+        let message = bounded(&message.into(), LONGEST_MESSAGE);
         Self::Failed(WorkError { reason, message, retryable, damaged_splits: Vec::new() })
     }
 
@@ -77,12 +73,7 @@ impl WorkFailure {
     #[must_use]
     pub fn from_error(error: &(dyn Error + 'static)) -> Self {
         let message = chain(error);
-        let mut kind = Kind::Unknown;
-        let mut next = Some(error);
-        while let Some(error) = next {
-            kind = kind_of(error).unwrap_or(kind);
-            next = error.source();
-        }
+        let kind = causes(error).filter_map(kind_of).last().unwrap_or(Kind::Unknown);
         match kind {
             Kind::Ended => Self::Ended,
             Kind::NoSpace => Self::NoSpace(message),
@@ -196,19 +187,14 @@ fn of_encode(error: &EncodeError) -> Kind {
 /// The number of the file that an error is about, to be named by its URL.
 #[must_use]
 pub fn file_of(error: &(dyn Error + 'static)) -> Option<u32> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(
+    causes(error).find_map(|error| match error.downcast_ref::<EncodeError>() {
+        Some(
             EncodeError::NullRowId { file, .. }
             | EncodeError::KeyTooLong { file, .. }
             | EncodeError::DecimalDoesNotFit { file, .. },
-        ) = error.downcast_ref::<EncodeError>()
-        {
-            return Some(*file);
-        }
-        next = error.source();
-    }
-    None
+        ) => Some(*file),
+        _ => None,
+    })
 }
 
 impl From<Ended> for WorkFailure {
@@ -228,22 +214,6 @@ macro_rules! sorted {
 }
 
 sorted!(EngineError, ObjectError, StoreError, SourceError, EncodeError, DefinitionError);
-
-/// An error with all that caused it, in one line; what a cause repeats is said once.
-#[must_use]
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-        next = error.source();
-    }
-    text
-}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -29,23 +29,15 @@ const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// The name under which an owner writes.
 const FIELD_MANAGER: &str = "indexbuild-executor";
 
-/// The key of a stage's `ConfigMap`.
-const STAGE_KEY: &str = "stage.json";
-
 /// Which slot of which build a process speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The build's namespace.
     pub namespace: String,
-    /// The build's name.
     pub build_name: String,
-    /// The build's UID.
     pub build_uid: String,
-    /// The slot.
     pub slot: u32,
 }
 
-/// No way to the API server.
 #[derive(Debug, thiserror::Error)]
 #[error("no way to the Kubernetes API: {source}; this command is run in a pod that the operator made")]
 pub struct NoApi {
@@ -68,9 +60,6 @@ pub struct KubernetesControl {
 
 impl KubernetesControl {
     /// By the pod's own service account.
-    ///
-    /// # Errors
-    /// [`NoApi`].
     pub fn in_pod(place: Place, heartbeat: Arc<Heartbeat>) -> Result<Self, NoApi> {
         Self::connecting(place, heartbeat, || {
             let config = Config::incluster().map_err(|error| NoApi { source: Box::new(error) })?;
@@ -79,9 +68,6 @@ impl KubernetesControl {
     }
 
     /// By a configuration that stays.
-    ///
-    /// # Errors
-    /// [`NoApi`].
     pub fn with(place: Place, heartbeat: Arc<Heartbeat>, config: Config) -> Result<Self, NoApi> {
         Self::connecting(place, heartbeat, move || client(config.clone()))
     }
@@ -256,7 +242,8 @@ impl ControlPlane for KubernetesControl {
         let Some(map) = self.read(maps.get_opt(&map_name)).await? else {
             return Ok(None);
         };
-        let text = map.data.as_ref().and_then(|data| data.get(STAGE_KEY)).map(String::as_str).unwrap_or_default();
+        let text =
+            map.data.as_ref().and_then(|data| data.get(names::STAGE_KEY)).map(String::as_str).unwrap_or_default();
         serde_json::from_str(text)
             .map(Some)
             .map_err(|error| ContactError::Unreachable(format!("ConfigMap {map_name} holds no frozen stage: {error}")))

@@ -4,28 +4,29 @@
 //! [`indexbuild_lifecycle::owner`]; here it is done. Work runs on threads of its own; the loop that
 //! watches the record never waits for it.
 
-pub mod access;
-pub mod assemble;
+mod access;
+mod assemble;
 mod attempt;
 pub mod backoff;
 pub mod build_file;
 pub mod config;
 pub mod control;
-pub mod coverage;
+mod coverage;
 pub mod definitions;
-pub mod exit;
+mod exit;
 pub mod failure;
 pub mod kubernetes;
 mod life;
 pub mod livez;
-pub mod memory;
+mod memory;
 pub mod names;
-pub mod objects;
-pub mod outage;
+mod news;
+mod objects;
+mod outage;
 mod parallel;
 pub mod plan_file;
-pub mod pulse;
-pub mod rate;
+mod pulse;
+mod rate;
 pub mod results;
 mod retry_after;
 mod source_access;

@@ -23,6 +23,7 @@ use crate::control::{ContactError, ControlPlane, WriteError};
 use crate::exit::ExitStatus;
 use crate::failure::WorkFailure;
 use crate::memory::Budget;
+use crate::news::{Heed, NEWS_APART, Wait, news};
 use crate::pulse::Ending;
 use crate::rate::RateLimit;
 
@@ -39,9 +40,6 @@ const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
 const HANDLES_WITHIN: Duration = Duration::from_secs(2);
 /// How often to report, until the record tells.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
-/// Reports of waits that begin or end are so far apart, at least: a store that answers every second request must not
-/// make the control plane hear of each.
-const NEWS_APART: Duration = Duration::from_secs(1);
 /// The shortest pause: what changes all the time must not make this loop spin.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
@@ -166,46 +164,6 @@ struct Life {
     watching: Backoff,
     claiming: Backoff,
     reporting: Backoff,
-}
-
-/// What a pause is cut short by, beside the wish that the process stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heed {
-    /// The attempt's end, and that it waits for something or no longer does: there is somebody to be told.
-    News,
-    /// The attempt's end.
-    End,
-    /// Nothing else.
-    Nothing,
-}
-
-/// Returns when the attempt has ended just now, or waits (`waits`) where that is asked for; never where its end was seen
-/// before, or where there is no attempt.
-async fn news(attempt: &mut Option<Attempt>, waits: Option<Wait>) {
-    let Some(attempt) = attempt.as_mut().filter(|attempt| !attempt.has_ended()) else {
-        return std::future::pending().await;
-    };
-    let pulse = Arc::clone(attempt.pulse());
-    let changed = async {
-        match waits {
-            Some(Wait { wanted, apart }) => {
-                tokio::time::sleep(apart).await;
-                pulse.waits(wanted).await;
-            }
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = attempt.ended() => {}
-        () = changed => {}
-    }
-}
-
-/// What is news of a wait: that there is one, or none; not before so long.
-#[derive(Clone, Copy, Debug)]
-struct Wait {
-    wanted: bool,
-    apart: Duration,
 }
 
 impl Life {

@@ -38,7 +38,6 @@ impl Heartbeat {
         Self { start: Instant::now(), last: AtomicU64::new(0), limit }
     }
 
-    /// The loop turns.
     pub fn beat(&self) {
         let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.fetch_max(since, Ordering::Relaxed);

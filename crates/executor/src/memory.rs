@@ -22,7 +22,6 @@
 //! Encode and Sort never run at once in one process. Threads are as many as the table has room for,
 //! at most those asked for.
 
-/// A mebibyte.
 const MIB: u64 = 1 << 20;
 const FIXED: u64 = 56 * MIB;
 const UPLOAD: u64 = 16 * MIB;
@@ -46,7 +45,6 @@ pub struct Budget {
     pub encode: u64,
     /// What one window of read-ahead takes.
     pub window: u64,
-    /// How many windows there are.
     pub windows: usize,
     /// What entries may take while they are scattered and sorted.
     pub sort: u64,

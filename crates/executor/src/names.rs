@@ -2,15 +2,13 @@
 //!
 //! All paths are relative to the build's prefix, `<output.url>/<namespace>/<name>/<build UID>/`.
 
+pub use indexbuild_index::manifest::{LATEST, MANIFEST};
+
 use std::fmt;
 use std::str::FromStr;
 
 /// The plan: created once, if absent.
 pub const PLAN: &str = "plan.json";
-/// The commit, or the tombstone: created once, if absent.
-pub const MANIFEST: &str = "manifest.json";
-/// Beside the builds' prefixes: the newest committed build.
-pub const LATEST: &str = "LATEST";
 /// The last object of an attempt.
 pub const RESULT: &str = "result.json";
 /// The folder of all attempts.
@@ -37,7 +35,6 @@ pub fn result_path(work_id: &str, epoch: u64, boot_nonce: &str) -> String {
 /// What a work's id says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WorkName {
-    /// `plan`
     Plan,
     /// `encode-<number>` (round 0), `encode-r<round>-<number>`
     Encode {
@@ -51,13 +48,10 @@ pub enum WorkName {
         /// Which of the plan's Sort works.
         number: u32,
     },
-    /// `publish`
     Publish,
-    /// `clean`
     Clean,
 }
 
-/// A work id that follows no known form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no work's id: the control plane and this executor are of different versions")]
 pub struct UnknownWork(pub String);

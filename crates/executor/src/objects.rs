@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use indexbuild_api::{Reason, Waiting};
 use indexbuild_index::store::{Fault, PutOutcome, Store, StoreError, Version};
+use indexbuild_text::chain;
 use tokio::runtime::Handle;
 
 use crate::outage::{Next, Watch, pause, reopens};
@@ -35,31 +36,12 @@ const LARGE: Duration = Duration::from_secs(60);
 /// Why a call on the store ended without an outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// The attempt was told to end.
     #[error(transparent)]
     Ended(#[from] Ended),
-    /// There is no use in waiting any longer.
     #[error("cannot {act} {path}: the store has not done it for {} s: {answer}; check its endpoint, its credentials, and that it can be reached", waited.as_secs())]
-    Unavailable {
-        /// What was tried.
-        act: &'static str,
-        /// On which object.
-        path: String,
-        /// For how long.
-        waited: Duration,
-        /// What was answered last.
-        answer: String,
-    },
-    /// The store says no.
+    Unavailable { act: &'static str, path: String, waited: Duration, answer: String },
     #[error("cannot {act} {path}")]
-    Failed {
-        /// What was tried.
-        act: &'static str,
-        /// On which object.
-        path: String,
-        /// The store's word.
-        source: StoreError,
-    },
+    Failed { act: &'static str, path: String, source: StoreError },
 }
 
 impl ObjectError {
@@ -163,7 +145,6 @@ impl Objects {
         Self { needs_bucket: false, ..self.clone() }
     }
 
-    /// The prefix's URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}/{}", self.output.url, self.prefix)
@@ -176,9 +157,6 @@ impl Objects {
     }
 
     /// Removes what killed writers left of conditional puts to `path`.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn remove_unfinished_puts(&self, path: &str) -> Result<usize, ObjectError> {
         self.call("sweep", path, &self.meter.counters.puts, LONG, |store| async move {
             store.remove_unfinished_puts(path).await
@@ -186,9 +164,6 @@ impl Objects {
     }
 
     /// Removes what writers who are gone left unfinished under a prefix.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn remove_unfinished(&self, prefix: &str) -> Result<usize, ObjectError> {
         self.call("sweep", prefix, &self.meter.counters.puts, LONG, |store| async move {
             store.remove_unfinished(prefix).await
@@ -196,9 +171,6 @@ impl Objects {
     }
 
     /// An object and its version. `None`: there is none.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn get(&self, path: &str) -> Result<Option<(Bytes, Version)>, ObjectError> {
         let got =
             self.call("read", path, &self.meter.counters.gets, LONG, |store| async move { store.get(path).await })?;
@@ -209,9 +181,6 @@ impl Objects {
     }
 
     /// A part of an object.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
         let bytes = self.call("read", path, &self.meter.counters.gets, LONG, |store| {
             let range = range.clone();
@@ -222,25 +191,16 @@ impl Objects {
     }
 
     /// An object's size. `None`: there is none.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn size(&self, path: &str) -> Result<Option<u64>, ObjectError> {
         self.call("look at", path, &self.meter.counters.gets, LONG, |store| async move { store.size(path).await })
     }
 
     /// The objects under a prefix, with their sizes.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, ObjectError> {
         self.call("list", prefix, &self.meter.counters.gets, LONG, |store| async move { store.list(prefix).await })
     }
 
     /// Writes an object whose name is this attempt's own.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn put(&self, path: &str, bytes: &Bytes) -> Result<(), ObjectError> {
         self.counted_upload(bytes.len() as u64, || {
             self.call("write", path, &self.meter.counters.puts, long(bytes.len() as u64), |store| {
@@ -251,9 +211,6 @@ impl Objects {
     }
 
     /// Uploads a sealed file under a name that is this attempt's own.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn put_file(&self, path: &str, file: &Path, bytes: u64) -> Result<(), ObjectError> {
         self.counted_upload(bytes, || {
             self.call("upload", path, &self.meter.counters.puts, long(bytes), |store| async move {
@@ -264,9 +221,6 @@ impl Objects {
 
     /// Creates an object if there is none. `Exists` may also mean that an own try, whose reply was
     /// lost, succeeded: read back and compare.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn put_if_absent(&self, path: &str, bytes: &Bytes) -> Result<PutOutcome, ObjectError> {
         self.call("create", path, &self.meter.counters.puts, LONG, |store| {
             let bytes = bytes.clone();
@@ -276,9 +230,6 @@ impl Objects {
 
     /// Replaces an object if it is still at `version`. `Exists` may also mean that an own try
     /// succeeded: read back and compare.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn put_if_match(&self, path: &str, bytes: &Bytes, version: &Version) -> Result<PutOutcome, ObjectError> {
         self.call("replace", path, &self.meter.counters.puts, LONG, |store| {
             let bytes = bytes.clone();
@@ -287,9 +238,6 @@ impl Objects {
     }
 
     /// Fetches an object into a file.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn fetch_to(&self, path: &str, file: &Path) -> Result<u64, ObjectError> {
         let gets = &self.meter.counters.gets;
         let bytes = self.call("fetch", path, gets, LARGE, |store| async move { store.fetch_to(path, file).await })?;
@@ -298,9 +246,6 @@ impl Objects {
     }
 
     /// Deletes an object; one that is not there counts as deleted.
-    ///
-    /// # Errors
-    /// [`ObjectError`].
     pub fn delete(&self, path: &str) -> Result<(), ObjectError> {
         self.call("delete", path, &self.meter.counters.puts, LONG, |store| async move { store.delete(path).await })
     }
@@ -367,7 +312,7 @@ impl Objects {
                     }
                     // A folder's failure, which may pass.
                     None if error.is_retryable() && self.waits && counted < PATIENCE => {
-                        tracing::debug!(act, path, error = %crate::failure::chain(&error), "the folder fails; trying again");
+                        tracing::debug!(act, path, error = %chain(&error), "the folder fails; trying again");
                         if counted >= SHOWN_AFTER {
                             shown = true;
                             self.show(Reason::WaitingForStore, &what(), &error, "it is tried again and again");
@@ -416,7 +361,7 @@ impl Objects {
     }
 
     fn show(&self, reason: Reason, what: &str, error: &StoreError, way_out: &str) {
-        let message = format!("{what}: {}; {way_out}", crate::failure::chain(error));
+        let message = format!("{what}: {}; {way_out}", chain(error));
         self.pulse.set_waiting(WaitsFor::Room, Some(Waiting { reason, message, needs_help: false }));
     }
 }

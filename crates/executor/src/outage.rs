@@ -41,7 +41,6 @@ pub enum Next {
         /// Whether it goes on only when somebody does something.
         needs_help: bool,
     },
-    /// It has failed.
     End,
 }
 
@@ -101,7 +100,6 @@ struct Failing {
 }
 
 impl Watch {
-    /// Nothing was asked yet.
     #[must_use]
     pub fn new(which: WaitsFor, site: Site, pulse: Arc<Pulse>, first_answer_within: Duration) -> Self {
         Self { which, site, pulse, first_answer_within, state: Mutex::default() }
@@ -109,12 +107,6 @@ impl Watch {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the waits of this store are told as.
-    #[must_use]
-    pub fn which(&self) -> WaitsFor {
-        self.which
     }
 
     /// The store has done what it was asked, or has said that there is no such object.

@@ -4,7 +4,6 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Requests in flight.
 const AT_ONCE: usize = 8;
 
 /// Calls `act` for each item, a few at once; after a failure no further calls begin.

@@ -39,7 +39,6 @@ pub struct SortWork {
 pub struct PlanFile {
     /// The version of this format.
     pub version: u32,
-    /// Whose plan it is.
     pub build: BuildRef,
     /// Digest of what of the spec decides the index's content: source, row id, indexes, output.
     pub spec_digest: String,
@@ -69,10 +68,8 @@ pub enum BadPlan {
     /// The bytes are no plan.
     #[error("it is not understood ({0}): it was written by another version, or is damaged")]
     Json(#[from] serde_json::Error),
-    /// A format of another version.
     #[error("its format has version {0}; this executor knows {PLAN_VERSION}")]
     Version(u32),
-    /// It contradicts itself.
     #[error("it contradicts itself: {0}")]
     Inconsistent(String),
 }
@@ -89,9 +86,6 @@ impl PlanFile {
     }
 
     /// Reads `plan.json` and checks that works name each split once and each lane once.
-    ///
-    /// # Errors
-    /// [`BadPlan`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadPlan> {
         let plan: Self = serde_json::from_slice(bytes)?;
         if plan.version != PLAN_VERSION {
@@ -102,9 +96,6 @@ impl PlanFile {
     }
 
     /// The digest of [`PlanFile::to_bytes`].
-    ///
-    /// # Errors
-    /// As [`PlanFile::to_bytes`].
     pub fn digest(&self) -> Result<String, serde_json::Error> {
         Ok(digest_bytes(&self.to_bytes()?))
     }

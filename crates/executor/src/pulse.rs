@@ -13,7 +13,6 @@ use tokio::sync::watch;
 /// Whether an attempt is to end, and how soon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ending {
-    /// It goes on.
     #[default]
     No,
     /// It seals what is whole, uploads it, and ends (SIGTERM).
@@ -25,9 +24,7 @@ pub enum Ending {
 /// What a wait is for. Of each, one thing is said at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WaitsFor {
-    /// The source's store.
     Source,
-    /// The output's store.
     Output,
     /// Room, on the volume or in the store.
     Room,
@@ -35,7 +32,6 @@ pub enum WaitsFor {
     Engine,
 }
 
-/// The attempt was told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the attempt was told to end")]
 pub struct Ended;
@@ -49,7 +45,6 @@ pub struct View {
     pub rows: u64,
     /// Bytes written.
     pub bytes: u64,
-    /// What is being done.
     pub step: String,
     /// Why it stands still, if it does (I5).
     pub waiting: Option<Waiting>,
@@ -129,9 +124,6 @@ impl Pulse {
     }
 
     /// Ends the attempt's own doing where it was told to end, in whatever way.
-    ///
-    /// # Errors
-    /// [`Ended`].
     pub fn go_on(&self) -> Result<(), Ended> {
         if self.ending() == Ending::No { Ok(()) } else { Err(Ended) }
     }
@@ -214,7 +206,6 @@ impl Pulse {
         let _ = waits.wait_for(|waits| *waits == wanted).await;
     }
 
-    /// What is shown now.
     #[must_use]
     pub fn view(&self) -> View {
         let shown = lock(&self.shown);

@@ -20,9 +20,7 @@ pub const RESULT_VERSION: u32 = 1;
 pub struct AttemptName {
     /// The version of this format.
     pub version: u32,
-    /// The build's UID.
     pub build_uid: String,
-    /// The work.
     pub work_id: String,
     /// The epoch of the grant.
     pub epoch: u64,
@@ -42,7 +40,6 @@ impl AttemptName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EntrySum {
-    /// Entries.
     pub entries: u64,
     /// Sum modulo 2^128 of the entries' hashes, 32 hex digits.
     pub hash: String,
@@ -52,19 +49,14 @@ pub struct EntrySum {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanResult {
-    /// Whose result it is.
     pub attempt: AttemptName,
     /// Digest of `plan.json`.
     pub plan_digest: String,
-    /// Encode works in the plan.
     pub encode_works: u32,
-    /// Sort works in the plan.
     pub sort_works: u32,
-    /// What it cost.
     pub statistics: Statistics,
 }
 
-/// Where a run is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum RunPlace {
@@ -84,13 +76,10 @@ pub enum RunPlace {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunRef {
-    /// The file's name.
     pub name: String,
-    /// Where it is.
     pub place: RunPlace,
     /// The splits whose rows it holds, all of each.
     pub splits: Vec<u32>,
-    /// Rows.
     pub rows: u64,
     /// The file's length in bytes.
     pub bytes: u64,
@@ -100,23 +89,19 @@ pub struct RunRef {
     pub indexes: Vec<EntrySum>,
 }
 
-/// An Encode's result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EncodeResult {
-    /// Whose result it is.
     pub attempt: AttemptName,
     /// Digest of the plan it follows.
     pub plan_digest: String,
     /// The splits that were encoded; the runs cover exactly these.
     pub splits: Vec<u32>,
-    /// Rows of these splits.
     pub rows: u64,
     /// Per index of the plan.
     pub indexes: Vec<EntrySum>,
     /// The runs, in the order of their first split.
     pub runs: Vec<RunRef>,
-    /// What it cost.
     pub statistics: Statistics,
 }
 
@@ -138,17 +123,14 @@ pub struct DuplicateSummary {
 pub struct RangeResult {
     /// The range's number in the index's plan.
     pub range: u32,
-    /// Its entries.
     pub sum: EntrySum,
     /// Its files, in the order of their keys; none without entries.
     pub files: Vec<IndexFile>,
 }
 
-/// A Sort's result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SortResult {
-    /// Whose result it is.
     pub attempt: AttemptName,
     /// Digest of the plan it follows.
     pub plan_digest: String,
@@ -156,7 +138,6 @@ pub struct SortResult {
     pub index: u32,
     /// The lane, by its number in the index's plan.
     pub lane: u32,
-    /// The lane's entries.
     pub sum: EntrySum,
     /// The lane's ranges, all of them, in order.
     pub ranges: Vec<RangeResult>,
@@ -164,7 +145,6 @@ pub struct SortResult {
     pub duplicates: DuplicateSummary,
     /// Entries and files that the RocksDB of the attempt counted after it had ingested the files.
     pub ingested: IngestCheck,
-    /// What it cost.
     pub statistics: Statistics,
 }
 
@@ -174,15 +154,12 @@ pub struct SortResult {
 pub struct IngestCheck {
     /// Entries, from the files' own properties.
     pub entries: u64,
-    /// Files.
     pub files: u64,
 }
 
-/// A Publish's result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PublishResult {
-    /// Whose result it is.
     pub attempt: AttemptName,
     /// Digest of `manifest.json`.
     pub manifest_digest: String,
@@ -190,15 +167,12 @@ pub struct PublishResult {
     pub put_id: String,
     /// Whether this attempt created the manifest; else it found an equal one.
     pub created: bool,
-    /// Rows of the table.
     pub rows: u64,
-    /// Entries of all indexes.
     pub entries: u64,
     /// Bytes of all files.
     pub bytes: u64,
     /// Figures of all chosen results together.
     pub works: Statistics,
-    /// What it cost.
     pub statistics: Statistics,
 }
 
@@ -206,22 +180,18 @@ pub struct PublishResult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CleanResult {
-    /// Whose result it is.
     pub attempt: AttemptName,
     /// Whether a tombstone stands at `manifest.json`.
     pub tombstone: bool,
-    /// Objects deleted.
     pub objects: u64,
     /// Attempts removed from this slot's volume.
     pub attempts_on_volume: u64,
-    /// What it cost.
     pub statistics: Statistics,
 }
 
 /// A result's bytes and their digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
-    /// The JSON text.
     pub bytes: Vec<u8>,
     /// Its digest, 32 hex digits.
     pub digest: String,
@@ -249,15 +219,11 @@ pub enum BadResult {
         /// The digest that was chosen.
         chosen: String,
     },
-    /// It is not a result of the kind expected.
     #[error("it is not understood: {0}")]
     Json(#[from] serde_json::Error),
 }
 
 /// Reads a result whose digest was chosen.
-///
-/// # Errors
-/// [`BadResult`].
 pub fn open<T: DeserializeOwned>(bytes: &[u8], chosen: &str) -> Result<T, BadResult> {
     let is = digest_bytes(bytes);
     if is != chosen {

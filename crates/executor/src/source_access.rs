@@ -11,15 +11,11 @@ use crate::definitions::{self, DefinitionError};
 use crate::outage::{FIRST_ANSWER_WITHIN, Next, Watch, pause, reopens};
 use crate::pulse::{Pulse, WaitsFor};
 
-/// The store has not answered once.
 #[derive(Debug, thiserror::Error)]
 #[error("it has not answered once: {0}; check its endpoint, its credentials, and that it can be reached")]
 pub struct Unanswered(String);
 
 /// The table of a build, and how its store is waited for while an attempt reads it.
-///
-/// # Errors
-/// [`DefinitionError::NoSource`].
 pub fn source(
     config: &Arc<ExecutorConfig>,
     pulse: &Arc<Pulse>,

@@ -18,7 +18,6 @@ pub struct Statistics {
     pub cpu_ms: u64,
     /// The process's peak resident set since its start, in bytes (`VmHWM`).
     pub peak_rss_bytes: u64,
-    /// Threads that worked.
     pub threads: u64,
     /// Rows read from the source, or entries sorted.
     pub rows: u64,
@@ -104,7 +103,6 @@ pub struct Counters {
     pub rows_read: AtomicU64,
     /// Nanoseconds spent waiting for `rowsPerSecond`.
     pub throttle_ns: AtomicU64,
-    /// Nanoseconds spent uploading.
     pub upload_ns: AtomicU64,
 }
 
@@ -124,7 +122,6 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Begins to measure.
     #[must_use]
     pub fn start() -> Self {
         Self {
@@ -212,19 +209,18 @@ fn process_cpu_ms() -> u64 {
     seconds * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
-/// The process's peak resident set, in bytes: `VmHWM` of `/proc/self/status`; 0 where there is no
-/// such file.
+/// This process's peak resident set, in bytes; 0 where the kernel does not say it.
 #[must_use]
 pub fn peak_rss_bytes() -> u64 {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
-        return 0;
-    };
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().strip_suffix("kB"))
-        .and_then(|kib| kib.trim().parse::<u64>().ok())
-        .map_or(0, |kib| kib * 1024)
+    std::fs::read_to_string("/proc/self/status").ok().as_deref().and_then(peak_rss_in).unwrap_or(0)
+}
+
+/// The peak resident set (`VmHWM`), in bytes, that a process's `/proc/<pid>/status` tells.
+#[must_use]
+pub fn peak_rss_in(status: &str) -> Option<u64> {
+    let rest = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 #[cfg(test)]

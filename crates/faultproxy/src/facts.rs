@@ -7,11 +7,8 @@ use crate::forbidden::Forbidden;
 /// The verb in the API server's own sense: `list` and `deletecollection` are verbs, `GET` is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
-    /// One object is read.
     Get,
-    /// A collection is read.
     List,
-    /// Changes are streamed.
     Watch,
     /// `POST`.
     Create,
@@ -19,9 +16,7 @@ pub enum Verb {
     Update,
     /// `PATCH`, server-side apply included.
     Patch,
-    /// One object is deleted.
     Delete,
-    /// A collection is deleted.
     DeleteCollection,
     /// Not a request for a resource (`/readyz`, `/version`, discovery), or a method the API does not have.
     Other,
@@ -67,7 +62,6 @@ pub struct RequestFacts {
     pub resource: String,
     /// `status`, `eviction`, `log` and so on.
     pub subresource: Option<String>,
-    /// Namespace, if the request is for one.
     pub namespace: Option<String>,
     /// Name of the object, if the request is for one (for a watch also from `metadata.name=` in the field selector).
     pub name: Option<String>,
@@ -197,7 +191,6 @@ pub struct RequestMatch {
 }
 
 impl RequestMatch {
-    /// Every request.
     #[must_use]
     pub fn any() -> Self {
         Self::default()
@@ -230,21 +223,18 @@ impl RequestMatch {
         self
     }
 
-    /// Only this subresource.
     #[must_use]
     pub fn subresource(mut self, subresource: &str) -> Self {
         self.subresource = Some(Some(subresource.to_owned()));
         self
     }
 
-    /// No subresource.
     #[must_use]
     pub fn main_resource(mut self) -> Self {
         self.subresource = Some(None);
         self
     }
 
-    /// Only this namespace.
     #[must_use]
     pub fn namespace(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());

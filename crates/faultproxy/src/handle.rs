@@ -30,7 +30,6 @@ impl Handle {
         self.keeper.fired(self.rule)
     }
 
-    /// Ends it.
     pub fn lift(self) {
         drop(self);
     }

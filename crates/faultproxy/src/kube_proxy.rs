@@ -31,17 +31,11 @@ const MAX_WRITE: usize = 16 << 20;
 #[derive(Clone)]
 pub enum Identity {
     /// One client certificate for all; a client's token is dropped.
-    Certificate {
-        /// Certificate chain, PEM.
-        cert_pem: String,
-        /// Key, PEM.
-        key_pem: String,
-    },
+    Certificate { cert_pem: String, key_pem: String },
     /// Nobody: the `Authorization` header is passed on as it came.
     PassThrough,
 }
 
-/// The server behind.
 #[derive(Clone)]
 pub struct Upstream {
     /// `https://127.0.0.1:6443`; `http://` for a server without TLS.
@@ -59,13 +53,11 @@ pub enum Happened {
     Acted(Act),
     /// The request had to wait.
     Delayed,
-    /// An event was hidden.
     Hidden(WatchEvent),
     /// An event hidden earlier was kept from coming again.
     StillLost(WatchEvent),
     /// The first answer was recorded, to be given again.
     Recorded,
-    /// The watch was cut.
     WatchCut,
 }
 
@@ -74,9 +66,7 @@ pub enum Happened {
 pub struct Seen {
     /// The rule that did it; none for the deny-list and for [`KubeProxy::cut_watches`].
     pub rule: Option<RuleId>,
-    /// The request.
     pub facts: RequestFacts,
-    /// What was done.
     pub happened: Happened,
 }
 
@@ -177,7 +167,6 @@ impl KubeProxy {
         Ok(Self { shared, url: format!("https://{address}"), ca_pem: tls.ca_pem, ended })
     }
 
-    /// Where clients connect to.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -238,7 +227,6 @@ impl KubeProxy {
         cut.len()
     }
 
-    /// How many watches are open.
     #[must_use]
     pub fn open_watches(&self) -> usize {
         self.shared.with(|s| s.watches.len())

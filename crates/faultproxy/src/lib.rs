@@ -29,15 +29,15 @@
 //! # Ok(()) }
 //! ```
 
-pub mod facts;
-pub mod forbidden;
+mod facts;
+mod forbidden;
 mod handle;
 mod kube_proxy;
 mod net;
-pub mod rules;
+mod rules;
 pub mod store;
 mod store_proxy;
-pub mod watch;
+mod watch;
 mod web;
 
 pub use facts::{RequestFacts, RequestMatch, Verb};

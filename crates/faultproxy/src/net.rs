@@ -25,25 +25,18 @@ use crate::kube_proxy::{Identity, Upstream};
 /// Why a proxy did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// No loopback port could be had.
     #[error("the proxy could not listen on a loopback port; are there free ports?")]
     Listen(#[source] io::Error),
-    /// Its own certificate could not be made.
     #[error("the proxy could not make a certificate for itself")]
     Certificate(#[source] rcgen::Error),
-    /// Certificates or keys were refused.
     #[error("the proxy could not use a certificate or key; check the CA and identity given for the upstream")]
     Tls(#[source] rustls::Error),
-    /// A PEM text has no certificate or key in it.
     #[error("the PEM text given as the upstream's {what} cannot be read")]
     Pem {
-        /// Which text.
         what: &'static str,
-        /// Why.
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// The upstream's address is no URL with host.
     #[error("the upstream address {0:?} is not of the form http(s)://host:port")]
     Address(String),
 }

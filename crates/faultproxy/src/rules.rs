@@ -77,35 +77,13 @@ pub enum Perturbation {
         when: When,
     },
     /// An answer that the server did not give.
-    Answer {
-        /// Which requests.
-        which: RequestMatch,
-        /// What they get.
-        answer: Answer,
-        /// How many of them.
-        times: Times,
-    },
+    Answer { which: RequestMatch, answer: Answer, times: Times },
     /// Requests wait before anything else happens to them.
-    Delay {
-        /// Which requests.
-        which: RequestMatch,
-        /// How long.
-        by: Duration,
-        /// How many of them.
-        times: Times,
-    },
+    Delay { which: RequestMatch, by: Duration, times: Times },
     /// Events are taken out of watch streams, and stay lost: a later watch that would show them again does not.
-    HideEvents {
-        /// Which watches.
-        which: RequestMatch,
-        /// Which events in them.
-        events: EventMatch,
-    },
+    HideEvents { which: RequestMatch, events: EventMatch },
     /// The first answer to each matching GET or LIST is kept, and given again until the rule is lifted.
-    OldVersion {
-        /// Which reads.
-        which: RequestMatch,
-    },
+    OldVersion { which: RequestMatch },
 }
 
 /// The perturbations in force, in the order in which they were set.
@@ -167,13 +145,11 @@ pub enum Act {
     StopBefore(RuleId),
     /// Forward, wait for the server's answer, close the connection.
     StopAfter(RuleId),
-    /// Answer without the server.
     Answer(RuleId, Answer),
     /// Forward, then answer in the server's place.
     ForwardThenAnswer(RuleId, Answer),
     /// Answer from the record; forward and record if there is none.
     OldVersion(RuleId),
-    /// Forward.
     Forward,
 }
 
@@ -184,9 +160,7 @@ pub struct Decision {
     pub counted: Vec<RuleId>,
     /// Rules that make it wait, and how long in all.
     pub delays: Vec<RuleId>,
-    /// Sum of the delays.
     pub delay: Duration,
-    /// What happens then.
     pub act: Act,
     /// Rules that filter the stream, if it is a watch.
     pub filters: Vec<RuleId>,

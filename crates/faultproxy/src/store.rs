@@ -11,7 +11,6 @@ pub enum StoreOp {
     Get,
     /// An object's properties are read.
     Head,
-    /// A collection is listed.
     List,
     /// A whole object is put.
     Put,
@@ -25,14 +24,12 @@ pub enum StoreOp {
     AbortMultipart,
     /// An object is deleted, or several.
     Delete,
-    /// Anything else.
     Other,
 }
 
 /// One request to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFacts {
-    /// What it asks.
     pub op: StoreOp,
     /// Path, percent-encoded as sent: `/bucket/key`.
     pub path: String,
@@ -70,13 +67,11 @@ pub struct StoreMatch {
 }
 
 impl StoreMatch {
-    /// Every request.
     #[must_use]
     pub fn any() -> Self {
         Self::default()
     }
 
-    /// Requests of this kind.
     #[must_use]
     pub fn op(op: StoreOp) -> Self {
         Self { op: Some(op), contains: None }
@@ -97,7 +92,6 @@ impl StoreMatch {
     }
 }
 
-/// What a fault does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreEffect {
     /// The store does it; the connection is closed without an answer.
@@ -108,14 +102,10 @@ pub enum StoreEffect {
     CutAfter(u64),
 }
 
-/// A fault of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFault {
-    /// Which requests.
     pub which: StoreMatch,
-    /// How many of them.
     pub times: Times,
-    /// What happens to them.
     pub effect: StoreEffect,
 }
 

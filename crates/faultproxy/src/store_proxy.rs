@@ -25,9 +25,7 @@ use crate::{
 pub struct StoreSeen {
     /// The fault that did it.
     pub rule: RuleId,
-    /// The request.
     pub facts: StoreFacts,
-    /// What was done.
     pub effect: StoreEffect,
     /// The store's own status code, where it was asked and its answer withheld.
     pub withheld: Option<u16>,
@@ -97,7 +95,6 @@ impl StoreProxy {
         Ok(Self { shared, url: format!("http://{address}"), ended })
     }
 
-    /// Where clients connect to.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url

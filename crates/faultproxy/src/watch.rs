@@ -14,11 +14,8 @@ use serde_json::Value;
 /// The type of a watch event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventType {
-    /// `ADDED`.
     Added,
-    /// `MODIFIED`.
     Modified,
-    /// `DELETED`.
     Deleted,
     /// `BOOKMARK`: no change, only a resource version up to which everything was sent.
     Bookmark,
@@ -128,15 +125,10 @@ impl EventMatch {
 /// What a filter looks at in one event; what the event does not have is empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchEvent {
-    /// Its type.
     pub event: EventType,
-    /// The object's kind.
     pub kind: String,
-    /// The object's namespace.
     pub namespace: String,
-    /// The object's name.
     pub name: String,
-    /// The object's UID.
     pub uid: String,
     /// The object's resource version.
     pub resource_version: String,

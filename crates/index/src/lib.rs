@@ -3,6 +3,7 @@
 //! Writers use [`definition`], [`columnar`], [`digest`] and [`manifest`]; consumers of a finished
 //! index need [`reader`] alone. The format is described in `docs/key-encoding.md` and
 //! `docs/reading-an-index.md`.
+#![warn(missing_docs)]
 
 pub mod codec;
 pub mod columnar;

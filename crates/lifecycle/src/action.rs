@@ -18,16 +18,12 @@ pub struct Decision {
     pub end: Option<End>,
     /// What is waited for, each with its deadline (I5).
     pub waits: Vec<Wait>,
-    /// What to tell people.
     pub events: Vec<Event>,
 }
 
-/// How a build ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// The index is published.
     Complete,
-    /// There is no index.
     Failed,
     /// The build was deleted or cancelled.
     Aborted,
@@ -36,9 +32,7 @@ pub enum End {
 /// Something that is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// Why, in one word.
     pub reason: Reason,
-    /// The slot that waits, if it is one.
     pub slot: Option<u32>,
     /// What is waited for, and for which object.
     pub what: String,
@@ -52,10 +46,8 @@ pub struct Wait {
     pub stalls: bool,
 }
 
-/// Something to tell people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Why, in one word.
     pub reason: Reason,
     /// Whether somebody may want to act on it.
     pub warning: bool,
@@ -68,7 +60,6 @@ pub struct Event {
 pub enum StopReason {
     /// A higher epoch took its place.
     Superseded,
-    /// The build pauses.
     Suspended,
     /// The slot is not wanted any more.
     ScaledDown,
@@ -83,35 +74,26 @@ pub enum StopReason {
 /// The machine that an owner runs on, as it was when its pod was bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSeen {
-    /// The node's name.
     pub name: String,
-    /// Its boot id.
     pub boot_id: String,
-    /// Which machine it is.
     pub system_uuid: String,
 }
 
-/// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Put the finalizer on the build.
     AddFinalizer,
-    /// Take it away.
     RemoveFinalizer,
     /// Make the record of a slot. If there is one, nothing happens.
     CreateDirectory {
-        /// The slot.
         slot: u32,
-        /// What it says.
         spec: EngineDirectorySpec,
     },
     /// Change the record of a slot by compare-and-set (G1).
     UpdateDirectory {
-        /// The slot.
         slot: u32,
         /// The `resourceVersion` that was looked at.
         version: String,
-        /// The new spec.
         spec: EngineDirectorySpec,
         /// The new `status.state`. `Tombstone`: the record outlives its build, and loses its owner reference first.
         state: DirectoryState,
@@ -125,25 +107,19 @@ pub enum Action {
     },
     /// Remove the record of a slot, none of whose volumes is unaccounted for.
     DeleteDirectory {
-        /// The slot.
         slot: u32,
         /// The `resourceVersion` that was looked at.
         version: String,
     },
     /// Make a volume's claim.
     CreateClaim {
-        /// The slot.
         slot: u32,
-        /// The volume's number.
         generation: u32,
-        /// The claim's name.
         name: String,
     },
     /// Make an owner's pod, or process.
     CreatePod {
-        /// The slot.
         slot: u32,
-        /// The epoch that it is made for.
         epoch: u64,
         /// Its name: contains the epoch (G10).
         name: String,
@@ -152,16 +128,13 @@ pub enum Action {
     },
     /// Ask a pod to stop, by UID, with its full grace period. Never by force.
     StopPod {
-        /// Its name.
         name: String,
         /// Its UID: a precondition.
         uid: String,
-        /// Why.
         reason: StopReason,
     },
     /// Delete a volume's claim, by UID. Cannot be made without the proofs (G7, I4).
     DeleteClaim {
-        /// Its name.
         name: String,
         /// Its UID: a precondition.
         uid: String,
@@ -175,18 +148,35 @@ pub enum Action {
     KeepClaim {
         /// The slot whose volume it was.
         slot: u32,
-        /// Its name.
         name: String,
-        /// Its UID.
         uid: String,
         /// The proof that its former owner can no longer write it.
         evidence: Evidence,
     },
     /// Make the immutable `ConfigMap` of a stage: create-if-absent; one that exists is the truth (G2, G6).
     FreezeStage {
-        /// The stage.
         stage: Stage,
     },
+}
+
+impl Action {
+    /// What it is called in metrics and logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::AddFinalizer => "AddFinalizer",
+            Self::RemoveFinalizer => "RemoveFinalizer",
+            Self::CreateDirectory { .. } => "CreateDirectory",
+            Self::UpdateDirectory { .. } => "UpdateDirectory",
+            Self::DeleteDirectory { .. } => "DeleteDirectory",
+            Self::CreateClaim { .. } => "CreateClaim",
+            Self::CreatePod { .. } => "CreatePod",
+            Self::StopPod { .. } => "StopPod",
+            Self::DeleteClaim { .. } => "DeleteClaim",
+            Self::KeepClaim { .. } => "KeepClaim",
+            Self::FreezeStage { .. } => "FreezeStage",
+        }
+    }
 }
 
 impl Action {

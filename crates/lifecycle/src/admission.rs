@@ -14,49 +14,35 @@ pub const ONLY_THE_OPERATOR: &str = "only the operator grants, chooses and conde
 /// Why a write is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// Somebody else speaks for the owner.
     #[error("only the owner of the current grant may write status.claim and status.report")]
     NotOwner,
-    /// An owner decides.
     #[error("only the operator may write this part of status")]
     NotOperator,
-    /// A report is of another epoch or process.
     #[error("a report speaks for the granted epoch and boot nonce")]
     StaleReport,
-    /// A claim names another pod.
     #[error("a claim names its caller")]
     ForeignClaim,
-    /// A second process under one pod UID.
     #[error("one boot nonce per pod: this pod has claimed already")]
     SecondClaim,
-    /// A result is of another epoch or work.
     #[error("a result is of the granted epoch and work")]
     StaleResult,
-    /// A result was changed.
     #[error("a result, once reported, does not change within its epoch")]
     ResultChanged,
-    /// The slot became another one.
     #[error("the slot's identity is immutable")]
     Identity,
-    /// The grant changed against the rules.
     #[error("the epoch rises by one with every change of owner; within an epoch podUID and bootNonce are set once")]
     Grant,
-    /// The work changed within an epoch.
     #[error("a change of work raises the epoch")]
     Work,
     /// There is work, and nobody to do it.
     #[error("work needs a grant")]
     WorkWithoutGrant,
-    /// The volume changed against the rules.
     #[error("another volume has a higher generation; within a generation claimUID is set once")]
     Volume,
-    /// A condemned volume was pardoned.
     #[error("a condemned volume stays condemned")]
     Pardon,
-    /// A grant landed on a condemned volume.
     #[error("nothing is granted on a condemned volume")]
     GrantOnCondemned,
-    /// A choice was changed.
     #[error("what was chosen for a work never changes")]
     Choice,
 }

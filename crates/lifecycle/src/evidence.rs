@@ -17,14 +17,10 @@ pub struct Evidence {
     epoch: u64,
 }
 
-/// What proves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceKind {
     /// The kubelet itself reported every container of the owner's pod, whose `restartPolicy` is Never, terminated (G8).
-    Terminated {
-        /// The exit code.
-        exit_code: i32,
-    },
+    Terminated { exit_code: i32 },
     /// The same machine is back with another boot id than the one recorded at the grant.
     NodeRebooted,
     /// The Node object is gone, and the network volume is detached.
@@ -42,7 +38,6 @@ pub enum EvidenceKind {
 }
 
 impl EvidenceKind {
-    /// The proof in words.
     #[must_use]
     pub const fn describe(self) -> &'static str {
         match self {
@@ -116,7 +111,6 @@ impl Evidence {
         Some(Self { kind, claim_name: claim_name.to_owned(), pod_uid: pod_uid.to_owned(), epoch })
     }
 
-    /// What proves it.
     #[must_use]
     pub const fn kind(&self) -> EvidenceKind {
         self.kind
@@ -223,13 +217,11 @@ impl Condemned {
         })
     }
 
-    /// The claim.
     #[must_use]
     pub fn claim_name(&self) -> &str {
         &self.claim_name
     }
 
-    /// The claim's UID.
     #[must_use]
     pub fn claim_uid(&self) -> &str {
         &self.claim_uid

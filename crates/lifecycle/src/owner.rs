@@ -4,10 +4,12 @@ use indexbuild_api::Work;
 
 use crate::world::{Millis, Record};
 
+/// The exit code of an owner that ended for want of contact (`orphanAfter`): a partition's doing, never counted.
+pub const ORPHANED_EXIT_CODE: u8 = 11;
+
 /// What a process knows of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerState {
-    /// Its pod's UID.
     pub pod_uid: String,
     /// The nonce that it drew at its start.
     pub boot_nonce: String,
@@ -23,25 +25,20 @@ pub struct OwnerState {
     pub stop_requested: bool,
 }
 
-/// An attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Current {
-    /// Its epoch.
     pub epoch: u64,
-    /// Its work.
     pub work_id: String,
 }
 
 /// What a process saw of its record.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen<'a> {
-    /// The record.
     Record(&'a Record),
     /// 404. It may have been deleted by hand: no word about who owns the slot.
     Absent,
     /// 401 or 403. A deleted pod's token is refused within seconds, while its process still owns the epoch.
     Refused,
-    /// No answer.
     Unreachable,
 }
 
@@ -53,12 +50,7 @@ pub enum Step {
     /// Write `status.claim`.
     Claim,
     /// Begin this work in a new directory `<epoch>-<nonce>` (G9). What is still in hand is ended and closed first.
-    Start {
-        /// The granted epoch.
-        epoch: u64,
-        /// The granted work.
-        work: Work,
-    },
+    Start { epoch: u64, work: Work },
     /// Cut off: go on with the work in hand. Its directory and its prefix are its own, so nobody is harmed.
     GoOn,
     /// It is the owner and was heard: go on, and renew the report when it is due.
@@ -86,7 +78,6 @@ pub enum GiveWayReason {
     Orphaned,
 }
 
-/// Why a process exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitReason {
     /// It was told to stop.

@@ -10,13 +10,11 @@ use crate::action::NodeSeen;
 /// What a write of a record says beside its spec: [`crate::Action::UpdateDirectory`].
 #[derive(Clone, Copy, Debug)]
 pub struct StatusChange<'a> {
-    /// The state.
     pub state: DirectoryState,
     /// Why the owner or its work changes, where it does.
     pub change: Option<OwnerChangeReason>,
     /// The machine of the pod that the write binds, where it binds one.
     pub node: Option<&'a NodeSeen>,
-    /// The slot's conditions.
     pub conditions: &'a [Condition],
 }
 

@@ -12,7 +12,6 @@ pub type Millis = u64;
 pub struct Record {
     /// The control plane's part.
     pub spec: EngineDirectorySpec,
-    /// What is reported.
     pub status: EngineDirectoryStatus,
     /// The `resourceVersion`: what a compare-and-set compares (G1).
     pub version: String,
@@ -21,13 +20,10 @@ pub struct Record {
 /// Everything that is observed of one build.
 #[derive(Clone, Debug, PartialEq)]
 pub struct World {
-    /// The observer's clock.
     pub now: Millis,
     /// The time of day (RFC 3339), for status only: no decision looks at it.
     pub wall: String,
-    /// The build.
     pub build: BuildView,
-    /// Its slots' records.
     pub slots: Vec<SlotView>,
     /// Its executors' pods (or processes).
     pub pods: Vec<PodView>,
@@ -39,14 +35,11 @@ pub struct World {
     pub stages: Vec<Stage>,
 }
 
-/// The build.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BuildView {
     /// Its UID: what it is, where its name can come back.
     pub uid: String,
-    /// Its name.
     pub name: String,
-    /// Its namespace.
     pub namespace: String,
     /// The generation of its spec.
     pub generation: i64,
@@ -107,7 +100,6 @@ pub struct Clocks {
 /// The record of a slot, and for how long the observer has seen it unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotView {
-    /// The record.
     pub record: Record,
     /// Since the observer saw the report change, or began to watch.
     pub report_age: Millis,
@@ -124,9 +116,7 @@ pub struct PodView {
     pub name: String,
     /// Its UID: as `restartPolicy` is Never, its one incarnation.
     pub uid: String,
-    /// The slot that it was made for.
     pub slot: u32,
-    /// The epoch that it was made for.
     pub epoch: u64,
     /// The node that it was bound to.
     pub node: Option<String>,
@@ -147,14 +137,12 @@ pub enum PodState {
     Running,
     /// It is said to have ended. Whether that is proof is for [`crate::evidence`] to say (G8).
     Terminated(Termination),
-    /// Nothing is known.
     Unknown,
 }
 
 /// How a process is said to have ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Termination {
-    /// Its exit code.
     pub exit_code: i32,
     /// When it ended (RFC 3339); empty where nobody said.
     pub finished_at: String,
@@ -169,15 +157,10 @@ pub struct Termination {
 /// The claim of a volume, or its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimView {
-    /// Its name.
     pub name: String,
-    /// Its UID.
     pub uid: String,
-    /// The slot that it was made for.
     pub slot: u32,
-    /// The generation that it was made as.
     pub generation: u32,
-    /// How it is.
     pub phase: ClaimPhase,
     /// Whether it belongs to somebody else.
     pub foreign: bool,
@@ -185,16 +168,13 @@ pub struct ClaimView {
     pub lock_taken: Option<LockTaken>,
 }
 
-/// How a claim is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClaimPhase {
     /// No volume is bound to it yet.
     Pending,
     /// A volume is bound to it.
     Bound,
-    /// Its volume is lost.
     Lost,
-    /// It is being deleted.
     Terminating,
 }
 
@@ -203,7 +183,6 @@ pub enum ClaimPhase {
 pub struct LockTaken {
     /// The former owner's pod.
     pub pod_uid: String,
-    /// Its process's nonce.
     pub boot_nonce: String,
     /// What the lock stood for.
     pub scope: LockScope,
@@ -215,22 +194,15 @@ pub enum LockScope {
     /// The whole process: it holds the lock for its life.
     Process,
     /// One attempt. It proves nothing about the process's next attempt.
-    Attempt {
-        /// The attempt's epoch.
-        epoch: u64,
-    },
+    Attempt { epoch: u64 },
 }
 
-/// A node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
-    /// Its name.
     pub name: String,
     /// The boot id of its kernel now.
     pub boot_id: String,
-    /// Which machine it is.
     pub system_uuid: String,
-    /// Whether it is ready.
     pub ready: NodeReady,
     /// For how long it has not been ready; 0 where it is.
     pub unready_age: Millis,
@@ -247,11 +219,8 @@ pub struct NodeView {
 /// Whether a node is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NodeReady {
-    /// It says so.
     True,
-    /// It says that it is not.
     False,
-    /// It says nothing.
     Unknown,
 }
 
@@ -281,13 +250,11 @@ impl World {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
-    /// The node of a name.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&NodeView> {
         self.nodes.iter().find(|node| node.name == name)
     }
 
-    /// The claim of a name.
     #[must_use]
     pub fn claim(&self, name: &str) -> Option<&ClaimView> {
         self.claims.iter().find(|claim| claim.name == name)

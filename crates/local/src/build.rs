@@ -13,9 +13,7 @@ use crate::folder::{self, Folder, Layout, StateError};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StoredBuild {
-    /// The build's namespace.
     pub namespace: String,
-    /// The build's name.
     pub name: String,
     /// The build's UID, given once.
     pub uid: String,
@@ -27,7 +25,6 @@ pub struct StoredBuild {
     pub finalizer: bool,
     /// Whether the build was given up.
     pub deleting: bool,
-    /// What is asked for.
     pub spec: IndexBuildSpec,
     /// What was found, as far as it decides anything at the next start.
     pub status: Option<IndexBuildStatus>,
@@ -39,37 +36,19 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 /// Why a build cannot go on in a state folder.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The folder.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The folder is another build's.
     #[error("the state folder {} belongs to the build {theirs}, not to {ours}: choose another folder with --state", .folder.display())]
-    Other {
-        /// The state folder.
-        folder: std::path::PathBuf,
-        /// Whose it is.
-        theirs: String,
-        /// Who asks.
-        ours: String,
-    },
-    /// What may not change did.
+    Other { folder: std::path::PathBuf, theirs: String, ours: String },
     #[error(
         "the build in {} was begun with another spec:\n{source}\nundo the change, or begin a new build with --fresh or another metadata.name",
         .folder.display()
     )]
-    Immutable {
-        /// The state folder.
-        folder: std::path::PathBuf,
-        /// Which fields.
-        source: CheckError,
-    },
+    Immutable { folder: std::path::PathBuf, source: CheckError },
 }
 
 impl StoredBuild {
     /// Begins a build, or goes on with the one that the folder holds, with what may change changed.
-    ///
-    /// # Errors
-    /// [`BuildError`].
     pub fn begin(folder: &Folder, build: &IndexBuild, now: &str) -> Result<Self, BuildError> {
         let layout = folder.layout();
         let namespace = build.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
@@ -128,17 +107,11 @@ impl StoredBuild {
     }
 
     /// The build of a state folder, if there is one.
-    ///
-    /// # Errors
-    /// [`StateError`].
     pub fn load(layout: &Layout) -> Result<Option<Self>, StateError> {
         folder::read(layout, &layout.build())
     }
 
     /// Writes it down.
-    ///
-    /// # Errors
-    /// [`StateError`].
     pub fn store(&self, layout: &Layout) -> Result<(), StateError> {
         folder::write(layout, &layout.build(), self)
     }

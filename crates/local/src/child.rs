@@ -17,7 +17,6 @@ use crate::process;
 /// What a child is started with; all else is in the state folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildArgs {
-    /// The state folder.
     pub state: PathBuf,
     /// The pod that the process is.
     pub pod: String,
@@ -28,24 +27,13 @@ pub struct ChildArgs {
 /// Why a child could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
-    /// The state folder.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A file of the state folder is missing.
     #[error("{what} is not in {}: this command is run by `indexbuild run`, with the folder that it made", .state.display())]
-    Missing {
-        /// Which.
-        what: &'static str,
-        /// The state folder.
-        state: PathBuf,
-    },
+    Missing { what: &'static str, state: PathBuf },
     /// The pod's lock is not held: the process was not started by a parent.
     #[error("the lock of pod {pod} is not held: this command is run by `indexbuild run`, which hands the lock over")]
-    NotHeld {
-        /// The pod.
-        pod: String,
-    },
-    /// Test switches that are not understood.
+    NotHeld { pod: String },
     #[error(transparent)]
     Switches(#[from] BadSwitches),
 }

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use indexbuild_api::Chosen;
 use indexbuild_executor::StoreAccess;
 use indexbuild_executor::definitions::output_options;
-use indexbuild_executor::failure::chain;
 use indexbuild_executor::names::result_path;
 use indexbuild_executor::stats::Statistics;
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::store::Store;
+use indexbuild_text::chain;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 

@@ -40,20 +40,12 @@ pub trait Hands {
 /// Why an action was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ActionError {
-    /// A record.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The state folder.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A process could not be started.
     #[error("the process of pod {pod} cannot be started: {source}")]
-    Start {
-        /// The pod.
-        pod: String,
-        /// Why.
-        source: io::Error,
-    },
+    Start { pod: String, source: io::Error },
 }
 
 impl ActionError {
@@ -84,7 +76,6 @@ pub struct Births {
 pub struct LocalHands<'a> {
     /// What is known and written.
     pub hub: &'a Arc<Hub>,
-    /// The build.
     pub build: &'a mut StoredBuild,
     /// What processes are born with.
     pub births: &'a Births,

@@ -17,35 +17,26 @@ pub enum Fault {
     Cut {
         /// The slot whose process is cut off.
         slot: u32,
-        /// How long.
         lasts: Duration,
-        /// When it begins.
         when: When,
     },
     /// `kill:<slot>[@<when>]`: the slot's process gets SIGKILL.
     Kill {
         /// The slot whose process is killed.
         slot: u32,
-        /// When.
         when: When,
     },
     /// `freeze:<slot>:<for>[@<when>]`: the slot's process is stopped (SIGSTOP) and goes on later.
     Freeze {
         /// The slot whose process is frozen.
         slot: u32,
-        /// How long.
         lasts: Duration,
-        /// When it begins.
         when: When,
     },
     /// `leak-engine:<slot>`: the slot's first process leaves an engine open after a Sort.
-    LeakEngine {
-        /// The slot.
-        slot: u32,
-    },
+    LeakEngine { slot: u32 },
     /// `fail-write:<slot>:<n>`: the n-th durable write of the slot's first process fails, once.
     FailWrite {
-        /// The slot.
         slot: u32,
         /// Counted from 0.
         write: u64,
@@ -54,9 +45,7 @@ pub enum Fault {
     FillDisk {
         /// The slot whose volume is full.
         slot: u32,
-        /// How long.
         lasts: Duration,
-        /// When it begins.
         when: When,
     },
     /// `kill-point:<slot|parent>:<n>`: the process kills itself (SIGKILL) at its n-th durable point.
@@ -70,7 +59,6 @@ pub enum Fault {
     Trace {
         /// Which process; of a slot, the first.
         process: Process,
-        /// The file.
         file: PathBuf,
     },
 }
@@ -78,13 +66,11 @@ pub enum Fault {
 /// Which process of a run a fault happens to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Process {
-    /// The run itself.
     Parent,
     /// A slot's first process.
     Slot(u32),
 }
 
-/// When a fault begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
     /// As soon as the slot's process works.
@@ -92,7 +78,6 @@ pub enum When {
     Working,
     /// As soon as the slot's process has a work of this kind in hand, that far.
     During {
-        /// The kind of work.
         kind: WorkKind,
         /// 0 to 100, of that work.
         percent: u8,
@@ -110,7 +95,6 @@ impl When {
     }
 }
 
-/// A text that asks for no known fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("fault \"{text}\": {what}; write {expected}")]
 pub struct ParseFaultError {

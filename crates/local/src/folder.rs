@@ -36,38 +36,23 @@ pub enum StateError {
         "the state folder {} cannot be used: {source}; make it readable and writable, or choose another with --state",
         .folder.display()
     )]
-    Io {
-        /// The state folder.
-        folder: PathBuf,
-        /// What failed.
-        source: io::Error,
-    },
-    /// Another run holds the folder.
+    Io { folder: PathBuf, source: io::Error },
     #[error(
         "another run holds the state folder {} ({}); wait for it or stop it, or choose another folder with --state",
         .folder.display(), .pid.map_or_else(|| "its process id is unknown".to_owned(), |pid| format!("process {pid}"))
     )]
     Held {
-        /// The state folder.
         folder: PathBuf,
         /// The other run, where it said so.
         pid: Option<i32>,
     },
-    /// A file was written by another version of this program.
     #[error(
         "{} is of version {found}, and this program reads version {STATE_VERSION}: go on with the program that wrote it, or choose another folder with --state",
         .path.display()
     )]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-    /// A file is not what it should be.
+    Version { path: PathBuf, found: u32 },
     #[error("{} is damaged: {source}; choose another folder with --state (sealed work in this one is lost to the build)", .path.display())]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// Where it stops making sense.
         source: serde_json::Error,
@@ -87,7 +72,6 @@ impl Layout {
         Self { root }
     }
 
-    /// The folder itself.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
@@ -99,7 +83,6 @@ impl Layout {
         self.root.join("lock")
     }
 
-    /// The build.
     #[must_use]
     pub fn build(&self) -> PathBuf {
         self.root.join("build.json")
@@ -123,31 +106,26 @@ impl Layout {
         self.root.join("stages")
     }
 
-    /// A frozen stage.
     #[must_use]
     pub fn stage(&self, name: &str) -> PathBuf {
         self.stages().join(format!("{name}.json"))
     }
 
-    /// The folder of volumes.
     #[must_use]
     pub fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
     }
 
-    /// A volume.
     #[must_use]
     pub fn volume(&self, slot: u32, generation: u32) -> PathBuf {
         self.volumes().join(format!("{slot}-{generation}"))
     }
 
-    /// The folder of pods.
     #[must_use]
     pub fn pods(&self) -> PathBuf {
         self.root.join("pods")
     }
 
-    /// A pod's folder.
     #[must_use]
     pub fn pod(&self, name: &str) -> PathBuf {
         self.pods().join(name)
@@ -214,9 +192,6 @@ pub struct Folder {
 
 impl Folder {
     /// Makes the folder where it is missing and takes its lock.
-    ///
-    /// # Errors
-    /// [`StateError`].
     pub fn hold(layout: Layout) -> Result<Self, StateError> {
         let io = |source| StateError::Io { folder: layout.root.clone(), source };
         durable::create_dir_all(&layout.root).map_err(io)?;
@@ -239,7 +214,6 @@ impl Folder {
         Ok(Self { layout, _lock: lock })
     }
 
-    /// Where things are.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -286,9 +260,6 @@ pub fn encode<T: Serialize>(content: &T) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a file of the state folder. `None`: it is not there.
-///
-/// # Errors
-/// [`StateError`].
 pub fn read<T: DeserializeOwned>(layout: &Layout, path: &Path) -> Result<Option<T>, StateError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -308,9 +279,6 @@ pub fn read<T: DeserializeOwned>(layout: &Layout, path: &Path) -> Result<Option<
 }
 
 /// Writes a file of the state folder: durable before it returns.
-///
-/// # Errors
-/// [`StateError::Io`].
 pub fn write<T: Serialize>(layout: &Layout, path: &Path, content: &T) -> Result<(), StateError> {
     encode(content)
         .and_then(|bytes| durable::write_atomic(path, &bytes))
@@ -318,9 +286,6 @@ pub fn write<T: Serialize>(layout: &Layout, path: &Path, content: &T) -> Result<
 }
 
 /// Names of the entries of a folder, sorted; unfinished files are left out.
-///
-/// # Errors
-/// [`StateError::Io`].
 pub fn names(layout: &Layout, folder: &Path) -> Result<Vec<String>, StateError> {
     let io = |error: io::Error| StateError::Io {
         folder: layout.root.clone(),

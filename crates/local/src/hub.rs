@@ -57,35 +57,25 @@ impl Watch {
 /// Everything that is observed and written.
 #[derive(Debug)]
 pub struct State {
-    /// The records of ownership.
     pub records: Records,
-    /// The child processes.
     pub pods: Pods,
-    /// The volumes.
     pub volumes: Vec<Volume>,
-    /// The frozen stages.
     pub stages: BTreeMap<String, Stage>,
-    /// Faults.
     pub injector: Injector,
-    /// For the timeline.
     pub journal: Journal,
-    /// Ages of reports.
     pub watches: BTreeMap<u32, Watch>,
 }
 
 /// The parent's shared state.
 #[derive(Debug)]
 pub struct Hub {
-    /// Where things are.
     pub layout: Layout,
-    /// This machine.
     pub node: NodeSeen,
     state: Mutex<State>,
     /// Something was observed: the parent looks again.
     pub wake: Notify,
     /// A record changed: children that wait for that look again.
     pub changed: Notify,
-    /// A cut is over.
     pub healed: Notify,
 }
 

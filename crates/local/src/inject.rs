@@ -12,7 +12,6 @@ use crate::fault::{Fault, When};
 pub enum Strike {
     /// It is cut off for so long.
     Cut(Duration),
-    /// It gets SIGKILL.
     Kill,
     /// It is stopped for so long.
     Freeze(Duration),
@@ -85,7 +84,6 @@ impl Injector {
         self.at_birth.iter().any(|fault| matches!(fault, Fault::FillDisk { slot: of, .. } if *of == slot))
     }
 
-    /// Cuts a pod off.
     pub fn cut(&mut self, pod_uid: &str, now: Instant, lasts: Duration) {
         self.cuts.insert(pod_uid.to_owned(), now + lasts);
     }
@@ -115,14 +113,12 @@ impl Injector {
         }
     }
 
-    /// Ends everything that lasts.
     pub fn end_all(&mut self, now: Instant) {
         for until in self.cuts.values_mut().chain(self.frozen.values_mut()).chain(self.full.values_mut()) {
             *until = now;
         }
     }
 
-    /// When the next one is over.
     #[must_use]
     pub fn next_over(&self) -> Option<Instant> {
         self.cuts.values().chain(self.frozen.values()).chain(self.full.values()).min().copied()

@@ -36,7 +36,6 @@ impl Journal {
         Self { file, entries }
     }
 
-    /// Adds an entry.
     pub fn add(&mut self, slot: u32, what: What) {
         let at = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
         let entry = Entry { at, slot, what };

@@ -2,25 +2,25 @@
 //! a file that the parent alone writes. The decisions are `indexbuild-lifecycle`'s; here is what is
 //! observed for it, and what carries its actions out.
 
-pub mod build;
+mod build;
 pub mod child;
-pub mod client;
+mod client;
 mod collect;
 mod execute;
-pub mod fault;
-pub mod folder;
-pub mod hub;
+mod fault;
+mod folder;
+mod hub;
 mod inject;
 mod journal;
 mod observe;
 mod parent;
-pub mod pods;
-pub mod process;
+mod pods;
+mod process;
 pub mod progress;
-pub mod protocol;
-pub mod records;
+mod protocol;
+mod records;
 pub mod run;
-pub mod server;
+mod server;
 pub mod summary;
 mod view;
 mod volumes;

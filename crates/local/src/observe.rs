@@ -15,7 +15,6 @@ use crate::pods::Pod;
 /// What a run is told beside the build: it changes nothing that is written down.
 #[derive(Clone, Copy, Debug)]
 pub struct Wishes {
-    /// The times that hold.
     pub clocks: Clocks,
     /// The build pauses: the run was interrupted.
     pub suspend: bool,

@@ -40,7 +40,6 @@ const LOOK_AT_FORMER: Duration = Duration::from_millis(100);
 /// The longest time between two looks, as a backstop: everything that matters wakes the loop.
 const BACKSTOP: Duration = Duration::from_secs(1);
 
-/// The loop's state.
 pub struct Parent {
     hub: Arc<Hub>,
     build: StoredBuild,
@@ -59,9 +58,6 @@ pub struct Parent {
 
 impl Parent {
     /// Reads what the state folder holds of the build.
-    ///
-    /// # Errors
-    /// [`RunError`].
     pub fn new(folder: &Folder, build: StoredBuild, options: RunOptions) -> Result<Self, RunError> {
         let RunOptions {
             build: _,
@@ -140,9 +136,6 @@ impl Parent {
     }
 
     /// Runs the build to its end.
-    ///
-    /// # Errors
-    /// [`RunError`].
     pub async fn run(mut self) -> Result<RunSummary, RunError> {
         let socket = self.hub.layout.socket();
         let listener = server::listen(&socket).map_err(RunError::Socket)?;

@@ -20,13 +20,10 @@ use crate::process::{self, Usage};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodFile {
-    /// The pod's name.
     pub name: String,
     /// Its UID: the incarnation.
     pub uid: String,
-    /// Its slot.
     pub slot: u32,
-    /// The epoch that it was made for.
     pub epoch: u64,
     /// The generation of the slot's volume that it works on.
     pub volume_generation: u32,
@@ -43,13 +40,11 @@ pub struct PodFile {
 pub struct Ended {
     /// Its exit code; -1 where only its lock told.
     pub code: i32,
-    /// In words.
     pub how: String,
     /// When that was seen (RFC 3339).
     pub at: String,
 }
 
-/// A pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
     /// What it was told at its birth.
@@ -60,7 +55,6 @@ pub struct Pod {
     pub own: bool,
     /// Whether it was asked to stop.
     pub deleting: bool,
-    /// When SIGTERM was sent.
     pub terminated_at: Option<Instant>,
     /// How it ended, once it has.
     pub ended: Option<Ended>,
@@ -116,9 +110,6 @@ pub struct Pods {
 
 impl Pods {
     /// Reads the pods that a former parent left.
-    ///
-    /// # Errors
-    /// [`StateError`].
     pub fn load(layout: Layout) -> Result<Self, StateError> {
         let mut pods = BTreeMap::new();
         for name in folder::names(&layout, &layout.pods())? {
@@ -142,37 +133,29 @@ impl Pods {
         Ok(Self { layout, pods, gone: Vec::new() })
     }
 
-    /// All pods, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Pod> {
         self.pods.values()
     }
 
-    /// All pods, by name.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pod> {
         self.pods.values_mut()
     }
 
-    /// A pod.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Pod> {
         self.pods.get(name)
     }
 
-    /// A pod.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Pod> {
         self.pods.get_mut(name)
     }
 
-    /// The pod of this UID.
     #[must_use]
     pub fn by_uid(&self, uid: &str) -> Option<&Pod> {
         self.pods.values().find(|pod| pod.file.uid == uid)
     }
 
     /// Writes a pod down; its process is started after this.
-    ///
-    /// # Errors
-    /// [`StateError`].
     pub fn create(&mut self, file: PodFile) -> Result<PathBuf, StateError> {
         let folder = self.layout.pod(&file.name);
         durable::create_dir_all(&folder)
@@ -221,9 +204,6 @@ impl Pods {
     }
 
     /// Forgets a pod whose process has ended.
-    ///
-    /// # Errors
-    /// [`StateError`].
     pub fn remove(&mut self, name: &str) -> Result<(), StateError> {
         let Some(pod) = self.pods.get(name).filter(|pod| pod.ended.is_some()) else {
             return Ok(());

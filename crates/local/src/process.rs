@@ -11,18 +11,15 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
+use indexbuild_executor::stats::peak_rss_in;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::folder::try_lock;
 
-/// What to start.
 #[derive(Debug)]
 pub struct Birth<'a> {
-    /// The program.
     pub executable: &'a Path,
-    /// Its arguments.
     pub arguments: Vec<std::ffi::OsString>,
-    /// Variables set for it.
     pub environment: Vec<(String, String)>,
     /// Variables it must not inherit.
     pub without: Vec<&'static str>,
@@ -34,9 +31,6 @@ pub struct Birth<'a> {
 
 /// Starts a process in a process group of its own (a Ctrl-C in the terminal is the parent's to
 /// interpret), holding its lock.
-///
-/// # Errors
-/// Those of the system, with the path.
 pub fn start(birth: &Birth<'_>) -> io::Result<tokio::process::Child> {
     let Birth { executable, arguments, environment, without, lock, log } = birth;
     let lock_file = open_lock(lock)?;
@@ -69,9 +63,6 @@ pub fn start(birth: &Birth<'_>) -> io::Result<tokio::process::Child> {
 }
 
 /// Opens a pod's lock file, making it where it is missing.
-///
-/// # Errors
-/// Those of the file system, with the path.
 pub fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
@@ -90,9 +81,6 @@ pub fn is_gone(lock: &Path) -> bool {
 }
 
 /// A process writes its id into its own lock file, so that a later parent can signal it.
-///
-/// # Errors
-/// Those of the file system.
 pub fn write_pid(lock: &Path) -> io::Result<()> {
     fs::write(lock, format!("{}\n", std::process::id()))
 }
@@ -106,9 +94,6 @@ pub fn holder(lock: &Path) -> Option<i32> {
 
 /// Sends a signal. The caller knows that the id still belongs to the process: it is its own child,
 /// not reaped yet, or holds its lock.
-///
-/// # Errors
-/// Those of the system.
 pub fn signal(pid: i32, signal: Signal) -> io::Result<()> {
     let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a process id"))?;
     kill_process(pid, signal)?;
@@ -140,13 +125,7 @@ pub struct Usage {
 /// Reads what a live process has used so far; `None` when it is gone.
 #[must_use]
 pub fn usage(pid: i32) -> Option<Usage> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let peak_rss = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().strip_suffix("kB"))
-        .and_then(|kib| kib.trim().parse::<u64>().ok())
-        .map(|kib| kib * 1024)?;
+    let peak_rss = peak_rss_in(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything; after it come state, ppid, ...: utime and stime are
     // the 12th and 13th field from there, in ticks of 10 ms on every Linux.

@@ -13,11 +13,9 @@ pub trait ProgressSink: Send {
     /// Something happened that a person should read once.
     fn say(&mut self, message: &str, warning: bool);
 
-    /// Nothing more will come.
     fn finish(&mut self) {}
 }
 
-/// Shows nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quiet;
 
@@ -33,7 +31,6 @@ pub struct Progress {
     pub phase: Phase,
     /// How much of the whole is done, 0 to 100.
     pub percent: u32,
-    /// Rows read so far.
     pub rows: u64,
     /// Bytes written so far.
     pub bytes: u64,
@@ -41,20 +38,15 @@ pub struct Progress {
     pub works: Option<(String, u32, u32)>,
     /// When the build will end at the present rate.
     pub eta: Option<Duration>,
-    /// Since the run began.
     pub elapsed: Duration,
-    /// Each slot.
     pub slots: Vec<SlotProgress>,
 }
 
 /// How far a slot is with its work.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotProgress {
-    /// The slot.
     pub slot: u32,
-    /// What it works on.
     pub work: Option<(String, WorkKind)>,
-    /// The step it is at.
     pub step: Option<String>,
     /// 0 to 100 of that work.
     pub percent: u32,
@@ -64,6 +56,5 @@ pub struct SlotProgress {
     pub bytes: u64,
     /// Since when nothing was heard, if that is long.
     pub silent: Option<Duration>,
-    /// What it waits for.
     pub waiting: Option<String>,
 }

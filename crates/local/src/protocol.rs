@@ -26,11 +26,9 @@ pub struct Request {
     pub version: u32,
     /// Which pod speaks. The parent checks it against the process at the other end.
     pub pod_uid: String,
-    /// What it wants.
     pub ask: Ask,
 }
 
-/// What a child wants.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Ask {
@@ -43,50 +41,37 @@ pub enum Ask {
         /// How long to wait at most, in milliseconds.
         within_ms: u64,
     },
-    /// To claim the grant.
     Claim(Claim),
-    /// To replace its report.
     Report(Box<Report>),
     /// A stage's frozen choices.
     Stage {
-        /// The stage's name.
         name: String,
     },
 }
 
-/// What the parent answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Answer {
-    /// The record, if there is one.
     Record(Option<Box<Record>>),
     /// The stage, if it is frozen.
     Stage(Option<Stage>),
     /// The write was taken, or the wait is over.
     Done,
-    /// Admission refuses the write.
     Refused {
-        /// Why.
         message: String,
     },
-    /// Somebody else wrote first.
     Conflict,
     /// The caller is not known: what a refused token is on a cluster.
     Unknown {
-        /// Why.
         message: String,
     },
     /// The parent could not do it; the outcome of a write is open.
     Failed {
-        /// Why.
         message: String,
     },
 }
 
 /// Writes one line.
-///
-/// # Errors
-/// Those of the connection.
 pub async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');

@@ -36,19 +36,9 @@ pub fn this_machine() -> NodeSeen {
 pub enum RecordError {
     /// The record is not any more what the writer looked at (G1).
     #[error("the record of slot {slot} was changed meanwhile")]
-    Conflict {
-        /// The slot.
-        slot: u32,
-    },
-    /// The admission rules refuse it.
+    Conflict { slot: u32 },
     #[error("the record of slot {slot} cannot be changed so: {message}")]
-    Refused {
-        /// The slot.
-        slot: u32,
-        /// Which rule, and why.
-        message: String,
-    },
-    /// The file could not be written.
+    Refused { slot: u32, message: String },
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -65,7 +55,6 @@ struct OnDisk {
 struct Entry {
     /// Rises with every write of the file.
     written: u64,
-    /// Renewals since then.
     renewed: u64,
     spec: EngineDirectorySpec,
     status: EngineDirectoryStatus,
@@ -89,13 +78,10 @@ impl Entry {
 /// A change of the operator's part of a record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// The new spec.
     pub spec: EngineDirectorySpec,
-    /// The new state.
     pub state: DirectoryState,
     /// Why the owner or its work changes, where it does.
     pub change: Option<OwnerChangeReason>,
-    /// The slot's conditions.
     pub conditions: Vec<Condition>,
     /// The machine of the pod that is bound by this, where one is.
     pub node: Option<NodeSeen>,
@@ -110,9 +96,6 @@ pub struct Records {
 
 impl Records {
     /// Reads all records of a state folder.
-    ///
-    /// # Errors
-    /// [`StateError`].
     pub fn load(layout: Layout) -> Result<Self, StateError> {
         let mut entries = BTreeMap::new();
         for name in folder::names(&layout, &layout.slots())? {
@@ -126,12 +109,10 @@ impl Records {
         Ok(Self { layout, entries })
     }
 
-    /// Slots that have a record.
     pub fn slots(&self) -> impl Iterator<Item = u32> {
         self.entries.keys().copied()
     }
 
-    /// The record of a slot.
     #[must_use]
     pub fn get(&self, slot: u32) -> Option<Record> {
         self.entries.get(&slot).map(Entry::record)
@@ -158,9 +139,6 @@ impl Records {
 
     /// Writes the operator's part by compare-and-set (G1): spec, state, and where an owner or its work
     /// changed, the history.
-    ///
-    /// # Errors
-    /// [`RecordError`].
     pub fn update(&mut self, slot: u32, version: &str, change: Change, time: &str) -> Result<(), RecordError> {
         let Change { spec, state, change, conditions, node } = change;
         let entry = self.at(slot, version)?;
@@ -173,9 +151,6 @@ impl Records {
     }
 
     /// Removes a record by compare-and-set.
-    ///
-    /// # Errors
-    /// [`RecordError`].
     pub fn delete(&mut self, slot: u32, version: &str) -> Result<(), RecordError> {
         self.at(slot, version)?;
         durable::remove_file(&self.layout.slot(slot))
@@ -185,18 +160,12 @@ impl Records {
     }
 
     /// Writes the claim of the pod `caller`, if admission allows it. Whether the record changed.
-    ///
-    /// # Errors
-    /// [`RecordError`].
     pub fn claim(&mut self, slot: u32, caller: &str, claim: Claim) -> Result<bool, RecordError> {
         self.by_owner(slot, caller, |status| status.claim = Some(claim))
     }
 
     /// Replaces the report as a whole (G4), if admission allows it. Whether anything was written that
     /// decides: a result or an error.
-    ///
-    /// # Errors
-    /// [`RecordError`].
     pub fn report(&mut self, slot: u32, caller: &str, report: Report) -> Result<bool, RecordError> {
         self.by_owner(slot, caller, |status| status.report = Some(report))
     }

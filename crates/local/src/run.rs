@@ -21,9 +21,7 @@ pub const RENEW_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a run is told.
 pub struct RunOptions {
-    /// The build, checked.
     pub build: IndexBuild,
-    /// The state folder.
     pub state: PathBuf,
     /// What the command line says instead of the build.
     pub overrides: Overrides,
@@ -31,7 +29,6 @@ pub struct RunOptions {
     pub faults: Vec<Fault>,
     /// The program that is the executor: this one.
     pub executable: PathBuf,
-    /// Where progress goes.
     pub progress: Box<dyn ProgressSink>,
     /// Volumes stay at the end.
     pub keep_volumes: bool,
@@ -48,9 +45,7 @@ pub struct RunOptions {
 /// What the command line says instead of the build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// Slots.
     pub parallelism: Option<u32>,
-    /// Threads of each process.
     pub threads: Option<usize>,
     /// What each process may use, in bytes.
     pub memory: Option<u64>,
@@ -65,19 +60,14 @@ pub struct Overrides {
 /// Why a run ended without its index.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The state folder.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The build cannot go on in that folder.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The socket cannot be made.
     #[error(transparent)]
     Socket(std::io::Error),
-    /// An action failed in a way that another try does not mend.
     #[error(transparent)]
     Action(#[from] ActionError),
-    /// The build failed.
     #[error("the build failed: {message}{essentials}")]
     Failed {
         /// Why, and what to do.
@@ -85,28 +75,14 @@ pub enum RunError {
         /// What the last process that failed wrote, each line indented.
         essentials: String,
     },
-    /// The run was interrupted.
     #[error("interrupted: everything finished is sealed in {}; the same command goes on from there", .state.display())]
-    Interrupted {
-        /// The state folder.
-        state: PathBuf,
-    },
-    /// The build's own spec says that it pauses.
+    Interrupted { state: PathBuf },
     #[error("spec.suspend is true: the build pauses; set it to false to go on")]
     Suspended,
-    /// There is nothing to give up.
     #[error("the build is complete: there is nothing to give up; remove {} to forget the run", .state.display())]
-    CompleteAlready {
-        /// The state folder.
-        state: PathBuf,
-    },
-    /// A build that goes on cannot be forgotten.
+    CompleteAlready { state: PathBuf },
     #[error("the build in {} has not ended: give it up first (--abort), or go on without --fresh", .state.display())]
-    NotEnded {
-        /// The state folder.
-        state: PathBuf,
-    },
-    /// Faults were asked for too late.
+    NotEnded { state: PathBuf },
     #[error("faults of the run itself were asked for after its first write: give them to the first run of the process")]
     FaultsTooLate,
 }
@@ -119,9 +95,6 @@ pub fn state_folder(here: &Path, build: &IndexBuild) -> PathBuf {
 }
 
 /// Runs a build to its end, or goes on with one that was interrupted or killed.
-///
-/// # Errors
-/// [`RunError`].
 pub fn run(options: RunOptions) -> Pin<Box<dyn Future<Output = Result<RunSummary, RunError>>>> {
     // Boxed: it is compiled once, in this crate, and not again in each program that runs it.
     Box::pin(run_to_the_end(options))

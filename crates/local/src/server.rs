@@ -18,9 +18,6 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// Listens on the socket of a state folder whose lock this process holds: whatever stands there is
 /// a former parent's.
-///
-/// # Errors
-/// Those of the system, with the path.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     let named = |error: io::Error| {
         io::Error::new(error.kind(), format!("the socket {} cannot be made: {error}", path.display()))

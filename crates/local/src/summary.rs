@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use indexbuild_api::ManifestStatus;
 use indexbuild_executor::stats::Statistics;
+use indexbuild_text::{bytes, count};
 use serde::Serialize;
 
 use indexbuild_timeline::Timeline;
@@ -13,19 +14,13 @@ use indexbuild_timeline::Timeline;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunSummary {
-    /// The build's namespace.
     pub namespace: String,
-    /// The build's name.
     pub name: String,
-    /// The build's UID.
     pub uid: String,
     /// How it ended: `Complete` or `Aborted`.
     pub outcome: String,
-    /// The commit.
     pub manifest: Option<ManifestStatus>,
-    /// Rows of the table.
     pub rows: u64,
-    /// Entries of all indexes.
     pub entries: u64,
     /// Bytes of all files.
     pub bytes: u64,
@@ -43,13 +38,11 @@ pub struct RunSummary {
     pub timeline: Timeline,
 }
 
-/// What a stage cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StageSummary {
     /// `plan`, `encode`, `sort`, `publish`.
     pub stage: String,
-    /// Works whose result counts.
     pub works: u32,
     /// Their figures together; `wallMs` is the sum of the attempts' own.
     pub statistics: Statistics,
@@ -75,49 +68,15 @@ impl StageSummary {
     }
 }
 
-/// What a process used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChildSummary {
-    /// Its pod.
     pub pod_name: String,
-    /// Its slot.
     pub slot: u32,
     /// Peak resident set, in bytes, as the kernel counted it (`VmHWM`).
     pub peak_rss_bytes: u64,
     /// Processor time, in milliseconds.
     pub cpu_ms: u64,
-}
-
-/// A number of bytes, to be read.
-#[must_use]
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut unit = 0;
-    let mut scaled = count;
-    while scaled >= 10 * 1024 && unit + 1 < UNITS.len() {
-        scaled /= 1024;
-        unit += 1;
-    }
-    if unit + 1 < UNITS.len() && scaled >= 1024 {
-        // One digit after the point where there is only one before it.
-        return format!("{}.{} {}", scaled / 1024, scaled % 1024 * 10 / 1024, UNITS[unit + 1]);
-    }
-    format!("{scaled} {}", UNITS[unit])
-}
-
-/// A number with its thousands apart.
-#[must_use]
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// Milliseconds, to be read.
@@ -256,11 +215,6 @@ mod tests {
 
     #[test]
     fn figures_are_written_to_be_read() {
-        assert_eq!(
-            [bytes(0), bytes(1_000), bytes(1_536), bytes(12 << 20), bytes(3 << 29)],
-            ["0 B", "1000 B", "1.5 KiB", "12 MiB", "1.5 GiB"].map(str::to_owned)
-        );
-        assert_eq!([count(0), count(999), count(1_234_567)], ["0", "999", "1,234,567"].map(str::to_owned));
         assert_eq!([time(1_234), time(61_250), time(3_600_000)], ["1.23 s", "61.2 s", "1h"].map(str::to_owned));
     }
 

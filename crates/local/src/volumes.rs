@@ -10,22 +10,18 @@ use uuid::Uuid;
 
 use crate::folder::{self, Layout, StateError};
 
-/// A volume that exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Volume {
-    /// The claim's name.
     pub name: String,
     /// The claim's UID: another volume of the same name has another.
     pub uid: String,
-    /// The slot.
     pub slot: u32,
     /// The number of this volume among the slot's.
     pub generation: u32,
 }
 
 impl Volume {
-    /// Where it is.
     #[must_use]
     pub fn path(&self, layout: &Layout) -> PathBuf {
         layout.volume(self.slot, self.generation)
@@ -33,9 +29,6 @@ impl Volume {
 }
 
 /// All volumes of a state folder.
-///
-/// # Errors
-/// [`StateError`].
 pub fn load(layout: &Layout) -> Result<Vec<Volume>, StateError> {
     let mut volumes = Vec::new();
     for name in folder::names(layout, &layout.volumes())? {
@@ -47,9 +40,6 @@ pub fn load(layout: &Layout) -> Result<Vec<Volume>, StateError> {
 }
 
 /// Makes a volume. One that is there already is returned as it is.
-///
-/// # Errors
-/// [`StateError`].
 pub fn create(layout: &Layout, name: &str, slot: u32, generation: u32) -> Result<Volume, StateError> {
     let path = layout.volume(slot, generation);
     if let Some(volume) = folder::read(layout, &path.join("claim.json"))? {
@@ -66,9 +56,6 @@ pub fn create(layout: &Layout, name: &str, slot: u32, generation: u32) -> Result
 
 /// Removes a volume with all that is in it. The caller has proof that its last owner is gone, and
 /// wrote into the record that it is condemned (G7).
-///
-/// # Errors
-/// [`StateError`].
 pub fn remove(layout: &Layout, volume: &Volume) -> Result<(), StateError> {
     let io = |source| StateError::Io { folder: layout.root().to_owned(), source };
     let path = volume.path(layout);

@@ -22,21 +22,15 @@ const ENDING: Duration = Duration::from_secs(5);
 /// A server that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// Somebody else listens there.
     #[error("{address} is in use by another process; stop it, or choose another address with --bind")]
     InUse {
-        /// The address.
         address: SocketAddr,
-        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// Another error.
     #[error("cannot listen on {address} for /livez, /readyz and /metrics; choose another address with --bind")]
     Bind {
-        /// The address.
         address: SocketAddr,
-        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -49,7 +43,6 @@ pub enum Role {
     Starting,
     /// Another one leads; this one is ready to.
     Standby,
-    /// It leads.
     Leading,
 }
 
@@ -156,7 +149,6 @@ impl Facts {
     }
 }
 
-/// The server, listening.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
@@ -179,7 +171,6 @@ impl Admin {
         Ok(Self { listener, address })
     }
 
-    /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address

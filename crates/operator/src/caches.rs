@@ -16,10 +16,9 @@ use kube::runtime::{PredicateConfig, WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
+use crate::client::WATCH_SECONDS;
 use crate::ended::Ended;
 
-/// How long a watch lives before it is begun anew: a connection that died without a word is found within it.
-const WATCH_SECONDS: u32 = 60;
 /// How many objects a page of a list has.
 const PAGE: u32 = 500;
 
@@ -29,15 +28,10 @@ pub type Nodes = Store<Guarded<Node>>;
 /// What is watched in one namespace, or in all.
 #[derive(Clone)]
 pub struct Caches {
-    /// The builds.
     pub builds: Store<Guarded<IndexBuild>>,
-    /// The records.
     pub directories: Store<Guarded<EngineDirectory>>,
-    /// The executors' pods.
     pub pods: Store<Guarded<Pod>>,
-    /// The claims of their volumes.
     pub claims: Store<Guarded<PersistentVolumeClaim>>,
-    /// The frozen stages.
     pub stages: Store<Guarded<ConfigMap>>,
     /// The last words about pods that ended.
     pub ended: Ended,
@@ -45,9 +39,7 @@ pub struct Caches {
 
 /// Caches, and the streams that fill them while they are polled.
 pub struct Watched {
-    /// The caches.
     pub caches: Caches,
-    /// Builds that changed.
     pub builds: BoxStream<'static, Result<Guarded<IndexBuild>, watcher::Error>>,
     /// Builds of which something changed.
     pub parts: BoxStream<'static, ObjectRef<Guarded<IndexBuild>>>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indexbuild_api::{EngineDirectory, EngineDirectorySpec, IndexBuild};
 use indexbuild_lifecycle::admission::ONLY_THE_OPERATOR;
+use indexbuild_text::chain;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::PostParams;
 use kube::{Api, Client, Error};
@@ -20,9 +21,7 @@ const NAME: &str = "indexbuild-check";
 /// What is asked, and where.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    /// The operator's namespace.
     pub namespace: String,
-    /// The name of its Lease.
     pub lease_name: String,
     /// Whether the admission policies are meant to hold there.
     pub policies: bool,
@@ -30,16 +29,13 @@ pub struct Installation {
     pub within: Duration,
 }
 
-/// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was asked.
     pub what: &'static str,
     /// `Ok`: how it is. `Err`: what is wrong, and what to do.
     pub answer: Result<String, String>,
 }
 
-/// Asks everything.
 pub async fn check(client: &Client, installation: &Installation) -> Vec<Finding> {
     let Installation { namespace, lease_name, policies, within } = installation;
     let mut findings = vec![
@@ -154,14 +150,6 @@ async fn leads(client: &Client, namespace: &str, name: &str, within: Duration) -
 fn said(error: &Error) -> String {
     match error {
         Error::Api(status) => format!("the API server said ({}): {}", status.code, status.message),
-        other => {
-            let mut text = other.to_string();
-            let mut source = std::error::Error::source(other);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            text
-        }
+        other => chain(other),
     }
 }

@@ -19,28 +19,23 @@ use crate::shallow::shallow;
 pub const CONNECT: Duration = Duration::from_secs(5);
 /// How long the API server may be silent in the middle of an ordinary call.
 pub const READ: Duration = Duration::from_secs(30);
-/// After how long the API server is asked to end a watch. To be given to each watcher:
-/// `watcher::Config::default().timeout(client::WATCH_SECONDS)`. A watch that goes silent unnoticed (a cut without a
+/// After how long the API server is asked to end a watch (`caches.rs`). One that goes silent unnoticed (a cut without a
 /// reset) then hides events for about a minute, and not for the five of the default.
-pub const WATCH_SECONDS: u32 = 60;
+pub(crate) const WATCH_SECONDS: u32 = 60;
 /// How long a watch may be silent: longer than it lives, so that this ends only those whose server is gone.
 pub const WATCH_READ: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 15);
 
 /// A client that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No configuration.
     #[error(
         "no access to a Kubernetes API: neither a kubeconfig (KUBECONFIG, ~/.kube/config) nor a service account of a \
          pod was found; set KUBECONFIG, or run in a pod"
     )]
     Config(#[source] Box<kube::config::InferConfigError>),
-    /// A configuration that cannot be used.
     #[error("the configuration for the Kubernetes API at {url} cannot be used")]
     Client {
-        /// Its address.
         url: String,
-        /// Why.
         #[source]
         source: Box<kube::Error>,
     },

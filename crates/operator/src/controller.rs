@@ -43,9 +43,7 @@ pub struct OperatorConfig {
     pub watch_namespaces: Vec<String>,
     /// The image that executors run.
     pub image: Image,
-    /// The namespace of its Lease.
     pub lease_namespace: String,
-    /// The name of its Lease.
     pub lease_name: String,
     /// The Helm release that its Lease is a part of.
     pub helm_release: Option<String>,
@@ -60,13 +58,10 @@ pub struct OperatorConfig {
 /// Why the operator ends without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// No way to the API server.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// Nowhere to answer probes.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// Leader election cannot begin.
     #[error(transparent)]
     Leader(#[from] LeaderError),
     /// Another process leads by now, or the API server could not be reached for too long: whatever was in hand may
@@ -76,9 +71,6 @@ pub enum RunError {
 }
 
 /// Runs until `stop` is cancelled, or leadership is lost.
-///
-/// # Errors
-/// [`RunError`].
 pub async fn run(config: OperatorConfig, test: TestSwitches, stop: CancellationToken) -> Result<(), RunError> {
     let metrics = Metrics::new();
     let client = client(&metrics).await?;
@@ -86,9 +78,6 @@ pub async fn run(config: OperatorConfig, test: TestSwitches, stop: CancellationT
 }
 
 /// As [`run`], with a client that counts into these metrics.
-///
-/// # Errors
-/// [`RunError`].
 pub fn run_with(
     client: Client,
     metrics: Metrics,

@@ -11,37 +11,18 @@ pub enum OperatorError {
     Api {
         /// What was being done, to which object.
         what: String,
-        /// Why it failed.
         source: Box<kube::Error>,
     },
-    /// An object of the expected name belongs to somebody else.
     #[error("{kind} {name} exists and is not this build's: remove it, or name the build otherwise")]
-    Foreign {
-        /// Its kind.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
-    /// Something was to be made for a build whose object is gone.
+    Foreign { kind: &'static str, name: String },
     #[error("build {name} is gone: nothing is made for it any more")]
-    Gone {
-        /// The build.
-        name: String,
-    },
-    /// A part of the spec that is passed on.
+    Gone { name: String },
     #[error(transparent)]
     PodPart(#[from] BadPodPart),
-    /// Something is there and cannot be read.
     #[error(transparent)]
     Blind(#[from] Blind),
-    /// An object cannot be written as JSON.
     #[error("{what} cannot be written as JSON: {source}")]
-    Json {
-        /// Which.
-        what: &'static str,
-        /// Why.
-        source: serde_json::Error,
-    },
+    Json { what: &'static str, source: serde_json::Error },
 }
 
 impl OperatorError {

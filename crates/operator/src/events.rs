@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indexbuild_api::{IndexBuild, Reason, Unreadable};
 use indexbuild_lifecycle::action::Event;
+use indexbuild_text::bounded;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::runtime::events::{self, EventType, Recorder, Reporter};
@@ -165,16 +166,6 @@ fn note(event: &Event) -> events::Event {
     }
 }
 
-/// At most so many bytes of a message, cut between characters.
-pub(crate) fn bounded(message: &str, longest: usize) -> String {
-    const CUT: &str = "…";
-    if message.len() <= longest {
-        return message.to_owned();
-    }
-    let end = message.floor_char_boundary(longest.saturating_sub(CUT.len()));
-    format!("{}{CUT}", &message[..end])
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
@@ -182,17 +173,6 @@ mod tests {
 
     fn event(message: &str) -> Event {
         Event { reason: Reason::OwnerSilent, warning: true, message: message.to_owned() }
-    }
-
-    #[test]
-    fn a_note_is_cut_between_characters_and_never_longer_than_the_api_takes() {
-        assert_eq!(bounded("short", LONGEST_NOTE), "short");
-        assert_eq!(bounded(&"x".repeat(1024), LONGEST_NOTE).len(), 1024);
-        for shift in 0..8 {
-            let cut = bounded(&format!("{}{}", "x".repeat(shift), "🦀é".repeat(400)), LONGEST_NOTE);
-            assert!(cut.len() <= 1024 && cut.len() > 1024 - 8, "{}", cut.len());
-            assert!(cut.ends_with('…'));
-        }
     }
 
     #[test]

@@ -24,19 +24,15 @@ use crate::views;
 
 /// Carries out actions about one build.
 pub struct Hands<'a> {
-    /// The API server.
     pub client: &'a Client,
     /// The image that executors run.
     pub image: &'a Image,
-    /// Tells people.
     pub announcer: &'a Announcer,
     /// The build, as it was read. `None`: it is gone, and nothing is made for it any more.
     pub build: Option<&'a IndexBuild>,
-    /// Who it is.
     pub owner: &'a Owner,
     /// Its objects, as they were read live.
     pub objects: &'a Objects,
-    /// What was observed.
     pub world: &'a World,
 }
 
@@ -55,24 +51,6 @@ pub fn slot_of(action: &Action) -> Option<u32> {
         | Action::StopPod { .. }
         | Action::DeleteClaim { .. }
         | Action::FreezeStage { .. } => None,
-    }
-}
-
-/// What an action is called in metrics and logs.
-#[must_use]
-pub fn name_of(action: &Action) -> &'static str {
-    match action {
-        Action::AddFinalizer => "AddFinalizer",
-        Action::RemoveFinalizer => "RemoveFinalizer",
-        Action::CreateDirectory { .. } => "CreateDirectory",
-        Action::UpdateDirectory { .. } => "UpdateDirectory",
-        Action::DeleteDirectory { .. } => "DeleteDirectory",
-        Action::CreateClaim { .. } => "CreateClaim",
-        Action::CreatePod { .. } => "CreatePod",
-        Action::StopPod { .. } => "StopPod",
-        Action::DeleteClaim { .. } => "DeleteClaim",
-        Action::KeepClaim { .. } => "KeepClaim",
-        Action::FreezeStage { .. } => "FreezeStage",
     }
 }
 

@@ -3,29 +3,29 @@
 //! [`controller::run`] is the process. A pass over a build is [`reconcile::reconcile`]: observe, plan, execute,
 //! report; it decides nothing itself.
 
-pub mod admin;
-pub mod caches;
+mod admin;
+mod caches;
 pub mod check;
 pub mod client;
-pub mod controller;
-pub mod ended;
-pub mod error;
+mod controller;
+mod ended;
+mod error;
 pub mod events;
-pub mod execute;
+mod execute;
 pub mod leader;
-pub mod memory;
+mod memory;
 pub mod metrics;
 pub mod objects;
-pub mod observe;
+mod observe;
 mod orphans;
 mod provide;
-pub mod reconcile;
+mod reconcile;
 mod rim;
 pub mod self_test;
 pub mod shallow;
 pub mod switches;
-pub mod trouble;
-pub mod unreadable;
+mod trouble;
+mod unreadable;
 pub mod views;
 
 pub use controller::{OperatorConfig, RunError, run, run_with};

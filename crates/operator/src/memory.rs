@@ -73,7 +73,6 @@ fn progress(record: &Record) -> Option<Report> {
 pub struct Provided {
     /// Of which generation of the build's spec.
     pub generation: Option<i64>,
-    /// Of all of it.
     pub digest: String,
 }
 

@@ -53,36 +53,24 @@ const WATCHED: [&str; 6] = ["IndexBuild", "EngineDirectory", "Pod", "PersistentV
 /// What a request does, in the words of the API's permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
-    /// Reads one object.
     Get,
-    /// Reads many.
     List,
-    /// Follows changes.
     Watch,
-    /// Makes one.
     Create,
-    /// Writes one over.
     Update,
-    /// Changes one.
     Patch,
-    /// Removes one.
     Delete,
-    /// Removes many.
     DeleteCollection,
-    /// Anything else.
     Other,
 }
 
 /// How a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// By this HTTP status.
     Status(u16),
-    /// Not at all.
     None,
 }
 
-/// How a reconcile ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReconcileResult {
     /// Everything that was decided was done.
@@ -269,10 +257,9 @@ impl Metrics {
 
     /// One action that was carried out.
     pub fn acted(&self, action: &Action) {
-        self.actions.get_or_create(&OfAction { action: action_name(action).into() }).inc();
+        self.actions.get_or_create(&OfAction { action: action.name().into() }).inc();
     }
 
-    /// Whether this process leads.
     pub fn set_leader(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
@@ -297,9 +284,6 @@ impl Metrics {
     }
 
     /// The reference of all metrics in Markdown, from what is registered: each with its kind, its labels and its meaning.
-    ///
-    /// # Errors
-    /// Those of the encoder.
     pub fn reference(&self) -> Result<String, std::fmt::Error> {
         // Families that are empty until something happens show their labels too.
         self.reconciled(ReconcileResult::Success, Duration::ZERO);
@@ -336,9 +320,6 @@ impl Metrics {
     }
 
     /// All of it, as text of type [`CONTENT_TYPE`].
-    ///
-    /// # Errors
-    /// Those of the encoder.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
@@ -385,22 +366,6 @@ const fn state_name(state: DirectoryState) -> &'static str {
         DirectoryState::BackingOff => "BackingOff",
         DirectoryState::Finished => "Finished",
         DirectoryState::Tombstone => "Tombstone",
-    }
-}
-
-const fn action_name(action: &Action) -> &'static str {
-    match action {
-        Action::AddFinalizer => "AddFinalizer",
-        Action::RemoveFinalizer => "RemoveFinalizer",
-        Action::CreateDirectory { .. } => "CreateDirectory",
-        Action::UpdateDirectory { .. } => "UpdateDirectory",
-        Action::DeleteDirectory { .. } => "DeleteDirectory",
-        Action::CreateClaim { .. } => "CreateClaim",
-        Action::CreatePod { .. } => "CreatePod",
-        Action::StopPod { .. } => "StopPod",
-        Action::DeleteClaim { .. } => "DeleteClaim",
-        Action::KeepClaim { .. } => "KeepClaim",
-        Action::FreezeStage { .. } => "FreezeStage",
     }
 }
 

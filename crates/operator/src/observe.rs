@@ -26,15 +26,10 @@ use crate::views;
 /// The objects of one build.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
-    /// Its records.
     pub directories: Vec<Arc<EngineDirectory>>,
-    /// Its pods.
     pub pods: Vec<Arc<Pod>>,
-    /// Its claims.
     pub claims: Vec<Arc<PersistentVolumeClaim>>,
-    /// Its frozen stages.
     pub stages: Vec<Arc<ConfigMap>>,
-    /// All nodes.
     pub nodes: Vec<Arc<Node>>,
     /// Nodes that are named in records and whose object is gone: a live read said so.
     pub gone: BTreeSet<String>,
@@ -56,7 +51,6 @@ pub fn selector(uid: &str) -> String {
 }
 
 impl Objects {
-    /// As the caches have them.
     #[must_use]
     pub fn cached(caches: &Caches, nodes: &Nodes, owner: &Owner) -> Self {
         let (directories, unread_directories) = of_build(&caches.directories, owner);
@@ -278,13 +272,9 @@ where
 /// What is known of the build beside its objects.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
-    /// The build.
     pub build: &'a IndexBuild,
-    /// The status that holds.
     pub status: Option<IndexBuildStatus>,
-    /// This process's clock.
     pub now: Millis,
-    /// The time of day.
     pub wall: String,
 }
 
@@ -306,9 +296,6 @@ pub struct Blind(pub Vec<Unreadable>);
 
 /// The lifecycle's view of a build. There is none of one of which anything cannot be read: in it, what cannot be read
 /// would be absent, and made again, or taken for gone.
-///
-/// # Errors
-/// [`Blind`].
 pub fn world(
     observed: Observed<'_>,
     objects: &Objects,
@@ -349,9 +336,6 @@ pub fn world(
 }
 
 /// The lifecycle's view of what is there of a build beside its own object and its stages.
-///
-/// # Errors
-/// [`Blind`].
 pub fn remains(
     build: BuildView,
     now: Millis,

@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt as _};
 
 use crate::caches::readable;
 use crate::error::OperatorError;
-use crate::execute::{Hands, name_of};
+use crate::execute::Hands;
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::observe::{Blind, Objects};
@@ -67,7 +67,7 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
     }
     let world = context.remains(owner, &objects, memory)?;
     for action in plan(&world).actions {
-        let name = name_of(&action);
+        let name = action.name();
         let counted = action.clone();
         let (client, image, announcer) = (&context.client, &context.image, &context.rim.events);
         let hands = Hands { client, image, announcer, build: None, owner, objects: &objects, world: &world };

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::caches::{Caches, Nodes};
 use crate::error::OperatorError;
-use crate::execute::{Hands, name_of, slot_of};
+use crate::execute::{Hands, slot_of};
 use crate::memory::{BuildMemory, NodeMemory};
 use crate::metrics::ReconcileResult;
 use crate::objects::{Image, Owner};
@@ -44,15 +44,12 @@ const ABREAST: usize = 8;
 /// Pauses after errors: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// What all passes share.
 pub struct Context {
-    /// The API server.
     pub client: Client,
     /// The image that executors run.
     pub image: Image,
     /// What is watched where this operator looks.
     pub caches: Caches,
-    /// The cluster's nodes.
     pub nodes: Nodes,
     /// Events, metrics, and whether ownership is enforced.
     pub rim: Arc<Rim>,
@@ -344,7 +341,7 @@ async fn execute(
     };
     let (client, image, announcer) = (&context.client, &context.image, &context.rim.events);
     let hands = Hands { client, image, announcer, build: Some(build), owner, objects, world };
-    for alike in decision.actions.chunk_by(|one, next| name_of(one) == name_of(next)) {
+    for alike in decision.actions.chunk_by(|one, next| one.name() == next.name()) {
         if !provided && matches!(alike, [Action::CreatePod { .. }, ..]) {
             continue;
         }
@@ -355,7 +352,7 @@ async fn execute(
         let under_way: Vec<_> = alike.iter().map(carried_out).collect();
         let outcomes: Vec<_> = futures::stream::iter(under_way).buffered(ABREAST).collect().await;
         for (action, outcome) in alike.iter().zip(outcomes) {
-            let (name, slot) = (name_of(action), slot_of(action));
+            let (name, slot) = (action.name(), slot_of(action));
             let Err(error) = outcome else {
                 context.rim.metrics.acted(action);
                 if let Some(slot) = slot {

@@ -16,17 +16,13 @@ use crate::unreadable::{Known, words};
 
 /// What all passes tell through.
 pub struct Rim {
-    /// Publishes events.
     pub events: Announcer,
-    /// Counts.
     pub metrics: Metrics,
-    /// What cannot be read.
     unreadable: Mutex<Known>,
     ownership: RwLock<(ConditionStatus, Reason, String)>,
 }
 
 impl Rim {
-    /// Nothing was told yet.
     #[must_use]
     pub fn new(client: Client, metrics: Metrics, identity: &str) -> Self {
         let events = Announcer::new(client, identity);

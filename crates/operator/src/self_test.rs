@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use indexbuild_api::{ConditionStatus, EngineDirectory, Guarded, Reason, Report};
 use indexbuild_lifecycle::admission::Refusal;
+use indexbuild_text::bounded;
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Error, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::events::bounded;
 use crate::metrics::Ownership;
 
 /// How often an answer is looked at again: somebody may remove the policy, or its binding.
@@ -79,10 +79,14 @@ impl Answer {
 enum Reply<'a> {
     /// It would have been written.
     Accepted,
-    /// It was refused.
-    Refused { code: u16, message: &'a str },
+    Refused {
+        code: u16,
+        message: &'a str,
+    },
     /// No answer, or none of the API server's.
-    Failed { why: &'a str },
+    Failed {
+        why: &'a str,
+    },
 }
 
 /// The trial, and its last answer.
@@ -99,13 +103,11 @@ impl Default for SelfTest {
 }
 
 impl SelfTest {
-    /// Nothing is known yet.
     #[must_use]
     pub fn new() -> Self {
         Self { answer: no_record(), at: None }
     }
 
-    /// The last answer.
     #[must_use]
     pub const fn answer(&self) -> &Answer {
         &self.answer

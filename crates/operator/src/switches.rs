@@ -30,7 +30,6 @@ pub struct TestSwitches {
     pub forget_unreadable: bool,
 }
 
-/// The variable's content is not a set of test switches.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{TEST_SWITCHES_VARIABLE} is not understood: {source}; unset it (only tests set it), or write a JSON object such as {{\"trustSilence\": true}}"
@@ -62,7 +61,6 @@ impl TestSwitches {
         Cow::Owned(objects)
     }
 
-    /// Falsifies an observation.
     pub fn falsify(self, world: &mut World) {
         let Self { believe_nodes_ready, trust_silence, forget_stranded, take_any_report, forget_unreadable: _ } = self;
         if trust_silence {

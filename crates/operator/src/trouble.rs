@@ -15,7 +15,6 @@ const MAX_MESSAGE: usize = 2_048;
 /// Something that hinders a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// Why, in one word.
     pub reason: Reason,
     /// What, about which object, and what would end it.
     pub message: String,

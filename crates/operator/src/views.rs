@@ -1,14 +1,11 @@
 //! From the API's objects to the lifecycle's vocabulary. Nothing is decided here.
 
-use indexbuild_api::{EngineDirectory, Unreadable, labels};
+use indexbuild_api::{EngineDirectory, Unreadable, labels, names};
 use indexbuild_lifecycle::world::{
     ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Stage, Termination,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, PersistentVolumeClaim, Pod, PodCondition};
 use kube::ResourceExt as _;
-
-/// The key of a stage's `ConfigMap`.
-pub const STAGE_KEY: &str = "stage.json";
 
 /// What the kubelet writes when it did not find a container: no proof of anything (disruptions, evidence).
 const NOT_FOUND: &str = "ContainerStatusUnknown";
@@ -197,8 +194,8 @@ pub fn stage(map: &ConfigMap) -> Result<Stage, Unreadable> {
     let text = map
         .data
         .as_ref()
-        .and_then(|data| data.get(STAGE_KEY))
-        .ok_or_else(|| bad(format!("it has no key {STAGE_KEY}")))?;
+        .and_then(|data| data.get(names::STAGE_KEY))
+        .ok_or_else(|| bad(format!("it has no key {}", names::STAGE_KEY)))?;
     serde_json::from_str(text).map_err(|error| bad(error.to_string()))
 }
 

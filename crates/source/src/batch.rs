@@ -22,7 +22,6 @@ pub struct SourceBatch {
 pub enum BatchRows {
     /// The first row's place; the others follow one by one.
     From(u64),
-    /// Each row's place.
     Each(Vec<u64>),
 }
 

@@ -10,33 +10,21 @@ use indexbuild_store::Fault;
 pub enum SourceError {
     /// No file is where the URL points, or none matches its pattern.
     #[error("{url}: no file matches; check the URL and, for an object store, the bucket and its credentials")]
-    NoFiles {
-        /// The URL as it was given.
-        url: String,
-    },
-    /// The bucket is not there.
+    NoFiles { url: String },
     #[error("{url}: the bucket does not exist; create it, or correct the URL")]
-    NoBucket {
-        /// The URL as it was given.
-        url: String,
-    },
-    /// The URL's scheme is of no store that is known.
+    NoBucket { url: String },
     #[error("{url}: unknown URL scheme; known are {}", known.join(", "))]
     UnknownScheme {
-        /// The URL as it was given.
         url: String,
         /// The schemes that are known.
         known: Vec<String>,
     },
-    /// The URL cannot be used.
     #[error("{url}: {why}")]
     InvalidUrl {
-        /// The URL as it was given.
         url: String,
         /// What is wrong with it, and what to write instead.
         why: String,
     },
-    /// The description of the source contradicts itself.
     #[error("{message}")]
     InvalidOptions {
         /// What is wrong, and what to write instead.
@@ -47,27 +35,21 @@ pub enum SourceError {
         "{url} changed while the index is being built: it was {was}, and is {is}; put the former file back, or start a new build over the new one"
     )]
     FileChanged {
-        /// The file.
         url: String,
         /// Its state in the snapshot.
         was: String,
-        /// Its state now.
         is: String,
     },
-    /// The file's content is not what its format demands.
     #[error("{url} is damaged or not a {format} file: {detail}; write the file again, or leave it out")]
     Corrupt {
-        /// The file.
         url: String,
         /// The format that was expected.
         format: &'static str,
-        /// What was found.
         detail: String,
         /// The decoder's own error.
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
-    /// A column is not in the table.
     #[error("column {column:?} is not in the table; its columns are {}", available.join(", "))]
     MissingColumn {
         /// The column that was asked for.
@@ -75,32 +57,17 @@ pub enum SourceError {
         /// The columns that there are.
         available: Vec<String>,
     },
-    /// Two columns of the table have the name that was asked for.
     #[error("{url} has several columns named {column:?}; rename all but one of them")]
-    AmbiguousColumn {
-        /// The file.
-        url: String,
-        /// The name.
-        column: String,
-    },
+    AmbiguousColumn { url: String, column: String },
     /// A column has a type that cannot be read, or a type's name is not known.
     #[error("column {column:?} has the type {data_type}, which cannot be read; {hint}")]
-    UnsupportedType {
-        /// The column.
-        column: String,
-        /// Its type.
-        data_type: String,
-        /// What can be used.
-        hint: String,
-    },
-    /// The files of one table differ in their columns.
+    UnsupportedType { column: String, data_type: String, hint: String },
     #[error("{other} has other columns than {first}: {difference}; build over files of one schema")]
     SchemaMismatch {
         /// The first file of the table.
         first: String,
         /// The file that differs from it.
         other: String,
-        /// The first difference.
         difference: String,
     },
     /// A Parquet page does not fit into the memory that may be used for it.
@@ -108,11 +75,9 @@ pub enum SourceError {
         "{url}: a page of column {column:?} in row group {row_group} takes {bytes} bytes, and the budget is {budget}; give the executors more memory, or write the file with smaller pages"
     )]
     PageTooLarge {
-        /// The file.
         url: String,
         /// The row group's number, from 0.
         row_group: usize,
-        /// The column.
         column: String,
         /// The page's bytes, the larger of compressed and uncompressed.
         bytes: u64,
@@ -124,7 +89,6 @@ pub enum SourceError {
         "{url}: the pages that {columns} columns need at once, with the next one of column {column:?} in row group {row_group}, take {bytes} bytes, and the budget is {budget}; give the executors more memory, use fewer columns, or write the file with smaller pages"
     )]
     PagesTooLarge {
-        /// The file.
         url: String,
         /// The row group's number, from 0.
         row_group: usize,
@@ -142,7 +106,6 @@ pub enum SourceError {
         "{url}: a row of row group {row_group} takes {bytes} bytes, most of them in column {column:?}, and the budget is {budget}; give the executors more memory, or leave the column out"
     )]
     ValueTooLarge {
-        /// The file.
         url: String,
         /// The row group's number, from 0.
         row_group: usize,
@@ -158,62 +121,47 @@ pub enum SourceError {
         "{url}, line {line}: the row takes more than {budget} bytes; a quote that is never closed looks like that; close it, or give the executors more memory"
     )]
     RowTooLarge {
-        /// The file.
         url: String,
         /// The line where the row starts, from 1.
         line: u64,
         /// The budget in bytes.
         budget: u64,
     },
-    /// A CSV cell is not a value of its column's type.
     #[error(
         "{url}, line {line}, column {column:?}: {value:?} is not {expected}; correct the cell, list it under nulls, or give the column another type"
     )]
     Cell {
-        /// The file.
         url: String,
         /// The line in which the cell starts, from 1.
         line: u64,
-        /// The column.
         column: String,
         /// The cell's text, its beginning if it is long.
         value: String,
-        /// The type in words.
         expected: String,
     },
-    /// A CSV row has too many or too few cells.
     #[error(
         "{url}, line {line}: the row has {found} cells, and the table {expected} columns; correct the row, or the delimiter and quote of the source"
     )]
     FieldCount {
-        /// The file.
         url: String,
         /// The line where the row starts, from 1.
         line: u64,
-        /// The table's columns.
         expected: usize,
-        /// The row's cells.
         found: usize,
     },
-    /// A CSV row breaks the rules of quoting.
     #[error("{url}, line {line}: {detail}; correct the row, or the quote of the source")]
     Quoting {
-        /// The file.
         url: String,
         /// The line, from 1.
         line: u64,
-        /// What is wrong.
         detail: String,
     },
-    /// The table is larger than row positions can say.
     #[error("{url}: {what}; split the table")]
     TooLarge {
-        /// The file or URL.
         url: String,
         /// What is too large, and the limit.
         what: String,
     },
-    /// The file or folder may not be read.
     #[error("{url} may not be read: {source}; give the user or the credentials of this process the right to read it")]
     Denied {
         /// The file, folder or URL.
@@ -222,49 +170,30 @@ pub enum SourceError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The object store cannot be reached with these settings.
     #[error("{url}: the object store's settings do not work: {source}; check endpoint, region and credentials")]
     Settings {
-        /// The store.
         url: String,
         /// What the store's client says.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The object store answers what no waiting changes.
     #[error("{url} cannot be read from its store, which answers: {answer}; check the URL, the endpoint and the region")]
-    Unusable {
-        /// The file or URL.
-        url: String,
-        /// What the store answers.
-        answer: String,
-    },
-    /// The disk or the system failed.
+    Unusable { url: String, answer: String },
     #[error("{url} could not be read: {source}; check the disk or mount that holds it")]
     Io {
-        /// The file.
         url: String,
-        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The object store or the way to it failed.
     #[error("{url} could not be read from its store: {source}; check that the store can be reached")]
     Store {
-        /// The file or URL.
         url: String,
         /// What the store's client says, after its own retries.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A library failed in a way that no input should bring about.
     #[error("{url}: {detail}; report it with the file that brings it about")]
-    Internal {
-        /// The file.
-        url: String,
-        /// What happened.
-        detail: String,
-    },
+    Internal { url: String, detail: String },
 }
 
 impl SourceError {

@@ -20,7 +20,6 @@ pub trait Patience: Debug + Send + Sync {
     /// Whether the library's own retries end soon, because [`Patience::failed`] waits better: it can say so.
     fn waits(&self) -> bool;
 
-    /// The store has answered.
     fn answered(&self);
 
     /// A request has been under way for long.
@@ -37,7 +36,6 @@ pub struct Failure<'a> {
     pub url: &'a str,
     /// What it means; neither [`Fault::NotFound`] nor [`Fault::Final`].
     pub fault: Fault,
-    /// What was answered.
     pub answer: &'a str,
     /// How often the same request has failed before.
     pub tries: u32,

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// The files.
     pub files: Vec<FileStamp>,
 }
 
@@ -108,7 +107,6 @@ mod tests {
     const TIME: Option<&str> = Some("2026-01-01T10:00:00+00:00");
     const LATER: Option<&str> = Some("2026-01-01T10:00:01+00:00");
 
-    /// Both ways round.
     fn same(one: &FileStamp, two: &FileStamp) -> bool {
         let same = one.same_state(two);
         assert_eq!(two.same_state(one), same);

@@ -9,14 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SourceSpec {
-    /// Parquet files.
     Parquet {
         /// `s3://`, `gs://`, `az://`, `http(s)://`, `file://` URLs or plain paths; each may hold `*`, `?`, `[..]` and `**`.
         urls: Vec<String>,
     },
-    /// CSV files.
     Csv {
-        /// As for Parquet.
         urls: Vec<String>,
         /// How the files are written.
         options: CsvOptions,
@@ -24,7 +21,6 @@ pub enum SourceSpec {
 }
 
 impl SourceSpec {
-    /// The URLs as they were given.
     #[must_use]
     pub fn urls(&self) -> &[String] {
         match self {
@@ -59,7 +55,6 @@ impl Default for CsvOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CsvColumn {
-    /// Its name.
     pub name: String,
     /// `bool`, `int8`..`int64`, `uint8`..`uint64`, `float32`, `float64`, `decimal(p,s)`, `date`, `time`, `timestamp`,
     /// `timestamptz`, `string` or `bytes`. Times and timestamps are in microseconds.
@@ -74,7 +69,6 @@ pub struct StoreSettings {
     /// The store's endpoint, if it is not the provider's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// The region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// Whether plain `http://` endpoints are accepted.
@@ -87,7 +81,6 @@ pub struct StoreSettings {
     pub ca: CaCertificates,
 }
 
-/// How one reader reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOptions {
     /// The most rows of one batch. Batches may be smaller where rows are long.

@@ -24,15 +24,9 @@ pub struct Split {
 #[serde(rename_all = "camelCase")]
 pub enum SplitPart {
     /// Row groups of a Parquet file.
-    RowGroups {
-        /// The first one.
-        first: u32,
-        /// How many.
-        count: u32,
-    },
+    RowGroups { first: u32, count: u32 },
     /// Bytes of a CSV file. Both ends are the start of a row, or the file's end.
     Bytes {
-        /// The first byte.
         start: u64,
         /// The byte after the last.
         end: u64,

@@ -6,11 +6,12 @@
 use std::error::Error;
 
 use http::StatusCode;
+use indexbuild_text::{bounded, causes};
 
 /// What the library's own retries add around an answer: method, URL and how long it took.
 const RETRIES: &str = "Error performing ";
 const STATUS: &str = "status code: ";
-/// The longest part of an answer that is no XML, in characters.
+/// The longest part of an answer that is told, in bytes.
 const LONGEST: usize = 300;
 /// Where cloud machines ask for credentials when nobody gave them any.
 const METADATA: [&str; 3] = ["169.254.169.254", "metadata.google.internal", "169.254.170.2"];
@@ -24,7 +25,7 @@ pub fn answer(error: &(dyn Error + 'static)) -> String {
     }
     let whole = parts.join(": ");
     let Some(status) = status_in(&whole) else {
-        return bounded(&whole);
+        return in_a_line(&whole);
     };
     let said = match (element(&whole, "Code"), element(&whole, "Message")) {
         (Some(code), Some(message)) => format!("{status}: {code}: {message}"),
@@ -37,14 +38,13 @@ pub fn answer(error: &(dyn Error + 'static)) -> String {
             }
         }
     };
-    bounded(&said)
+    in_a_line(&said)
 }
 
 /// The messages of an error and of all that caused it, from the first that says what was answered; each once.
 fn parts(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
+    for error in causes(error) {
         let text = error.to_string();
         // What follows says the same without the time that the retries took.
         if text.contains(RETRIES) && error.source().is_some() {
@@ -58,7 +58,6 @@ fn parts(error: &(dyn Error + 'static)) -> Vec<String> {
             }
             all.push(text);
         }
-        next = error.source();
     }
     all.retain(|part| !part.is_empty());
     all.dedup();
@@ -67,15 +66,12 @@ fn parts(error: &(dyn Error + 'static)) -> Vec<String> {
 
 /// Whether somebody who had no credentials asked the machine for some.
 pub(crate) fn asked_metadata(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if METADATA.iter().any(|address| text.contains(address)) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    says(error, &METADATA)
+}
+
+/// Whether any of the words stands in the error or in what caused it.
+pub(crate) fn says(error: &(dyn Error + 'static), words: &[&str]) -> bool {
+    causes(error).map(ToString::to_string).any(|text| words.iter().any(|word| text.contains(word)))
 }
 
 /// The status that the store answered with, if it answered at all.
@@ -101,10 +97,6 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(inner.trim()).filter(|inner| !inner.is_empty())
 }
 
-fn bounded(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
-        None => line,
-    }
+fn in_a_line(text: &str) -> String {
+    bounded(&text.split_whitespace().collect::<Vec<_>>().join(" "), LONGEST)
 }

@@ -13,27 +13,15 @@ pub struct CaCertificates(Vec<CertificateDer<'static>>);
 /// A file that holds no CA certificates that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadCaFile {
-    /// It cannot be read.
     #[error("the CA certificates in {} cannot be read: {source}; name a file that this process may read", .file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// There is none in it.
+    Unreadable { file: PathBuf, source: io::Error },
     #[error(
         "{} holds no CA certificate: one begins with the line -----BEGIN CERTIFICATE----- (PEM); write it so, or convert it with `openssl x509 -inform der`",
         .file.display()
     )]
-    Empty {
-        /// The file.
-        file: PathBuf,
-    },
-    /// One of them is damaged.
+    Empty { file: PathBuf },
     #[error("CA certificate number {number} in {} cannot be used: {why}; write the file again", .file.display())]
     Damaged {
-        /// The file.
         file: PathBuf,
         /// Which, from 1.
         number: usize,
@@ -65,7 +53,6 @@ impl CaCertificates {
         Ok(Self(certificates))
     }
 
-    /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()

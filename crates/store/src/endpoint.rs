@@ -1,6 +1,5 @@
 use http::Uri;
 
-/// An endpoint at which no store can be.
 #[derive(Debug, thiserror::Error)]
 #[error("`{endpoint}` is no endpoint of a store: {why}; write it as https://host or http://host:port")]
 pub struct BadEndpoint {
@@ -16,9 +15,6 @@ impl From<BadEndpoint> for object_store::Error {
 
 /// Whether a store's endpoint is an address at all. object_store signs a request before it looks at its address, and
 /// panics where that is none: asked here first, it is an error that names it.
-///
-/// # Errors
-/// [`BadEndpoint`].
 pub fn check_endpoint(endpoint: &str) -> Result<(), BadEndpoint> {
     let bad = |why: String| BadEndpoint { endpoint: endpoint.to_owned(), why };
     let address: Uri = endpoint.parse().map_err(|error: http::uri::InvalidUri| bad(error.to_string()))?;

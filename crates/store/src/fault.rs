@@ -3,9 +3,10 @@
 use std::error::Error;
 
 use http::StatusCode;
+use indexbuild_text::causes;
 use object_store::client::{HttpError, HttpErrorKind};
 
-use crate::answer::{asked_metadata, has_code, status_of};
+use crate::answer::{asked_metadata, has_code, says, status_of};
 
 /// What a failure of a store means to whoever asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,7 +57,6 @@ const NO_ADDRESS: [&str; 6] = [
 ];
 
 impl Fault {
-    /// What a failure means.
     #[must_use]
     pub fn of(error: &object_store::Error) -> Self {
         use object_store::Error as Of;
@@ -137,25 +137,5 @@ fn is_about_bucket(error: &(dyn Error + 'static)) -> bool {
 
 /// The kind of the failure on the way, if it was one.
 fn transport(error: &(dyn Error + 'static)) -> Option<HttpErrorKind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<HttpError>() {
-            return Some(error.kind());
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// Whether any of the words stands in the error or in what caused it.
-fn says(error: &(dyn Error + 'static), words: &[&str]) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if words.iter().any(|word| text.contains(word)) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    causes(error).find_map(|error| error.downcast_ref::<HttpError>()).map(HttpError::kind)
 }

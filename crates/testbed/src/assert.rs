@@ -11,9 +11,6 @@ use crate::error::TestbedError;
 
 impl Cluster {
     /// The objects of these kinds in all namespaces, as `kind namespace/name`.
-    ///
-    /// # Errors
-    /// kubectl's.
     pub fn objects(&self, kinds: &[&str]) -> Result<BTreeSet<String>, TestbedError> {
         let mut found = BTreeSet::new();
         let list = self.get(&[&kinds.join(","), "-A"])?;
@@ -33,9 +30,6 @@ impl Cluster {
     /// The objects of these kinds in all namespaces, without what differs between any two runs: UIDs, versions, moments,
     /// and the fields that `forget` names (`status.hostIP`, `metadata.annotations`). Two runs that ended alike give equal
     /// maps.
-    ///
-    /// # Errors
-    /// kubectl's.
     pub fn end_state(&self, kinds: &[&str], forget: &[&str]) -> Result<BTreeMap<String, Value>, TestbedError> {
         let mut found = BTreeMap::new();
         let list = self.get(&[&kinds.join(","), "-A"])?;

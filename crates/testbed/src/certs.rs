@@ -68,7 +68,6 @@ impl Authority {
         Ok((private, public))
     }
 
-    /// A kubeconfig for a user.
     pub(crate) fn kubeconfig(&self, user: &str, group: &str, server: &str) -> Result<PathBuf, TestbedError> {
         let Identity { certificate, key } = self.sign(user, Some(group), &[])?;
         let config = serde_json::json!({

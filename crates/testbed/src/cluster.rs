@@ -32,7 +32,6 @@ pub struct Options {
     pub nodes: u32,
     /// Fake nodes, on which pods run in the API alone (KWOK). With some there is a scheduler.
     pub fake_nodes: u32,
-    /// Its timers.
     pub clocks: Clocks,
     /// Whether the API server records all calls, for [`Cluster::audit`].
     pub audit: bool,
@@ -226,7 +225,6 @@ impl Cluster {
         self.wait_for_api()
     }
 
-    /// Its timers.
     #[must_use]
     pub fn clocks(&self) -> Clocks {
         self.options.clocks
@@ -282,9 +280,6 @@ impl Cluster {
     }
 
     /// Makes a bucket. Returns the folder that holds its objects.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn bucket(&self, name: &str) -> Result<PathBuf, TestbedError> {
         let folder = self.path.join("objects").join(name);
         fs::create_dir_all(&folder).at("make", &folder)?;
@@ -382,7 +377,6 @@ impl Cluster {
         &self.tools
     }
 
-    /// The cluster's folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.path
     }

@@ -32,7 +32,6 @@ pub(crate) struct Files {
     token_keys: (PathBuf, PathBuf),
     controller_manager: PathBuf,
     scheduler: PathBuf,
-    /// An administrator's kubeconfig.
     pub(crate) admin: PathBuf,
 }
 
@@ -78,7 +77,6 @@ pub(crate) fn etcd(namespace: &Namespace, tools: &Tools, logs: &Path) -> Result<
     Process::start(command, "etcd", logs)
 }
 
-/// Starts the API server.
 pub(crate) fn api_server(
     namespace: &Namespace,
     tools: &Tools,
@@ -122,7 +120,6 @@ pub(crate) fn api_server(
     Process::start(command, "kube-apiserver", logs)
 }
 
-/// Starts the controller manager.
 pub(crate) fn controller_manager(
     namespace: &Namespace,
     tools: &Tools,
@@ -148,7 +145,6 @@ pub(crate) fn controller_manager(
     Process::start(command, "kube-controller-manager", logs)
 }
 
-/// Starts the scheduler.
 pub(crate) fn scheduler(
     namespace: &Namespace,
     tools: &Tools,

@@ -88,7 +88,6 @@ pub enum Base {
 /// What an image is built from.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe<'a> {
-    /// The Dockerfile.
     pub dockerfile: &'a Path,
     /// The folder that its `COPY` sees, less what `.dockerignore` names.
     pub context: &'a Path,

@@ -7,52 +7,24 @@ use std::time::Duration;
 /// A test cluster did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum TestbedError {
-    /// This machine cannot run one.
     #[error("no test cluster can run here: {0}")]
     Unavailable(String),
-    /// A file of the cluster's folder.
     #[error("{what} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// A program that cannot be started.
+    Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{program} cannot be started: {source}; is it installed?")]
-    Spawn {
-        /// The program.
-        program: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A command that failed.
+    Spawn { program: String, source: io::Error },
     #[error("{command} failed ({status}):\n{output}")]
-    Command {
-        /// The command line.
-        command: String,
-        /// Its exit status.
-        status: String,
-        /// What it printed.
-        output: String,
-    },
-    /// Something did not come to pass in time.
+    Command { command: String, status: String, output: String },
     #[error("{what} did not come to pass within {} s; last seen: {seen}\n{context}\nlogs: {}", within.as_secs(), logs.display())]
     Deadline {
-        /// The condition.
         what: String,
         /// How long it was waited for.
         within: Duration,
-        /// What was there instead.
         seen: String,
         /// Recent events, or the end of a log.
         context: String,
-        /// Where all logs are.
         logs: PathBuf,
     },
-    /// A certificate that cannot be made.
     #[error("a certificate cannot be made: {0}")]
     Certificate(#[from] rcgen::Error),
     /// kubectl's answer, or a record of the audit log, is not JSON.

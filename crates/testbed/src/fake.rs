@@ -75,9 +75,6 @@ pub(crate) fn node(number: u32, beside_real_ones: bool) -> Value {
 impl Cluster {
     /// Ends a pod on a fake node, as its program would: with an exit code. `pod` is its name in the namespace `default`,
     /// or `namespace/name`.
-    ///
-    /// # Errors
-    /// kubectl's.
     pub fn end_fake_pod(&self, pod: &str, exit_code: u8) -> Result<(), TestbedError> {
         let (namespace, name) = crate::cluster::split(pod);
         self.kubectl(&["annotate", "pod", "-n", namespace, name, &format!("{EXIT_CODE}={exit_code}")]).map(drop)

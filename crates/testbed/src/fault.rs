@@ -12,20 +12,16 @@ use crate::node::Node;
 /// What a node, with all its pods, is cut off from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
-    /// The API server alone.
     Api,
-    /// The object store alone.
     Store,
     /// Other nodes and their pods.
     Nodes,
-    /// Everything outside the node.
     Everything,
 }
 
 /// Which way packets are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Both.
     Both,
     /// What comes to the node.
     Incoming,
@@ -157,17 +153,11 @@ impl Cluster {
     }
 
     /// Deletes a Node object, as a cloud's controller does when the machine is gone.
-    ///
-    /// # Errors
-    /// kubectl's.
     pub fn delete_node_object(&self, node: &str) -> Result<(), TestbedError> {
         self.kubectl(&["delete", "node", node, "--wait=false"]).map(drop)
     }
 
     /// The taint by which an administrator vouches that a node is down.
-    ///
-    /// # Errors
-    /// kubectl's.
     pub fn taint_out_of_service(&self, node: &str) -> Result<(), TestbedError> {
         self.kubectl(&["taint", "node", node, "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"]).map(drop)
     }
@@ -181,9 +171,6 @@ impl Cluster {
     }
 
     /// Lets no new pods on a node, or lets them again.
-    ///
-    /// # Errors
-    /// kubectl's.
     pub fn cordon(&self, node: &str, closed: bool) -> Result<(), TestbedError> {
         self.kubectl(&[if closed { "cordon" } else { "uncordon" }, node]).map(drop)
     }

@@ -11,9 +11,6 @@ use crate::error::{At as _, TestbedError};
 use crate::namespace::finish;
 
 /// Writes an image of one layer to `archive`: files with their paths in the image, owned by root, executable.
-///
-/// # Errors
-/// Those of the file system.
 pub fn write_archive(
     archive: &Path,
     name: &str,

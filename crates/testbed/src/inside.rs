@@ -50,7 +50,6 @@ impl Cluster {
         finish(command)
     }
 
-    /// The pod's object.
     pub(crate) fn pod(&self, pod: &str) -> Result<Value, TestbedError> {
         let (namespace, name) = split(pod);
         self.get(&["pod", "-n", namespace, name])

@@ -29,9 +29,7 @@ cat
 /// The network namespace that a process runs in.
 #[derive(Clone, Debug)]
 pub(crate) enum Net {
-    /// The control plane's.
     Control,
-    /// A node's.
     Node(String),
 }
 

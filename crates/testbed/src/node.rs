@@ -30,7 +30,6 @@ pub(crate) struct Node {
     kubelet: Option<Process>,
 }
 
-/// What all nodes share.
 pub(crate) struct Surroundings<'a> {
     pub(crate) namespace: &'a Namespace,
     pub(crate) tools: &'a Tools,

@@ -33,12 +33,10 @@ impl Process {
         Ok(Self { entering, log })
     }
 
-    /// Whether it has ended.
     pub(crate) fn ended(&mut self) -> bool {
         matches!(self.entering.try_wait(), Ok(Some(_)))
     }
 
-    /// The end of its log.
     pub(crate) fn log_end(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

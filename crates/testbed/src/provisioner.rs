@@ -30,9 +30,6 @@ pub struct Provisioner {
 
 impl Cluster {
     /// Starts to look after volumes.
-    ///
-    /// # Errors
-    /// kubectl's.
     pub fn provisioner(&self) -> Result<Provisioner, TestbedError> {
         self.apply(&[objects::on_demand_storage_class()])?;
         let stop = Arc::new(AtomicBool::new(false));

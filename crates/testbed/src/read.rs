@@ -40,12 +40,10 @@ const RESOURCES: [(&[&str], &str, &str, bool); 16] = [
     (&["enginedirectories", "enginedirectory", "ed"], "/apis/indexbuild.dev/v1alpha1", "enginedirectories", true),
 ];
 
-/// Where the proxy listens.
 pub(crate) fn socket(cluster: &Path) -> PathBuf {
     cluster.join("api.sock")
 }
 
-/// Starts the proxy.
 pub(crate) fn proxy(
     namespace: &Namespace,
     tools: &Tools,

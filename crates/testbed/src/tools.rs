@@ -75,7 +75,6 @@ impl Tools {
         Err(TestbedError::Unavailable(format!("{name} not in {}: run make tools", self.bin.display())))
     }
 
-    /// The folder.
     #[must_use]
     pub fn bin(&self) -> &Path {
         &self.bin

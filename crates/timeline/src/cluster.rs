@@ -7,24 +7,19 @@ use crate::timeline::{Entry, What, why};
 /// The end of a pod, as its kubelet reported it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodEnd {
-    /// The slot that it was made for.
     pub slot: u32,
-    /// The pod.
     pub pod: String,
     /// When (RFC 3339).
     pub at: String,
-    /// How its process ended.
     pub how: String,
 }
 
 /// Something that was told about a slot: an event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Told {
-    /// The slot.
     pub slot: u32,
     /// When (RFC 3339).
     pub at: String,
-    /// What.
     pub text: String,
 }
 
@@ -62,7 +57,6 @@ impl Ownership {
         self.told.insert(told);
     }
 
-    /// Whether nothing was seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

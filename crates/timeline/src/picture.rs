@@ -49,7 +49,6 @@ fn axis_step(length: u64) -> u64 {
     }
 }
 
-/// Draws the timeline.
 #[must_use]
 pub fn svg(timeline: &Timeline, title: &str) -> String {
     let length = timeline.length.max(1);

@@ -12,9 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Entry {
     /// When, in milliseconds since 1970.
     pub at: u64,
-    /// Which slot.
     pub slot: u32,
-    /// What happened.
     pub what: What,
 }
 
@@ -22,14 +20,10 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum What {
-    /// An epoch began.
     #[serde(rename_all = "camelCase")]
     Granted {
-        /// The epoch.
         epoch: u64,
-        /// The owner's pod.
         pod: String,
-        /// The work, if any.
         work: Option<String>,
         /// The generation of the volume.
         volume: u32,
@@ -42,7 +36,6 @@ pub enum What {
     /// The epoch's owner is bound; its directory has a name.
     #[serde(rename_all = "camelCase")]
     Bound {
-        /// The epoch.
         epoch: u64,
         /// The process's boot nonce.
         boot_nonce: String,
@@ -52,41 +45,24 @@ pub enum What {
     },
     /// The slot has no owner any more.
     #[serde(rename_all = "camelCase")]
-    Released {
-        /// The epoch that ended.
-        epoch: u64,
-        /// Why.
-        why: String,
-    },
+    Released { epoch: u64, why: String },
     /// A pod's process is gone.
     #[serde(rename_all = "camelCase")]
-    Ended {
-        /// The pod.
-        pod: String,
-        /// How it ended.
-        how: String,
-    },
+    Ended { pod: String, how: String },
     /// Something else worth a line.
     #[serde(rename_all = "camelCase")]
-    Note {
-        /// What.
-        text: String,
-    },
+    Note { text: String },
 }
 
 /// One owner's time with one directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Span {
-    /// The slot.
     pub slot: u32,
-    /// The epoch.
     pub epoch: u64,
     /// `<epoch>-<boot nonce>`; only `<epoch>` when no process ever claimed it.
     pub directory: String,
-    /// The owner's pod.
     pub pod: String,
-    /// What it worked on.
     pub work: Option<String>,
     /// The generation of the slot's volume.
     pub volume: u32,
@@ -100,7 +76,6 @@ pub struct Span {
     pub from: u64,
     /// End of the ownership, in milliseconds since the timeline's begin.
     pub to: u64,
-    /// Why it began.
     pub reason: OwnerChangeReason,
     /// Until when its process lived on, where that was longer than the slot was its own.
     pub lived_until: Option<u64>,
@@ -112,15 +87,12 @@ pub struct Span {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Remark {
-    /// The slot.
     pub slot: u32,
     /// When, in milliseconds since the timeline's begin.
     pub at: u64,
-    /// What.
     pub text: String,
 }
 
-/// A build's timeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeline {
@@ -130,7 +102,6 @@ pub struct Timeline {
     pub length: u64,
     /// All spans, by slot and begin.
     pub spans: Vec<Span>,
-    /// All remarks, by time.
     pub remarks: Vec<Remark>,
 }
 

@@ -28,9 +28,6 @@ pub type Batches<'a> = Box<dyn Iterator<Item = Result<InputBatch, BoxError>> + S
 /// Reads splits of the table. Several threads read several splits at once.
 pub trait SplitReader: Sync {
     /// The split's batches, in any order of rows that the split always has.
-    ///
-    /// # Errors
-    /// Those of the source.
     fn read(&self, split: u32) -> Result<Batches<'_>, BoxError>;
 }
 
@@ -41,49 +38,39 @@ pub struct InputBatch {
     pub batch: RecordBatch,
     /// Number of the file they are from.
     pub file: u32,
-    /// Where they are in it.
     pub rows: InputRows,
 }
 
 /// Positions of a batch's rows in their file, as in row ids.
 #[derive(Clone, Debug)]
 pub enum InputRows {
-    /// Consecutive from here.
     From(u64),
-    /// One by one.
     Each(Vec<u64>),
 }
 
 /// What to encode, and with what means.
 pub struct EncodeJob<'a> {
-    /// Where the runs go.
     pub attempt: &'a Attempt,
     /// All indexes of the build: the table is read once for all.
     pub indexes: &'a [IndexPlan],
-    /// The splits to cover.
     pub splits: &'a [u32],
     /// Runs taken over from former attempts; what they cover is not read again.
     pub already: Vec<SealedRun>,
-    /// Reads the splits.
     pub reader: &'a dyn SplitReader,
-    /// Threads to work with.
     pub threads: usize,
     /// Bytes for buffers, of all threads together.
     pub memory: u64,
     /// A run is sealed at the end of the split that makes it so large.
     pub run_bytes: u64,
-    /// Progress and orders.
     pub control: &'a Control,
     /// Called for each run sealed, adopted ones first, from the thread that sealed it.
     pub on_sealed: &'a (dyn Fn(&SealedRun) -> Result<(), BoxError> + Sync),
 }
 
-/// What Encode made of one index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndexCount {
     /// Entries: one per row.
     pub entries: u64,
-    /// Sum of their hashes.
     pub hash: SetHash,
 }
 
@@ -92,13 +79,11 @@ pub struct IndexCount {
 pub struct EncodeOutcome {
     /// All sealed runs, adopted ones included.
     pub runs: Vec<SealedRun>,
-    /// Rows in them.
     pub rows: u64,
     /// By index, in the job's order.
     pub indexes: Vec<IndexCount>,
     /// Splits that no run covers, because the owner asked to stop. Otherwise empty.
     pub missing: Vec<u32>,
-    /// Where the time went.
     pub stats: StepTimes,
 }
 

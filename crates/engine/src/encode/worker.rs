@@ -26,7 +26,6 @@ struct Worker<'s, 'j, 'a> {
     buffers: Buffers,
     /// The run in the making; its file is there once a section was written.
     writer: Option<RunWriter>,
-    /// Whole splits in it.
     splits: Vec<u32>,
     counts: Counts,
     stats: StepTimes,

@@ -15,5 +15,4 @@ pub use self::sidecar::{RunIndex, RunSidecar, SealedRun};
 pub use self::table::{PieceKind, PieceRef, ReadAt, RunTable, TableIndex};
 
 pub(crate) use self::sidecar::{run_names, sidecar_of, with_sidecars};
-pub(crate) use self::table::hex;
 pub(crate) use self::writer::{Counts, IndexShape, RunWriter};

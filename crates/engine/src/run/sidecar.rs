@@ -16,25 +16,20 @@ pub(crate) const RUN_VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunIndex {
-    /// Entries in the run.
     pub entries: u64,
     /// Sum of their hashes, 32 hex digits (`SetHash`).
     pub hash: String,
 }
 
-/// Describes a sealed run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunSidecar {
-    /// Version of the format.
     pub version: u32,
-    /// The work that the run was made for.
     pub work_id: String,
     /// Digest of that work's inputs.
     pub inputs_digest: String,
     /// The splits that it covers, each as a whole, ascending.
     pub splits: Vec<u32>,
-    /// Rows read from them.
     pub rows: u64,
     /// Length of the run in bytes.
     pub bytes: u64,
@@ -53,14 +48,11 @@ pub struct RunSidecar {
 pub struct SealedRun {
     /// File name, unlike that of any other attempt's run.
     pub name: String,
-    /// Where it is.
     pub path: PathBuf,
-    /// What its sidecar says.
     pub sidecar: RunSidecar,
 }
 
 impl SealedRun {
-    /// The sidecar's path.
     #[must_use]
     pub fn sidecar_path(&self) -> PathBuf {
         sidecar_of(&self.path)

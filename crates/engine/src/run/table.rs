@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use indexbuild_index::digest::hex;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::BoxError;
@@ -45,9 +46,7 @@ pub struct PieceRef {
     pub offset: u64,
     /// Its length in bytes: at most a few MiB, unless a single entry is larger.
     pub len: u64,
-    /// Entries in it.
     pub entries: u64,
-    /// Their layout.
     pub kind: PieceKind,
     /// XXH3-128 of its bytes.
     pub digest: u128,
@@ -57,9 +56,6 @@ pub struct PieceRef {
 #[allow(clippy::len_without_is_empty)] // A run is never empty.
 pub trait ReadAt {
     /// Length in bytes.
-    ///
-    /// # Errors
-    /// Those of the place.
     fn len(&self) -> Result<u64, BoxError>;
 
     /// Fills `buf` from `offset`.
@@ -99,7 +95,6 @@ pub struct TableIndex {
     pub width: u32,
     /// Lanes that the run is cut into.
     pub lanes: u32,
-    /// Entries.
     pub entries: u64,
     /// Sum of the entries' hashes.
     pub hash: u128,
@@ -262,11 +257,6 @@ impl RunTable {
         self.records.shrink_to_fit();
         self
     }
-}
-
-/// A digest as files name it: 32 hex digits.
-pub(crate) fn hex(digest: u128) -> String {
-    format!("{digest:032x}")
 }
 
 struct Fields<'a>(&'a [u8]);

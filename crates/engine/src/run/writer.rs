@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use indexbuild_durable::DurableFile;
 use indexbuild_index::SetHash;
+use indexbuild_index::digest::hex;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::sidecar::{RUN_VERSION, RunIndex, RunSidecar, SealedRun};
-use super::table::{PieceKind, PieceRef, RunTable, TableIndex, hex};
+use super::table::{PieceKind, PieceRef, RunTable, TableIndex};
 use crate::attempt::Attempt;
 use crate::buffers::{Buffers, Chunk};
 use crate::error::{At as _, EngineError};
@@ -23,7 +24,6 @@ const GATHER: usize = 256 << 10;
 pub(crate) struct IndexShape {
     /// Bytes per packed entry, 0 without a packed layout.
     pub(crate) width: u32,
-    /// Lanes.
     pub(crate) lanes: u32,
     /// Destination of its first lane in the buffers.
     pub(crate) first_destination: usize,

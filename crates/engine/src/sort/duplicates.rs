@@ -1,9 +1,8 @@
 //! Keys that stand more than once in a unique index, with the rows that claim them.
 
+use indexbuild_index::value::to_hex;
 use indexbuild_index::{DecodedEntry, IndexDefinition, KeyColumn, RowIdValue, Value, decode_entry};
 use serde::{Deserialize, Serialize};
-
-use crate::plan::to_hex;
 
 /// Pairs named at most; the count is exact.
 pub const MOST_PAIRS: usize = 100;
@@ -24,7 +23,6 @@ pub struct Duplicates {
 pub struct DuplicatePair {
     /// The stored key, hex.
     pub key: String,
-    /// The key in words.
     pub decoded: String,
     /// Row id of the row that has it first, in words.
     pub first: String,

@@ -38,7 +38,6 @@ pub(crate) struct Fetch<'f, 'j> {
     pub(crate) in_memory: u64,
 }
 
-/// Entries by destination.
 pub(crate) struct Fetched {
     pub(crate) parts: Vec<Part>,
     /// Entries that went to ranges sealed before, by destination.

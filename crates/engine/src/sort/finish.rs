@@ -6,19 +6,17 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
 
 use indexbuild_index::FileDigest;
+use indexbuild_index::digest::hex;
 
 use super::SortJob;
 use super::sealed::{SealedRange, SealedSst};
 use super::writer::{FullFile, RangeTotals};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::{At as _, EngineError};
-use crate::run::hex;
 
-/// What sorting threads send.
 pub(crate) enum Finish<'o> {
     /// A file of a range; those of one range come in order.
     File(u32, FullFile<'o>),
-    /// The range is complete.
     Range(u32, RangeTotals),
 }
 

@@ -49,9 +49,6 @@ const SMALLEST_BUDGET: u64 = 64 << 10;
 /// Reads pieces of the runs of a job. Several threads read at once.
 pub trait PieceReader: Sync {
     /// Fills `buf` from `offset` of the run with this number in the job's list.
-    ///
-    /// # Errors
-    /// Those of the place where the run is.
     fn read_at(&self, run: usize, offset: u64, buf: &mut [u8]) -> Result<(), BoxError>;
 }
 
@@ -62,35 +59,27 @@ pub struct RunInput {
     pub table: RunTable,
     /// The splits that it covers: what must be encoded again when it is damaged.
     pub splits: Vec<u32>,
-    /// Its name.
     pub name: String,
 }
 
 /// What to sort, and with what means.
 pub struct SortJob<'a> {
-    /// Where the files go.
     pub attempt: &'a Attempt,
     /// How the index is built.
     pub index_plan: &'a IndexPlan,
     /// Its number in the runs.
     pub index: u32,
-    /// The lane of it.
     pub lane: Lane,
-    /// All chosen runs.
     pub runs: &'a [RunInput],
-    /// Reads them.
     pub reader: &'a dyn PieceReader,
     /// Ranges taken over from former attempts; they are not sorted again.
     pub already: Vec<SealedRange>,
-    /// Threads to work with.
     pub threads: usize,
     /// Bytes of memory, of all threads together.
     pub memory: u64,
-    /// Progress and orders.
     pub control: &'a Control,
     /// Called for each range sealed, adopted ones first.
     pub on_sealed: &'a (dyn Fn(&SealedRange) -> Result<(), BoxError> + Sync),
-    /// For tests.
     pub options: SortOptions,
 }
 
@@ -108,9 +97,7 @@ pub struct SortOptions {
 pub struct SortOutcome {
     /// All ranges of the lane that hold any entry, adopted ones included, in key order.
     pub ranges: Vec<SealedRange>,
-    /// Entries in them.
     pub entries: u64,
-    /// Sum of their hashes.
     pub hash: SetHash,
     /// Keys of a unique index that stand more than once.
     pub duplicates: Duplicates,
@@ -118,7 +105,6 @@ pub struct SortOutcome {
     pub check: Option<EngineCheck>,
     /// Ranges not sealed, because the owner asked to stop. Otherwise empty.
     pub missing: Vec<u32>,
-    /// Where the time went.
     pub stats: StepTimes,
 }
 

@@ -15,7 +15,6 @@ use crate::run::PieceKind;
 /// How much of a spill file is read at once.
 const READ: usize = 1 << 20;
 
-/// Entries of one kind.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
     pub(crate) entries: u64,
@@ -35,7 +34,6 @@ impl Drop for SpillFile {
     }
 }
 
-/// Entries between two cuts.
 #[derive(Debug, Default)]
 pub(crate) struct Part {
     pub(crate) packed: Stored,
@@ -79,7 +77,6 @@ impl Part {
 }
 
 impl Stored {
-    /// Keeps chunks in memory.
     pub(crate) fn keep(&mut self, chunks: Vec<Chunk>) {
         for chunk in &chunks {
             self.entries += chunk.entries;

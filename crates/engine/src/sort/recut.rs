@@ -21,7 +21,6 @@ const SAMPLED_PIECES: usize = 64;
 const SAMPLED_BYTES: u64 = 64 << 10;
 const SAMPLED_ENTRIES: usize = 128;
 
-/// A sampled entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Sampled {
     key: Vec<u8>,

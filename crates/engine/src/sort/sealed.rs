@@ -11,7 +11,6 @@ use super::duplicates::Duplicates;
 use crate::attempt::Attempt;
 use crate::error::{At as _, EngineError};
 
-/// Version of the sidecar.
 pub(crate) const RANGE_VERSION: u32 = 1;
 
 /// An SST file that never changes again.
@@ -27,7 +26,6 @@ pub struct SealedSst {
     pub first_key: String,
     /// Last stored key, hex.
     pub last_key: String,
-    /// Entries.
     pub entries: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
@@ -45,15 +43,12 @@ pub struct SealedSst {
 pub struct SealedRange {
     /// Number of the range in the index's plan.
     pub range: u32,
-    /// Entries in its files.
     pub entries: u64,
-    /// Sum of their hashes.
     #[serde(with = "set_hash")]
     pub hash: SetHash,
     /// Keys that a unique index holds more than once; only the first row of each is in the files.
     #[serde(default)]
     pub duplicates: Duplicates,
-    /// In key order.
     pub files: Vec<SealedSst>,
 }
 

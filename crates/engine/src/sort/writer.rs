@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use indexbuild_durable as durable;
 use indexbuild_durable::fault::{self, Op};
+use indexbuild_index::value::to_hex;
 use indexbuild_index::{ContentDigest, Frame, IndexDefinition, PackedLayout, SetHash, entry_hash};
 use rocksdb::{Options, SstFileWriter};
 
@@ -14,7 +15,6 @@ use super::sealed::sst_path;
 use crate::attempt::Attempt;
 use crate::error::{At as _, EngineError};
 use crate::frames::FrameRef;
-use crate::plan::to_hex;
 
 /// A file with all its entries, still to be finished, flushed and sealed.
 pub(crate) struct FullFile<'o> {
@@ -86,7 +86,6 @@ pub(crate) struct RangeContext<'c> {
     pub(crate) target_file_bytes: u64,
 }
 
-/// A range's totals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RangeTotals {
     pub(crate) entries: u64,
@@ -102,7 +101,6 @@ pub(crate) struct RangeWriter<'o, 'c, F> {
     options: &'o Options,
     current: Option<Current<'o>>,
     totals: RangeTotals,
-    /// The entry written last.
     last: Frame,
     next: Frame,
     full: F,
@@ -128,14 +126,12 @@ impl<'o, 'c, F: FnMut(FullFile<'o>) -> Result<(), EngineError>> RangeWriter<'o, 
         self.next.key()
     }
 
-    /// Puts a packed entry.
     #[inline]
     pub(crate) fn put_packed(&mut self, layout: &PackedLayout, entry: u128) -> Result<(), EngineError> {
         layout.expand(entry, &mut self.next);
         self.put_next()
     }
 
-    /// Puts a general entry.
     #[inline]
     pub(crate) fn put_frame(&mut self, frame: &FrameRef<'_>) -> Result<(), EngineError> {
         self.next.set(frame.key, frame.value);

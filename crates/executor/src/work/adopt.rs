@@ -18,15 +18,11 @@ pub struct Former {
     pub path: String,
     /// The file's name alone.
     pub name: String,
-    /// Its length.
     pub bytes: u64,
 }
 
 /// All objects of older attempts at this work, by the files' names (each attempt's are unlike any
 /// other's), but their results.
-///
-/// # Errors
-/// [`WorkFailure`].
 pub fn former_objects(job: &Job) -> Result<BTreeMap<String, Former>, WorkFailure> {
     let own = format!("{}/", job.attempt.prefix());
     let mut found = BTreeMap::new();
@@ -47,17 +43,12 @@ pub fn former_objects(job: &Job) -> Result<BTreeMap<String, Former>, WorkFailure
 /// A run that an older attempt uploaded, with its sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadedRun {
-    /// The object.
     pub object: Former,
-    /// What its sidecar says.
     pub sidecar: RunSidecar,
 }
 
 /// The runs among `objects` whose sidecar is there too and fits: this work, these inputs, this
 /// length. Their content is checked by [`UploadedRun::verify`].
-///
-/// # Errors
-/// [`WorkFailure`].
 pub fn uploaded_runs(job: &Job, objects: &BTreeMap<String, Former>) -> Result<Vec<UploadedRun>, WorkFailure> {
     let mut runs = Vec::new();
     for (name, object) in objects {
@@ -112,13 +103,9 @@ impl UploadedRun {
     }
 }
 
-/// A run in the store.
 pub struct StoredRun<'a> {
-    /// Where it is.
     pub objects: &'a Objects,
-    /// Its path.
     pub path: &'a str,
-    /// Its length.
     pub bytes: u64,
 }
 

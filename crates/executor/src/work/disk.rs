@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indexbuild_api::{Reason, Waiting};
 use indexbuild_engine::{Attempt, EngineError, FormerAttempt, Owner, Volume};
+use indexbuild_text::chain;
 
 use super::Job;
 use crate::failure::WorkFailure;
@@ -18,7 +19,6 @@ const ROOM_RETRY: Duration = Duration::from_millis(500);
 pub struct Workplace {
     /// The build's part of the volume.
     pub volume: Volume,
-    /// This attempt's folder.
     pub attempt: Attempt,
     /// Older attempts at the same work from the same inputs: what they sealed may be adopted.
     pub same_work: Vec<FormerAttempt>,
@@ -26,9 +26,6 @@ pub struct Workplace {
 
 impl Workplace {
     /// Makes the attempt's folder: a new one for each epoch (G9).
-    ///
-    /// # Errors
-    /// [`WorkFailure`].
     pub fn begin(job: &Job) -> Result<Self, WorkFailure> {
         let volume = open_with_room(job)?;
         let owner = Owner {
@@ -76,7 +73,7 @@ impl Workplace {
                         self.sweep(job)?;
                         continue;
                     }
-                    show(job, &crate::failure::chain(&error));
+                    show(job, &chain(&error));
                 }
                 Err(error) => break Err(error.into()),
             }
@@ -125,9 +122,6 @@ impl Workplace {
     /// Ends the attempt. Its folder goes if `keep` is false: all that counts is in the store then.
     /// Older attempts at the same work go in either case, unless somebody holds them: what they had
     /// sealed is linked here or in the store.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn leave(self, keep: bool) -> Result<(), WorkFailure> {
         let Self { volume, attempt, same_work } = self;
         let own = attempt.owner().attempt_name();
@@ -153,7 +147,7 @@ fn open_with_room(job: &Job) -> Result<Volume, WorkFailure> {
         match opened {
             Err(error) if error.is_no_space() => {
                 shown = true;
-                show(job, &crate::failure::chain(&error));
+                show(job, &chain(&error));
             }
             Err(error) => break Err(error.into()),
             Ok(volume) => break Ok(volume),

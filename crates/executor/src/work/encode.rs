@@ -11,6 +11,7 @@ use indexbuild_engine::{
 };
 use indexbuild_index::digest::SetHash;
 use indexbuild_source::{ReadOptions, Table};
+use indexbuild_text::chain;
 
 use super::Job;
 use super::adopt::{Former, UploadedRun, former_objects, uploaded_runs};
@@ -18,7 +19,7 @@ use super::disk::Workplace;
 use super::reader::TableReader;
 use super::upload::{self, Upload, Uploads};
 use crate::coverage::parse_hash;
-use crate::failure::{WorkFailure, chain, file_of};
+use crate::failure::{WorkFailure, file_of};
 use crate::memory::run_bytes;
 use crate::objects::PATIENCE;
 use crate::plan_file::PlanFile;
@@ -93,7 +94,6 @@ fn splits_of(job: &Job, plan: &PlanFile, round: u32, number: u32) -> Result<Vec<
 struct TakenOver {
     /// Linked into this attempt's folder.
     local: Vec<SealedRun>,
-    /// In the store alone.
     stored: Vec<UploadedRun>,
     /// All objects of older attempts, by name: a linked run that is among them is not uploaded again.
     objects: BTreeMap<String, Former>,

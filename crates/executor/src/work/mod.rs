@@ -46,19 +46,14 @@ const STAGE_LOOK: Duration = Duration::from_millis(200);
 pub struct Job {
     /// What the process was told at its birth.
     pub config: Arc<ExecutorConfig>,
-    /// The build.
     pub build: BuildRef,
-    /// The work.
     pub work: Work,
-    /// What its id says.
     pub name: WorkName,
-    /// The attempt.
     pub attempt: AttemptName,
     /// The build's prefix in the output store.
     pub objects: Objects,
     /// What is shared with the loop that watches the record.
     pub pulse: Arc<Pulse>,
-    /// What the attempt costs.
     pub meter: Arc<Meter>,
     /// The process's memory, divided.
     pub budget: Budget,
@@ -66,7 +61,6 @@ pub struct Job {
     pub rate: Arc<RateLimit>,
     /// For questions to the control plane.
     pub control: Arc<dyn ControlPlane>,
-    /// Drives those.
     pub runtime: Handle,
     /// The build's plan, once this process has read it.
     pub plans: Arc<OnceLock<Arc<PlanFile>>>,
@@ -228,7 +222,6 @@ impl Job {
         Ok(sealed)
     }
 
-    /// What is reported of a result.
     fn reported(&self, digest: String) -> WorkResult {
         WorkResult { work_id: self.attempt.work_id.clone(), epoch: self.attempt.epoch, digest, ..WorkResult::default() }
     }

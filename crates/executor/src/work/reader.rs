@@ -13,9 +13,7 @@ use crate::rate::LONGEST_SLEEP;
 
 /// The table, projected to what the plan's indexes need.
 pub struct TableReader<'a> {
-    /// The attempt.
     pub job: &'a Job,
-    /// The plan.
     pub plan: &'a PlanFile,
     /// The table, of the plan's snapshot.
     pub table: Table,

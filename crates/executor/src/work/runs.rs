@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use indexbuild_engine::{BoxError, PieceReader, RunInput, RunTable, Volume};
+use indexbuild_text::chain;
 
 use super::Job;
 use super::adopt::StoredRun;
@@ -16,7 +17,6 @@ use crate::objects::ObjectError;
 use crate::parallel;
 use crate::results::{RunPlace, RunRef};
 
-/// Where one run is.
 enum Place {
     File(PathBuf),
     Object {
@@ -95,7 +95,6 @@ impl<'a> ChosenRuns<'a> {
         ))
     }
 
-    /// Entries of the lane in all runs.
     pub fn entries(&self, index: u32, lane: u32) -> u64 {
         self.inputs.iter().flat_map(|run| run.table.pieces(index, lane)).map(|piece| piece.entries).sum()
     }
@@ -214,8 +213,8 @@ fn open_one<'r>(job: &Job, volume: &Volume, run: &'r RunRef, index: u32, lane: u
         Ok((_, digest)) => format!("the digest of its table is {digest}, {} was sealed", run.table_digest),
         Err(error) => match error.downcast::<ObjectError>() {
             Ok(error) if !error.is_loss() => return Err((*error).into()),
-            Ok(error) => crate::failure::chain(error.as_ref()),
-            Err(error) => crate::failure::chain(error.as_ref()),
+            Ok(error) => chain(error.as_ref()),
+            Err(error) => chain(error.as_ref()),
         },
     };
     Ok(Err(Damaged { run, file, why }))

@@ -14,6 +14,7 @@ use indexbuild_engine::{
 };
 use indexbuild_index::digest::SetHash;
 use indexbuild_index::manifest::IndexFile;
+use indexbuild_text::chain;
 
 use super::Job;
 use super::adopt::{Former, former_objects};
@@ -32,7 +33,6 @@ const DUPLICATES: &str = "duplicates.jsonl";
 /// Only with the test switch that makes attempts share a directory: how long until the next try.
 const SHARED_RETRY: Duration = Duration::from_millis(300);
 
-/// What is sorted.
 struct Task<'a> {
     job: &'a Job,
     plan: &'a PlanFile,
@@ -262,7 +262,7 @@ impl Task<'_> {
                 EngineError::EngineLocked { .. } if job.config.test.share_attempt_directory => {
                     // What the system of the incident did, for the negative control: wait, and try the
                     // same directory again.
-                    let message = crate::failure::chain(&error);
+                    let message = chain(&error);
                     tracing::error!("{message}");
                     let waiting = Waiting { reason: Reason::InternalError, message, needs_help: false };
                     job.pulse.set_waiting(WaitsFor::Engine, Some(waiting));
@@ -360,7 +360,7 @@ fn lost_run(error: &EngineError, runs: &ChosenRuns<'_>, otherwise: WorkFailure) 
         .is_some_and(|error| matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof))
         || source.downcast_ref::<crate::objects::ObjectError>().is_some_and(crate::objects::ObjectError::is_loss);
     match runs.inputs.iter().find(|input| input.name == *run) {
-        Some(input) if gone => WorkFailure::damaged(input.splits.clone(), crate::failure::chain(error)),
+        Some(input) if gone => WorkFailure::damaged(input.splits.clone(), chain(error)),
         Some(_) | None => otherwise,
     }
 }

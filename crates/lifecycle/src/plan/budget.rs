@@ -4,10 +4,8 @@ use indexbuild_api::{HISTORY_LENGTH, OwnerChangeReason, WorkErrorReason};
 
 use super::grants::Draft;
 use crate::evidence::EvidenceKind;
+use crate::owner::ORPHANED_EXIT_CODE;
 use crate::world::{Millis, World};
-
-/// The executor's exit code for "no contact for orphanAfter": a partition's doing, never counted.
-const ORPHANED: i32 = 11;
 
 /// Clean is tried so often before it is given up: a store that is away must not keep a build from its end.
 pub const CLEAN_ATTEMPTS: usize = 4;
@@ -23,11 +21,8 @@ pub fn max_rounds(world: &World) -> u32 {
 /// An attempt that ended badly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Its work.
     pub work_id: String,
-    /// Why.
     pub reason: WorkErrorReason,
-    /// What, where, what to do.
     pub message: String,
     /// Whether another attempt is useless.
     pub permanent: bool,
@@ -62,7 +57,7 @@ pub fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
     };
     let stalled = deleting && draft.stall() >= draft.no_progress_limit();
     // A pod that somebody asked to end (a drain, a pause) ends as it was asked to.
-    let by_itself = !deleting && exit_code != 0 && exit_code != ORPHANED;
+    let by_itself = !deleting && exit_code != 0 && exit_code != i32::from(ORPHANED_EXIT_CODE);
     (by_itself || stalled).then(|| Failure {
         work_id: work.id.clone(),
         reason: WorkErrorReason::Internal,
@@ -77,7 +72,6 @@ pub fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
     })
 }
 
-/// The owner in words.
 pub fn describe(draft: &Draft<'_>) -> String {
     let grant = draft.view.record.spec.grant.as_ref();
     grant.map_or_else(

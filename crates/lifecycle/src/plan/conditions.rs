@@ -2,6 +2,7 @@
 //! it up.
 
 use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildStatus, Phase, Reason};
+use indexbuild_text::bounded;
 
 use super::Pass;
 use super::mode::Mode;
@@ -295,10 +296,7 @@ fn some_of(names: &[&str]) -> String {
 const MAX_MESSAGE: usize = 4_096;
 
 pub(super) fn truncate(message: &mut String) {
-    if message.len() > MAX_MESSAGE {
-        let end = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-        message.truncate(end);
-    }
+    *message = bounded(message, MAX_MESSAGE);
 }
 
 const fn phase_reason(phase: Phase) -> Reason {

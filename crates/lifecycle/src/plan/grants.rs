@@ -27,10 +27,8 @@ pub enum Next {
     SameProcess,
 }
 
-/// On which volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// On the present one.
     Keep,
     /// On a new one; the present one is held as this.
     New(VolumeState),
@@ -44,7 +42,6 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Draft<'w> {
     world: &'w World,
-    /// The record as observed.
     pub view: &'w SlotView,
     /// The spec as it would be.
     pub spec: EngineDirectorySpec,
@@ -55,7 +52,6 @@ pub struct Draft<'w> {
 }
 
 impl<'w> Draft<'w> {
-    /// The record as observed.
     pub fn of(world: &'w World, view: &'w SlotView) -> Self {
         let mut spec = view.record.spec.clone();
         // Of a build that is gone, the record says what holds.
@@ -66,7 +62,6 @@ impl<'w> Draft<'w> {
         Self { world, view, spec, state: None, change: None, node: None }
     }
 
-    /// The slot's number.
     pub fn slot(&self) -> u32 {
         self.spec.slot
     }

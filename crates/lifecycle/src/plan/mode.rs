@@ -15,9 +15,7 @@ pub enum Mode {
     Disabled,
     /// Nothing is left to do: it is deleted, and nobody holds it.
     Gone,
-    /// Works are done.
     Run,
-    /// Pods go, volumes stay.
     Suspend,
     /// One slot removes what is not needed in the store; the others go.
     Clean(End),

@@ -13,9 +13,7 @@ use crate::world::{Stage, World};
 pub const PLAN: &str = "plan";
 /// The stage that reads the table.
 pub const ENCODE: &str = "encode";
-/// The stage that sorts.
 pub const SORT: &str = "sort";
-/// The stage that commits.
 pub const PUBLISH: &str = "publish";
 /// The stage that removes what is not needed, after the commit or after an abort. Frozen without a choice: given up.
 pub const CLEAN: &str = "clean";
@@ -30,7 +28,6 @@ pub fn repair_stage(round: u32) -> String {
     format!("encode-r{round}")
 }
 
-/// The one work of a repair round.
 #[must_use]
 pub fn repair_work(round: u32) -> String {
     format!("encode-r{round}-0")

@@ -22,7 +22,6 @@ pub(super) fn prefix(build: &BuildView) -> String {
 }
 
 impl Pass<'_> {
-    /// Puts the decision together.
     pub(super) fn finish(mut self) -> Decision {
         let looked = !self.steps.contains(&Action::AddFinalizer)
             && self.failing.is_none()

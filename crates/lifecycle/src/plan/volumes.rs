@@ -25,13 +25,11 @@ pub enum Class {
     Stranded,
     /// Its data is lost. Deleted with evidence only: a lost claim can still be mounted.
     Lost(Option<Evidence>),
-    /// It is being deleted.
     Terminating,
     /// It belongs to somebody else.
     Foreign,
 }
 
-/// The class of a former volume.
 pub fn former_class(world: &World, volume: &FormerVolume) -> Class {
     let Some(claim) = world.claim(&volume.claim_name).filter(|claim| claim.uid == volume.claim_uid) else {
         return Class::Gone;
@@ -348,7 +346,6 @@ impl<'w> Pass<'w> {
             })
     }
 
-    /// Says which volumes are waited for.
     pub(super) fn volume_waits(&mut self) {
         let mut held = Vec::new();
         let mut leaving = Vec::new();

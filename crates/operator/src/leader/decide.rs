@@ -50,18 +50,14 @@ pub struct Attempt {
     pub sent: Duration,
 }
 
-/// What a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// No Lease.
     Absent {
         /// What its last holder, as far as it was seen, had promised itself. Somebody who deletes a Lease does not
         /// stop its holder, which may not know yet.
         held_for: Option<Duration>,
     },
-    /// A Lease.
     There {
-        /// What it says.
         record: Record,
         /// The `resourceVersion` that a write must find.
         version: String,
@@ -71,7 +67,6 @@ pub enum What {
 /// What was read last, and since when it is so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// What was read.
     pub what: What,
     /// When this was first seen, on this process's clock. A new `resourceVersion` alone (a label, say) is no
     /// sign of life of the holder and does not change it.
@@ -103,21 +98,17 @@ impl Observed {
     }
 }
 
-/// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Make the Lease.
     Create,
     /// Write it over, if it still has this version.
     Acquire {
-        /// The version.
         version: String,
     },
     /// It is this process's: an attempt whose answer was lost has succeeded.
     Hold {
         /// When the attempt was sent: leading counts from then.
         sent: Duration,
-        /// The Lease's version.
         version: String,
     },
     /// It is somebody else's, who may be alive.

@@ -20,7 +20,6 @@ use super::decide::{Attempt, Observed, Record, Step, Timing, What, step};
 /// An election that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaderError {
-    /// Clocks that contradict each other.
     #[error(
         "leader election of Lease {lease}: retry {retry:?} < renew deadline {deadline:?} < lease {length:?} must hold, \
          and all be at least 1 s; change the timing"
@@ -30,12 +29,9 @@ pub enum LeaderError {
         lease: String,
         /// How long between two tries.
         retry: Duration,
-        /// How long without renewal.
         deadline: Duration,
-        /// How long others wait.
         length: Duration,
     },
-    /// A candidate without a name cannot be told from nobody.
     #[error("leader election of Lease {0}: the identity is empty; set --identity, or POD_NAME and POD_UID")]
     Identity(String),
 }
@@ -214,7 +210,6 @@ impl Desk {
     }
 }
 
-/// A candidate.
 pub struct Leader(Desk);
 
 impl fmt::Debug for Leader {
@@ -322,7 +317,6 @@ async fn try_once(desk: &mut Desk) -> Result<Tried, CallError> {
     }
 }
 
-/// How a release ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Released {
     /// The Lease says that nobody holds it: the next one begins at once.

@@ -32,7 +32,6 @@ struct State {
     fates: VecDeque<Fate>,
     /// All requests get 503.
     down: bool,
-    /// Writes that were done.
     writes: u64,
 }
 

@@ -23,16 +23,12 @@ pub use stage::stage;
 /// The build that owns an object: who it is, by UID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The namespace.
     pub namespace: String,
-    /// The name.
     pub name: String,
-    /// The UID.
     pub uid: String,
 }
 
 impl Owner {
-    /// The owner that a build is.
     #[must_use]
     pub fn of(build: &impl kube::ResourceExt) -> Self {
         Self {

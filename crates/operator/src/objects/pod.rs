@@ -38,7 +38,6 @@ const TOLERATED: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes
 /// The image that executors run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Its reference.
     pub reference: String,
     /// `IfNotPresent`, `Always`, `Never`.
     pub pull_policy: String,
@@ -46,12 +45,9 @@ pub struct Image {
     pub pull_secrets: Vec<String>,
 }
 
-/// What a pod is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodPlace {
-    /// The slot.
     pub slot: u32,
-    /// The epoch.
     pub epoch: u64,
     /// The pod's name: contains the epoch.
     pub name: String,
@@ -68,9 +64,6 @@ pub struct BadPodPart {
 }
 
 /// The pod.
-///
-/// # Errors
-/// [`BadPodPart`].
 pub fn pod(build: &IndexBuild, owner: &Owner, image: &Image, place: PodPlace) -> Result<core::Pod, BadPodPart> {
     let PodPlace { slot, epoch, name, claim } = place;
     let executor = build.spec.executor_or_default();

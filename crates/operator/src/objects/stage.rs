@@ -7,7 +7,6 @@ use indexbuild_lifecycle::Stage;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{Owner, with_label};
-use crate::views::STAGE_KEY;
 
 /// A frozen stage. Made once, never changed (G6): the API server itself refuses to change it.
 ///
@@ -18,7 +17,7 @@ pub fn stage(owner: &Owner, stage: &Stage) -> Result<ConfigMap, serde_json::Erro
     Ok(ConfigMap {
         metadata: with_label(owner.owned(name), labels::STAGE, &stage.name),
         immutable: Some(true),
-        data: Some(BTreeMap::from([(STAGE_KEY.to_owned(), serde_json::to_string(stage)?)])),
+        data: Some(BTreeMap::from([(names::STAGE_KEY.to_owned(), serde_json::to_string(stage)?)])),
         binary_data: None,
     })
 }

@@ -27,7 +27,6 @@ pub(super) struct Column<'a> {
 pub(super) enum Failure {
     /// The cell of this row is no value of the type.
     Row(usize),
-    /// Arrow refused.
     Arrow(ArrowError),
 }
 
@@ -51,7 +50,6 @@ impl Column<'_> {
         !cell.quoted() && self.nulls.iter().any(|null| null == bytes)
     }
 
-    /// Makes the array.
     pub(super) fn array(&self, data_type: &DataType) -> Result<ArrayRef, Failure> {
         match data_type {
             DataType::Boolean => self.bools(),

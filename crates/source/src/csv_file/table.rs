@@ -28,7 +28,6 @@ pub(crate) struct CsvTable {
 }
 
 impl CsvTable {
-    /// The table whose first file this is.
     pub(crate) fn open(options: &CsvOptions, first: &Arc<OpenFile>) -> Result<Self, SourceError> {
         let CsvOptions { header, delimiter, quote, nulls, columns } = options;
         let invalid = |message: &str| Err(SourceError::InvalidOptions { message: message.to_owned() });

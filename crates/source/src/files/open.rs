@@ -286,7 +286,6 @@ pub(super) fn objects(url: &str, bucket: &Bucket, prefix: Option<&Path>) -> Resu
     listed?.map_err(|error| SourceError::from_store(url, error))
 }
 
-/// One object.
 pub(super) fn object(url: &str, bucket: &Bucket, path: &Path) -> Result<ObjectMeta, SourceError> {
     let error = match head(url, bucket, path)? {
         Ok(meta) => return Ok(meta),

@@ -39,7 +39,6 @@ struct Header {
 /// The needed chunks of one split.
 pub(super) struct Chunks {
     file: Arc<OpenFile>,
-    /// Sorted by start.
     chunks: Vec<Chunk>,
     names: Vec<String>,
     /// One per column: its chunks of several row groups are read one after the other, so that one buffer is enough.

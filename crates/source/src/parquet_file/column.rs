@@ -39,7 +39,6 @@ fn as_view(field: &FieldRef) -> FieldRef {
 pub(super) enum Failed {
     /// The decoder's own words.
     Arrow(ArrowError),
-    /// It panicked.
     Panicked,
 }
 
@@ -55,7 +54,6 @@ impl From<ParquetError> for Failed {
     }
 }
 
-/// Decodes one column.
 pub(super) struct Column {
     levels: FieldLevels,
     metadata: Arc<ParquetMetaData>,
@@ -104,7 +102,6 @@ impl Column {
         Ok(self.rows.as_ref().map_or(0, Array::len))
     }
 
-    /// The rows at hand.
     pub(super) fn at_hand(&self) -> Option<&ArrayRef> {
         self.rows.as_ref()
     }

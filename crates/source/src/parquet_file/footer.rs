@@ -121,7 +121,6 @@ pub(crate) struct Footers {
 }
 
 impl Footers {
-    /// The footer of the file with this number.
     pub(crate) fn get(&self, number: usize, file: &Arc<SourceFile>) -> Result<Arc<Footer>, SourceError> {
         {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -49,7 +49,6 @@ pub(super) fn of_plain(mut data: &[u8]) -> Option<Lengths> {
 #[derive(Clone)]
 struct Deltas<'a> {
     data: &'a [u8],
-    /// Values to come.
     left: u64,
     /// The value before, or the first one.
     value: i32,
@@ -113,7 +112,6 @@ impl<'a> Deltas<'a> {
         Some(Some(self.value))
     }
 
-    /// Where the stream ends.
     fn skip(mut self) -> Option<usize> {
         let mut packed = self.left.saturating_sub(1);
         while packed > 0 {

@@ -9,7 +9,6 @@ use crate::spec::ReadOptions;
 /// What the batches of one reader may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Rows at most.
     pub(super) rows: usize,
     /// Bytes at most, unless a single row takes more.
     pub(super) batch: u64,
@@ -22,7 +21,6 @@ pub(super) struct Limits {
 /// How many of the rows at hand make a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// The first so many.
     Rows(usize),
     /// Not even the first one, which takes so many bytes.
     TooLarge(u64),

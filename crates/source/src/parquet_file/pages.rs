@@ -30,14 +30,12 @@ type ReadLengths = fn(&[u8]) -> Option<Lengths>;
 pub(super) struct PageMemory {
     /// The most bytes that pages may take at once.
     pub(super) budget: u64,
-    /// By column.
     held: Mutex<Vec<Held>>,
 }
 
 /// What the pages of one column take.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
-    /// The dictionary.
     dictionary: u64,
     /// The page that is being decoded.
     current: u64,
@@ -82,7 +80,6 @@ pub(super) struct Source {
     pub(super) chunks: SharedChunks,
     pub(super) metadata: Arc<ParquetMetaData>,
     pub(super) memory: Arc<PageMemory>,
-    /// The Parquet leaf.
     pub(super) leaf: usize,
     /// Which of the needed columns it is.
     pub(super) column: usize,
@@ -416,7 +413,6 @@ impl PageReader for Pages {
         self.state().next()
     }
 
-    /// Nothing is skipped.
     fn peek_next_page(&mut self) -> ParquetResult<Option<PageMetadata>> {
         Err(ParquetError::General("pages are read one by one".to_owned()))
     }

@@ -32,13 +32,11 @@ pub(crate) struct ParquetReader {
     end: u64,
 }
 
-/// What to read.
 pub(crate) struct Request<'a> {
     pub(crate) file: &'a Arc<SourceFile>,
     pub(crate) number: u32,
     pub(crate) first: u32,
     pub(crate) count: u32,
-    /// The columns by name.
     pub(crate) columns: &'a [String],
     /// The columns as they are given out.
     pub(crate) schema: SchemaRef,

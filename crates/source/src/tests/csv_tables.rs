@@ -16,7 +16,6 @@ fn typed(columns: &[(&str, &str)]) -> CsvOptions {
     CsvOptions { columns, ..CsvOptions::default() }
 }
 
-/// The table of this text.
 fn of_text(text: impl AsRef<[u8]>, options: CsvOptions) -> Result<(tempfile::TempDir, Table), SourceError> {
     let folder = tempdir().unwrap();
     let path = folder.path().join("t.csv");

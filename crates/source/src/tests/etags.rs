@@ -1,18 +1,11 @@
 //! A table in stores whose lists spell an object's etag in another way than its headers do.
 
-use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use futures::StreamExt as _;
-use futures::stream::BoxStream;
-use object_store::memory::InMemory;
 use object_store::path::Path as Key;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 
+use super::odd_store::{OddStore, Oddity};
 use super::*;
 use crate::files::Stores;
 
@@ -25,10 +18,9 @@ const WEAK: Spelling = |etag| Some(format!("W/\"{etag}\""));
 const EMPTY: Spelling = |_| Some(String::new());
 const NONE: Spelling = |_| None;
 
-/// A store in memory with its own spelling in lists, and another with objects.
-#[derive(Debug)]
+/// One spelling in lists, and another with objects.
+#[derive(Clone, Debug)]
 struct Spelled {
-    objects: InMemory,
     lists: Spelling,
     headers: Spelling,
 }
@@ -38,61 +30,27 @@ fn spell(spelling: Spelling, mut meta: ObjectMeta) -> ObjectMeta {
     meta
 }
 
-impl fmt::Display for Spelled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Spelled")
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Spelled {
-    async fn put_opts(&self, location: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.objects.put_opts(location, payload, options).await
+impl Oddity for Spelled {
+    fn listed(&self, meta: ObjectMeta) -> ObjectMeta {
+        spell(self.lists, meta)
     }
 
-    async fn put_multipart_opts(
-        &self,
-        location: &Key,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.objects.put_multipart_opts(location, options).await
-    }
-
-    async fn get_opts(&self, location: &Key, options: GetOptions) -> Result<GetResult> {
-        let mut found = self.objects.get_opts(location, options).await?;
-        found.meta = spell(self.headers, found.meta);
-        Ok(found)
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Key>>) -> BoxStream<'static, Result<Key>> {
-        self.objects.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let lists = self.lists;
-        self.objects.list(prefix).map(move |meta| meta.map(|meta| spell(lists, meta))).boxed()
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> Result<ListResult> {
-        self.objects.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> Result<()> {
-        self.objects.copy_opts(from, to, options).await
+    fn read(&self, meta: ObjectMeta) -> ObjectMeta {
+        spell(self.headers, meta)
     }
 }
 
 const CSV: &str = "id,v\n1,a\n2,b\n";
 
 struct Bucket {
-    store: Arc<Spelled>,
+    store: Arc<OddStore<Spelled>>,
     stores: Stores,
 }
 
 impl Bucket {
     fn new(lists: Spelling, headers: Spelling) -> Self {
-        let store = Arc::new(Spelled { objects: InMemory::new(), lists, headers });
-        let client: Arc<dyn ObjectStore> = Arc::<Spelled>::clone(&store);
+        let store = Arc::new(OddStore::new(Spelled { lists, headers }));
+        let client: Arc<dyn ObjectStore> = Arc::<OddStore<Spelled>>::clone(&store);
         let bucket = Self { store, stores: Stores::with([("az://lake".to_owned(), client)]) };
         bucket.put(CSV);
         bucket
@@ -104,7 +62,7 @@ impl Bucket {
     }
 
     /// Pins and reads all of the table that the URL names.
-    fn read(&self, url: &str) -> std::result::Result<(Table, Vec<Row>), SourceError> {
+    fn read(&self, url: &str) -> Result<(Table, Vec<Row>), SourceError> {
         let spec = SourceSpec::Csv { urls: vec![url.to_owned()], options: CsvOptions::default() };
         let snapshot = Table::pin_in(&spec, &self.stores)?;
         // As the executors have it: from the plan's text.

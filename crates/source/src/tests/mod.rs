@@ -3,6 +3,7 @@
 mod csv_tables;
 mod damage;
 mod etags;
+mod odd_store;
 mod outages;
 mod parquet_tables;
 mod remote;
@@ -32,7 +33,6 @@ fn csv_spec(path: &Path, options: CsvOptions) -> SourceSpec {
     SourceSpec::Csv { urls: vec![url(path)], options }
 }
 
-/// Pins and opens.
 fn table(spec: &SourceSpec) -> Result<Table, SourceError> {
     let settings = StoreSettings::default();
     let snapshot = Table::pin(spec, &settings)?;

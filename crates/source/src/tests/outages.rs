@@ -1,82 +1,28 @@
 //! A store that is away for a while, or refuses: who reads with patience reads on as if nothing had happened, in the midst
 //! of a file too, and nothing is read twice.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use async_trait::async_trait;
-use futures::stream::{self, BoxStream, StreamExt as _};
 use indexbuild_store::Fault;
-use object_store::memory::InMemory;
 use object_store::path::Path as Key;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use object_store::{ObjectStore, ObjectStoreExt as _};
 
+use super::odd_store::{OddStore, Oddity};
 use super::*;
 use crate::files::Stores;
 use crate::{Failure, Patience, StoreSettings, Verdict};
 
-/// A store in memory that refuses every second request, as one whose policy comes and goes.
-#[derive(Debug, Default)]
-struct Refusing {
-    objects: InMemory,
-    asked: AtomicU64,
-}
+/// Every second request is refused, as by a store whose policy comes and goes.
+#[derive(Clone, Debug, Default)]
+struct Refusing(Arc<AtomicU64>);
 
-impl Refusing {
-    fn refuses(&self) -> Result<()> {
-        if self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+impl Oddity for Refusing {
+    fn refuses(&self) -> object_store::Result<()> {
+        if self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             return Err(object_store::Error::PermissionDenied { path: "t".to_owned(), source: "403".into() });
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Refusing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Refusing")
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Refusing {
-    async fn put_opts(&self, location: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.objects.put_opts(location, payload, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Key,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.objects.put_multipart_opts(location, options).await
-    }
-
-    async fn get_opts(&self, location: &Key, options: GetOptions) -> Result<GetResult> {
-        self.refuses()?;
-        self.objects.get_opts(location, options).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Key>>) -> BoxStream<'static, Result<Key>> {
-        self.objects.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.refuses() {
-            Ok(()) => self.objects.list(prefix),
-            Err(error) => stream::once(async move { Err(error) }).boxed(),
-        }
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Key>) -> Result<ListResult> {
-        self.objects.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Key, to: &Key, options: CopyOptions) -> Result<()> {
-        self.objects.copy_opts(from, to, options).await
     }
 }
 
@@ -88,7 +34,7 @@ struct Counting {
 }
 
 impl Patience for Counting {
-    fn settings(&self) -> std::result::Result<StoreSettings, SourceError> {
+    fn settings(&self) -> Result<StoreSettings, SourceError> {
         // The store is made elsewhere: it stays as it is.
         Err(SourceError::Internal { url: "s3://lake".to_owned(), detail: "nothing is opened".to_owned() })
     }
@@ -119,7 +65,7 @@ fn csv() -> String {
 }
 
 fn stores(patience: Option<Arc<dyn Patience>>) -> Stores {
-    let store = Arc::new(Refusing::default());
+    let store = Arc::new(OddStore::<Refusing>::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(store.put(&Key::from("t.csv"), csv().into())).unwrap();
     let client: Arc<dyn ObjectStore> = store;
