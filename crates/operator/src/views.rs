@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 /// The key of a stage's `ConfigMap`.
 pub const STAGE_KEY: &str = "stage.json";
 
-/// What the kubelet writes when it did not find a container: no proof of anything (disruptions, evidence).
+/// What the kubelet writes when it did not find a container: no proof of anything (docs/lifecycle.md, Evidence).
 const NOT_FOUND: &str = "ContainerStatusUnknown";
 
 /// Why a pod with scheduling gates is not looked at.
