@@ -1,15 +1,22 @@
-//! The shape of the house: who may see what. A dependency that creeps in fails here, not in a review.
+//! The shape of the house: who may see what, and that what code and pages cite is there. A dependency that creeps in,
+//! or a row, a guard or a page that is cited and gone, fails here, not in a review.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Where code and pages are, beside the files at the top.
+const FOLDERS: [&str; 8] = ["bench", "charts", "crates", "docs", "examples", "gitops", "src", "tests"];
 
 /// The names of all crates that a package of the workspace is built with, tests apart.
 fn built_with(package: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"])
         .args(["--package", package])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(ROOT)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -56,4 +63,169 @@ fn a_table_is_read_without_rocksdb() {
 #[test]
 fn the_engine_is_built_with_rocksdb_control() {
     assert!(built_with("indexbuild-engine").contains("librocksdb-sys"));
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Code and pages whose names have one of these endings, each with its text.
+fn files(endings: &[&str]) -> Vec<(PathBuf, String)> {
+    let root = Path::new(ROOT);
+    let mut paths = entries(root);
+    let mut folders: Vec<PathBuf> = FOLDERS.iter().map(|folder| root.join(folder)).collect();
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder) {
+            if !path.is_dir() {
+                paths.push(path);
+            } else if !path.ends_with("target") {
+                folders.push(path);
+            }
+        }
+    }
+    let wanted = |path: &PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        path.is_file() && endings.contains(&ending)
+    };
+    paths.retain(wanted);
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+fn page(path: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(path)).unwrap()
+}
+
+/// The rows that a text cites: `failure-modes.md #4`, or several with commas between.
+fn cited_rows(text: &str) -> Vec<u32> {
+    let mut rows = Vec::new();
+    for after in text.split("failure-modes.md ").skip(1) {
+        for part in after.split(", ") {
+            let rest = part.strip_prefix('#').unwrap_or_default();
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            let Ok(row) = digits.parse::<u32>() else { break };
+            rows.push(row);
+            if digits.len() < rest.len() {
+                break;
+            }
+        }
+    }
+    rows
+}
+
+/// The numbers of the guards that a text names.
+fn guards(text: &str) -> BTreeSet<u32> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter_map(|word| word.strip_prefix('G'))
+        .filter(|number| number.chars().all(|c| c.is_ascii_digit()))
+        .filter_map(|number| number.parse().ok())
+        .collect()
+}
+
+/// The numbers in the first column of a page's tables, each after the same letters.
+fn numbered_rows(page: &str, letters: &str) -> BTreeSet<u32> {
+    page.lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_prefix(letters)?.split(" |").next()?.parse().ok())
+        .collect()
+}
+
+/// A page's lines that are not in fenced code.
+fn prose(page: &str) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut in_code = false;
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        } else if !in_code {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+/// What a page's links lead to, those in code aside.
+fn links(page: &str) -> Vec<String> {
+    let mut links = Vec::new();
+    for line in prose(page) {
+        for text in line.split('`').step_by(2) {
+            for after in text.split("](").skip(1) {
+                links.extend(after.split(')').next().map(str::to_owned));
+            }
+        }
+    }
+    links
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let anchor = |line: &str| -> String {
+        let heading = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    prose(page).into_iter().filter(|line| line.starts_with('#')).map(anchor).collect()
+}
+
+#[test]
+fn a_row_of_failure_modes_that_is_cited_is_there() {
+    let rows = numbered_rows(&page("docs/failure-modes.md"), "");
+    let mut count = 0;
+    for (path, text) in files(&["rs", "md"]) {
+        for row in cited_rows(&text) {
+            assert!(rows.contains(&row), "{}: docs/failure-modes.md has no row {row}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 20, "only {count} citations were found");
+}
+
+#[test]
+fn a_guard_that_is_named_is_in_the_glossary() {
+    let told = numbered_rows(&page("docs/glossary.md"), "G");
+    let mut named = BTreeSet::new();
+    for (path, text) in files(&["rs", "md"]) {
+        let guards = guards(&text);
+        let untold: Vec<&u32> = guards.difference(&told).collect();
+        assert!(untold.is_empty(), "{}: docs/glossary.md has no guard {untold:?}", path.display());
+        if path.extension().is_some_and(|ending| ending == "rs") {
+            named.extend(guards);
+        }
+    }
+    assert_eq!(named, told, "the guards that code names, and those of docs/glossary.md");
+}
+
+#[test]
+fn a_link_between_pages_leads_to_a_file_and_a_heading() {
+    let mut count = 0;
+    for (path, text) in files(&["md"]) {
+        for link in links(&text) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link.as_str(), ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: nothing is at {link}", path.display());
+            if !heading.is_empty() {
+                let there = anchors(&fs::read_to_string(&target).unwrap());
+                assert!(there.contains(heading), "{}: no heading is at {link}, but {there:?}", path.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 30, "only {count} links were found");
+}
+
+/// The control: what is cited, named or linked is found, and nothing else.
+#[test]
+fn citations_guards_and_links_are_found_control() {
+    let text = "(failure-modes.md #5, #8). As failure-modes.md #23, and failure-modes.md says; #7.";
+    assert_eq!(cited_rows(text), [5, 8, 23]);
+    assert_eq!(guards("(G11), G1–G3: Go, g4, _G5, G_6, BG7, G"), BTreeSet::from([1, 3, 11]));
+    assert_eq!(
+        numbered_rows("| # | what |\n|---|---|\n| 1 | a |\n| 23 | 24 |\n| x | 3 |", ""),
+        BTreeSet::from([1, 23])
+    );
+    let page = "# A `b` (c)\n[x](a.md#d), `[y](b.md)` and [`z`](c.md)\n```\n# e\n[u](d.md)\n```\n## F-g h\n";
+    assert_eq!(links(page), ["a.md#d", "c.md"]);
+    assert_eq!(anchors(page), BTreeSet::from(["a-b-c".to_owned(), "f-g-h".to_owned()]));
 }

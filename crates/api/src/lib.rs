@@ -1,7 +1,7 @@
 //! The resources of `indexbuild`: what a user asks for (`IndexBuild`) and the record of one slot
 //! (`EngineDirectory`), with the rules that the API server and local runs both check them by.
 //!
-//! No client and no decisions: types, schemas, names and labels.
+//! No client and no decisions: types, schemas, names and labels. Words: `docs/glossary.md`.
 #![warn(missing_docs)]
 // What is derived for a resource is public and in modules that are not.
 #![allow(unreachable_pub)]

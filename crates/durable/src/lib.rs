@@ -4,6 +4,8 @@
 //! this crate: under a temporary name, flushed, given its final name, and its folder flushed. A
 //! file under its final name is therefore always whole. Each system call on that way is a
 //! [`fault`] point, where tests kill the process or make the call fail.
+//!
+//! Words: `docs/glossary.md`.
 
 pub mod fault;
 

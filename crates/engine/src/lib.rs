@@ -6,6 +6,7 @@
 //! take over ([`adopt_runs`], [`adopt_ranges`]) what former attempts sealed.
 //!
 //! Nothing here knows an object store, a source or a control plane: these come in by traits.
+//! Words: `docs/glossary.md`.
 
 mod adopt;
 mod attempt;

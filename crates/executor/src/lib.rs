@@ -2,7 +2,7 @@
 //!
 //! [`run`] is a process's whole life. What it may do next is decided by
 //! [`indexbuild_lifecycle::owner`]; here it is done. Work runs on threads of its own; the loop that
-//! watches the record never waits for it.
+//! watches the record never waits for it. Words: `docs/glossary.md`.
 
 mod access;
 mod assemble;

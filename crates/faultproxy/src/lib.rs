@@ -3,7 +3,7 @@
 //! A proxy stands on loopback between a client under test and the real server. It forwards everything, watches
 //! streamed, until a test sets a [`Perturbation`] (or a [`StoreFault`]). Setting one gives a [`Handle`] that lifts it
 //! (dropping the handle lifts it too), and each time it acts the proxy notes it in [`KubeProxy::seen`], so that a test
-//! asserts that what it asked for has happened.
+//! asserts that what it asked for has happened. Words: `docs/glossary.md`.
 //!
 //! - [`KubeProxy`]: TLS on both sides, HTTP/1.1 and HTTP/2 to the client. See [`rules::Perturbation`] for what it can do, and
 //!   [`forbidden`] for what fails a test whatever was asked: end each test with [`KubeProxy::assert_no_forbidden`].

@@ -2,7 +2,7 @@
 //!
 //! Writers use [`definition`], [`columnar`], [`digest`] and [`manifest`]; consumers of a finished
 //! index need [`reader`] alone. The format is described in `docs/key-encoding.md` and
-//! `docs/reading-an-index.md`.
+//! `docs/reading-an-index.md`. Words: `docs/glossary.md`.
 #![warn(missing_docs)]
 
 pub mod codec;

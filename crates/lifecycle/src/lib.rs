@@ -3,6 +3,7 @@
 //!
 //! [`plan::plan`] is the control plane's side, [`owner::next`] an executor's, [`admission`] the rules by
 //! which the record of ownership may change. `docs/lifecycle.md` explains states and evidence.
+//! Words and guards: `docs/glossary.md`.
 
 pub mod action;
 pub mod admission;

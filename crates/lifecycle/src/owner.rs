@@ -163,7 +163,7 @@ fn unbound(state: &OwnerState, record: &Record) -> Step {
         return end(state, GiveWayReason::HigherEpoch, ExitReason::Superseded);
     }
     match record.status.claim.as_ref().filter(|claim| claim.pod_uid == state.pod_uid) {
-        // A second nonce under one pod UID: the first one may hold a directory (disruptions, row 11).
+        // A second nonce under one pod UID: the first one may hold a directory (failure-modes.md #11).
         Some(claim) if claim.boot_nonce != state.boot_nonce => Step::Exit(ExitReason::SecondNonce),
         Some(_) => Step::Wait,
         None => Step::Claim,

@@ -236,7 +236,7 @@ pub struct Stage {
 
 impl World {
     /// Whether more than half of the nodes look lost at once. Then it is probably the observer that is cut
-    /// off, and nothing is destroyed or replaced (disruptions, row 23).
+    /// off, and nothing is destroyed or replaced (failure-modes.md #23).
     #[must_use]
     pub fn most_nodes_lost(&self) -> bool {
         let known = self.nodes.iter().filter(|node| !node.gone);

@@ -77,7 +77,7 @@ fn a_claim_is_taken_from_the_granted_pod_alone_and_names_it() {
     assert_eq!(review_status(&nobody, &status(|s| s.claim = claim(OWNER)), OWNER), Err(Refusal::NotOwner));
 }
 
-/// G9: row 11 of the disruptions.
+/// G9, failure-modes.md #11.
 #[test]
 fn a_second_nonce_under_one_pod_uid_is_refused_and_the_next_pod_may_claim() {
     let claim = |uid: &str, nonce: &str| Some(Claim { pod_uid: uid.to_owned(), boot_nonce: nonce.to_owned() });

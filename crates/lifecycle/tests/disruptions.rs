@@ -1,4 +1,4 @@
-//! The table of disruptions, row by row, as far as it is a decision.
+//! The table of docs/failure-modes.md, row by row, as far as it is a decision.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod scene;
@@ -8,7 +8,7 @@ use indexbuild_lifecycle::world::*;
 use indexbuild_lifecycle::*;
 use scene::*;
 
-/// Row 4: keep.
+/// failure-modes.md #4: keep.
 #[test]
 fn a_partition_shorter_than_patience_changes_nothing() {
     let mut world = settled(encoding());
@@ -28,7 +28,7 @@ fn a_partition_shorter_than_patience_changes_nothing() {
     assert_eq!(told(&plan(&world)), 0);
 }
 
-/// Row 5: replace.
+/// failure-modes.md #5: replace.
 #[test]
 fn after_patience_a_new_owner_works_on_a_new_volume_and_the_old_one_is_stranded() {
     let mut world = encoding();
@@ -51,7 +51,7 @@ fn after_patience_a_new_owner_works_on_a_new_volume_and_the_old_one_is_stranded(
     assert_eq!(spec.failed_attempts, 0, "a partition is no failure");
 }
 
-/// Rows 10 and 27: rebind.
+/// failure-modes.md #10, #27: rebind.
 #[test]
 fn with_evidence_the_volume_goes_on_with_a_new_pod_and_a_drain_is_no_failure() {
     let mut world = encoding();
@@ -93,7 +93,7 @@ fn an_end_without_fault_is_not_waited_for_whatever_failed_before_and_repeated_en
     assert!(twice > once, "{once} ms and then {twice} ms");
 }
 
-/// Row 9.
+/// failure-modes.md #9.
 #[test]
 fn a_pod_that_is_not_there_proves_nothing() {
     let mut world = encoding();
@@ -138,7 +138,7 @@ fn a_cut_off_owners_volume_returns_if_its_replacement_has_not_caught_up() {
     assert!(decision.waits.iter().all(|wait| wait.reason != Reason::BackingOff), "it goes on at once");
 }
 
-/// Row 23.
+/// failure-modes.md #23.
 #[test]
 fn when_most_nodes_look_lost_nothing_is_destroyed_or_replaced_and_the_status_says_so() {
     let mut world = replaced();
@@ -156,7 +156,7 @@ fn when_most_nodes_look_lost_nothing_is_destroyed_or_replaced_and_the_status_say
     assert_eq!((stalled.status, stalled.reason), (ConditionStatus::True, Reason::MostNodesLost));
 }
 
-/// Row 29.
+/// failure-modes.md #29.
 #[test]
 fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound() {
     let mut world = encoding();
@@ -194,7 +194,7 @@ fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound
     assert!(!wait.acts && wait.what.contains("was not looked at by the scheduler yet"), "{wait:?}");
 }
 
-/// Row 17.
+/// failure-modes.md #17.
 #[test]
 fn a_lost_claim_is_left_for_a_new_volume() {
     let mut world = encoding();
@@ -204,7 +204,7 @@ fn a_lost_claim_is_left_for_a_new_volume() {
     assert_eq!((change, spec.former_volumes[0].state), (Some(OwnerChangeReason::Replaced), VolumeState::Lost));
 }
 
-/// Row 31.
+/// failure-modes.md #31.
 #[test]
 fn a_record_deleted_by_hand_begins_above_every_epoch_that_is_seen_and_holds_what_it_finds() {
     let mut world = encoding();

@@ -338,7 +338,7 @@ fn g10_a_pod_that_hangs_in_terminating_blocks_nobodys_name() {
     assert_eq!(made, Some((names::pod("orders", UID, 0, 4), 4)));
 }
 
-/// G11: rows 12 and 13: an older epoch that still runs is asked to end once its replacement has caught up.
+/// G11, failure-modes.md #12, #13: an older epoch that still runs is asked to end once its replacement has caught up.
 #[test]
 fn g11_a_stale_owners_pod_is_stopped_once_its_replacement_has_caught_up_and_not_before() {
     let mut world = replaced();

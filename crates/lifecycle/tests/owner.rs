@@ -58,7 +58,7 @@ fn it_waits_for_its_grant_then_claims_then_waits_to_be_bound_then_starts() {
     assert_eq!(see(&working(), &mine), Step::Report);
 }
 
-/// G9: row 11 of the disruptions.
+/// G9, failure-modes.md #11.
 #[test]
 fn a_second_nonce_under_its_pod_uid_makes_it_exit() {
     let mut taken = record(5, "me", "", Some("encode-1"));
@@ -101,7 +101,7 @@ fn an_older_record_read_late_changes_nothing() {
     assert_eq!(see(&working(), &record(4, "other", "n", Some("encode-0"))), Step::GoOn);
 }
 
-/// G11: row 30 of the disruptions: 401, 403 and 404 mean as little as silence.
+/// G11, failure-modes.md #30: 401, 403 and 404 mean as little as silence.
 #[test]
 fn cut_off_it_goes_on_and_ends_by_itself_after_orphan_after() {
     for seen in [Seen::Absent, Seen::Refused, Seen::Unreachable] {

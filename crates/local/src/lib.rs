@@ -1,6 +1,6 @@
 //! A build on one machine: pods are child processes, volumes are folders, the record of ownership is
 //! a file that the parent alone writes. The decisions are `indexbuild-lifecycle`'s; here is what is
-//! observed for it, and what carries its actions out.
+//! observed for it, and what carries its actions out. Words: `docs/glossary.md`.
 
 mod build;
 pub mod child;

@@ -1,7 +1,7 @@
 //! The operator: observes builds on the Kubernetes API, asks the lifecycle what to do, and does it.
 //!
 //! [`controller::run`] is the process. A pass over a build is [`reconcile::reconcile`]: observe, plan, execute,
-//! report; it decides nothing itself.
+//! report; it decides nothing itself. Words: `docs/glossary.md`.
 
 mod admin;
 mod caches;

@@ -1,6 +1,6 @@
-//! Records that outlived their build: a volume of it was not accounted for when it went (disruptions, row 26), or is to
-//! be kept. When its former owner is proved gone, it goes or stays as its own record says (`afterBuild`): what the build
-//! asked for is not known otherwise, and nothing is made up for it.
+//! Records that outlived their build: a volume of it was not accounted for when it went (failure-modes.md #26), or is
+//! to be kept. When its former owner is proved gone, it goes or stays as its own record says (`afterBuild`): what the
+//! build asked for is not known otherwise, and nothing is made up for it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

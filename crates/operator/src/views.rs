@@ -7,7 +7,7 @@ use indexbuild_lifecycle::world::{
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, PersistentVolumeClaim, Pod, PodCondition};
 use kube::ResourceExt as _;
 
-/// What the kubelet writes when it did not find a container: no proof of anything (disruptions, evidence).
+/// What the kubelet writes when it did not find a container: no proof of anything (docs/lifecycle.md, Evidence).
 const NOT_FOUND: &str = "ContainerStatusUnknown";
 
 /// Why a pod with scheduling gates is not looked at.

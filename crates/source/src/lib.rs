@@ -5,7 +5,7 @@
 //! A file that is not in the pinned state any more is an error that names it, wherever that is noticed.
 //!
 //! Everything blocks; parallelism is the caller's, one [`BatchReader`] per thread. See `docs/sources.md` for formats,
-//! types, splits and the bounds of memory.
+//! types, splits and the bounds of memory. Words: `docs/glossary.md`.
 
 mod batch;
 mod csv_file;

@@ -9,6 +9,8 @@
 //! [`Fault`] sorts every failure by what ends it. [`answer()`] says what was answered, in words that stay the same as long
 //! as the answer does. [`lacking`] says which credentials a secret should have and does not, [`check_endpoint`] whether an
 //! address is one.
+//!
+//! Words: `docs/glossary.md`.
 
 mod answer;
 mod ca;

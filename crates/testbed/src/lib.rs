@@ -1,5 +1,5 @@
 //! A real Kubernetes control plane and real nodes on one Linux machine, started in seconds, thrown away
-//! without a trace, with faults that tests ask for.
+//! without a trace, with faults that tests ask for. Words: `docs/glossary.md`.
 //!
 //! ```no_run
 //! use indexbuild_testbed::{Cluster, Direction, From, Options, Tools, objects};

@@ -1,7 +1,7 @@
 //! Who owned which engine directory, when, and why that changed.
 //!
 //! Pure: a local run's journal and a cluster's records ([`cluster`]) become entries, entries become spans, and spans
-//! become text or a picture.
+//! become text or a picture. Words: `docs/glossary.md`.
 
 pub mod cluster;
 pub mod picture;

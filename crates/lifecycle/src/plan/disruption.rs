@@ -184,7 +184,8 @@ impl<'w> Pass<'w> {
             }
             return;
         }
-        // Row 29: a bound volume may hold the pod at a node that takes none. The volume is idle: nobody claimed it.
+        // failure-modes.md #29: a bound volume may hold the pod at a node that takes none. The volume is idle: nobody
+        // claimed it.
         let bound = draft.volume_claim().is_some_and(|claim| claim.phase == ClaimPhase::Bound);
         let place = if bound { Place::New(VolumeState::Idle) } else { Place::Keep };
         let work = self.same_work(draft);
@@ -249,7 +250,8 @@ impl<'w> Pass<'w> {
             return;
         }
         if !draft.volume_is_sound() && draft.volume_state() != VolumeState::Terminating {
-            // Row 17: a lost claim. Its data is gone; whoever still writes there can no longer be chosen.
+            // failure-modes.md #17: a lost claim. Its data is gone; whoever still writes there can no longer be
+            // chosen.
             let (work, state) = (if wanted { self.same_work(draft) } else { None }, draft.volume_state());
             draft.bump(
                 OwnerChangeReason::Replaced,
@@ -302,7 +304,7 @@ impl<'w> Pass<'w> {
     }
 
     /// The owner is silent for too long, and nothing proves it gone: the epoch rises, which is always safe, and a
-    /// new owner works on a new volume. The old one is stranded (rows 5 and 8).
+    /// new owner works on a new volume. The old one is stranded (failure-modes.md #5, #8).
     fn replace(&mut self, draft: &mut Draft<'w>, wanted: bool) {
         let failure = budget::failure(draft, false);
         let failed = failure.is_some();

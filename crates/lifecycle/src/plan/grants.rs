@@ -316,7 +316,7 @@ impl<'w> Draft<'w> {
     }
 
     /// The first epoch of a record without a grant: above any that is seen anywhere, so that a record deleted by
-    /// hand does not begin again at 1 (disruptions, row 31).
+    /// hand does not begin again at 1 (failure-modes.md #31).
     fn first_epoch(&self) -> u64 {
         first_epoch(self.world, self.spec.slot)
     }

@@ -84,7 +84,7 @@ pub(crate) struct Pass<'w> {
     failures: u32,
     /// Whether this pass begins a repair round.
     repairing: bool,
-    /// Whether most nodes look lost: nothing is destroyed or replaced (row 23).
+    /// Whether most nodes look lost: nothing is destroyed or replaced (failure-modes.md #23).
     lost: bool,
 }
 

@@ -42,7 +42,7 @@ impl Pass<'_> {
         // Told before the record lets go of the volume: nobody would know of it after a crash in between.
         let kept = |action: &Action| matches!(action, Action::KeepClaim { .. });
         let (mut actions, steps): (Vec<_>, Vec<_>) = std::mem::take(&mut self.steps).into_iter().partition(kept);
-        // Row 23, and one destructive action per pass: what is destroyed was read live in the same pass.
+        // failure-modes.md #23, and one destructive action per pass: what is destroyed was read live in the same pass.
         let destroyed = self.destructive.drain(..).next().filter(|_| looked && !self.lost);
         // A record that goes is not written before: its deletion is of the version that was looked at.
         let going = match &destroyed {

@@ -240,8 +240,8 @@ impl<'w> Pass<'w> {
         draft.silence() >= draft.clocks().replace_after
     }
 
-    /// Pods of older epochs: they are asked to end, but for one whose volume may still return (row 13). And the
-    /// objects of pods that ended, once no record needs them as evidence.
+    /// Pods of older epochs: they are asked to end, but for one whose volume may still return (failure-modes.md #13).
+    /// And the objects of pods that ended, once no record needs them as evidence.
     pub(super) fn superseded_pods(&mut self) {
         let mut pods: Vec<&PodView> = self.world.pods.iter().collect();
         pods.sort_by(|a, b| (&a.name, &a.uid).cmp(&(&b.name, &b.uid)));

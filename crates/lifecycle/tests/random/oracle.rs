@@ -17,7 +17,7 @@ struct Owner<'a> {
     recorded: bool,
 }
 
-/// disruptions.md, "Evidence", word by word.
+/// docs/lifecycle.md, "Evidence", word by word.
 fn proved_gone(world: &World, owner: &Owner<'_>, claim: &str) -> bool {
     if owner.nonce.is_empty() || owner.recorded {
         return true;
@@ -283,7 +283,7 @@ pub fn check(world: &World) {
         })
         .collect();
     for action in &decision.actions {
-        // Row 23.
+        // failure-modes.md #23.
         assert!(!(lost && action.is_destructive()), "{action:?} while most nodes are lost");
         match action {
             // Of a build that is gone, only records, pods and claims are left.
@@ -303,7 +303,7 @@ pub fn check(world: &World) {
                 assert!(world.slots.iter().all(|view| view.record.spec.slot != *slot));
                 assert!(written.insert(*slot));
                 let grant = spec.grant.as_ref().unwrap();
-                // Row 31: above whatever is seen of the slot.
+                // failure-modes.md #31: above whatever is seen of the slot.
                 assert!(
                     world
                         .pods
@@ -416,7 +416,7 @@ pub fn check(world: &World) {
     }
 }
 
-/// A replacement of an owner that is only silent: what row 23 forbids.
+/// A replacement of an owner that is only silent: what failure-modes.md #23 forbids.
 fn is_mass_replacement(world: &World, slot: u32, new: &EngineDirectorySpec) -> bool {
     let record = record_of(world, slot);
     let sound = record.spec.volume.as_ref().is_some_and(|volume| {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Owner, with_label};
 
-/// A slot's record. It is owned by the build; a tombstone loses that (disruptions, row 26).
+/// A slot's record. It is owned by the build; a tombstone loses that (failure-modes.md #26).
 #[must_use]
 pub fn directory(owner: &Owner, slot: u32, spec: EngineDirectorySpec) -> EngineDirectory {
     let metadata = owner.owned(names::directory(&owner.name, &owner.uid, slot));

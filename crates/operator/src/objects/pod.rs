@@ -29,7 +29,7 @@ const GRACE_SECONDS: i64 = 30;
 /// Gives memory back soon after it is freed, so that what a process holds is what it uses.
 const ALLOCATOR: (&str, &str) =
     ("_RJEM_MALLOC_CONF", "background_thread:true,dirty_decay_ms:500,muzzy_decay_ms:0,narenas:4");
-/// Tells autoscalers that the pod works on a volume that they must not pull away (disruptions, row 28).
+/// Tells autoscalers that the pod works on a volume that they must not pull away (failure-modes.md #28).
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 /// Only the operator decides when patience has ended: without these the taint manager deletes the owner at its
 /// own time, and it can never return.
