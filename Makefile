@@ -86,7 +86,8 @@ build: rocksdb ## the binary
 fmt: packages
 	$(CARGO) fmt --all --check
 
-lint: fmt rocksdb ## rustfmt's and clippy's opinion
+lint: fmt rocksdb ## rustfmt's and clippy's opinion, and dependencies that nobody uses
+	@scripts/unused-dependencies.py
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets --locked -- -D warnings
 
 docs: rocksdb ## the API documentation
