@@ -261,6 +261,11 @@ fn the_image_is_made_by_the_compiler_that_the_workspace_names_and_runs_as_its_ow
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
     assert!(text.contains(&format!("ARG RUST={version}\n")), "the Dockerfile is for another Rust than {version}");
+    let left_out = std::fs::read_to_string(root().join(".dockerignore")).unwrap();
+    assert!(
+        left_out.lines().any(|line| line == "rust-toolchain.toml"),
+        "rustup would download another Rust than {version}"
+    );
     assert!(text.contains("\nUSER 65532:65532\n"));
     let last = text.rsplit("\nFROM ").next().unwrap();
     assert!(!last.contains("\nRUN "), "the last stage is assembled for other architectures without running anything");
