@@ -18,7 +18,7 @@ PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug crds manifests image packages rocksdb python stores clean
+.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug generated recorded check deny image packages rocksdb python stores clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,7 +31,8 @@ demo-cluster: build tools ## the same on a real 3-node cluster of this machine: 
 	@scripts/demo-cluster.sh $(TARGET)/release/testbed $(INDEXBUILD)
 
 # What runs beside the tests, at the lowest priority, one after the other: cargo's lock lets no two compile at once.
-BESIDE := lint docs doctest debug
+# The last one tells how long `make check` takes when everything is compiled, and runs the lifecycle's debug build.
+BESIDE := lint docs doctest check
 
 test: fmt rocksdb python ## everything that CI runs
 	@$(MAKE) --no-print-directory stores || echo "tests that need s3rver and Azurite will be skipped"
@@ -83,10 +84,34 @@ tools: ## etcd, Kubernetes, Helm, KWOK and others for test clusters, built once 
 build: rocksdb ## the binary
 	$(CARGO) build $(PROFILE) --workspace --locked
 
+# Here nothing is compiled that `make test` compiles otherwise: cargo picks the features of dependencies by all packages that
+# are asked for, and with the root among them they are the whole workspace's. (With the three alone, 80 are compiled again.) The
+# root has no library, and tests are asked for by name: of it nothing is compiled.
+CHECKED := lifecycle api index
+CHECKED_TESTS := $(foreach crate,$(CHECKED),$(notdir $(basename $(wildcard crates/$(crate)/tests/*.rs))))
+# A program of the root's of such a name would run too, on a cluster it may be.
+AMBIGUOUS := $(filter $(notdir $(basename $(wildcard tests/*.rs))),$(CHECKED_TESTS))
+# Of the 50 s of CPU that these tests take, one takes 20: `make test` runs it.
+SLOW := each_field_at_each_of_its_edges
+STARTED := $(shell date +%s)
+check: fmt rocksdb deny ## what to run while you work: rustfmt, clippy, tests of lifecycle, api and index; a minute when warm
+	@$(if $(AMBIGUOUS),echo "tests/ has programs of the same name: $(AMBIGUOUS)" >&2; exit 1)
+	@scripts/unused-dependencies.py
+	$(CARGO) clippy $(PROFILE) --workspace --lib --locked -- -D warnings
+	$(CARGO) test $(PROFILE) --locked --no-fail-fast --package indexbuild $(CHECKED:%=--package indexbuild-%) \
+	    --lib $(CHECKED_TESTS:%=--test %) -- --quiet --skip $(SLOW)
+	@$(MAKE) --no-print-directory debug
+	@echo "make check took $$(($$(date +%s) - $(STARTED))) s"
+
+deny: ## licences, banned crates and sources of the dependencies, where cargo-deny is installed
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check bans licenses sources; \
+	    else echo "cargo-deny is not installed: licences and sources of dependencies are not checked"; fi
+
 fmt: packages
 	$(CARGO) fmt --all --check
 
-lint: fmt rocksdb ## rustfmt's and clippy's opinion
+lint: fmt rocksdb ## rustfmt's and clippy's opinion, and dependencies that nobody uses
+	@scripts/unused-dependencies.py
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets --locked -- -D warnings
 
 docs: rocksdb ## the API documentation
@@ -98,13 +123,19 @@ debug: ## the lifecycle's tests with the assertions that a release leaves out
 doctest: rocksdb
 	$(CARGO) test $(PROFILE) --workspace --locked --doc
 
-crds: build ## write crds/ anew from the types, and the chart's copies
-	$(INDEXBUILD) crd --output crds
-	cp crds/*.yaml charts/indexbuild/files/crds/
-
-manifests: tools ## write deploy/indexbuild.yaml anew from the chart
-	@mkdir -p deploy
+# The tests that say that a file is stale; with INDEXBUILD_UPDATE they write it.
+GENERATING := the_definitions_in_crds the_reference_in_docs the_metrics_in_docs the_schema_in_the_docs
+generated: rocksdb ## make anew what is generated: crds/, the chart's copies, deploy/, docs/ (tests/gitops: make recorded)
+	@for test in $(GENERATING); do \
+	    grep -rqF "fn $$test" crates || { echo "GENERATING in the Makefile names a test that is gone: $$test" >&2; exit 1; }; done
+	INDEXBUILD_UPDATE=1 $(CARGO) test $(PROFILE) --workspace --locked --test builds --test reference -- $(GENERATING)
+	INDEXBUILD_UPDATE=1 $(CARGO) test $(PROFILE) --package indexbuild --package indexbuild-index --locked --lib -- $(GENERATING)
+	@$(MAKE) --no-print-directory tools
 	scripts/manifests.sh > deploy/.indexbuild.yaml && mv deploy/.indexbuild.yaml deploy/indexbuild.yaml
+	@git status --short -- crds charts deploy docs
+
+recorded: rocksdb tools ## record tests/gitops anew, from real builds in every stage on a cluster of this machine (needs root)
+	scripts/record-gitops.sh
 
 image: ## the container image, with docker or buildah
 	@if command -v docker >/dev/null; then docker build --tag $(IMAGE) .; else buildah build --layers --tag $(IMAGE) .; fi

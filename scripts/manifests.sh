@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Prints deploy/indexbuild.yaml: the chart with its default values, and its namespace. A test fails when the file is
-# not what this prints; `make manifests` writes it.
+# not what this prints; `make generated` writes it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 helm="${INDEXBUILD_TOOLS:+$INDEXBUILD_TOOLS/helm}"
 [ -x "$helm" ] || helm=$(command -v helm) || { echo "helm is missing: run make tools" >&2; exit 1; }
 
 cat <<'HEAD'
-# indexbuild without Helm. Made of charts/indexbuild by `make manifests`; do not edit.
+# indexbuild without Helm. Made of charts/indexbuild by `make generated`; do not edit.
 #   kubectl apply --server-side -f indexbuild.yaml
 apiVersion: v1
 kind: Namespace

@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 export INDEXBUILD_RECORD=1
 export INDEXBUILD_TOOLS=${INDEXBUILD_TOOLS:-$(scripts/tools.sh --where)}
 export ROCKSDB_LIB_DIR=${ROCKSDB_LIB_DIR:-$(scripts/rocksdb-archive.sh --where)} ROCKSDB_STATIC=1
-cargo test --release --locked --test clusters plugin::
+# All of the workspace is asked for, so that what `make test` compiled serves here: cargo picks features by what is asked for.
+cargo test --release --locked --workspace --test clusters plugin::

@@ -172,7 +172,7 @@ fn the_charts_definitions_are_those_of_the_types_and_outlive_the_release() {
     assert_eq!(rendered.len(), files.len());
     for (name, text) in files {
         let copy = std::fs::read_to_string(chart().join("files/crds").join(&name)).unwrap_or_default();
-        assert!(copy == text, "charts/indexbuild/files/crds/{name} is stale: run make crds");
+        assert!(copy == text, "charts/indexbuild/files/crds/{name} is stale: run make generated");
         let wanted: Value = serde_saphyr::from_str(&text).unwrap();
         let object = &wanted["metadata"]["name"];
         let mut found = (*rendered.iter().find(|found| found["metadata"]["name"] == *object).unwrap()).clone();
@@ -192,7 +192,7 @@ fn the_manifests_without_helm_are_the_chart_with_its_defaults() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let made = String::from_utf8(output.stdout).unwrap();
     let kept = std::fs::read_to_string(root().join("deploy/indexbuild.yaml")).unwrap_or_default();
-    assert!(kept == made, "deploy/indexbuild.yaml is stale: run make manifests");
+    assert!(kept == made, "deploy/indexbuild.yaml is stale: run make generated");
     let with_helm = documents(&template(&tools, &["--skip-tests"]).unwrap());
     let names = |all: &[Value]| -> BTreeSet<String> {
         all.iter().map(|object| format!("{} {}", object["kind"], object["metadata"]["name"])).collect()
@@ -261,6 +261,11 @@ fn the_image_is_made_by_the_compiler_that_the_workspace_names_and_runs_as_its_ow
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
     assert!(text.contains(&format!("ARG RUST={version}\n")), "the Dockerfile is for another Rust than {version}");
+    let left_out = std::fs::read_to_string(root().join(".dockerignore")).unwrap();
+    assert!(
+        left_out.lines().any(|line| line == "rust-toolchain.toml"),
+        "rustup would download another Rust than {version}"
+    );
     assert!(text.contains("\nUSER 65532:65532\n"));
     let last = text.rsplit("\nFROM ").next().unwrap();
     assert!(!last.contains("\nRUN "), "the last stage is assembled for other architectures without running anything");

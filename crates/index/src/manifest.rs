@@ -316,15 +316,15 @@ mod tests {
         ));
     }
 
-    /// Write it anew with `INDEXBUILD_WRITE_DOCS=1 cargo test --release -p indexbuild-index schema`.
+    /// `make generated` writes it anew.
     #[test]
     fn the_schema_in_the_docs_is_the_types_schema() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/manifest.schema.json");
         let schema = schema().unwrap();
-        if std::env::var_os("INDEXBUILD_WRITE_DOCS").is_some() {
+        if std::env::var_os("INDEXBUILD_UPDATE").is_some() {
             std::fs::write(path, &schema).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(written == schema, "docs/manifest.schema.json is stale; see this test's comment");
+        assert!(written == schema, "docs/manifest.schema.json is stale: run make generated");
     }
 }
