@@ -140,7 +140,6 @@ fn of_slot(slot: &SlotProgress) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_api::{Phase, WorkKind};
 

@@ -203,7 +203,6 @@ pub fn not_shown(unreadable: &[Unreadable]) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;

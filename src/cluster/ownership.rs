@@ -137,7 +137,6 @@ fn told(event: &Event) -> Option<Told> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use serde_json::json;
 

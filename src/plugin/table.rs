@@ -36,7 +36,6 @@ pub fn age(time: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>) 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

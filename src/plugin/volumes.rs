@@ -180,7 +180,6 @@ fn row(volume: &Volume) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_api::{AfterBuild, Duration, EngineDirectorySpec};
     use serde_json::json;

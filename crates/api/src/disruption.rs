@@ -44,7 +44,6 @@ pub fn renew_interval(parallelism: u32) -> Duration {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

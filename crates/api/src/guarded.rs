@@ -184,7 +184,6 @@ impl<K: Resource + Clone> Resource for Guarded<K> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use kube::ResourceExt as _;
     use kube::core::ObjectList;

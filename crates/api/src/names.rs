@@ -40,7 +40,6 @@ pub fn executor_account(build_name: &str, build_uid: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -216,7 +216,6 @@ impl JsonSchema for Quantity {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -32,7 +32,6 @@ pub struct Adopted<T> {
 pub struct Quarantined {
     pub found: PathBuf,
     pub kept: PathBuf,
-    /// What is wrong with it.
     pub why: String,
 }
 

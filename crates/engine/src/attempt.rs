@@ -40,7 +40,6 @@ pub struct Owner {
 
 impl Owner {
     /// `<epoch>-<nonce>`.
-    #[must_use]
     pub fn attempt_name(&self) -> String {
         format!("{}-{}", self.epoch, self.boot_nonce)
     }
@@ -85,35 +84,29 @@ impl Attempt {
         Ok(attempt)
     }
 
-    #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    #[must_use]
     pub fn owner(&self) -> &Owner {
         &self.owner
     }
 
-    #[must_use]
     pub fn runs_dir(&self) -> PathBuf {
         self.dir.join("runs")
     }
 
     /// Where SST files are sealed, a sidecar per range.
-    #[must_use]
     pub fn ranges_dir(&self) -> PathBuf {
         self.dir.join("ranges")
     }
 
     /// Where entries wait to be sorted.
-    #[must_use]
     pub fn spill_dir(&self) -> PathBuf {
         self.dir.join("spill")
     }
 
     /// The RocksDB that ingests the finished files.
-    #[must_use]
     pub fn engine_dir(&self) -> PathBuf {
         self.dir.join("engine")
     }

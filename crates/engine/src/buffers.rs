@@ -96,7 +96,6 @@ impl Buffers {
         open.entries += 1;
     }
 
-    /// Appends many packed entries to one destination.
     pub(crate) fn push_all_packed<const W: usize>(&mut self, destination: usize, mut entries: &[u128]) {
         let list = destination * 2;
         while !entries.is_empty() {
@@ -187,7 +186,6 @@ impl Buffers {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -24,7 +24,6 @@ pub struct EngineCheck {
 }
 
 /// Number of RocksDB databases that this process has open (I7).
-#[must_use]
 pub fn open_handles() -> usize {
     open_engine_handles()
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// What a job is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Step {
@@ -54,31 +53,25 @@ impl Control {
     }
 
     /// Whether the job was asked to end at once.
-    #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancel.load(Ordering::Relaxed)
     }
 
     /// Whether the job was asked to seal and return.
-    #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stop_after_seal.load(Ordering::Relaxed)
     }
 
     /// Rows encoded, or entries fetched plus entries written, so far (adopted ones included).
-    #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 
     /// Bytes written into runs, or fetched plus written into files, so far.
-    #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// What the job is at.
-    #[must_use]
     pub fn step(&self) -> Step {
         Step::ALL.get(usize::from(self.step.load(Ordering::Relaxed))).copied().unwrap_or_default()
     }
@@ -123,7 +116,6 @@ pub struct StepTimes {
     pub write: u64,
     /// Flushing to the disk and sealing.
     pub fsync: u64,
-    /// Handing on what was sealed.
     pub hand_on: u64,
     /// Ingesting and checking the finished files.
     pub check: u64,
@@ -139,7 +131,6 @@ pub struct StepTimes {
     pub bytes_written: u64,
     /// Bytes written into spill files.
     pub bytes_spilled: u64,
-    /// Entries of the largest range.
     pub largest_range: u64,
     /// Entries of the mean range that holds any.
     pub mean_range: u64,

@@ -54,22 +54,13 @@ pub enum EngineError {
         /// Positions of the damaged runs in the job's list.
         runs: Vec<usize>,
         names: Vec<String>,
-        /// All splits that they cover.
         splits: Vec<u32>,
         what: String,
     },
     #[error("the table of run {path} cannot be used: {why}")]
-    BadTable {
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
+    BadTable { path: PathBuf, why: String },
     #[error("the plan of index {index:?} cannot be used: {why}")]
-    BadPlan {
-        index: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    BadPlan { index: String, why: String },
     #[error("RocksDB cannot {act} {path}")]
     Rocks { act: &'static str, path: PathBuf, source: BoxError },
     /// The incident: somebody has the engine's RocksDB open.
@@ -137,7 +128,6 @@ impl EngineError {
         }
     }
 
-    /// The error of a RocksDB call.
     pub(crate) fn rocks(act: &'static str, path: &Path, source: impl Into<BoxError>) -> Self {
         let source = source.into();
         let text = chain(source.as_ref());
@@ -155,14 +145,12 @@ impl EngineError {
     }
 
     /// Whether room on the volume is all that is missing.
-    #[must_use]
     pub fn is_no_space(&self) -> bool {
         matches!(self, Self::NoSpace { .. } | Self::NotAdmitted(_)) || is_no_space(self)
     }
 }
 
 /// Whether an error, or what caused it, is a full disk or an exhausted quota.
-#[must_use]
 pub fn is_no_space(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|error| {
         error.downcast_ref::<io::Error>().is_some_and(io_is_no_space)

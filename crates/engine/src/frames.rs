@@ -46,7 +46,6 @@ impl<'a> Iterator for Frames<'a> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
     use indexbuild_index::Frame;

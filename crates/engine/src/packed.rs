@@ -66,7 +66,6 @@ fn widen<const W: usize>(entry: &[u8; W]) -> u128 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::route::Cut;

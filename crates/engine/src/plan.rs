@@ -52,7 +52,6 @@ pub struct LaneWish {
 }
 
 impl IndexPlan {
-    #[must_use]
     pub fn ranges(&self) -> u32 {
         u32::try_from(self.boundaries.len()).unwrap_or(u32::MAX - 1) + 1
     }
@@ -233,7 +232,6 @@ impl SampledKeys {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
     use indexbuild_index::{ColumnType, KeyColumn, Order, RowId, RowPositions, Rows};

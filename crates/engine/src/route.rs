@@ -146,7 +146,6 @@ impl GeneralCuts {
         Self { cuts, common, prefixes }
     }
 
-    /// Cuts at or below an entry.
     #[inline]
     fn below(&self, key: &[u8], value: &[u8]) -> usize {
         let Some(rest) = key.strip_prefix(self.common.as_slice()) else {
@@ -175,7 +174,6 @@ pub(crate) fn prefix(bytes: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -65,7 +65,6 @@ impl Volume {
         Ok(Self { root: root.to_owned(), folder })
     }
 
-    #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -204,14 +203,12 @@ impl Volume {
 }
 
 /// Bytes to ask for before an Encode: its runs, estimated.
-#[must_use]
 pub fn need_of_encode(estimated_run_bytes: u64) -> u64 {
     estimated_run_bytes + estimated_run_bytes / 10 + (16 << 20)
 }
 
 /// Bytes to ask for before a Sort: the lane in hand, scattered once and perhaps cut again, and its
 /// files (links for the check take no room).
-#[must_use]
 pub fn need_of_sort(lane_bytes: u64, estimated_sst_bytes: u64) -> u64 {
     lane_bytes + lane_bytes / 4 + estimated_sst_bytes + (16 << 20)
 }

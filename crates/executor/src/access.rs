@@ -37,7 +37,6 @@ pub enum BadCa {
 }
 
 impl StoreAccess {
-    /// With credentials in a folder.
     #[must_use]
     pub fn in_folder(folder: PathBuf) -> Self {
         Self { folder: Some(folder), ca_file: None }
@@ -77,19 +76,16 @@ impl StoreAccess {
     }
 
     /// Whether credentials come from secrets, and not from the environment.
-    #[must_use]
     pub fn has_secrets(&self) -> bool {
         self.folder.is_some()
     }
 
     /// The credentials of the source's store. Read anew for each store that is opened: secrets change.
-    #[must_use]
     pub fn source(&self) -> BTreeMap<String, String> {
         self.of("source")
     }
 
     /// The credentials of the output's store.
-    #[must_use]
     pub fn output(&self) -> BTreeMap<String, String> {
         self.of("output")
     }
@@ -125,7 +121,6 @@ fn variables(folder: &Path) -> std::io::Result<BTreeMap<String, String>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -34,7 +34,6 @@ pub enum AssembleError {
     Json(String),
 }
 
-/// Duplicates in one unique index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexDuplicates {
     pub index: String,
@@ -60,12 +59,10 @@ fn duplicates_message(all: &[IndexDuplicates]) -> String {
     )
 }
 
-/// All that was chosen before Publish.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChosenResults {
     /// The entries of all frozen stages, in their order.
     pub chosen: Vec<Chosen>,
-    /// Results of all rounds of Encode.
     pub encode: Vec<EncodeResult>,
     pub sort: Vec<SortResult>,
 }
@@ -233,7 +230,6 @@ fn check_sort(plan: &PlanFile, result: &SortResult) -> Result<(u64, SetHash), As
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_engine::{IndexPlan, Lane};
     use indexbuild_index::definition::{ColumnType, Compression, IndexDefinition, KeyColumn, Nulls, Order, RowId};

@@ -102,7 +102,6 @@ impl Attempt {
         &self.pulse
     }
 
-    /// How it ended, if it has.
     pub fn outcome(&self) -> Option<&Result<WorkResult, WorkFailure>> {
         self.outcome.as_ref()
     }
@@ -150,7 +149,6 @@ impl Attempt {
         tokio::time::timeout(within, self.ended()).await.map_err(|_| Hung)
     }
 
-    /// What is reported of it now.
     pub fn report(&self) -> Report {
         let View { per_mille, rows, bytes, step, waiting } = self.pulse.view();
         let mut report = Report {

@@ -19,7 +19,6 @@ pub struct Pauses {
 
 impl Pauses {
     /// The pause after the last of `failures` in a row. `chance` is a random number.
-    #[must_use]
     pub fn after(self, failures: u32, chance: u8) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
@@ -29,7 +28,6 @@ impl Pauses {
 
 /// Up to a quarter longer, as far as [`LONGEST_PAUSE`] leaves room for that: chance is spread over what there is of it,
 /// and does not gather at its end.
-#[must_use]
 pub fn later(pause: Duration, chance: u8) -> Duration {
     let pause = pause.min(LONGEST_PAUSE);
     let room = (pause / 4).min(LONGEST_PAUSE.saturating_sub(pause));
@@ -37,7 +35,6 @@ pub fn later(pause: Duration, chance: u8) -> Duration {
 }
 
 /// A random number for [`Pauses::after`] and [`later`].
-#[must_use]
 pub fn chance() -> u8 {
     let [.., last] = uuid::Uuid::new_v4().into_bytes();
     last
@@ -95,14 +92,12 @@ impl Backoff {
     }
 
     /// How long until the next call; zero when it may be made now.
-    #[must_use]
     pub fn left(&self) -> Duration {
         self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use proptest::prelude::*;
 

@@ -29,7 +29,6 @@ pub struct ExecutorConfig {
     pub threads: usize,
     /// What the process may use at most, in bytes; see [`crate::memory`].
     pub memory_limit: u64,
-    /// How the stores are signed in to.
     pub access: StoreAccess,
     pub site: Site,
     /// Behaviour that only tests ask for.

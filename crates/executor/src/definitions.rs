@@ -19,18 +19,11 @@ pub enum DefinitionError {
         "{role} {column:?} of index {index:?} is not in the table: name one of its columns: {}",
         available.join(", ")
     )]
-    MissingColumn {
-        index: String,
-        /// What the column is for.
-        role: Role,
-        column: String,
-        available: Vec<String>,
-    },
+    MissingColumn { index: String, role: Role, column: String, available: Vec<String> },
     /// A type without an order, or unknown.
     #[error("{role} {column:?} of index {index:?} has the type {data_type}, which cannot be indexed: {why}")]
     UnsupportedType {
         index: String,
-        /// What the column is for.
         role: Role,
         column: String,
         data_type: String,
@@ -41,12 +34,9 @@ pub enum DefinitionError {
     NoSource,
 }
 
-/// What a column is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It is part of the key.
     Key,
-    /// It is part of the row id.
     RowId,
     /// It is stored beside the key.
     Included,
@@ -136,7 +126,6 @@ fn column_type(schema: &Schema, index: &str, column: &str, role: Role) -> Result
 }
 
 /// The columns that a scan for all these indexes reads: each once, in the order of first need.
-#[must_use]
 pub fn projection<'a>(definitions: impl IntoIterator<Item = &'a IndexDefinition>) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
     for definition in definitions {
@@ -192,7 +181,6 @@ pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<St
 }
 
 /// What the secret of the source's credentials should have and does not, if one is named and it does not suffice.
-#[must_use]
 pub fn source_lacks(spec: &IndexBuildSpec, access: &StoreAccess, settings: &StoreSettings) -> Option<String> {
     let (urls, credentials) = match (&spec.source.parquet, &spec.source.csv) {
         (Some(parquet), _) => (&parquet.urls, parquet.credentials.as_ref()),
@@ -205,13 +193,11 @@ pub fn source_lacks(spec: &IndexBuildSpec, access: &StoreAccess, settings: &Stor
 }
 
 /// What the secret of the output's credentials should have and does not, if one is named and it does not suffice.
-#[must_use]
 pub fn output_lacks(spec: &IndexBuildSpec, access: &StoreAccess, options: &StoreOptions) -> Option<String> {
     let secret = &spec.output.credentials.as_ref().filter(|_| access.has_secrets())?.secret_name;
     indexbuild_store::lacking(&spec.output.url, &options.extra, &format!("secret {secret}"))
 }
 
-/// How to reach the output store.
 pub fn output_options(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<StoreOptions, BadCa> {
     Ok(StoreOptions {
         endpoint: spec.output.endpoint.clone(),
@@ -246,13 +232,11 @@ pub fn spec_digest(spec: &IndexBuildSpec) -> Result<String, serde_json::Error> {
 }
 
 /// The definitions, shared by the threads that encode.
-#[must_use]
 pub fn shared(definitions: &[IndexDefinition]) -> Vec<Arc<IndexDefinition>> {
     definitions.iter().cloned().map(Arc::new).collect()
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use arrow_schema::{DataType, Field};
 

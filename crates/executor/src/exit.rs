@@ -44,7 +44,6 @@ impl ExitStatus {
     ];
 
     /// The process's exit code.
-    #[must_use]
     pub const fn code(self) -> u8 {
         match self {
             Self::Done | Self::GaveWay | Self::Stopped => 0,
@@ -58,7 +57,6 @@ impl ExitStatus {
     }
 
     /// What the code means, in a sentence.
-    #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "nothing left to do",

@@ -45,7 +45,6 @@ impl WorkFailure {
     }
 
     /// What is reported of it; nothing of an attempt that was told to end.
-    #[must_use]
     pub fn error(&self) -> Option<WorkError> {
         match self {
             Self::Ended => None,
@@ -185,7 +184,6 @@ fn of_encode(error: &EncodeError) -> Kind {
 }
 
 /// The number of the file that an error is about, to be named by its URL.
-#[must_use]
 pub fn file_of(error: &(dyn Error + 'static)) -> Option<u32> {
     causes(error).find_map(|error| match error.downcast_ref::<EncodeError>() {
         Some(
@@ -216,7 +214,6 @@ macro_rules! sorted {
 sorted!(EngineError, ObjectError, StoreError, SourceError, EncodeError, DefinitionError);
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

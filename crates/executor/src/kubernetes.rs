@@ -67,7 +67,6 @@ impl KubernetesControl {
         })
     }
 
-    /// By a configuration that stays.
     pub fn with(place: Place, heartbeat: Arc<Heartbeat>, config: Config) -> Result<Self, NoApi> {
         Self::connecting(place, heartbeat, move || client(config.clone()))
     }
@@ -259,7 +258,6 @@ impl ControlPlane for KubernetesControl {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use kube::core::Status;
 

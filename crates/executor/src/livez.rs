@@ -79,7 +79,6 @@ async fn livez(State(heartbeat): State<Arc<Heartbeat>>) -> (StatusCode, String) 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -33,7 +33,6 @@ const LEAST_PER_THREAD: u64 = 20 * MIB;
 /// A process's memory, divided; all sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Threads that there is room for.
     pub threads: usize,
     /// The largest page of a Parquet file that can be read.
     pub page: u64,
@@ -75,7 +74,6 @@ impl Budget {
     /// Rows per batch at most, for rows of `row_bytes` bytes on average: as many as the batch's share
     /// of the memory holds, and never so many that giving way waits long for the batch in hand. The
     /// average is a guess; the reader counts what it decodes, and ends a batch earlier.
-    #[must_use]
     pub fn batch_rows(&self, row_bytes: u64) -> usize {
         let rows = self.batch / row_bytes.max(1);
         usize::try_from(rows.clamp(16, 32_768)).unwrap_or(16)
@@ -84,13 +82,11 @@ impl Budget {
 
 /// How large a run may grow, in bytes: large enough that a Sort reads few pieces, small enough that
 /// a kill costs little and that the volume holds it. The figure has no effect on the index.
-#[must_use]
 pub fn run_bytes(estimated_total: u64, free_on_volume: u64) -> u64 {
     (estimated_total / 64).clamp(64 * MIB, 1024 * MIB).min((free_on_volume / 8).max(8 * MIB))
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -11,23 +11,16 @@ use std::str::FromStr;
 pub const PLAN: &str = "plan.json";
 /// The last object of an attempt.
 pub const RESULT: &str = "result.json";
-/// The folder of all attempts.
 pub const ATTEMPTS: &str = "attempts";
 
-/// The attempts at one work.
-#[must_use]
 pub fn work_prefix(work_id: &str) -> String {
     format!("{ATTEMPTS}/{work_id}")
 }
 
-/// The objects of one attempt.
-#[must_use]
 pub fn attempt_prefix(work_id: &str, epoch: u64, boot_nonce: &str) -> String {
     format!("{ATTEMPTS}/{work_id}/{epoch}-{boot_nonce}")
 }
 
-/// The result of one attempt.
-#[must_use]
 pub fn result_path(work_id: &str, epoch: u64, boot_nonce: &str) -> String {
     format!("{}/{RESULT}", attempt_prefix(work_id, epoch, boot_nonce))
 }
@@ -96,7 +89,6 @@ impl fmt::Display for WorkName {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

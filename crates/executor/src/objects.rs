@@ -46,7 +46,6 @@ pub enum ObjectError {
 
 impl ObjectError {
     /// Whether there is not even a bucket: then nothing of the build is in it.
-    #[must_use]
     pub fn is_no_bucket(&self) -> bool {
         match self {
             Self::Failed { source: StoreError::NoBucket { .. }, .. } => true,
@@ -55,7 +54,6 @@ impl ObjectError {
     }
 
     /// Whether the object is not there, or shorter than what was asked for: no outage, but a loss.
-    #[must_use]
     pub fn is_loss(&self) -> bool {
         match self {
             Self::Failed { source: StoreError::NotFound { .. } | StoreError::OutOfRange { .. }, .. } => true,
@@ -145,7 +143,6 @@ impl Objects {
         Self { needs_bucket: false, ..self.clone() }
     }
 
-    #[must_use]
     pub fn url(&self) -> String {
         format!("{}/{}", self.output.url, self.prefix)
     }
@@ -180,7 +177,6 @@ impl Objects {
         Ok(got)
     }
 
-    /// A part of an object.
     pub fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
         let bytes = self.call("read", path, &self.meter.counters.gets, LONG, |store| {
             let range = range.clone();
@@ -237,7 +233,6 @@ impl Objects {
         })
     }
 
-    /// Fetches an object into a file.
     pub fn fetch_to(&self, path: &str, file: &Path) -> Result<u64, ObjectError> {
         let gets = &self.meter.counters.gets;
         let bytes = self.call("fetch", path, gets, LARGE, |store| async move { store.fetch_to(path, file).await })?;

@@ -47,7 +47,6 @@ pub enum Next {
 /// What becomes of a request that failed in such a way. A pure function, so that each case can be looked at.
 ///
 /// `hopeless`: the store has not answered once within the time that it had for that.
-#[must_use]
 pub fn next(fault: Fault, site: Site, hopeless: bool) -> Next {
     let hopeless = site == Site::OneMachine && hopeless;
     match (fault, site) {
@@ -60,7 +59,6 @@ pub fn next(fault: Fault, site: Site, hopeless: bool) -> Next {
 
 /// Whether a store is opened anew before a request is made again that has failed so often: with the credentials of then,
 /// and with connections that no partition has cut.
-#[must_use]
 pub fn reopens(fault: Fault, tries: u32) -> bool {
     const AFTER: u32 = 3;
     fault != Fault::Outage || tries >= AFTER
@@ -68,7 +66,6 @@ pub fn reopens(fault: Fault, tries: u32) -> bool {
 
 /// How long to wait before a request is made again that has failed so often: up to a fifth more or less at random, as an
 /// outage's end finds all executors waiting.
-#[must_use]
 pub fn pause(tries: u32) -> Duration {
     let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(tries).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
     let random = u32::try_from(uuid::Uuid::new_v4().as_u128() % 400).unwrap_or(200);
@@ -181,7 +178,6 @@ impl Failing {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -30,7 +30,6 @@ pub fn each<T: Sync, E: Send>(items: &[T], act: impl Fn(&T) -> Result<(), E> + S
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

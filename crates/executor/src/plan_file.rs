@@ -33,18 +33,15 @@ pub struct SortWork {
     pub lane: u32,
 }
 
-/// The plan of a build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanFile {
-    /// The version of this format.
     pub version: u32,
     pub build: BuildRef,
     /// Digest of what of the spec decides the index's content: source, row id, indexes, output.
     pub spec_digest: String,
     /// The table's files, as they were.
     pub snapshot: Snapshot,
-    /// The columns that are read.
     pub columns: Vec<String>,
     /// Rows of the table: from the files' metadata, or estimated from the sample. No result depends on it.
     pub estimated_rows: u64,
@@ -58,7 +55,6 @@ pub struct PlanFile {
     pub indexes: Vec<IndexPlan>,
     /// The splits of each Encode work of round 0, by the splits' ids. Each split is in exactly one.
     pub encode_works: Vec<Vec<u32>>,
-    /// The lane of each Sort work.
     pub sort_works: Vec<SortWork>,
 }
 
@@ -119,7 +115,6 @@ impl PlanFile {
     }
 
     /// Bytes of one run's piece of everything these splits hold: what an Encode of them may write.
-    #[must_use]
     pub fn estimated_run_bytes(&self, splits: &[u32]) -> u64 {
         let total: u64 = self.splits.iter().map(|split| split.bytes).sum();
         let share: u64 = splits
@@ -134,7 +129,6 @@ impl PlanFile {
 
 /// Groups splits into Encode works: neighbours together, about equal bytes each. An empty table
 /// has one work of nothing, so that every stage has a result.
-#[must_use]
 pub fn encode_works(splits: &[Split], parallelism: u64) -> Vec<Vec<u32>> {
     let total: u64 = splits.iter().map(|split| split.bytes).sum();
     let at_least = |bytes: u64| usize::try_from(total.div_ceil(bytes)).unwrap_or(MAX_WORKS);
@@ -164,7 +158,6 @@ pub fn encode_works(splits: &[Split], parallelism: u64) -> Vec<Vec<u32>> {
 }
 
 /// The lanes of all indexes, in order.
-#[must_use]
 pub fn sort_works(indexes: &[IndexPlan]) -> Vec<SortWork> {
     (0u32..)
         .zip(indexes)
@@ -173,7 +166,6 @@ pub fn sort_works(indexes: &[IndexPlan]) -> Vec<SortWork> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_source::SplitPart;
     use proptest::prelude::*;

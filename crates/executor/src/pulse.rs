@@ -94,7 +94,6 @@ impl Pulse {
     }
 
     /// What the engine looks at.
-    #[must_use]
     pub fn control(&self) -> &Control {
         &self.control
     }
@@ -118,7 +117,6 @@ impl Pulse {
     }
 
     /// Whether and how the attempt is to end.
-    #[must_use]
     pub fn ending(&self) -> Ending {
         *lock(&self.ended)
     }
@@ -155,7 +153,6 @@ impl Pulse {
     }
 
     /// Whether the control plane answered lately: time during a partition counts against nothing.
-    #[must_use]
     pub fn in_contact(&self) -> bool {
         self.in_contact.load(Ordering::Relaxed)
     }
@@ -206,7 +203,6 @@ impl Pulse {
         let _ = waits.wait_for(|waits| *waits == wanted).await;
     }
 
-    #[must_use]
     pub fn view(&self) -> View {
         let shown = lock(&self.shown);
         let rows = self.control.rows() + self.done.load(Ordering::Relaxed);
@@ -235,7 +231,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

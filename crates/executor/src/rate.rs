@@ -41,7 +41,6 @@ impl RateLimit {
 
     /// Rows to read at once, at most `wanted`: a limited reader reads in steps of a tenth of a second. The
     /// first step is free, so a step as large as a work would let the whole of it pass without a limit.
-    #[must_use]
     pub fn batch_rows(&self, wanted: usize) -> usize {
         let Some(per_second) = self.flow().per_second else {
             return wanted;
@@ -52,7 +51,6 @@ impl RateLimit {
     }
 
     /// Takes `rows` more rows, and gives their turn.
-    #[must_use]
     pub fn take(&self, rows: u64, now: Instant) -> Turn {
         let mut flow = self.flow();
         flow.pass(now);
@@ -64,7 +62,6 @@ impl RateLimit {
     }
 
     /// How long it is until the turn of rows that were taken comes, as long as the limit stays what it is.
-    #[must_use]
     pub fn wait(&self, turn: Turn, now: Instant) -> Duration {
         let mut flow = self.flow();
         flow.pass(now);
@@ -100,7 +97,6 @@ impl Flow {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -11,18 +11,14 @@ use serde::{Deserialize, Serialize};
 use crate::names;
 use crate::stats::Statistics;
 
-/// The version of the results' format.
 pub const RESULT_VERSION: u32 = 1;
 
-/// Which attempt a result is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AttemptName {
-    /// The version of this format.
     pub version: u32,
     pub build_uid: String,
     pub work_id: String,
-    /// The epoch of the grant.
     pub epoch: u64,
     /// The process's boot nonce.
     pub boot_nonce: String,
@@ -30,7 +26,6 @@ pub struct AttemptName {
 
 impl AttemptName {
     /// Where the attempt's objects stand.
-    #[must_use]
     pub fn prefix(&self) -> String {
         names::attempt_prefix(&self.work_id, self.epoch, &self.boot_nonce)
     }
@@ -93,7 +88,6 @@ pub struct RunRef {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EncodeResult {
     pub attempt: AttemptName,
-    /// Digest of the plan it follows.
     pub plan_digest: String,
     /// The splits that were encoded; the runs cover exactly these.
     pub splits: Vec<u32>,
@@ -132,7 +126,6 @@ pub struct RangeResult {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SortResult {
     pub attempt: AttemptName,
-    /// Digest of the plan it follows.
     pub plan_digest: String,
     /// The index, by its number in the plan.
     pub index: u32,
@@ -213,12 +206,7 @@ pub fn seal<T: Serialize>(result: &T) -> Result<Sealed, serde_json::Error> {
 pub enum BadResult {
     /// Its bytes are not those that were chosen.
     #[error("its digest is {is}, but {chosen} was chosen: the object was changed or damaged")]
-    Digest {
-        /// The digest of what is there.
-        is: String,
-        /// The digest that was chosen.
-        chosen: String,
-    },
+    Digest { is: String, chosen: String },
     #[error("it is not understood: {0}")]
     Json(#[from] serde_json::Error),
 }

@@ -20,7 +20,6 @@ pub struct Asked(Arc<Mutex<Option<Instant>>>);
 
 impl Asked {
     /// How long is left of it, at most [`LONGEST_PAUSE`]; zero when it asked for nothing.
-    #[must_use]
     pub fn left(&self) -> Duration {
         let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
@@ -33,7 +32,6 @@ impl Asked {
     }
 
     /// A client that takes note of what its server asks for.
-    #[must_use]
     pub fn by(&self, client: Client) -> Client {
         let namespace = client.default_namespace().to_owned();
         Client::new(Noting { client, asked: self.clone() }, namespace)
@@ -87,7 +85,6 @@ impl Service<Request<Body>> for Noting {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use http::HeaderValue;
 

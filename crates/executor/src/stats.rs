@@ -99,7 +99,6 @@ pub struct Counters {
     pub bytes_uploaded: AtomicU64,
     /// Bytes fetched from the output store.
     pub bytes_fetched: AtomicU64,
-    /// Rows read from the source.
     pub rows_read: AtomicU64,
     /// Nanoseconds spent waiting for `rowsPerSecond`.
     pub throttle_ns: AtomicU64,
@@ -133,7 +132,6 @@ impl Meter {
     }
 
     /// What was measured so far; the caller adds what only it knows.
-    #[must_use]
     pub fn statistics(&self) -> Statistics {
         let Counters { gets, puts, bytes_uploaded, bytes_fetched, rows_read, throttle_ns, upload_ns } = &self.counters;
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -210,13 +208,11 @@ fn process_cpu_ms() -> u64 {
 }
 
 /// This process's peak resident set, in bytes; 0 where the kernel does not say it.
-#[must_use]
 pub fn peak_rss_bytes() -> u64 {
     std::fs::read_to_string("/proc/self/status").ok().as_deref().and_then(peak_rss_in).unwrap_or(0)
 }
 
 /// The peak resident set (`VmHWM`), in bytes, that a process's `/proc/<pid>/status` tells.
-#[must_use]
 pub fn peak_rss_in(status: &str) -> Option<u64> {
     let rest = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -224,7 +220,6 @@ pub fn peak_rss_in(status: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -24,7 +24,6 @@ pub enum Verb {
 
 impl Verb {
     /// Whether the request may change something on the server.
-    #[must_use]
     pub const fn mutates(self) -> bool {
         match self {
             Self::Create | Self::Update | Self::Patch | Self::Delete | Self::DeleteCollection => true,
@@ -73,7 +72,6 @@ pub struct RequestFacts {
 
 impl RequestFacts {
     /// `group/resource/subresource` without the parts that are empty: `pods`, `apps/deployments`, `pods/eviction`.
-    #[must_use]
     pub fn kind(&self) -> String {
         let mut kind = String::new();
         if !self.group.is_empty() {
@@ -89,7 +87,6 @@ impl RequestFacts {
     }
 
     /// A value of the query, decoded; the first one if there are several.
-    #[must_use]
     pub fn query(&self, key: &str) -> Option<String> {
         query_value(&self.target, key)
     }
@@ -249,7 +246,6 @@ impl RequestMatch {
     }
 
     /// Whether a request is meant.
-    #[must_use]
     pub fn matches(&self, facts: &RequestFacts) -> bool {
         let Self { verbs, mutating, resource, subresource, namespace, name } = self;
         (verbs.is_empty() || verbs.contains(&facts.verb))
@@ -262,7 +258,6 @@ impl RequestMatch {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

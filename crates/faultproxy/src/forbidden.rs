@@ -47,7 +47,6 @@ pub struct DenyList {
 }
 
 /// Whether the object as it is must be known to judge this write.
-#[must_use]
 pub fn needs_current(facts: &RequestFacts) -> bool {
     matches!(facts.verb, Verb::Update | Verb::Patch) && facts.subresource.is_none() && facts.name.is_some()
 }
@@ -319,7 +318,6 @@ fn removed(mut list: Vec<String>, path: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use serde_json::json;
 

@@ -19,13 +19,11 @@ pub struct Handle {
 
 impl Handle {
     /// Which rule this is, as named by what was seen.
-    #[must_use]
     pub const fn rule(&self) -> RuleId {
         self.rule
     }
 
     /// How often it has acted.
-    #[must_use]
     pub fn fired(&self) -> u64 {
         self.keeper.fired(self.rule)
     }

@@ -42,7 +42,6 @@ pub struct Upstream {
     pub url: String,
     /// The CA that its certificate is checked against, PEM.
     pub ca_pem: Option<String>,
-    /// Who the proxy is to it.
     pub identity: Identity,
 }
 
@@ -61,7 +60,6 @@ pub enum Happened {
     WatchCut,
 }
 
-/// One thing that a proxy did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// The rule that did it; none for the deny-list and for [`KubeProxy::cut_watches`].
@@ -167,19 +165,16 @@ impl KubeProxy {
         Ok(Self { shared, url: format!("https://{address}"), ca_pem: tls.ca_pem, ended })
     }
 
-    #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
     /// The CA that clients trust, PEM.
-    #[must_use]
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
     /// A kubeconfig (JSON, which is YAML) for a client without identity, or with this token.
-    #[must_use]
     pub fn kubeconfig(&self, token: Option<&str>) -> String {
         let user = token.map_or_else(|| json!({}), |t| json!({"token": t}));
         let ca = self.ca_file_data();
@@ -227,13 +222,11 @@ impl KubeProxy {
         cut.len()
     }
 
-    #[must_use]
     pub fn open_watches(&self) -> usize {
         self.shared.with(|s| s.watches.len())
     }
 
     /// Everything that was done to requests and events, in order.
-    #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.with(|s| s.seen.clone())
     }
@@ -256,25 +249,21 @@ impl KubeProxy {
     }
 
     /// How many requests of each verb and kind ([`RequestFacts::kind`]) came in, those refused included.
-    #[must_use]
     pub fn counts(&self) -> BTreeMap<(Verb, String), u64> {
         self.shared.with(|s| s.counts.clone())
     }
 
     /// How many requests of one verb and kind came in.
-    #[must_use]
     pub fn count(&self, verb: Verb, kind: &str) -> u64 {
         self.shared.with(|s| s.counts.get(&(verb, kind.to_owned())).copied().unwrap_or(0))
     }
 
     /// How many requests came in that may change something.
-    #[must_use]
     pub fn mutating(&self) -> u64 {
         self.shared.with(|s| s.counts.iter().filter(|((v, _), _)| v.mutates()).map(|(_, n)| n).sum())
     }
 
     /// What the deny-list refused.
-    #[must_use]
     pub fn forbidden(&self) -> Vec<(RequestFacts, Forbidden)> {
         let found = |seen: &Seen| match &seen.happened {
             Happened::Acted(Act::Forbid(what)) => Some((seen.facts.clone(), what.clone())),

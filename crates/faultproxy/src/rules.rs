@@ -52,7 +52,6 @@ pub enum Times {
 
 impl Times {
     /// Whether the `n`-th match (from 1) is acted on.
-    #[must_use]
     pub const fn covers(self, n: u64) -> bool {
         match self {
             Self::UntilLifted => true,
@@ -89,7 +88,6 @@ pub enum Perturbation {
 /// The perturbations in force, in the order in which they were set.
 pub type Rules = BTreeMap<RuleId, Perturbation>;
 
-/// What was counted for each rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
     matched: BTreeMap<RuleId, u64>,
@@ -97,14 +95,11 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// How many requests a rule has matched.
-    #[must_use]
     pub fn matched(&self, rule: RuleId) -> u64 {
         self.matched.get(&rule).copied().unwrap_or(0)
     }
 
     /// The stop that is in effect, if any.
-    #[must_use]
     pub const fn tripped(&self) -> Option<RuleId> {
         self.tripped
     }
@@ -125,7 +120,6 @@ impl Counters {
         }
     }
 
-    /// Forgets a rule that was lifted.
     pub fn forget(&mut self, rule: RuleId) {
         self.matched.remove(&rule);
         if self.tripped == Some(rule) {
@@ -134,7 +128,6 @@ impl Counters {
     }
 }
 
-/// What to do with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     /// A stop is in effect: close the connection.
@@ -172,7 +165,6 @@ pub struct Decision {
 /// happened to it. Then stops, then answers, then old versions, each kind in the order in which it was set: the first
 /// that covers the request acts. Every rule that matches is counted, whether it acted or not, so that "the n-th" means
 /// the client's n-th. Delays add up and come before the act.
-#[must_use]
 pub fn decide(rules: &Rules, facts: &RequestFacts, counters: &Counters) -> Decision {
     let mut decision = Decision {
         counted: Vec::new(),
@@ -240,7 +232,6 @@ pub fn decide(rules: &Rules, facts: &RequestFacts, counters: &Counters) -> Decis
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

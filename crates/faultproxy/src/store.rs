@@ -18,7 +18,6 @@ pub enum StoreOp {
     UploadPart,
     /// A multipart upload is begun.
     CreateMultipart,
-    /// A multipart upload is completed.
     CompleteMultipart,
     /// A multipart upload is given up.
     AbortMultipart,
@@ -27,7 +26,6 @@ pub enum StoreOp {
     Other,
 }
 
-/// One request to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFacts {
     pub op: StoreOp,
@@ -85,7 +83,6 @@ impl StoreMatch {
     }
 
     /// Whether a request is meant.
-    #[must_use]
     pub fn matches(&self, facts: &StoreFacts) -> bool {
         let Self { op, contains } = self;
         op.is_none_or(|op| op == facts.op) && contains.as_ref().is_none_or(|c| facts.path.contains(c.as_str()))
@@ -126,7 +123,6 @@ pub fn decide(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

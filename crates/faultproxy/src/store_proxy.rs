@@ -20,10 +20,8 @@ use crate::{
     store::{StoreEffect, StoreFacts, StoreFault, decide},
 };
 
-/// One thing that a store proxy did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSeen {
-    /// The fault that did it.
     pub rule: RuleId,
     pub facts: StoreFacts,
     pub effect: StoreEffect,
@@ -95,7 +93,6 @@ impl StoreProxy {
         Ok(Self { shared, url: format!("http://{address}"), ended })
     }
 
-    #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -111,13 +108,11 @@ impl StoreProxy {
     }
 
     /// Everything that was done to requests, in order.
-    #[must_use]
     pub fn seen(&self) -> Vec<StoreSeen> {
         self.shared.with(|s| s.seen.clone())
     }
 
     /// How many requests came in, by HTTP method.
-    #[must_use]
     pub fn counts(&self) -> BTreeMap<String, u64> {
         self.shared.with(|s| s.counts.clone())
     }

@@ -11,7 +11,6 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
-/// The type of a watch event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventType {
     Added,
@@ -65,7 +64,6 @@ impl PartialEq for Nth {
 impl Eq for Nth {}
 
 impl EventMatch {
-    /// Every event of an object.
     #[must_use]
     pub fn any() -> Self {
         Self::default()
@@ -107,7 +105,6 @@ impl EventMatch {
     }
 
     /// Whether an event is meant. With [`EventMatch::nth`], to be asked once for each event.
-    #[must_use]
     pub fn matches(&self, event: &WatchEvent) -> bool {
         let Self { types, namespace, name, kind, nth } = self;
         let typed = if types.is_empty() {
@@ -138,7 +135,6 @@ pub struct WatchEvent {
 
 impl WatchEvent {
     /// Reads one line. `None` if it is no watch event.
-    #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(line).ok()?;
         let event = EventType::parse(value.get("type")?.as_str()?)?;
@@ -197,7 +193,6 @@ pub struct Filter {
     lost: Lost,
 }
 
-/// What became of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     /// To be sent on, newline included.
@@ -254,7 +249,6 @@ impl Filter {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use serde_json::json;
 

@@ -54,19 +54,16 @@ impl WebServer {
     }
 
     /// Its address: `http://127.0.0.1:port`.
-    #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// How many connections were made to it so far.
-    #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// How many requests were answered so far.
-    #[must_use]
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
     }

@@ -283,7 +283,6 @@ pub fn schema() -> Result<String, serde_json::Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -266,7 +266,6 @@ fn instant_of(count: i64, unit: TimeUnit) -> Option<jiff::Timestamp> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -10,7 +10,6 @@ use crate::world::{Millis, Stage};
 pub struct Decision {
     /// The actions, in their order. One that fails does not hinder the others; the next pass looks again.
     pub actions: Vec<Action>,
-    /// What to say about the build.
     pub status: IndexBuildStatus,
     /// After how long to look again, at the latest.
     pub requeue: Millis,
@@ -29,7 +28,6 @@ pub enum End {
     Aborted,
 }
 
-/// Something that is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     pub reason: Reason,
@@ -123,7 +121,6 @@ pub enum Action {
         epoch: u64,
         /// Its name: contains the epoch (G10).
         name: String,
-        /// The claim of its volume.
         claim: String,
     },
     /// Ask a pod to stop, by UID, with its full grace period. Never by force.
@@ -146,7 +143,6 @@ pub enum Action {
     /// Leave a volume's claim to whoever wants its data, as the policy of its build, which is gone, says: no record
     /// refers to it any more, and people are told where it is.
     KeepClaim {
-        /// The slot whose volume it was.
         slot: u32,
         name: String,
         uid: String,

@@ -128,7 +128,6 @@ impl Evidence {
         &self.pod_uid
     }
 
-    /// The epoch of that owner.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch

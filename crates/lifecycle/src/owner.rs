@@ -72,7 +72,6 @@ pub enum GiveWayReason {
     SecondNonce,
     /// Within its epoch the work is another one: against the rules (G3), so that it cannot know what counts.
     WorkChanged,
-    /// It was told to stop.
     StopRequested,
     /// No contact for `orphanAfter`.
     Orphaned,
@@ -80,7 +79,6 @@ pub enum GiveWayReason {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitReason {
-    /// It was told to stop.
     StopRequested,
     /// No contact for `orphanAfter`.
     Orphaned,

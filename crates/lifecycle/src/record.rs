@@ -143,7 +143,6 @@ fn fill_in(status: &mut EngineDirectoryStatus, spec: &EngineDirectorySpec) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_api::{Grant, VolumeRef};
 

@@ -31,7 +31,6 @@ pub struct World {
     pub claims: Vec<ClaimView>,
     /// The nodes that are known; empty where nodes cannot be read.
     pub nodes: Vec<NodeView>,
-    /// The stages that are frozen.
     pub stages: Vec<Stage>,
 }
 
@@ -41,7 +40,6 @@ pub struct BuildView {
     pub uid: String,
     pub name: String,
     pub namespace: String,
-    /// The generation of its spec.
     pub generation: i64,
     /// What the user asks for.
     pub spec: IndexBuildSpec,
@@ -55,7 +53,6 @@ pub struct BuildView {
     pub finalizer: bool,
     /// Whether it is to be left alone (`indexbuild.dev/reconcile: disabled`).
     pub reconcile_disabled: bool,
-    /// The times that hold for it.
     pub clocks: Clocks,
     /// How fast it advances, in percent of the whole per second, where the observer has measured it.
     pub percent_per_second: Option<f64>,
@@ -65,7 +62,6 @@ pub struct BuildView {
 }
 
 impl BuildView {
-    /// A build whose object is gone.
     #[must_use]
     pub fn gone(uid: String, name: String, namespace: String) -> Self {
         Self {
@@ -86,7 +82,6 @@ impl BuildView {
     }
 }
 
-/// The times that hold for a build.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
     /// How often an owner renews its report.
@@ -118,7 +113,6 @@ pub struct PodView {
     pub uid: String,
     pub slot: u32,
     pub epoch: u64,
-    /// The node that it was bound to.
     pub node: Option<String>,
     /// Whether its deletion was asked for.
     pub deleting: bool,
@@ -172,7 +166,6 @@ pub struct ClaimView {
 pub enum ClaimPhase {
     /// No volume is bound to it yet.
     Pending,
-    /// A volume is bound to it.
     Bound,
     Lost,
     Terminating,
@@ -216,7 +209,6 @@ pub struct NodeView {
     pub cordoned: bool,
 }
 
-/// Whether a node is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NodeReady {
     True,
@@ -244,7 +236,6 @@ impl World {
         lost * 2 > known.count()
     }
 
-    /// The frozen stage of a name.
     #[must_use]
     pub fn stage(&self, name: &str) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.name == name)

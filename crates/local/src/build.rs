@@ -88,13 +88,11 @@ impl StoredBuild {
     }
 
     /// Whether the build has ended, either way.
-    #[must_use]
     pub fn has_ended(&self) -> bool {
         self.holds(ConditionType::Finished)
     }
 
     /// Whether the build has ended without an index.
-    #[must_use]
     pub fn has_failed(&self) -> bool {
         self.has_ended() && self.holds(ConditionType::Failed)
     }
@@ -111,13 +109,11 @@ impl StoredBuild {
         folder::read(layout, &layout.build())
     }
 
-    /// Writes it down.
     pub fn store(&self, layout: &Layout) -> Result<(), StateError> {
         folder::write(layout, &layout.build(), self)
     }
 
     /// As the resource that executors know.
-    #[must_use]
     pub fn to_build(&self) -> IndexBuild {
         let mut build = IndexBuild::new(&self.name, self.spec.clone());
         build.metadata.namespace = Some(self.namespace.clone());

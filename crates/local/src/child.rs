@@ -18,7 +18,6 @@ use crate::process;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildArgs {
     pub state: PathBuf,
-    /// The pod that the process is.
     pub pod: String,
     /// A file of CA certificates that may vouch for the stores, beside the system's.
     pub ca_file: Option<PathBuf>,

@@ -74,7 +74,6 @@ impl Collector {
     }
 }
 
-/// The stage that a work belongs to.
 fn stage_of(work_id: &str) -> &str {
     work_id.split_once('-').map_or(work_id, |(stage, _)| stage)
 }
@@ -94,7 +93,6 @@ fn by_stage(found: &BTreeMap<String, Statistics>) -> Vec<StageSummary> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -50,7 +50,6 @@ pub enum ActionError {
 
 impl ActionError {
     /// Whether somebody else wrote first, so that looking again is all there is to do.
-    #[must_use]
     pub const fn is_conflict(&self) -> bool {
         matches!(self, Self::Record(RecordError::Conflict { .. }))
     }
@@ -59,9 +58,7 @@ impl ActionError {
 /// What processes are born with.
 #[derive(Clone, Debug)]
 pub struct Births {
-    /// The program that is the executor.
     pub executable: PathBuf,
-    /// Threads that work in each.
     pub threads: usize,
     /// What each may use, in bytes.
     pub memory_limit: u64,

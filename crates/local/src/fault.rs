@@ -86,7 +86,6 @@ pub enum When {
 
 impl When {
     /// Whether a process that has this work in hand, so far (0 to 100), has come to the moment.
-    #[must_use]
     pub fn is_now(self, kind: WorkKind, percent: u8) -> bool {
         match self {
             Self::Working => true,
@@ -248,14 +247,12 @@ impl fmt::Display for Fault {
 }
 
 /// What the run's own durable steps suffer, if anything.
-#[must_use]
 pub fn of_parent(faults: &[Fault]) -> Option<indexbuild_durable::fault::Faults> {
     durable(faults, Process::Parent)
 }
 
 /// What the durable steps of a slot's first process suffer, if anything; the disk that fills up
 /// comes on top.
-#[must_use]
 pub fn of_slot(faults: &[Fault], slot: u32) -> Option<indexbuild_durable::fault::Faults> {
     durable(faults, Process::Slot(slot))
 }
@@ -281,7 +278,6 @@ fn durable(faults: &[Fault], of: Process) -> Option<indexbuild_durable::fault::F
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -41,11 +41,7 @@ pub enum StateError {
         "another run holds the state folder {} ({}); wait for it or stop it, or choose another folder with --state",
         .folder.display(), .pid.map_or_else(|| "its process id is unknown".to_owned(), |pid| format!("process {pid}"))
     )]
-    Held {
-        folder: PathBuf,
-        /// The other run, where it said so.
-        pid: Option<i32>,
-    },
+    Held { folder: PathBuf, pid: Option<i32> },
     #[error(
         "{} is of version {found}, and this program reads version {STATE_VERSION}: go on with the program that wrote it, or choose another folder with --state",
         .path.display()
@@ -59,7 +55,6 @@ pub enum StateError {
     },
 }
 
-/// Where things are in a state folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     root: PathBuf,
@@ -72,98 +67,79 @@ impl Layout {
         Self { root }
     }
 
-    #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The lock of the parent.
-    #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
 
-    #[must_use]
     pub fn build(&self) -> PathBuf {
         self.root.join("build.json")
     }
 
     /// The folder of the records.
-    #[must_use]
     pub fn slots(&self) -> PathBuf {
         self.root.join("slots")
     }
 
-    /// The record of a slot.
-    #[must_use]
     pub fn slot(&self, slot: u32) -> PathBuf {
         self.slots().join(format!("{slot}.json"))
     }
 
     /// The folder of frozen stages.
-    #[must_use]
     pub fn stages(&self) -> PathBuf {
         self.root.join("stages")
     }
 
-    #[must_use]
     pub fn stage(&self, name: &str) -> PathBuf {
         self.stages().join(format!("{name}.json"))
     }
 
-    #[must_use]
     pub fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
     }
 
-    #[must_use]
     pub fn volume(&self, slot: u32, generation: u32) -> PathBuf {
         self.volumes().join(format!("{slot}-{generation}"))
     }
 
-    #[must_use]
     pub fn pods(&self) -> PathBuf {
         self.root.join("pods")
     }
 
-    #[must_use]
     pub fn pod(&self, name: &str) -> PathBuf {
         self.pods().join(name)
     }
 
     /// The lock that a pod's process holds for its life.
-    #[must_use]
     pub fn pod_lock(&self, name: &str) -> PathBuf {
         self.pod(name).join("lock")
     }
 
     /// What a pod was told at its birth.
-    #[must_use]
     pub fn pod_file(&self, name: &str) -> PathBuf {
         self.pod(name).join("pod.json")
     }
 
     /// What a pod's process wrote to its standard streams.
-    #[must_use]
     pub fn log(&self, pod: &str) -> PathBuf {
         self.root.join("logs").join(format!("{pod}.log"))
     }
 
     /// While this file exists, a slot's processes find no space left: a fault that was asked for.
-    #[must_use]
     pub fn no_space(&self, slot: u32) -> PathBuf {
         self.root.join(format!("no-space-{slot}"))
     }
 
     /// Changes of owners and works, a JSON line each.
-    #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.root.join("timeline.jsonl")
     }
 
     /// The socket on which the parent answers: in the folder, or, where that path is longer than a
     /// unix socket takes, a short one that is derived from it, so that the next parent finds it too.
-    #[must_use]
     pub fn socket(&self) -> PathBuf {
         let here = self.root.join("parent.sock");
         if here.as_os_str().len() <= MAX_SOCKET_PATH {
@@ -214,7 +190,6 @@ impl Folder {
         Ok(Self { layout, _lock: lock })
     }
 
-    #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -303,7 +278,6 @@ pub fn names(layout: &Layout, folder: &Path) -> Result<Vec<String>, StateError> 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

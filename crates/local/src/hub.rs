@@ -35,7 +35,6 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch that begins now.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self { report: now, progress: now, grant: now, progress_was: String::new() }

@@ -79,7 +79,6 @@ impl Injector {
     }
 
     /// Whether a slot's disk is to fill up at some time.
-    #[must_use]
     pub fn fills_disk(&self, slot: u32) -> bool {
         self.at_birth.iter().any(|fault| matches!(fault, Fault::FillDisk { slot: of, .. } if *of == slot))
     }
@@ -89,7 +88,6 @@ impl Injector {
     }
 
     /// Until when a pod is cut off, if it is.
-    #[must_use]
     pub fn cut_until(&self, pod_uid: &str, now: Instant) -> Option<Instant> {
         self.cuts.get(pod_uid).copied().filter(|until| *until > now)
     }
@@ -119,7 +117,6 @@ impl Injector {
         }
     }
 
-    #[must_use]
     pub fn next_over(&self) -> Option<Instant> {
         self.cuts.values().chain(self.frozen.values()).chain(self.full.values()).min().copied()
     }
@@ -134,7 +131,6 @@ fn take_past<K: Ord + Clone>(until: &mut BTreeMap<K, Instant>, now: Instant) -> 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -50,14 +50,12 @@ impl Journal {
     }
 
     /// All entries, in the order they were made.
-    #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

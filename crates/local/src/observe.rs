@@ -27,13 +27,11 @@ pub struct Wishes {
 }
 
 /// Milliseconds of a duration.
-#[must_use]
 pub fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Everything that is observed, at this moment.
-#[must_use]
 pub fn observe(hub: &Hub, state: &State, build: &StoredBuild, wishes: &Wishes, started: Instant) -> World {
     let now = Instant::now();
     let mut spec = build.spec.clone();

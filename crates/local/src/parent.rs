@@ -481,7 +481,6 @@ fn rows(world: &World, status: &IndexBuildStatus) -> u64 {
     if encoded > 0 { encoded } else { status.rows.unwrap_or(0) }
 }
 
-/// Why a build failed, from its status.
 fn failure(status: &IndexBuildStatus) -> String {
     let condition = status.condition(indexbuild_api::ConditionType::Failed).map(|condition| condition.message.clone());
     match (&status.last_error, condition) {

@@ -27,7 +27,6 @@ pub struct PodFile {
     pub epoch: u64,
     /// The generation of the slot's volume that it works on.
     pub volume_generation: u32,
-    /// Threads that work in it.
     pub threads: usize,
     /// What it may use, in bytes.
     pub memory_limit: u64,
@@ -64,7 +63,6 @@ pub struct Pod {
 
 impl Pod {
     /// Whether its process may still run.
-    #[must_use]
     pub fn is_alive(&self) -> bool {
         self.ended.is_none()
     }
@@ -141,7 +139,6 @@ impl Pods {
         self.pods.values_mut()
     }
 
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&Pod> {
         self.pods.get(name)
     }
@@ -150,7 +147,6 @@ impl Pods {
         self.pods.get_mut(name)
     }
 
-    #[must_use]
     pub fn by_uid(&self, uid: &str) -> Option<&Pod> {
         self.pods.values().find(|pod| pod.file.uid == uid)
     }
@@ -218,7 +214,6 @@ impl Pods {
     }
 
     /// What each process of this run used, by pod: slot, peak memory, processor time.
-    #[must_use]
     pub fn usages(&self) -> Vec<(String, u32, Usage)> {
         let here = self.pods.values().map(|pod| (pod.file.name.clone(), pod.file.slot, pod.usage));
         let mut all: Vec<_> = self.gone.iter().cloned().chain(here).collect();
@@ -229,7 +224,6 @@ impl Pods {
 
 /// The lines of a process's log that say why it ended: warnings and errors, and whatever is no log
 /// line (a panic, say); the last few.
-#[must_use]
 pub fn essential_lines(log: &str) -> Vec<String> {
     const MOST: usize = 6;
     let mut found: Vec<String> = Vec::new();
@@ -255,13 +249,11 @@ pub fn essential_lines(log: &str) -> Vec<String> {
 }
 
 /// The essential lines of a pod's log.
-#[must_use]
 pub fn essential_lines_of(layout: &Layout, pod: &str) -> Vec<String> {
     fs::read(layout.log(pod)).map(|bytes| essential_lines(&String::from_utf8_lossy(&bytes))).unwrap_or_default()
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

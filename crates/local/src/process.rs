@@ -75,7 +75,6 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
 
 /// Whether the process that held this lock is gone, whoever started it. A missing lock proves
 /// nothing: `false`.
-#[must_use]
 pub fn is_gone(lock: &Path) -> bool {
     OpenOptions::new().read(true).open(lock).is_ok_and(|file| try_lock(&file).unwrap_or(false))
 }
@@ -86,7 +85,6 @@ pub fn write_pid(lock: &Path) -> io::Result<()> {
 }
 
 /// The id of the process that holds a lock, as it wrote it. While the lock is held, the id is its own.
-#[must_use]
 pub fn holder(lock: &Path) -> Option<i32> {
     let pid = fs::read_to_string(lock).ok()?.trim().parse().ok()?;
     (!is_gone(lock)).then_some(pid)
@@ -101,7 +99,6 @@ pub fn signal(pid: i32, signal: Signal) -> io::Result<()> {
 }
 
 /// How a process ended, to be read.
-#[must_use]
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
@@ -123,7 +120,6 @@ pub struct Usage {
 }
 
 /// Reads what a live process has used so far; `None` when it is gone.
-#[must_use]
 pub fn usage(pid: i32) -> Option<Usage> {
     let peak_rss = peak_rss_in(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -135,7 +131,6 @@ pub fn usage(pid: i32) -> Option<Usage> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -32,7 +32,6 @@ pub struct Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Ask {
-    /// The record of its slot.
     Record,
     /// An answer as soon as the record is no longer at this version.
     Changed {
@@ -53,7 +52,6 @@ pub enum Ask {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Answer {
     Record(Option<Box<Record>>),
-    /// The stage, if it is frozen.
     Stage(Option<Stage>),
     /// The write was taken, or the wait is over.
     Done,
@@ -71,7 +69,6 @@ pub enum Answer {
     },
 }
 
-/// Writes one line.
 pub async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
@@ -94,7 +91,6 @@ pub async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

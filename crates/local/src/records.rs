@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 use crate::folder::{self, Layout, StateError};
 
 /// This machine, as records name it.
-#[must_use]
 pub fn this_machine() -> NodeSeen {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -87,7 +86,6 @@ pub struct Change {
     pub node: Option<NodeSeen>,
 }
 
-/// All records of a build.
 #[derive(Debug)]
 pub struct Records {
     layout: Layout,
@@ -113,13 +111,11 @@ impl Records {
         self.entries.keys().copied()
     }
 
-    #[must_use]
     pub fn get(&self, slot: u32) -> Option<Record> {
         self.entries.get(&slot).map(Entry::record)
     }
 
     /// Whether anything but its owner's renewals changed since the record was at `version`.
-    #[must_use]
     pub fn changed_since(&self, slot: u32, version: &str) -> bool {
         let written = version.split('.').next();
         self.entries.get(&slot).map(|entry| entry.written.to_string()).as_deref() != written
@@ -225,7 +221,6 @@ fn outcome(status: &EngineDirectoryStatus) -> Option<Outcome<'_>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_api::{Grant, HISTORY_LENGTH, VolumeRef, Work, WorkKind};
 

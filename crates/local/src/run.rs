@@ -19,13 +19,11 @@ use crate::summary::RunSummary;
 /// How often an owner of a local run renews its report: the parent is near.
 pub const RENEW_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What a run is told.
 pub struct RunOptions {
     pub build: IndexBuild,
     pub state: PathBuf,
     /// What the command line says instead of the build.
     pub overrides: Overrides,
-    /// Faults that are asked for.
     pub faults: Vec<Fault>,
     /// The program that is the executor: this one.
     pub executable: PathBuf,
@@ -70,7 +68,6 @@ pub enum RunError {
     Action(#[from] ActionError),
     #[error("the build failed: {message}{essentials}")]
     Failed {
-        /// Why, and what to do.
         message: String,
         /// What the last process that failed wrote, each line indented.
         essentials: String,
@@ -88,7 +85,6 @@ pub enum RunError {
 }
 
 /// The state folder of a build that is told none: `.indexbuild/<namespace>/<name>` in `here`.
-#[must_use]
 pub fn state_folder(here: &Path, build: &IndexBuild) -> PathBuf {
     let namespace = build.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     here.join(".indexbuild").join(namespace).join(build.metadata.name.as_deref().unwrap_or_default())

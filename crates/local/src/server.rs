@@ -133,7 +133,6 @@ async fn black_hole(hub: &Hub, pod_uid: &str) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;

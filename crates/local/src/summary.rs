@@ -26,13 +26,11 @@ pub struct RunSummary {
     pub bytes: u64,
     /// Milliseconds that this run took; a build that was resumed took longer in all.
     pub wall_ms: u64,
-    /// Attempts that failed and were repeated.
     pub failed_attempts: u32,
     /// Per stage, over the results that count.
     pub stages: Vec<StageSummary>,
     /// What a process may use, in bytes.
     pub memory_limit: u64,
-    /// Each process of this run.
     pub children: Vec<ChildSummary>,
     /// Who owned which directory, when, and why that changed.
     pub timeline: Timeline,
@@ -80,7 +78,6 @@ pub struct ChildSummary {
 }
 
 /// Milliseconds, to be read.
-#[must_use]
 pub fn time(milliseconds: u64) -> String {
     match milliseconds {
         0..10_000 => format!("{}.{:02} s", milliseconds / 1_000, milliseconds % 1_000 / 10),
@@ -113,7 +110,6 @@ fn aligned(rows: &[Vec<String>]) -> String {
 
 impl RunSummary {
     /// The summary as text, without the timeline.
-    #[must_use]
     pub fn table(&self) -> String {
         let mut out = format!("{}/{}  {}\n", self.namespace, self.name, self.outcome);
         if let Some(manifest) = &self.manifest {
@@ -209,7 +205,6 @@ impl RunSummary {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -33,7 +33,6 @@ impl Rate {
     }
 
     /// Percent of the whole per second; `None` until something was seen to advance.
-    #[must_use]
     pub fn percent_per_second(&self, now: Instant) -> Option<f64> {
         let (at, percent) = self.seen.front()?;
         let (_, last) = self.seen.back()?;
@@ -43,7 +42,6 @@ impl Rate {
 }
 
 /// How far the run is.
-#[must_use]
 pub fn progress(world: &World, status: &IndexBuildStatus, rate: Option<f64>, elapsed: Duration) -> Progress {
     let percent = status.percent.unwrap_or(0).min(100);
     let left = f64::from(100 - percent);
@@ -85,7 +83,6 @@ fn of_slot(slot: &SlotView, renew_interval: Millis) -> SlotProgress {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -22,13 +22,11 @@ pub struct Volume {
 }
 
 impl Volume {
-    #[must_use]
     pub fn path(&self, layout: &Layout) -> PathBuf {
         layout.volume(self.slot, self.generation)
     }
 }
 
-/// All volumes of a state folder.
 pub fn load(layout: &Layout) -> Result<Vec<Volume>, StateError> {
     let mut volumes = Vec::new();
     for name in folder::names(layout, &layout.volumes())? {
@@ -68,7 +66,6 @@ pub fn remove(layout: &Layout, volume: &Volume) -> Result<(), StateError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -36,7 +36,6 @@ pub enum AdminError {
     },
 }
 
-/// What the process is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It does not know yet whether it leads.
@@ -92,7 +91,6 @@ impl Health {
         self.0.caches_synced.store(synced, Ordering::Relaxed);
     }
 
-    /// What the process is at.
     pub fn set_role(&self, role: Role) {
         self.0.role.store(role as u8, Ordering::Relaxed);
     }
@@ -171,7 +169,6 @@ impl Admin {
         Ok(Self { listener, address })
     }
 
-    #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -225,7 +222,6 @@ fn probe(answer: Result<(), String>) -> Response {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use std::net::Ipv4Addr;
 

@@ -47,7 +47,6 @@ pub struct Watched {
 
 impl Caches {
     /// All objects that are there and cannot be read.
-    #[must_use]
     pub fn unreadable(&self) -> Vec<Unreadable> {
         let Self { builds, directories, pods, claims, stages, ended: _ } = self;
         [unreadable(builds), unreadable(directories), unreadable(pods), unreadable(claims), unreadable(stages)].concat()
@@ -55,7 +54,6 @@ impl Caches {
 }
 
 /// The objects of a cache that could be read.
-#[must_use]
 pub fn readable<K>(store: &Store<Guarded<K>>) -> Vec<Arc<K>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -64,7 +62,6 @@ where
 }
 
 /// The objects of a cache that could not.
-#[must_use]
 pub fn unreadable<K>(store: &Store<Guarded<K>>) -> Vec<Unreadable>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -132,7 +129,6 @@ where
 }
 
 /// Begins to watch. Nothing is read until the streams are polled.
-#[must_use]
 pub fn watch(client: &Client, namespace: Option<&str>) -> Watched {
     let ours = || config().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGED_BY_VALUE));
     let (builds, build_stream) = reflected(api::<IndexBuild>(client, namespace), config(), as_it_is);
@@ -190,7 +186,6 @@ fn decisive(directory: &Guarded<EngineDirectory>) -> u64 {
 }
 
 /// Watches nodes. Heartbeats of a node change nothing that is looked at.
-#[must_use]
 pub fn watch_nodes(client: &Client) -> (Nodes, BoxStream<'static, Result<Guarded<Node>, watcher::Error>>) {
     let strip = |node: &mut Node| {
         if let Some(status) = node.status.as_mut() {
@@ -220,7 +215,6 @@ fn views_of(node: &Node) -> indexbuild_lifecycle::world::NodeView {
 }
 
 /// Builds that a change of a node may concern: those that have not ended, as far as is known.
-#[must_use]
 pub fn unfinished(builds: &Store<Guarded<IndexBuild>>) -> Vec<ObjectRef<Guarded<IndexBuild>>> {
     let at_work = |build: &IndexBuild| {
         let status = build.status.as_ref();

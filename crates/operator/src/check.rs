@@ -18,7 +18,6 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The name of what is created by dry run.
 const NAME: &str = "indexbuild-check";
 
-/// What is asked, and where.
 #[derive(Clone, Debug)]
 pub struct Installation {
     pub namespace: String,

@@ -25,7 +25,6 @@ pub(crate) const WATCH_SECONDS: u32 = 60;
 /// How long a watch may be silent: longer than it lives, so that this ends only those whose server is gone.
 pub const WATCH_READ: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 15);
 
-/// A client that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error(
@@ -177,7 +176,6 @@ fn resource_of(path: &[&str]) -> (String, bool) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -36,7 +36,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// How long passes in hand have to end, when the process is told to stop.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// What the operator is started with.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
     /// Where it looks for builds; empty: everywhere.

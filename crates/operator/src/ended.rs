@@ -79,7 +79,6 @@ fn has_ended(pod: &PodView) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_api::{EngineDirectorySpec, FormerVolume, Grant, labels};
     use indexbuild_lifecycle::world::{Record, SlotView};

@@ -33,7 +33,6 @@ impl OperatorError {
     }
 
     /// Whether somebody else wrote first, so that looking again is all there is to do.
-    #[must_use]
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Api { what: _, source } => is_status(source, 409),
@@ -42,7 +41,6 @@ impl OperatorError {
     }
 
     /// The message for people: the API server's own, without how it was transported.
-    #[must_use]
     pub fn said(&self) -> String {
         match self {
             Self::Api { what, source } => match source.as_ref() {
@@ -55,7 +53,6 @@ impl OperatorError {
 }
 
 /// Whether the API server answered with this status.
-#[must_use]
 pub fn is_status(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
 }

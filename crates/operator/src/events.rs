@@ -108,7 +108,6 @@ impl Announcer {
     }
 }
 
-/// What was sent, by build.
 #[derive(Debug, Default)]
 struct Sent {
     builds: HashMap<String, VecDeque<(u64, Instant)>>,
@@ -167,7 +166,6 @@ fn note(event: &Event) -> events::Event {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -36,8 +36,6 @@ pub struct Hands<'a> {
     pub world: &'a World,
 }
 
-/// The slot that an action is about.
-#[must_use]
 pub fn slot_of(action: &Action) -> Option<u32> {
     match action {
         Action::CreateDirectory { slot, .. }

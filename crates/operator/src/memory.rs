@@ -45,7 +45,6 @@ impl<T: PartialEq> Since<T> {
     }
 }
 
-/// What is remembered of one slot.
 #[derive(Clone, Debug)]
 struct Slot {
     report: Since<Option<Report>>,
@@ -169,7 +168,6 @@ impl BuildMemory {
     }
 
     /// Percent of the whole per second; `None` until something was seen to advance.
-    #[must_use]
     pub fn percent_per_second(&self, now: Millis) -> Option<f64> {
         let (at, percent) = self.percents.front()?;
         let (_, last) = self.percents.back()?;
@@ -179,7 +177,6 @@ impl BuildMemory {
 
     /// Whether a status is to be written now: something that people or programs wait for has changed, or numbers
     /// have and the last write is some seconds old (conventions: at most every 5 s).
-    #[must_use]
     pub fn status_is_due(&self, before: Option<&IndexBuildStatus>, after: &IndexBuildStatus, now: Millis) -> bool {
         let Some(before) = before else {
             return true;
@@ -199,7 +196,6 @@ impl BuildMemory {
     }
 
     /// The status that holds: what this process wrote last, where the cache may not have it yet.
-    #[must_use]
     pub fn newest_status(&self, seen: Option<&IndexBuildStatus>) -> Option<IndexBuildStatus> {
         self.status.as_ref().map(|(status, _)| status.clone()).or_else(|| seen.cloned())
     }
@@ -250,7 +246,6 @@ impl NodeMemory {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_api::{Condition, ConditionStatus, ConditionType, Phase, Reason};
 

@@ -33,7 +33,6 @@ const PHASES: [Phase; 10] = [
     Phase::Failed,
 ];
 
-/// All states of a slot.
 const STATES: [DirectoryState; 10] = [
     DirectoryState::Idle,
     DirectoryState::Starting,
@@ -47,7 +46,6 @@ const STATES: [DirectoryState; 10] = [
     DirectoryState::Tombstone,
 ];
 
-/// All kinds that are watched.
 const WATCHED: [&str; 6] = ["IndexBuild", "EngineDirectory", "Pod", "PersistentVolumeClaim", "ConfigMap", "Node"];
 
 /// What a request does, in the words of the API's permissions.
@@ -384,7 +382,6 @@ const fn verb_name(verb: Verb) -> &'static str {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -23,7 +23,6 @@ use crate::memory::{BuildMemory, NodeMemory};
 use crate::objects::Owner;
 use crate::views;
 
-/// The objects of one build.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     pub directories: Vec<Arc<EngineDirectory>>,
@@ -45,7 +44,6 @@ pub struct Objects {
 }
 
 /// Selects what belongs to a build, whatever its name is.
-#[must_use]
 pub fn selector(uid: &str) -> String {
     format!("{}={uid}", labels::BUILD_UID)
 }
@@ -231,15 +229,12 @@ impl Objects {
         Ok(())
     }
 
-    /// The record of a slot.
-    #[must_use]
     pub fn directory(&self, slot: u32) -> Option<&EngineDirectory> {
         self.directories.iter().map(AsRef::as_ref).find(|directory| directory.spec.slot == slot)
     }
 }
 
 /// Whether an object's labels say that it is this build's.
-#[must_use]
 pub fn is_of_build<K: Resource>(object: &K, owner: &Owner) -> bool {
     object.meta().labels.as_ref().and_then(|labels| labels.get(labels::BUILD_UID)).is_some_and(|uid| *uid == owner.uid)
 }
@@ -278,8 +273,6 @@ pub struct Observed<'a> {
     pub wall: String,
 }
 
-/// The times that hold for a build.
-#[must_use]
 pub fn clocks(spec: &IndexBuildSpec) -> Clocks {
     let disruption = spec.disruption_or_default();
     Clocks {
@@ -408,7 +401,6 @@ fn node_views(objects: &Objects, memory: &mut NodeMemory, now: Millis) -> Vec<No
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use kube::runtime::reflector::{self, Store};
     use kube::runtime::watcher::Event;

@@ -89,7 +89,6 @@ impl Context {
     }
 
     /// Milliseconds of this process's own monotonic clock.
-    #[must_use]
     pub fn now(&self) -> Millis {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
@@ -193,7 +192,6 @@ pub async fn reconcile(build: Arc<Guarded<IndexBuild>>, context: Arc<Context>) -
 }
 
 /// What happens after a pass that failed: the next one, the later the more have failed.
-#[must_use]
 pub fn after_error(build: Arc<Guarded<IndexBuild>>, error: &OperatorError, context: Arc<Context>) -> Requeue {
     let uid = build.uid().unwrap_or_default();
     let failures = context.failed(uid);
@@ -511,7 +509,6 @@ async fn write_status(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -37,7 +37,6 @@ impl Rim {
     }
 
     /// What people are told of it as an event: that a former owner is not stopped by the API server.
-    #[must_use]
     pub fn ownership_event(&self) -> Option<Event> {
         let (holds, reason, message) = self.ownership.read().unwrap_or_else(PoisonError::into_inner).clone();
         (holds == ConditionStatus::False).then_some(Event { reason, warning: true, message })

@@ -31,10 +31,7 @@ pub enum Answer {
     /// A report from the operator was refused by the rule about owners.
     Enforced,
     /// A report from the operator would have been accepted.
-    NotEnforced {
-        /// What that means, and what to do.
-        message: String,
-    },
+    NotEnforced { message: String },
     /// It could not be tried.
     Unknown {
         /// Why, and what would change it.
@@ -44,7 +41,6 @@ pub enum Answer {
 
 impl Answer {
     /// As the condition `OwnershipEnforced` says it.
-    #[must_use]
     pub fn condition(&self) -> (ConditionStatus, Reason, String) {
         match self {
             Self::Enforced => {
@@ -56,8 +52,6 @@ impl Answer {
         }
     }
 
-    /// As the metric says it.
-    #[must_use]
     pub const fn ownership(&self) -> Ownership {
         match self {
             Self::Enforced => Ownership::Enforced,
@@ -108,13 +102,11 @@ impl SelfTest {
         Self { answer: no_record(), at: None }
     }
 
-    #[must_use]
     pub const fn answer(&self) -> &Answer {
         &self.answer
     }
 
     /// Whether it is time to try again.
-    #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
         self.at.is_none_or(|at| now.saturating_duration_since(at) >= self.answer.valid_for())
     }
@@ -235,7 +227,6 @@ fn classify(reply: Reply<'_>, record: &str) -> Answer {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_api::{EngineDirectorySpec, EngineDirectoryStatus, Grant, WorkResult};
     use indexbuild_lifecycle::admission::{OPERATOR, review_status};

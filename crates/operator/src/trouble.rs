@@ -42,7 +42,6 @@ const STUCK: [&str; 6] = [
 ];
 
 /// What keeps a pod from starting, as far as its status says.
-#[must_use]
 pub fn of_pod(pod: &Pod) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     let name = pod.name_any();
@@ -67,7 +66,6 @@ pub fn of_pod(pod: &Pod) -> Option<Trouble> {
 }
 
 /// Whether a pod is on a node and none of its containers was made yet: ordinary for a moment.
-#[must_use]
 pub fn is_unstarted(pod: &Pod) -> bool {
     let Some(status) = &pod.status else {
         return false;
@@ -82,7 +80,6 @@ pub fn is_unstarted(pod: &Pod) -> bool {
 }
 
 /// Whether a claim has no volume yet: ordinary for a moment.
-#[must_use]
 pub fn is_unbound(claim: &PersistentVolumeClaim) -> bool {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     claim.metadata.deletion_timestamp.is_none() && phase == Some("Pending")
@@ -90,7 +87,6 @@ pub fn is_unbound(claim: &PersistentVolumeClaim) -> bool {
 
 /// What keeps a claim from its volume, as far as the warnings about it tell: a class that does not exist. Without
 /// one it waits for its pod, as it should.
-#[must_use]
 pub fn of_unbound(claim: &PersistentVolumeClaim, warnings: &[Event]) -> Option<Trouble> {
     let (reason, said) = newest(warnings)?;
     let name = claim.name_any();
@@ -118,7 +114,6 @@ fn newest(warnings: &[Event]) -> Option<(&str, &str)> {
 
 /// What keeps a pod from starting that its status does not say: a mount that fails is told in events alone. `lost`: its
 /// node, if that is not ready. `warnings`: those about the pod, if they may be read.
-#[must_use]
 pub fn of_unstarted(pod: &Pod, lost: Option<&str>, warnings: &[Event]) -> Trouble {
     let name = pod.name_any();
     let message = if let Some(node) = lost {
@@ -138,7 +133,6 @@ pub fn of_unstarted(pod: &Pod, lost: Option<&str>, warnings: &[Event]) -> Troubl
 }
 
 /// An action that the API server refused.
-#[must_use]
 pub fn of_refusal(message: &str) -> Trouble {
     let (reason, way_out) = if message.contains("exceeded quota") {
         (Reason::WaitingForPod, "it is made as soon as the quota is raised or others give up what they use")
@@ -154,7 +148,6 @@ pub fn of_refusal(message: &str) -> Trouble {
 }
 
 /// A place that means something on one machine only.
-#[must_use]
 pub fn unsupported(spec: &IndexBuildSpec) -> Option<Trouble> {
     let parquet = spec.source.parquet.iter().flat_map(|source| &source.urls);
     let csv = spec.source.csv.iter().flat_map(|source| &source.urls);
@@ -231,14 +224,12 @@ pub fn put(
 }
 
 /// The first of what hinders slots, in their order.
-#[must_use]
 pub fn first(pods: impl Iterator<Item = Trouble>, refused: &BTreeMap<u32, String>) -> Option<Trouble> {
     let mut pods = pods;
     pods.next().or_else(|| refused.values().next().map(|message| of_refusal(message)))
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use serde_json::json;
 

@@ -14,7 +14,6 @@ const AGAIN: Duration = Duration::from_secs(600);
 pub const AT_ONCE: usize = 16;
 
 /// What cannot be read, in words: which object, why, what follows, and what to do.
-#[must_use]
 pub fn words(unreadable: &Unreadable) -> String {
     let Unreadable { kind, api_version: _, namespace, name, uid: _, why: _ } = unreadable;
     let place = if namespace.is_empty() { String::new() } else { format!(" -n {namespace}") };
@@ -59,8 +58,6 @@ impl Known {
         self.seen.extract_if(|_, times| !fresh(times)).map(|(one, _)| one).collect()
     }
 
-    /// How many there are of each kind.
-    #[must_use]
     pub fn count(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for Unreadable { kind, .. } in self.seen.keys() {
@@ -71,7 +68,6 @@ impl Known {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -20,8 +20,6 @@ fn label<T: std::str::FromStr>(object: &impl kube::ResourceExt, key: &str) -> Op
     object.labels().get(key)?.parse().ok()
 }
 
-/// A record, as it was read.
-#[must_use]
 pub fn record(directory: &EngineDirectory) -> Record {
     Record {
         spec: directory.spec.clone(),
@@ -31,7 +29,6 @@ pub fn record(directory: &EngineDirectory) -> Record {
 }
 
 /// A pod; `None`: its labels do not say which slot and epoch it was made for.
-#[must_use]
 pub fn pod(pod: &Pod) -> Option<PodView> {
     Some(PodView {
         name: pod.name_any(),
@@ -73,7 +70,6 @@ fn is_queued(pod: &Pod) -> bool {
 }
 
 /// What is said of the pod's way to a node.
-#[must_use]
 pub fn scheduled(pod: &Pod) -> Option<&PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.iter().flatten();
     conditions.into_iter().find(|condition| condition.type_ == "PodScheduled")
@@ -102,14 +98,12 @@ fn ended(status: &ContainerStatus) -> Option<&k8s_openapi::api::core::v1::Contai
 }
 
 /// What a pod that ended wrote last: the end of its log.
-#[must_use]
 pub fn last_words(pod: &Pod) -> Option<String> {
     let containers = pod.status.as_ref()?.container_statuses.as_deref()?;
     containers.iter().filter_map(ended).find_map(|end| end.message.clone())
 }
 
 /// A claim; `None`: its labels do not say which slot and generation it was made for.
-#[must_use]
 pub fn claim(claim: &PersistentVolumeClaim) -> Option<ClaimView> {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     Some(ClaimView {
@@ -129,7 +123,6 @@ pub fn claim(claim: &PersistentVolumeClaim) -> Option<ClaimView> {
 }
 
 /// Whether a node says that it is ready.
-#[must_use]
 pub fn node_ready(node: &Node) -> NodeReady {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     match conditions.iter().find(|condition| condition.type_ == "Ready").map(|condition| condition.status.as_str()) {
@@ -140,7 +133,6 @@ pub fn node_ready(node: &Node) -> NodeReady {
 }
 
 /// A node that is there. `volumes_detached`: that no network volume of the build is attached to it any more.
-#[must_use]
 pub fn node(node: &Node, unready_age: Millis, volumes_detached: bool) -> NodeView {
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     let spec = node.spec.as_ref();
@@ -158,14 +150,12 @@ pub fn node(node: &Node, unready_age: Millis, volumes_detached: bool) -> NodeVie
 }
 
 /// Whether somebody put the out-of-service taint.
-#[must_use]
 pub fn is_out_of_service(node: &Node) -> bool {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
 }
 
 /// A node whose object is gone: a live read said so.
-#[must_use]
 pub fn gone_node(name: &str, volumes_detached: bool) -> NodeView {
     NodeView {
         name: name.to_owned(),
@@ -200,7 +190,6 @@ pub fn stage(map: &ConfigMap) -> Result<Stage, Unreadable> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_lifecycle::evidence::is_final;
     use serde_json::{Value, json};

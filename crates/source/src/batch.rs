@@ -13,7 +13,6 @@ pub struct SourceBatch {
     pub batch: RecordBatch,
     /// The file's number in the snapshot.
     pub file: u32,
-    /// Where the rows are in the file.
     pub rows: BatchRows,
 }
 

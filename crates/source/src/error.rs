@@ -14,11 +14,7 @@ pub enum SourceError {
     #[error("{url}: the bucket does not exist; create it, or correct the URL")]
     NoBucket { url: String },
     #[error("{url}: unknown URL scheme; known are {}", known.join(", "))]
-    UnknownScheme {
-        url: String,
-        /// The schemes that are known.
-        known: Vec<String>,
-    },
+    UnknownScheme { url: String, known: Vec<String> },
     #[error("{url}: {why}")]
     InvalidUrl {
         url: String,
@@ -43,7 +39,6 @@ pub enum SourceError {
     #[error("{url} is damaged or not a {format} file: {detail}; write the file again, or leave it out")]
     Corrupt {
         url: String,
-        /// The format that was expected.
         format: &'static str,
         detail: String,
         /// The decoder's own error.
@@ -51,12 +46,7 @@ pub enum SourceError {
         source: Option<Box<dyn Error + Send + Sync>>,
     },
     #[error("column {column:?} is not in the table; its columns are {}", available.join(", "))]
-    MissingColumn {
-        /// The column that was asked for.
-        column: String,
-        /// The columns that there are.
-        available: Vec<String>,
-    },
+    MissingColumn { column: String, available: Vec<String> },
     #[error("{url} has several columns named {column:?}; rename all but one of them")]
     AmbiguousColumn { url: String, column: String },
     /// A column has a type that cannot be read, or a type's name is not known.
@@ -94,7 +84,6 @@ pub enum SourceError {
         row_group: usize,
         /// The column whose page does not fit.
         column: String,
-        /// How many columns are read.
         columns: usize,
         /// What their pages take, with that page, in bytes.
         bytes: u64,
@@ -198,7 +187,6 @@ pub enum SourceError {
 
 impl SourceError {
     /// Whether the same read may succeed later with nothing changed by a person.
-    #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Io { url: _, source: _ } | Self::Store { url: _, source: _ } => true,

@@ -18,7 +18,6 @@ mod spec;
 mod split;
 mod table;
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
 
 pub use batch::{BatchReader, BatchRows, SourceBatch};

@@ -14,13 +14,11 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The bytes of all files.
-    #[must_use]
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).fold(0, u64::saturating_add)
     }
 }
 
-/// A file and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileStamp {
@@ -42,7 +40,6 @@ impl FileStamp {
     ///
     /// The size and the etag tell; where one of the two has no etag, as some stores give one in a list or with an object
     /// alone, the size and the time.
-    #[must_use]
     pub fn same_state(&self, other: &Self) -> bool {
         let Self { url: _, size, etag, mtime } = self;
         if *size != other.size {
@@ -95,7 +92,6 @@ impl fmt::Display for FileStamp {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

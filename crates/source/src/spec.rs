@@ -21,7 +21,6 @@ pub enum SourceSpec {
 }
 
 impl SourceSpec {
-    #[must_use]
     pub fn urls(&self) -> &[String] {
         match self {
             Self::Parquet { urls } | Self::Csv { urls, options: _ } => urls,
@@ -51,7 +50,6 @@ impl Default for CsvOptions {
     }
 }
 
-/// A column of a CSV file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CsvColumn {

@@ -10,7 +10,6 @@ pub struct Split {
     pub id: u32,
     /// The file's number in the snapshot.
     pub file: u32,
-    /// Which part of the file.
     pub part: SplitPart,
     /// The rows in it, where the file says so (Parquet).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,7 +18,6 @@ pub struct Split {
     pub bytes: u64,
 }
 
-/// A part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SplitPart {

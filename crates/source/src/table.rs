@@ -117,7 +117,6 @@ impl Table {
     }
 
     /// The columns. Leaves of structs are named `a.b`; lists and maps are shown, but cannot be read.
-    #[must_use]
     pub fn schema(&self) -> &SchemaRef {
         &self.inner.schema
     }

@@ -25,7 +25,6 @@ pub enum BadCaFile {
         file: PathBuf,
         /// Which, from 1.
         number: usize,
-        /// What is wrong with it.
         why: String,
     },
 }
@@ -73,7 +72,6 @@ impl CaCertificates {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 

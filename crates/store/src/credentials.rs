@@ -76,7 +76,6 @@ fn said(by: &str, wanted: &str, variables: &BTreeMap<String, String>) -> String 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

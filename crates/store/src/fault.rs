@@ -19,7 +19,6 @@ pub enum Fault {
     Refused,
     /// The bucket (container) is not there. Somebody may still make it.
     NoBucket,
-    /// The object is not there.
     NotFound,
     /// The same request will be answered alike: 501, a bad request, an address that is none.
     Final,

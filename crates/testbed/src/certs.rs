@@ -36,7 +36,6 @@ impl Authority {
         Ok(authority)
     }
 
-    /// The authority's own certificate.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.join("ca.crt")
     }

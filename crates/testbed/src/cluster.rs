@@ -25,7 +25,6 @@ pub const WORKLOAD_IMAGE: &str = "testbed.local/workload:1";
 
 const STARTING: Duration = Duration::from_secs(120);
 
-/// What a cluster is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Nodes; none is a control plane alone, without a scheduler.
@@ -225,19 +224,16 @@ impl Cluster {
         self.wait_for_api()
     }
 
-    #[must_use]
     pub fn clocks(&self) -> Clocks {
         self.options.clocks
     }
 
     /// An administrator's kubeconfig, for programs inside.
-    #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.files.admin
     }
 
     /// Where the logs are while it runs.
-    #[must_use]
     pub fn logs(&self) -> &Path {
         &self.logs
     }
@@ -253,13 +249,11 @@ impl Cluster {
     }
 
     /// The first process of the cluster's namespaces, for `nsenter`.
-    #[must_use]
     pub fn init_pid(&self) -> u32 {
         self.namespace().init()
     }
 
     /// The object store: its URL for those inside, access key and secret key.
-    #[must_use]
     pub fn object_store(&self) -> (String, &'static str, &'static str) {
         (format!("http://{STORE}:{STORE_PORT}"), STORE_KEYS.0, STORE_KEYS.1)
     }
@@ -453,7 +447,6 @@ impl Drop for Cluster {
 }
 
 /// The status of an object's condition: `True`, `False`, `Unknown`, or nothing.
-#[must_use]
 pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
     let conditions = object["status"]["conditions"].as_array();
     let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);

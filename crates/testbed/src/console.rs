@@ -159,7 +159,6 @@ impl Console {
     }
 
     /// Where it listens.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -254,7 +253,6 @@ impl Console {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -14,7 +14,6 @@ use crate::node::Node;
 pub enum From {
     Api,
     Store,
-    /// Other nodes and their pods.
     Nodes,
     Everything,
 }

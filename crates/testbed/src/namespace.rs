@@ -33,7 +33,6 @@ pub(crate) enum Net {
     Node(String),
 }
 
-/// The namespaces of one cluster.
 #[derive(Debug)]
 pub(crate) struct Namespace {
     outer: Child,

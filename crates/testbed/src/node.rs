@@ -17,7 +17,6 @@ use crate::tools::Tools;
 /// The image that holds each pod's namespaces.
 pub(crate) const PAUSE: &str = "testbed.local/pause:1";
 
-/// One node and its processes.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,

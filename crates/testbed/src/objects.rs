@@ -7,7 +7,6 @@ use crate::provisioner::ON_DEMAND;
 use crate::volumes::PROVISIONER;
 
 /// The storage class of local volumes: bound when a pod that wants one is scheduled.
-#[must_use]
 pub fn local_storage_class() -> Value {
     json!({
         "apiVersion": "storage.k8s.io/v1",
@@ -19,7 +18,6 @@ pub fn local_storage_class() -> Value {
 }
 
 /// The storage class of volumes that a [`crate::Provisioner`] makes on demand.
-#[must_use]
 pub fn on_demand_storage_class() -> Value {
     json!({
         "apiVersion": "storage.k8s.io/v1",
@@ -32,7 +30,6 @@ pub fn on_demand_storage_class() -> Value {
 }
 
 /// A local volume on a node, in the folder that [`crate::Cluster::volume_folder`] made.
-#[must_use]
 pub fn local_volume(name: &str, node: &str, folder: &std::path::Path, reclaim: &str) -> Value {
     json!({
         "apiVersion": "v1",
@@ -51,8 +48,6 @@ pub fn local_volume(name: &str, node: &str, folder: &std::path::Path, reclaim: &
     })
 }
 
-/// A claim on a local volume.
-#[must_use]
 pub fn claim(name: &str, volume: &str) -> Value {
     json!({
         "apiVersion": "v1",
@@ -68,7 +63,6 @@ pub fn claim(name: &str, volume: &str) -> Value {
 }
 
 /// A pod of the test program that meets Pod Security `restricted`. Tests add to it what they need.
-#[must_use]
 pub fn pod(name: &str, arguments: &[&str]) -> Value {
     json!({
         "apiVersion": "v1",
@@ -90,14 +84,12 @@ pub fn pod(name: &str, arguments: &[&str]) -> Value {
 }
 
 /// The pod, on a node of one's choice.
-#[must_use]
 pub fn on_node(mut pod: Value, node: &str) -> Value {
     pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
     pod
 }
 
 /// The pod, with a claim mounted at `/data`.
-#[must_use]
 pub fn with_claim(mut pod: Value, claim: &str) -> Value {
     pod["spec"]["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]);
     pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);

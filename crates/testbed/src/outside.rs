@@ -24,13 +24,11 @@ pub struct Door {
 
 impl Door {
     /// The port on loopback that leads to the API server.
-    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// An administrator's kubeconfig for programs outside.
-    #[must_use]
     pub fn kubeconfig(&self) -> &std::path::Path {
         &self.kubeconfig
     }

@@ -58,7 +58,6 @@ impl Tools {
     }
 
     /// The path of a tool that every cluster is made of.
-    #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.bin.join(name)
     }
@@ -75,21 +74,18 @@ impl Tools {
         Err(TestbedError::Unavailable(format!("{name} not in {}: run make tools", self.bin.display())))
     }
 
-    #[must_use]
     pub fn bin(&self) -> &Path {
         &self.bin
     }
 }
 
 /// The tools, or `None` after having reported the test as skipped.
-#[must_use]
 pub fn tools_or_skip(test: &str) -> Option<Tools> {
     or_skip(test, Tools::find())
 }
 
 /// What a test needs, or `None` after having reported the test as skipped: on standard error, and in the file that
 /// the variable `INDEXBUILD_SKIPPED` names, by which CI fails when anything was skipped.
-#[must_use]
 pub fn or_skip<T>(test: &str, needed: Result<T, TestbedError>) -> Option<T> {
     match needed {
         Ok(needed) => Some(needed),

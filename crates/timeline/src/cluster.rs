@@ -47,7 +47,6 @@ impl Ownership {
         }
     }
 
-    /// Adds the end of a pod.
     pub fn see_end(&mut self, end: PodEnd) {
         self.ends.insert(end);
     }
@@ -57,13 +56,11 @@ impl Ownership {
         self.told.insert(told);
     }
 
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
     /// The slots of which earlier changes are not remembered any more, with the first epoch that is.
-    #[must_use]
     pub fn forgotten(&self) -> Vec<(u32, u64)> {
         let mut first: Vec<(u32, u64, OwnerChangeReason)> = Vec::new();
         for ((slot, epoch), change) in &self.changes {
@@ -76,7 +73,6 @@ impl Ownership {
     }
 
     /// The entries of the timeline, in their order.
-    #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut add = |at: &str, slot: u32, what: What| {
@@ -174,7 +170,6 @@ fn millis(time: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_api::{EngineDirectorySpec, EngineDirectoryStatus, Grant, VolumeRef, Work, WorkKind};
 

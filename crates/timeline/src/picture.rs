@@ -49,7 +49,6 @@ fn axis_step(length: u64) -> u64 {
     }
 }
 
-#[must_use]
 pub fn svg(timeline: &Timeline, title: &str) -> String {
     let length = timeline.length.max(1);
     let x = |at: u64| LEFT + at.min(length) * (WIDTH - LEFT - RIGHT) / length;
@@ -203,7 +202,6 @@ fn legend(out: &mut String, y: u64) {
 }
 
 /// The picture in a page that needs nothing else, with the table below it.
-#[must_use]
 pub fn html(timeline: &Timeline, title: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>body{{font-family:system-ui,sans-serif;margin:24px;color:#222}}pre{{background:#f7f7f7;padding:12px;overflow:auto;font-size:12px}}svg{{max-width:100%;height:auto}}</style></head>\n<body>\n{}<pre>{}</pre>\n</body></html>\n",
@@ -214,7 +212,6 @@ pub fn html(timeline: &Timeline, title: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::timeline::tests::incident;

@@ -25,7 +25,6 @@ pub enum What {
         epoch: u64,
         pod: String,
         work: Option<String>,
-        /// The generation of the volume.
         volume: u32,
         /// Why the owner or the work changed.
         reason: OwnerChangeReason,
@@ -83,7 +82,6 @@ pub struct Span {
     pub end: Option<String>,
 }
 
-/// A remark at a moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Remark {
@@ -106,14 +104,12 @@ pub struct Timeline {
 }
 
 /// Reads the timeline out of a journal. Entries may be of several runs of one build.
-#[must_use]
 pub fn timeline(entries: &[Entry]) -> Timeline {
     timeline_until(entries, 0)
 }
 
 /// The timeline of entries until a moment (milliseconds since 1970), or until the last of them if that is later:
 /// who owns something then owns it up to there.
-#[must_use]
 pub fn timeline_until(entries: &[Entry], until: u64) -> Timeline {
     let start = entries.iter().map(|entry| entry.at).min().unwrap_or(0);
     let last = entries.iter().map(|entry| entry.at).max();
@@ -185,7 +181,6 @@ fn close(spans: &mut Vec<Span>, span: Option<Span>, at: u64) {
 }
 
 /// Why an owner or a work changed, in words.
-#[must_use]
 pub const fn why(reason: OwnerChangeReason) -> &'static str {
     match reason {
         OwnerChangeReason::FirstOwner => "the slot's first owner",
@@ -205,13 +200,11 @@ pub const fn why(reason: OwnerChangeReason) -> &'static str {
 }
 
 /// Milliseconds as seconds.
-#[must_use]
 pub fn seconds(milliseconds: u64) -> String {
     format!("{}.{:03}s", milliseconds / 1_000, milliseconds % 1_000)
 }
 
 /// A directory's name, short enough for a table: the nonce's first eight characters.
-#[must_use]
 pub fn short(directory: &str) -> String {
     match directory.split_once('-') {
         Some((epoch, nonce)) => format!("{epoch}-{}", nonce.chars().take(8).collect::<String>()),
@@ -224,7 +217,6 @@ type Column = (&'static str, bool);
 
 /// The timeline as a table of text, a line per span, remarks between them. Where several nodes are known, it says
 /// on which one, and by which pod, a directory was owned.
-#[must_use]
 pub fn text(timeline: &Timeline) -> String {
     let several_nodes = timeline.spans.iter().any(|span| span.node.is_some());
     let mut columns: Vec<Column> = vec![("slot", false), ("from", true), ("to", true), ("directory", false)];
@@ -296,7 +288,6 @@ fn aligned(columns: &[Column], rows: &[Vec<String>]) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub(crate) mod tests {
     use super::*;
 

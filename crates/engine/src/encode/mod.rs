@@ -36,7 +36,6 @@ pub trait SplitReader: Sync {
 pub struct InputBatch {
     /// At least the columns that the indexes need.
     pub batch: RecordBatch,
-    /// Number of the file they are from.
     pub file: u32,
     pub rows: InputRows,
 }
@@ -48,7 +47,6 @@ pub enum InputRows {
     Each(Vec<u64>),
 }
 
-/// What to encode, and with what means.
 pub struct EncodeJob<'a> {
     pub attempt: &'a Attempt,
     /// All indexes of the build: the table is read once for all.
@@ -74,7 +72,6 @@ pub struct IndexCount {
     pub hash: SetHash,
 }
 
-/// What there is after an Encode.
 #[derive(Clone, Debug)]
 pub struct EncodeOutcome {
     /// All sealed runs, adopted ones included.

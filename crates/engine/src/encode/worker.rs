@@ -289,7 +289,6 @@ fn part_of(batch: &RecordBatch, begin: usize) -> RecordBatch {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use std::sync::Arc;
 

@@ -37,7 +37,6 @@ pub struct RunSidecar {
     pub table_digest: String,
     /// By index, in the plan's order.
     pub indexes: Vec<RunIndex>,
-    /// Epoch of the attempt that made it.
     pub epoch: u64,
     /// Nonce of the process that made it.
     pub boot_nonce: String,
@@ -53,7 +52,6 @@ pub struct SealedRun {
 }
 
 impl SealedRun {
-    #[must_use]
     pub fn sidecar_path(&self) -> PathBuf {
         sidecar_of(&self.path)
     }

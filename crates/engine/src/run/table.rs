@@ -107,7 +107,6 @@ struct Record {
     piece: PieceRef,
 }
 
-/// Which pieces a run holds.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct RunTable {
     indexes: Vec<TableIndex>,
@@ -230,7 +229,6 @@ impl RunTable {
     }
 
     /// The indexes that the run holds entries of.
-    #[must_use]
     pub fn indexes(&self) -> &[TableIndex] {
         &self.indexes
     }
@@ -282,7 +280,6 @@ impl Fields<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

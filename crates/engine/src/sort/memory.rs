@@ -108,7 +108,6 @@ fn sort_places(arena: &[u8], places: &mut [Place]) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::buffers::Chunk;

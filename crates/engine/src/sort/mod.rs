@@ -52,7 +52,6 @@ pub trait PieceReader: Sync {
     fn read_at(&self, run: usize, offset: u64, buf: &mut [u8]) -> Result<(), BoxError>;
 }
 
-/// A run to sort from.
 #[derive(Clone, Debug)]
 pub struct RunInput {
     /// Its table, or the part of it that belongs to the lane ([`RunTable::only`]).
@@ -62,10 +61,8 @@ pub struct RunInput {
     pub name: String,
 }
 
-/// What to sort, and with what means.
 pub struct SortJob<'a> {
     pub attempt: &'a Attempt,
-    /// How the index is built.
     pub index_plan: &'a IndexPlan,
     /// Its number in the runs.
     pub index: u32,
@@ -92,7 +89,6 @@ pub struct SortOptions {
     pub trust_pieces: bool,
 }
 
-/// What there is after a Sort.
 #[derive(Clone, Debug)]
 pub struct SortOutcome {
     /// All ranges of the lane that hold any entry, adopted ones included, in key order.

@@ -253,7 +253,6 @@ fn quantiles(sample: &[Sampled], parts: usize, layout: Option<&PackedLayout>) ->
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::buffers::Chunk;

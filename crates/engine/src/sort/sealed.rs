@@ -37,7 +37,6 @@ pub struct SealedSst {
     pub file_digest: String,
 }
 
-/// A range whose files are all sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SealedRange {

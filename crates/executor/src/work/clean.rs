@@ -87,7 +87,6 @@ fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
 
 /// Why what stands at `manifest.json` is not known.
 enum Standing {
-    /// There is not even a bucket.
     NoBucket,
     /// It cannot be read, or is not this build's.
     Failed(WorkFailure),

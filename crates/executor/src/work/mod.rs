@@ -59,7 +59,6 @@ pub struct Job {
     pub budget: Budget,
     /// `spec.rowsPerSecond`.
     pub rate: Arc<RateLimit>,
-    /// For questions to the control plane.
     pub control: Arc<dyn ControlPlane>,
     pub runtime: Handle,
     /// The build's plan, once this process has read it.
@@ -107,7 +106,6 @@ fn misfit(work: &Work) -> String {
 
 impl Job {
     /// The attempt's name, as results carry it.
-    #[must_use]
     pub fn attempt_name(build_uid: &str, work_id: &str, epoch: u64, boot_nonce: &str) -> AttemptName {
         AttemptName {
             version: RESULT_VERSION,

@@ -212,7 +212,6 @@ fn newer(there: &Latest, ours: &Latest) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -17,7 +17,6 @@ pub struct Upload {
     pub files: Vec<(String, PathBuf, u64)>,
 }
 
-/// Takes what is to be uploaded.
 pub struct Uploads {
     sender: Sender<Upload>,
 }

@@ -43,7 +43,6 @@ pub enum Place {
 pub struct Draft<'w> {
     world: &'w World,
     pub view: &'w SlotView,
-    /// The spec as it would be.
     pub spec: EngineDirectorySpec,
     /// What the slot is doing, as far as this pass has said.
     pub state: Option<DirectoryState>,

@@ -48,7 +48,6 @@ impl Mode {
         }
     }
 
-    /// How the build ends, if it does.
     pub const fn end(self) -> Option<End> {
         match self {
             Self::Clean(end) | Self::Drain(end) => Some(end),

@@ -71,7 +71,6 @@ pub struct Stages<'w> {
 }
 
 impl<'w> Stages<'w> {
-    /// What is observed of the stages.
     pub fn of(world: &'w World, clean: &'static str) -> Self {
         let chosen = records(world).flat_map(|spec| &spec.chosen);
         let in_records = chosen.map(|chosen| chosen.work_id.as_str()).collect();
@@ -80,7 +79,6 @@ impl<'w> Stages<'w> {
         Self { world, clean, in_records, counts }
     }
 
-    /// Whether a stage is frozen.
     pub fn frozen(&self, name: &str) -> bool {
         self.world.stage(name).is_some()
     }
@@ -155,7 +153,6 @@ impl<'w> Stages<'w> {
         Some(Stage { name: self.clean.to_owned(), chosen: vec![chosen] })
     }
 
-    /// The Clean stage's name.
     pub const fn clean_name(&self) -> &'static str {
         self.clean
     }

@@ -15,7 +15,6 @@ use crate::world::{ClaimPhase, Millis, NodeReady, PodState, PodView, World};
 pub enum Class {
     /// Its claim is not there any more.
     Gone,
-    /// An owner works on it.
     Owned,
     /// Its owner is proved gone.
     Idle(Evidence),

@@ -163,7 +163,6 @@ pub(super) const fn severity(wait: &Wait, mode: Mode) -> u8 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

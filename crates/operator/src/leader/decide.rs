@@ -126,7 +126,6 @@ pub enum Step {
 ///
 /// Whether a holder is silent is measured on this process's clock alone, since the record last changed: clocks of
 /// machines differ, and a comparison of `renewTime` with one's own time gives two leaders or none.
-#[must_use]
 pub fn step(observed: &Observed, attempts: &[Attempt], now: Duration, timing: Timing) -> Step {
     let Observed { what, since } = observed;
     let silent_at = |patience: Duration| since.saturating_add(patience);
@@ -162,7 +161,6 @@ fn patience(record: &Record, timing: Timing) -> Duration {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -321,7 +321,6 @@ async fn try_once(desk: &mut Desk) -> Result<Tried, CallError> {
 pub enum Released {
     /// The Lease says that nobody holds it: the next one begins at once.
     Yes,
-    /// It was not held any more.
     NotHeld,
     /// The API server did not confirm it; the Lease runs out by itself.
     Unconfirmed,
@@ -352,14 +351,12 @@ impl Held {
 
     /// Cancelled when this process does not lead any more: another one does, or no renewal was confirmed for
     /// [`Timing::renew_deadline`]. Then every side effect stops, and the process ends: it never leads again.
-    #[must_use]
     pub fn lost(&self) -> CancellationToken {
         self.lost.clone()
     }
 
     /// Whether this process leads now, by the clock: a process that was stopped and goes on finds out here before its
     /// timers have had their turn. To be asked before each write.
-    #[must_use]
     pub fn holds(&self) -> bool {
         !self.lost.is_cancelled() && now() < Duration::from_millis(self.until.load(Ordering::Acquire))
     }

@@ -7,14 +7,12 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject
 use super::Owner;
 
 /// The service account of a build's executors: the user's own, or the one made for the build.
-#[must_use]
 pub fn account_name(build: &IndexBuild, owner: &Owner) -> String {
     let named = build.spec.executor.as_ref().and_then(|executor| executor.service_account_name.clone());
     named.unwrap_or_else(|| names::executor_account(&owner.name, &owner.uid))
 }
 
 /// The service account made for the build; `None`: the user named one.
-#[must_use]
 pub fn service_account(build: &IndexBuild, owner: &Owner) -> Option<ServiceAccount> {
     let named = build.spec.executor.as_ref().is_some_and(|executor| executor.service_account_name.is_some());
     (!named).then(|| ServiceAccount {
@@ -24,7 +22,6 @@ pub fn service_account(build: &IndexBuild, owner: &Owner) -> Option<ServiceAccou
 }
 
 /// The role of a build's executors. Every object is named: no executor reads or writes what is another build's.
-#[must_use]
 pub fn role(owner: &Owner, slots: impl Iterator<Item = u32>, stages: &[String]) -> Role {
     let directories: Vec<String> = slots.map(|slot| names::directory(&owner.name, &owner.uid, slot)).collect();
     let maps = stages.iter().map(|stage| names::stage(&owner.name, &owner.uid, stage)).collect();
@@ -46,7 +43,6 @@ pub fn role(owner: &Owner, slots: impl Iterator<Item = u32>, stages: &[String]) 
 }
 
 /// Gives the role to the executors' account.
-#[must_use]
 pub fn role_binding(build: &IndexBuild, owner: &Owner) -> RoleBinding {
     let name = names::executor_account(&owner.name, &owner.uid);
     RoleBinding {
@@ -62,7 +58,6 @@ pub fn role_binding(build: &IndexBuild, owner: &Owner) -> RoleBinding {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::super::tests::build;
     use super::*;

@@ -16,7 +16,6 @@ pub const BUILD_KEY: &str = "build.json";
 pub const BUILD: &str = "build";
 
 /// The `ConfigMap` with the build: what identifies it, and its spec.
-#[must_use]
 pub fn build_file(build: &IndexBuild, owner: &Owner) -> ConfigMap {
     let metadata = json!({
         "name": owner.name,
@@ -39,7 +38,6 @@ pub fn build_file(build: &IndexBuild, owner: &Owner) -> ConfigMap {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::super::tests::build;
     use super::*;

@@ -9,7 +9,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::{Owner, with_label};
 
 /// A claim. It has no owner reference: a volume goes when its owner is proved gone (I4), not when the build goes.
-#[must_use]
 pub fn claim(build: &IndexBuild, owner: &Owner, slot: u32, generation: u32, name: String) -> PersistentVolumeClaim {
     let volume = build.spec.volume_or_default();
     let metadata = with_label(owner.unowned(name), labels::SLOT, slot);
@@ -29,7 +28,6 @@ pub fn claim(build: &IndexBuild, owner: &Owner, slot: u32, generation: u32, name
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::super::tests::build;
     use super::*;

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::{Owner, with_label};
 
 /// A slot's record. It is owned by the build; a tombstone loses that (failure-modes.md #26).
-#[must_use]
 pub fn directory(owner: &Owner, slot: u32, spec: EngineDirectorySpec) -> EngineDirectory {
     let metadata = owner.owned(names::directory(&owner.name, &owner.uid, slot));
     EngineDirectory { metadata: with_label(metadata, labels::SLOT, slot), spec, status: None }
@@ -14,7 +13,6 @@ pub fn directory(owner: &Owner, slot: u32, spec: EngineDirectorySpec) -> EngineD
 
 /// The operator's part of a record's status, for server-side apply: what is absent is cleared. `claim` and
 /// `report` are the owner's and never in it.
-#[must_use]
 pub fn status_patch(name: &str, status: &EngineDirectoryStatus) -> Value {
     let EngineDirectoryStatus {
         state,
@@ -41,7 +39,6 @@ pub fn status_patch(name: &str, status: &EngineDirectoryStatus) -> Value {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_api::{Claim, Report};
 

@@ -39,7 +39,6 @@ impl Owner {
     }
 
     /// The reference by which an object goes when its build goes.
-    #[must_use]
     pub fn reference(&self) -> OwnerReference {
         OwnerReference {
             api_version: IndexBuild::api_version(&()).into_owned(),
@@ -77,7 +76,6 @@ fn with_label(mut metadata: ObjectMeta, key: &str, value: impl ToString) -> Obje
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub(crate) mod tests {
     use indexbuild_api::check_build;
 

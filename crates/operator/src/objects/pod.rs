@@ -51,7 +51,6 @@ pub struct PodPlace {
     pub epoch: u64,
     /// The pod's name: contains the epoch.
     pub name: String,
-    /// The claim of its volume.
     pub claim: String,
 }
 
@@ -63,7 +62,6 @@ pub struct BadPodPart {
     source: serde_json::Error,
 }
 
-/// The pod.
 pub fn pod(build: &IndexBuild, owner: &Owner, image: &Image, place: PodPlace) -> Result<core::Pod, BadPodPart> {
     let PodPlace { slot, epoch, name, claim } = place;
     let executor = build.spec.executor_or_default();
@@ -376,7 +374,6 @@ fn spread(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::super::tests::build;
     use super::*;

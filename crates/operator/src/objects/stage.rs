@@ -23,7 +23,6 @@ pub fn stage(owner: &Owner, stage: &Stage) -> Result<ConfigMap, serde_json::Erro
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use indexbuild_api::Chosen;
 

@@ -33,7 +33,6 @@ impl Cell {
         Self { start, end: end | marks }
     }
 
-    /// Whether it was in quotes.
     pub(crate) fn quoted(self) -> bool {
         self.end & QUOTED != 0
     }

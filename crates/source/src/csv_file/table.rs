@@ -12,7 +12,6 @@ use crate::error::SourceError;
 use crate::files::{OpenFile, Window};
 use crate::spec::CsvOptions;
 
-/// A header longer than this is none.
 const LONGEST_HEADER: usize = 4 << 20;
 /// Row positions hold 40 bits of byte in file.
 const LARGEST_FILE: u64 = 1 << 40;

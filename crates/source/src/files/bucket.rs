@@ -17,7 +17,6 @@ use crate::patience::{Failure, Patience, Verdict};
 /// A request that takes longer is told of: until it fails, nobody would know what is waited for.
 const LONG: Duration = Duration::from_secs(6);
 
-/// A bucket, and how it is reached.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     scheme: Scheme,
@@ -36,7 +35,6 @@ impl Bucket {
         Ok(Self { scheme, base: base.to_owned(), patience: Arc::clone(patience), client })
     }
 
-    /// With a client made elsewhere.
     #[cfg(test)]
     pub(super) fn of(base: &str, client: Arc<dyn ObjectStore>, patience: Arc<dyn Patience>) -> Self {
         Self { scheme: Scheme::S3, base: base.to_owned(), patience, client: RwLock::new(client) }

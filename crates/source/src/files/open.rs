@@ -222,7 +222,6 @@ impl OpenFile {
     }
 }
 
-/// The state of a local file.
 pub(super) fn local_stamp(url: &str, metadata: &Metadata) -> FileStamp {
     let nanoseconds = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
     let mtime = jiff::Timestamp::from_nanosecond(nanoseconds)
@@ -277,7 +276,6 @@ fn head(url: &str, bucket: &Bucket, path: &Path) -> Result<object_store::Result<
     })
 }
 
-/// All objects below a prefix.
 pub(super) fn objects(url: &str, bucket: &Bucket, prefix: Option<&Path>) -> Result<Vec<ObjectMeta>, SourceError> {
     let listed = bucket.ask(url, |store| {
         let prefix = prefix.cloned();

@@ -23,7 +23,6 @@ pub(super) struct Chunk {
     pub(super) start: u64,
     pub(super) end: u64,
     pub(super) row_group: usize,
-    /// Which of the needed columns.
     pub(super) column: usize,
 }
 

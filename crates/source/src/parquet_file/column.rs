@@ -60,7 +60,6 @@ pub(super) struct Column {
     pages: Pages,
     /// Names of the structs around it, then its own.
     path: Vec<String>,
-    /// The row groups to come.
     row_groups: std::vec::IntoIter<usize>,
     decoder: Option<ParquetRecordBatchReader>,
     /// Decoded rows that were not given out yet.

@@ -105,7 +105,6 @@ fn is_repeated(data_type: &DataType) -> bool {
     )
 }
 
-/// The leaf of a name.
 pub(super) fn find<'a>(url: &str, leaves: &'a [Leaf], column: &str) -> Result<&'a Leaf, SourceError> {
     let mut named = leaves.iter().filter(|leaf| leaf.name == column);
     let leaf = named.next().ok_or_else(|| SourceError::MissingColumn {

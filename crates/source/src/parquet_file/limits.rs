@@ -85,7 +85,6 @@ pub(super) fn fixed_bytes(data_type: &DataType, column: &ColumnDescriptor) -> u6
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use proptest::prelude::*;
 

@@ -81,7 +81,6 @@ pub(super) struct Source {
     pub(super) metadata: Arc<ParquetMetaData>,
     pub(super) memory: Arc<PageMemory>,
     pub(super) leaf: usize,
-    /// Which of the needed columns it is.
     pub(super) column: usize,
     /// Whether what is decoded lies in the pages, instead of being copied out of them.
     pub(super) shares: bool,
@@ -89,7 +88,6 @@ pub(super) struct Source {
     pub(super) most_rows: usize,
     /// Bytes that values may take when they are copied out of their pages, at once.
     pub(super) copied: u64,
-    /// The largest value that there may be.
     pub(super) largest: u64,
 }
 
@@ -120,7 +118,6 @@ struct State {
     rows_at_once: usize,
 }
 
-/// The pages of one column.
 #[derive(Clone)]
 pub(super) struct Pages(Arc<Mutex<State>>);
 
@@ -437,7 +434,6 @@ impl Iterator for OneChunk {
 impl PageIterator for OneChunk {}
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use proptest::prelude::*;
 

@@ -18,7 +18,6 @@ pub(super) trait Oddity: fmt::Debug + Clone + Send + Sync + 'static {
         Ok(())
     }
 
-    /// An object as a list has it.
     fn listed(&self, meta: ObjectMeta) -> ObjectMeta {
         meta
     }
