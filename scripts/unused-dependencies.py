@@ -30,11 +30,19 @@ def without_comments(text):
 
 
 def sources(paths):
-    """The text of all Rust sources at or below the paths that exist."""
-    texts = []
-    for path in paths:
-        files = [path] if path.is_file() else sorted(path.rglob("*.rs"))
-        texts.extend(without_comments(file.read_text(encoding="utf-8")) for file in files)
+    """The text of all Rust sources at or below the paths that exist, and of those elsewhere that they say `#[path]` of."""
+    texts, read, waiting = [], set(), list(paths)
+    while waiting:
+        path = waiting.pop()
+        for file in [path] if path.is_file() else sorted(path.rglob("*.rs")):
+            if file.resolve() in read:
+                continue
+            read.add(file.resolve())
+            text = without_comments(file.read_text(encoding="utf-8"))
+            texts.append(text)
+            for elsewhere in re.findall(r'#\[path = "([^"]+)"\]', text):
+                module = (file.parent / elsewhere).resolve()
+                waiting.append(module.parent if module.name == "mod.rs" else module)
     return "\n".join(texts)
 
 

@@ -2,7 +2,7 @@
 //! or a row, a guard or a page that is cited and gone, fails here, not in a review.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -228,4 +228,166 @@ fn citations_guards_and_links_are_found_control() {
     let page = "# A `b` (c)\n[x](a.md#d), `[y](b.md)` and [`z`](c.md)\n```\n# e\n[u](d.md)\n```\n## F-g h\n";
     assert_eq!(links(page), ["a.md#d", "c.md"]);
     assert_eq!(anchors(page), BTreeSet::from(["a-b-c".to_owned(), "f-g-h".to_owned()]));
+}
+
+/// The Rust sources of the workspace, tests included.
+fn rust() -> Vec<(PathBuf, String)> {
+    files(&["rs"])
+}
+
+#[test]
+fn no_file_is_too_long_to_be_read_at_once() {
+    const LINES: usize = 600;
+    let long: Vec<_> = rust()
+        .into_iter()
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > LINES)
+        .collect();
+    assert!(long.is_empty(), "past {LINES} lines a file wants to be two: {long:?}");
+}
+
+/// A module by the names on the way to it; the crate itself is empty.
+type Module = Vec<String>;
+
+/// What a `use` tree or a path names, below `prefix`.
+fn named(prefix: &[String], text: &str) -> Vec<Module> {
+    let text = text.trim();
+    if let Some(inner) = text.strip_prefix('{') {
+        let (mut depth, mut items) = (0_i32, vec![String::new()]);
+        for letter in inner.chars() {
+            match letter {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    items.push(String::new());
+                    continue;
+                }
+                _ => {}
+            }
+            items.last_mut().unwrap().push(letter);
+        }
+        return items.iter().filter(|item| !item.trim().is_empty()).flat_map(|item| named(prefix, item)).collect();
+    }
+    let word: String = text.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+    if word.is_empty() || word == "self" {
+        return vec![prefix.to_vec()];
+    }
+    let mut path = prefix.to_vec();
+    path.push(word.clone());
+    match text[word.len()..].strip_prefix("::") {
+        Some(rest) => named(&path, rest),
+        None => vec![path],
+    }
+}
+
+/// What the code of a module names of its own crate.
+fn names_within(module: &Module, code: &str) -> Vec<Module> {
+    let mut all = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let whole = !code[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_' || letter == '$');
+        if whole {
+            all.extend(named(&[], &code[at + "crate::".len()..]));
+        }
+    }
+    for (at, _) in code.match_indices("super::") {
+        if code[..at].ends_with("super::") {
+            continue;
+        }
+        let (mut up, mut rest) = (0, &code[at..]);
+        while let Some(after) = rest.strip_prefix("super::") {
+            (up, rest) = (up + 1, after);
+        }
+        if let Some(parent) = module.len().checked_sub(up) {
+            all.extend(named(&module[..parent], rest));
+        }
+    }
+    all
+}
+
+/// The code of a file without its comments and its tests.
+fn code_of(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// Which modules of a crate name which others. What lies below one module counts as that module for those beside it, and
+/// a module and what is below it are one.
+fn edges(modules: &BTreeMap<Module, String>) -> BTreeSet<(Module, Module)> {
+    let mut edges = BTreeSet::new();
+    for (module, code) in modules {
+        for path in names_within(module, code) {
+            let known =
+                (1..=path.len()).rev().map(|length| path[..length].to_vec()).find(|path| modules.contains_key(path));
+            let Some(other) = known else { continue };
+            let common = module.iter().zip(&other).take_while(|(one, other)| one == other).count();
+            if common < module.len() && common < other.len() {
+                edges.insert((module[..=common].to_vec(), other[..=common].to_vec()));
+            }
+        }
+    }
+    edges
+}
+
+/// The modules that can be reached from themselves.
+fn in_circles(edges: &BTreeSet<(Module, Module)>) -> Vec<Module> {
+    let starts: BTreeSet<&Module> = edges.iter().map(|(from, _)| from).collect();
+    let reaches_itself = |start: &&Module| {
+        let (mut seen, mut waiting) = (BTreeSet::new(), vec![*start]);
+        while let Some(module) = waiting.pop() {
+            for (_, to) in edges.iter().filter(|(from, _)| from == module) {
+                if to == *start {
+                    return true;
+                }
+                if seen.insert(to) {
+                    waiting.push(to);
+                }
+            }
+        }
+        false
+    };
+    starts.into_iter().filter(reaches_itself).cloned().collect()
+}
+
+#[test]
+fn no_two_files_of_a_crate_need_each_other() {
+    let mut crates: BTreeMap<PathBuf, BTreeMap<Module, String>> = BTreeMap::new();
+    for (path, text) in rust() {
+        let path = path.strip_prefix(ROOT).unwrap();
+        let below: Vec<&Path> = path.ancestors().filter(|folder| folder.ends_with("src")).collect();
+        let Some(folder) = below.last() else { continue };
+        let mut module: Module = path
+            .with_extension("")
+            .strip_prefix(folder)
+            .unwrap()
+            .iter()
+            .map(|name| name.to_string_lossy().into())
+            .collect();
+        module.pop_if(|last| ["mod", "lib", "main"].contains(&last.as_str()));
+        let tests = module.iter().any(|name| name.ends_with("tests") || name == "testing");
+        if !tests && !module.is_empty() {
+            crates.entry(folder.to_path_buf()).or_default().insert(module, code_of(&text));
+        }
+    }
+    assert!(crates.len() > 10, "{:?}", crates.keys());
+    for (folder, modules) in crates {
+        let circle = in_circles(&edges(&modules));
+        assert!(circle.is_empty(), "{}: {circle:?} need each other: move one item", folder.display());
+    }
+}
+
+/// The control: a circle is found, through groups and from below, and parent and child are none.
+#[test]
+fn a_circle_is_found_control() {
+    let module = |path: &str| -> Module { path.split("::").map(str::to_owned).collect() };
+    let code = |text: &str| code_of(text);
+    let modules = BTreeMap::from([
+        (module("a"), code("use crate::{b::{self, X}, c};")),
+        (module("b"), code("fn f() { crate::d::e::g() }")),
+        (module("c"), code("// crate::a")),
+        (module("d"), code("mod e;")),
+        (module("d::e"), code("use super::super::a::Y;\nuse super::f;")),
+        (module("d::f"), code("")),
+    ]);
+    assert_eq!(in_circles(&edges(&modules)), ["a", "b", "d"].map(module));
 }

@@ -114,7 +114,7 @@ impl Attempt {
     /// Keeps a damaged file for inspection, with the reason beside it, in the build's folder on this volume.
     pub fn quarantine(&self, path: &Path, why: &str) -> Result<PathBuf, EngineError> {
         let folder = self.dir.parent().unwrap_or(&self.dir);
-        crate::volume::quarantine(folder, path, why)
+        crate::quarantine::quarantine(folder, path, why)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::mem;
 
-use crate::run::PieceKind;
+use crate::frames::PieceKind;
 
 const LARGEST_CHUNK: usize = 128 << 10;
 const SMALLEST_CHUNK: usize = 4 << 10;

@@ -1,4 +1,17 @@
-//! General entries as frames: `[u32 LE key length][key][u32 LE value length][value]`.
+//! How entries are laid out in runs and buffers; and the general ones, as frames.
+
+/// How the entries of a piece are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PieceKind {
+    /// The packed layout's `width` bytes each, big endian.
+    Packed,
+    /// Frames: `[u32 LE key length][key][u32 LE value length][value]`.
+    General,
+}
+
+impl PieceKind {
+    pub(crate) const BOTH: [Self; 2] = [Self::Packed, Self::General];
+}
 
 /// One entry within its frame.
 #[derive(Clone, Copy, Debug)]

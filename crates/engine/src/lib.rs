@@ -11,13 +11,13 @@
 mod adopt;
 mod attempt;
 mod buffers;
-mod check;
 mod control;
 mod encode;
 mod error;
 mod frames;
 mod packed;
 mod plan;
+mod quarantine;
 mod route;
 mod run;
 mod sort;
@@ -26,14 +26,15 @@ mod volume;
 
 pub use self::adopt::{Adopted, Quarantined, adopt_ranges, adopt_runs, verify_run};
 pub use self::attempt::{Attempt, Owner};
-pub use self::check::{EngineCheck, leak_engine, open_handles};
 pub use self::control::{Control, Step, StepTimes};
 pub use self::encode::{Batches, EncodeJob, EncodeOutcome, IndexCount, InputBatch, InputRows, SplitReader, encode};
 pub use self::error::{BoxError, EngineError, NoSpace, is_no_space};
+pub use self::frames::PieceKind;
 pub use self::plan::{IndexPlan, Lane, LaneWish, plan_index};
-pub use self::run::{PieceKind, PieceRef, ReadAt, RunIndex, RunSidecar, RunTable, SealedRun, TableIndex};
+pub use self::run::{PieceRef, ReadAt, RunIndex, RunSidecar, RunTable, SealedRun, TableIndex};
 pub use self::sort::{
     DuplicatePair, Duplicates, MOST_PAIRS, PieceReader, RunInput, SealedRange, SealedSst, SortJob, SortOptions,
     SortOutcome, sort,
 };
+pub use self::sort::{EngineCheck, leak_engine, open_handles};
 pub use self::volume::{FormerAttempt, Unheld, Volume, need_of_encode, need_of_sort};

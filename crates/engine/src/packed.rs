@@ -68,8 +68,8 @@ fn widen<const W: usize>(entry: &[u8; W]) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frames::PieceKind;
     use crate::route::Cut;
-    use crate::run::PieceKind;
 
     #[test]
     fn entries_of_every_width_come_back_from_the_destination_they_belong_to() {

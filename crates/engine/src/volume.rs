@@ -9,8 +9,8 @@ use rustix::fs::FlockOperation;
 
 use crate::attempt::{Attempt, OWNER_FILE, Owner};
 use crate::error::{At as _, EngineError, NoSpace};
+use crate::quarantine::{QUARANTINE, quarantine};
 
-const QUARANTINE: &str = "quarantine";
 const SHARED: &str = "shared";
 
 /// The part of a volume that belongs to one build: `<root>/<build UID>/`.
@@ -211,40 +211,6 @@ pub fn need_of_encode(estimated_run_bytes: u64) -> u64 {
 /// files (links for the check take no room).
 pub fn need_of_sort(lane_bytes: u64, estimated_sst_bytes: u64) -> u64 {
     lane_bytes + lane_bytes / 4 + estimated_sst_bytes + (16 << 20)
-}
-
-pub(crate) fn quarantine(build_folder: &Path, path: &Path, why: &str) -> Result<PathBuf, EngineError> {
-    let folder = build_folder.join(QUARANTINE);
-    durable::create_dir_all(&folder).at("make", &folder)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut number = 0u32;
-    let kept = loop {
-        let target = folder.join(if number == 0 { name.clone() } else { format!("{name}.{number}") });
-        match durable::hard_link(path, &target) {
-            Ok(()) => break target,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if same_file(path, &target) {
-                    return Ok(target);
-                }
-                number += 1;
-            }
-            Err(error) => return Err(EngineError::io("keep aside", path, error)),
-        }
-    };
-    let mut reason = kept.clone().into_os_string();
-    reason.push(".why");
-    let reason = PathBuf::from(reason);
-    durable::write_atomic(&reason, format!("{}\n{why}\n", path.display()).as_bytes()).at("write", &reason)?;
-    tracing::warn!(file = %path.display(), kept = %kept.display(), why, "a damaged file is kept aside");
-    Ok(kept)
-}
-
-fn same_file(left: &Path, right: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    match (fs::metadata(left), fs::metadata(right)) {
-        (Ok(left), Ok(right)) => left.dev() == right.dev() && left.ino() == right.ino(),
-        _ => false,
-    }
 }
 
 /// The folder's advisory lock, or `None` when another open file holds it. The lock is on the folder

@@ -1,43 +1,10 @@
 //! The deny-list: what no controller may do to get its way, found in a request before it is forwarded. No I/O.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::facts::{RequestFacts, Verb};
-
-/// The taint with which an administrator, and nobody else, says that a node is off.
-pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
-
-/// Something that fails the test.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Forbidden {
-    /// A pod deleted or evicted with a grace period of zero: the object goes while the process may still write.
-    ForceDelete,
-    /// A finalizer taken from an object, one that the deny-list does not allow to be taken.
-    FinalizerStripped(String),
-    /// The out-of-service taint put on a node.
-    OutOfServiceTaint,
-    /// A volume's `claimRef` (or the UID in it) removed: whoever claims it next gets somebody's data.
-    ClaimRefRemoved,
-    /// A volume's attachment deleted by hand: the volume may be attached twice.
-    VolumeAttachmentDelete,
-    /// A write to a guarded kind whose body cannot be read (protobuf, say), and so cannot be cleared.
-    Unreadable,
-}
-
-impl fmt::Display for Forbidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ForceDelete => f.write_str("force delete of a pod (gracePeriodSeconds=0)"),
-            Self::FinalizerStripped(name) => write!(f, "finalizer {name} stripped"),
-            Self::OutOfServiceTaint => write!(f, "taint {OUT_OF_SERVICE} put on a node"),
-            Self::ClaimRefRemoved => f.write_str("claimRef of a persistent volume removed"),
-            Self::VolumeAttachmentDelete => f.write_str("delete of a VolumeAttachment"),
-            Self::Unreadable => f.write_str("write to a guarded kind with a body that cannot be read"),
-        }
-    }
-}
+use crate::facts::{Forbidden, OUT_OF_SERVICE, RequestFacts, Verb};
 
 /// What the deny-list lets pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -16,34 +16,16 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    facts::{RequestFacts, RequestMatch, Verb},
-    forbidden::{self, DenyList, Forbidden},
+    facts::{Forbidden, RequestFacts, RequestMatch, Verb},
+    forbidden::{self, DenyList},
     handle::{Handle, Keeper},
-    net::{self, Body, BoxError, Cut, Outcome, ProxyError, Upward},
+    net::{self, Body, BoxError, Cut, Identity, Outcome, ProxyError, Upstream, Upward},
     rules::{Act, Answer, Counters, Perturbation, RuleId, Rules, decide},
     watch::{EventMatch, Filter, Line, Lost, Start, WatchEvent},
 };
 
 /// The largest body of a write; etcd takes a tenth of it.
 const MAX_WRITE: usize = 16 << 20;
-
-/// Who the proxy is to the server behind.
-#[derive(Clone)]
-pub enum Identity {
-    /// One client certificate for all; a client's token is dropped.
-    Certificate { cert_pem: String, key_pem: String },
-    /// Nobody: the `Authorization` header is passed on as it came.
-    PassThrough,
-}
-
-#[derive(Clone)]
-pub struct Upstream {
-    /// `https://127.0.0.1:6443`; `http://` for a server without TLS.
-    pub url: String,
-    /// The CA that its certificate is checked against, PEM.
-    pub ca_pem: Option<String>,
-    pub identity: Identity,
-}
 
 /// What was done to a request or an event.
 #[derive(Debug, Clone, PartialEq, Eq)]

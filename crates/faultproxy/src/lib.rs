@@ -40,11 +40,12 @@ mod store_proxy;
 mod watch;
 mod web;
 
-pub use facts::{RequestFacts, RequestMatch, Verb};
-pub use forbidden::{DenyList, Forbidden};
+pub use facts::{Forbidden, RequestFacts, RequestMatch, Verb};
+pub use forbidden::DenyList;
 pub use handle::Handle;
-pub use kube_proxy::{Happened, Identity, KubeProxy, Seen, Upstream};
+pub use kube_proxy::{Happened, KubeProxy, Seen};
 pub use net::ProxyError;
+pub use net::{Identity, Upstream};
 pub use rules::{Answer, Perturbation, RuleId, Times, When};
 pub use store::{StoreEffect, StoreFacts, StoreFault, StoreMatch, StoreOp};
 pub use store_proxy::{StoreProxy, StoreSeen};

@@ -20,8 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::kube_proxy::{Identity, Upstream};
-
 /// Why a proxy did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
@@ -49,6 +47,24 @@ pub(crate) type Upward = Client<hyper_rustls::HttpsConnector<HttpConnector>, Bod
 #[derive(Debug, thiserror::Error)]
 #[error("cut by the fault proxy")]
 pub(crate) struct Cut;
+
+/// Who the proxy is to the server behind.
+#[derive(Clone)]
+pub enum Identity {
+    /// One client certificate for all; a client's token is dropped.
+    Certificate { cert_pem: String, key_pem: String },
+    /// Nobody: the `Authorization` header is passed on as it came.
+    PassThrough,
+}
+
+#[derive(Clone)]
+pub struct Upstream {
+    /// `https://127.0.0.1:6443`; `http://` for a server without TLS.
+    pub url: String,
+    /// The CA that its certificate is checked against, PEM.
+    pub ca_pem: Option<String>,
+    pub identity: Identity,
+}
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|e: Infallible| match e {}).boxed_unsync()

@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    facts::{RequestFacts, RequestMatch, Verb},
-    forbidden::Forbidden,
+    facts::{Forbidden, RequestFacts, RequestMatch, Verb},
     watch::EventMatch,
 };
 

@@ -14,8 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     handle::{Handle, Keeper},
-    kube_proxy::{Identity, Upstream},
-    net::{self, Body, BoxError, Cut, Outcome, ProxyError, Upward},
+    net::{self, Body, BoxError, Cut, Identity, Outcome, ProxyError, Upstream, Upward},
     rules::RuleId,
     store::{StoreEffect, StoreFacts, StoreFault, decide},
 };

@@ -1,6 +1,8 @@
 //! Everything that is observed of one build, read live, at one moment.
 
-use indexbuild_api::{Chosen, EngineDirectorySpec, EngineDirectoryStatus, IndexBuildSpec, IndexBuildStatus};
+use indexbuild_api::{
+    Chosen, DeletionPolicy, EngineDirectorySpec, EngineDirectoryStatus, IndexBuildSpec, IndexBuildStatus,
+};
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds of the observer's own monotonic clock. Two machines' clocks are never compared.
@@ -62,6 +64,16 @@ pub struct BuildView {
 }
 
 impl BuildView {
+    /// Whether a committed index goes, with its build.
+    #[must_use]
+    pub fn index_goes(&self) -> bool {
+        self.deleting
+            && match self.spec.output.deletion_policy {
+                DeletionPolicy::Delete => true,
+                DeletionPolicy::Retain => false,
+            }
+    }
+
     #[must_use]
     pub fn gone(uid: String, name: String, namespace: String) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! What can go wrong in a pass over a build, and whether looking again is all there is to do.
 
 use crate::objects::BadPodPart;
-use crate::observe::Blind;
+use crate::unreadable::Blind;
 
 /// Why an action was not carried out, or a pass not ended.
 #[derive(Debug, thiserror::Error)]

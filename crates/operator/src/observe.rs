@@ -21,6 +21,7 @@ use crate::caches::{Caches, Nodes};
 use crate::error::is_status;
 use crate::memory::{BuildMemory, NodeMemory};
 use crate::objects::Owner;
+use crate::unreadable::Blind;
 use crate::views;
 
 #[derive(Clone, Debug, Default)]
@@ -281,11 +282,6 @@ pub fn clocks(spec: &IndexBuildSpec) -> Clocks {
         orphan_after: disruption.orphan_after.as_millis(),
     }
 }
-
-/// What is there of a build and cannot be read, so that nothing may be decided about it: at least one object.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub struct Blind(pub Vec<Unreadable>);
 
 /// The lifecycle's view of a build. There is none of one of which anything cannot be read: in it, what cannot be read
 /// would be absent, and made again, or taken for gone.

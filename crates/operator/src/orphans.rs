@@ -14,8 +14,9 @@ use crate::error::OperatorError;
 use crate::execute::Hands;
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
-use crate::observe::{Blind, Objects};
+use crate::observe::Objects;
 use crate::reconcile::Context;
+use crate::unreadable::Blind;
 
 /// The builds of records whose own build is not there, as far as the caches tell. One that cannot be read is there. Of a
 /// record that cannot be read, nobody knows whose it is: it is left alone.

@@ -21,11 +21,12 @@ use crate::execute::{Hands, slot_of};
 use crate::memory::{BuildMemory, NodeMemory};
 use crate::metrics::ReconcileResult;
 use crate::objects::{Image, Owner};
-use crate::observe::{Blind, Objects, Observed, remains, world};
+use crate::observe::{Objects, Observed, remains, world};
 use crate::provide;
 use crate::rim::Rim;
 use crate::switches::TestSwitches;
 use crate::trouble::{self, Trouble};
+use crate::unreadable::Blind;
 use crate::unreadable::words as words_about;
 
 /// The longest time between two looks at a build that is worked on.

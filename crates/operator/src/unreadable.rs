@@ -13,6 +13,11 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// whoever looks waits for.
 pub const AT_ONCE: usize = 16;
 
+/// What is there of a build and cannot be read, so that nothing may be decided about it: at least one object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct Blind(pub Vec<Unreadable>);
+
 /// What cannot be read, in words: which object, why, what follows, and what to do.
 pub fn words(unreadable: &Unreadable) -> String {
     let Unreadable { kind, api_version: _, namespace, name, uid: _, why: _ } = unreadable;

@@ -2,10 +2,6 @@
 
 use arrow_array::RecordBatch;
 
-use crate::csv_file::CsvReader;
-use crate::error::SourceError;
-use crate::parquet_file::ParquetReader;
-
 /// Some rows of a split.
 #[derive(Clone, Debug)]
 pub struct SourceBatch {
@@ -22,41 +18,4 @@ pub enum BatchRows {
     /// The first row's place; the others follow one by one.
     From(u64),
     Each(Vec<u64>),
-}
-
-/// Reads a split, batch by batch. After an error it ends.
-///
-/// When the last row has been given out, the file is checked to be the one of the snapshot; if it is not, the last item
-/// is an error. A caller must therefore use nothing of a split before its reader has ended.
-pub struct BatchReader {
-    pub(crate) reader: Format,
-    pub(crate) ended: bool,
-}
-
-pub(crate) enum Format {
-    Parquet(Box<ParquetReader>),
-    Csv(Box<CsvReader>),
-}
-
-impl BatchReader {
-    pub(crate) fn new(reader: Format) -> Self {
-        Self { reader, ended: false }
-    }
-}
-
-impl Iterator for BatchReader {
-    type Item = Result<SourceBatch, SourceError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        let item = match &mut self.reader {
-            Format::Parquet(reader) => reader.next_batch(),
-            Format::Csv(reader) => reader.next_batch(),
-        };
-        let item = item.transpose();
-        self.ended = !matches!(item, Some(Ok(_)));
-        item
-    }
 }

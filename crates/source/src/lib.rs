@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod parquet_file;
 mod patience;
+mod reader;
 mod snapshot;
 mod spec;
 mod split;
@@ -20,10 +21,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{BatchReader, BatchRows, SourceBatch};
+pub use batch::{BatchRows, SourceBatch};
 pub use error::SourceError;
 pub use indexbuild_store::CaCertificates;
 pub use patience::{Failure, Patience, Verdict};
+pub use reader::BatchReader;
 pub use snapshot::{FileStamp, Snapshot};
 pub use spec::{CsvColumn, CsvOptions, ReadOptions, SourceSpec, StoreSettings};
 pub use split::{Split, SplitPart};

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
 
-use crate::batch::{BatchReader, Format as Reader, SourceBatch};
+use crate::batch::SourceBatch;
 use crate::csv_file::{CsvReader, CsvTable};
 use crate::error::SourceError;
 use crate::files::{FILES_AT_ONCE, SourceFile, Stores, in_parallel, list};
 use crate::parquet_file::{Footer, Footers, ParquetReader, Piece, Request, compare, group, row_groups};
 use crate::patience::Patience;
+use crate::reader::{BatchReader, Format as Reader};
 use crate::snapshot::Snapshot;
 use crate::spec::{ReadOptions, SourceSpec, StoreSettings};
 use crate::split::{Split, SplitPart, target_bytes};

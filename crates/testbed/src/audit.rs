@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::control_plane::audit_log;
 use crate::error::{At as _, TestbedError};
-
-/// Everything, without bodies; a watch is recorded when it begins, a request when it is answered.
-pub(crate) const POLICY: &str = r#"{"apiVersion":"audit.k8s.io/v1","kind":"Policy","omitStages":["RequestReceived"],"rules":[{"level":"Metadata"}]}"#;
 
 /// One call that the API server answered.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,17 +36,13 @@ pub struct Call {
     pub allowed: bool,
 }
 
-pub(crate) fn log(logs: &Path) -> PathBuf {
-    logs.join("audit.log")
-}
-
 impl Cluster {
     /// All calls so far, in the order in which they were answered.
     ///
     /// # Errors
     /// A cluster that was started without [`crate::Options::audit`]; a record that cannot be read.
     pub fn audit(&self) -> Result<Vec<Call>, TestbedError> {
-        let file = log(self.logs());
+        let file = audit_log(self.logs());
         if !file.is_file() {
             let why = "no audit log: start the cluster with `audit: true` in its Options".to_owned();
             return Err(TestbedError::Unavailable(why));

@@ -322,6 +322,13 @@ impl Cluster {
         self.kubectl(&["apply", "-f", &file.display().to_string()]).map(drop)
     }
 
+    /// Ends a pod on a fake node, as its program would: with an exit code. `pod` is its name in the namespace `default`,
+    /// or `namespace/name`.
+    pub fn end_fake_pod(&self, pod: &str, exit_code: u8) -> Result<(), TestbedError> {
+        let (namespace, name) = split(pod);
+        self.kubectl(&["annotate", "pod", "-n", namespace, name, &format!("{}={exit_code}", fake::EXIT_CODE)]).map(drop)
+    }
+
     /// Waits until a condition holds: the probe returns what was looked for, or what is there instead.
     ///
     /// # Errors

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::audit;
 use crate::certs::{Authority, Identity};
 use crate::clocks::Clocks;
 use crate::error::{At as _, TestbedError};
@@ -22,6 +21,9 @@ pub(crate) const STORE_PORT: u16 = 7070;
 pub(crate) const TLS_STORE_PORT: u16 = 7443;
 /// Keys of the object store: of no use anywhere else.
 pub(crate) const STORE_KEYS: (&str, &str) = ("testbed", "testbed-secret");
+
+/// Everything, without bodies; a watch is recorded when it begins, a request when it is answered.
+const AUDIT_POLICY: &str = r#"{"apiVersion":"audit.k8s.io/v1","kind":"Policy","omitStages":["RequestReceived"],"rules":[{"level":"Metadata"}]}"#;
 
 /// The files that the control plane is started with: made once, used at each start.
 #[derive(Debug)]
@@ -112,9 +114,9 @@ pub(crate) fn api_server(
     ]);
     if audit {
         let policy = logs.join("audit-policy.json");
-        fs::write(&policy, audit::POLICY).at("write", &policy)?;
+        fs::write(&policy, AUDIT_POLICY).at("write", &policy)?;
         // Blocking: a call that was answered is recorded.
-        command.args([flag("audit-policy-file", policy), flag("audit-log-path", audit::log(logs))]);
+        command.args([flag("audit-policy-file", policy), flag("audit-log-path", audit_log(logs))]);
         command.arg("--audit-log-mode=blocking");
     }
     Process::start(command, "kube-apiserver", logs)
@@ -189,4 +191,9 @@ fn object_store_command(namespace: &Namespace, tools: &Tools, port: u16) -> Comm
     command.args(["--access", access, "--secret", secret, "--keep-alive", "--port"]);
     command.arg(format!("{STORE}:{port}"));
     command
+}
+
+/// The API server's record of all calls.
+pub(crate) fn audit_log(logs: &Path) -> PathBuf {
+    logs.join("audit.log")
 }

@@ -5,7 +5,6 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::clocks::Clocks;
-use crate::cluster::Cluster;
 use crate::error::{At as _, TestbedError};
 use crate::namespace::{Namespace, Net};
 use crate::process::Process;
@@ -70,13 +69,4 @@ pub(crate) fn node(number: u32, beside_real_ones: bool) -> Value {
         node["spec"]["taints"] = json!([{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]);
     }
     node
-}
-
-impl Cluster {
-    /// Ends a pod on a fake node, as its program would: with an exit code. `pod` is its name in the namespace `default`,
-    /// or `namespace/name`.
-    pub fn end_fake_pod(&self, pod: &str, exit_code: u8) -> Result<(), TestbedError> {
-        let (namespace, name) = crate::cluster::split(pod);
-        self.kubectl(&["annotate", "pod", "-n", namespace, name, &format!("{EXIT_CODE}={exit_code}")]).map(drop)
-    }
 }

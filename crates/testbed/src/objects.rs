@@ -3,8 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::cluster::WORKLOAD_IMAGE;
-use crate::provisioner::ON_DEMAND;
-use crate::volumes::PROVISIONER;
+
+/// The storage class of volumes that are made when a pod wants one: on its node, real or fake, as many as are wanted.
+pub const ON_DEMAND: &str = "local-on-demand";
+/// Who makes and empties volumes.
+pub(crate) const PROVISIONER: &str = "testbed.local/static-provisioner";
 
 /// The storage class of local volumes: bound when a pod that wants one is scheduled.
 pub fn local_storage_class() -> Value {

@@ -15,11 +15,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::error::TestbedError;
-use crate::objects;
-use crate::volumes::{PROVISIONED_BY, PROVISIONER, Reclaim, offered};
-
-/// The storage class of volumes that are made when a pod wants one: on its node, real or fake, as many as are wanted.
-pub const ON_DEMAND: &str = "local-on-demand";
+use crate::objects::{self, ON_DEMAND, PROVISIONER};
+use crate::volumes::{PROVISIONED_BY, Reclaim, offered};
 
 /// The provisioner; it works until it is dropped.
 #[derive(Debug)]

@@ -9,12 +9,11 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::error::{At as _, TestbedError};
 use crate::namespace::{Net, finish};
-use crate::objects;
+use crate::objects::{self, PROVISIONER};
 
 /// What the provisioner signs its volumes with. Without it the controller manager holds a volume with policy
 /// `Delete` for its own, finds no plugin that could delete it, and marks it Failed.
 pub(crate) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-pub(crate) const PROVISIONER: &str = "testbed.local/static-provisioner";
 
 /// What happens to a volume when its claim is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,9 @@ use super::{DROP, GO, InputBatch, InputRows, Shared};
 use crate::buffers::{Buffers, Mark, useful};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::EngineError;
+use crate::frames::PieceKind;
 use crate::packed;
-use crate::run::{Counts, PieceKind, RunWriter};
+use crate::run::{Counts, RunWriter};
 
 /// Rows encoded at once: their entries stay in the processor's cache.
 const ROWS_AT_ONCE: usize = 8192;

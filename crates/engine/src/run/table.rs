@@ -15,6 +15,7 @@ use indexbuild_index::digest::hex;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::BoxError;
+use crate::frames::PieceKind;
 
 const HEADER_MAGIC: [u8; 8] = *b"ixrun\0\0\x01";
 const FOOTER_MAGIC: [u8; 8] = *b"ixrunend";
@@ -25,19 +26,6 @@ const PIECE: usize = 56;
 const FOOTER: usize = 40;
 /// A table larger than this is not one of ours.
 const LARGEST_TABLE: u64 = 1 << 30;
-
-/// How the entries of a piece are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PieceKind {
-    /// The packed layout's `width` bytes each, big endian.
-    Packed,
-    /// Frames: `[u32 LE key length][key][u32 LE value length][value]`.
-    General,
-}
-
-impl PieceKind {
-    pub(crate) const BOTH: [Self; 2] = [Self::Packed, Self::General];
-}
 
 /// One contiguous piece of a run: entries of one index, lane and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

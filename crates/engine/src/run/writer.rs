@@ -10,10 +10,11 @@ use indexbuild_index::digest::hex;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::sidecar::{RUN_VERSION, RunIndex, RunSidecar, SealedRun};
-use super::table::{PieceKind, PieceRef, RunTable, TableIndex};
+use super::table::{PieceRef, RunTable, TableIndex};
 use crate::attempt::Attempt;
 use crate::buffers::{Buffers, Chunk};
 use crate::error::{At as _, EngineError};
+use crate::frames::PieceKind;
 
 /// A piece is fetched and checked as a whole, so that nothing unchecked is ever used.
 const LARGEST_PIECE: usize = 4 << 20;

@@ -12,9 +12,10 @@ use super::{Destination, SortJob};
 use crate::buffers::{Buffers, useful};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::EngineError;
+use crate::frames::PieceKind;
 use crate::packed;
 use crate::route::Router;
-use crate::run::{PieceKind, PieceRef};
+use crate::run::PieceRef;
 use crate::threads;
 
 /// A piece of a run of the job's list.

@@ -4,6 +4,7 @@
 //! one range at a time, sorts its parts in order and writes them; files are finished, sealed and
 //! handed on beside it. At the end a RocksDB ingests what was written.
 
+mod check;
 mod duplicates;
 mod fetch;
 mod finish;
@@ -22,6 +23,8 @@ use std::time::Instant;
 
 use indexbuild_index::{Encoder, PackedLayout, SetHash};
 
+use self::check::EngineHandle;
+pub use self::check::{EngineCheck, leak_engine, open_handles};
 pub use self::duplicates::{DuplicatePair, Duplicates, MOST_PAIRS};
 pub(crate) use self::sealed::{RANGE_VERSION, RangeSidecar, read_sidecar};
 pub use self::sealed::{SealedRange, SealedSst};
@@ -34,7 +37,6 @@ use self::range::RangeSorter;
 use self::recut::{cuts_within, sample_pieces};
 use self::writer::{RangeContext, RangeWriter};
 use crate::attempt::Attempt;
-use crate::check::{EngineCheck, EngineHandle};
 use crate::control::{Control, Step, StepTimes, nanos, thread_cpu, timed};
 use crate::error::{BoxError, EngineError};
 use crate::plan::{IndexPlan, Lane};

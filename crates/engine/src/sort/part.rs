@@ -10,7 +10,7 @@ use indexbuild_durable::fault::{self, Op};
 use crate::buffers::Chunk;
 use crate::error::{At as _, EngineError};
 use crate::frames::Frames;
-use crate::run::PieceKind;
+use crate::frames::PieceKind;
 
 /// How much of a spill file is read at once.
 const READ: usize = 1 << 20;

@@ -9,9 +9,9 @@ use super::memory::memory_of;
 use super::part::{Part, SpillFolder, each_frame, whole_packed};
 use crate::buffers::Buffers;
 use crate::error::EngineError;
+use crate::frames::PieceKind;
 use crate::packed;
 use crate::route::{Cut, Router};
-use crate::run::PieceKind;
 
 /// Parts are cut to this part of the budget, in percent: samples are not exact.
 const FILL: u64 = 60;

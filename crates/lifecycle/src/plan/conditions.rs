@@ -2,12 +2,11 @@
 //! it up.
 
 use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildStatus, Phase, Reason};
-use indexbuild_text::bounded;
 
 use super::Pass;
 use super::mode::Mode;
 use super::volumes::{Class, former_class};
-use super::waits::{severity, words};
+use super::waits::{severity, truncate, words};
 use crate::action::{Event, Wait};
 
 impl Pass<'_> {
@@ -290,13 +289,6 @@ fn some_of(names: &[&str]) -> String {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
     text
-}
-
-/// The longest message that a condition takes, in bytes.
-const MAX_MESSAGE: usize = 4_096;
-
-pub(super) fn truncate(message: &mut String) {
-    *message = bounded(message, MAX_MESSAGE);
 }
 
 const fn phase_reason(phase: Phase) -> Reason {

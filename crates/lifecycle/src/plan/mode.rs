@@ -1,8 +1,6 @@
 //! What a build is about: running, pausing, cleaning up, or nothing any more.
 
-use indexbuild_api::{
-    AfterBuild, ConditionStatus, ConditionType, DeletionPolicy, Duration, Retention, VolumeRetention,
-};
+use indexbuild_api::{AfterBuild, ConditionStatus, ConditionType, Duration, Retention, VolumeRetention};
 
 use super::stages::{CLEAN, CLEAN_INDEX, PLAN, PUBLISH};
 use crate::action::End;
@@ -115,16 +113,7 @@ pub fn failed(world: &World) -> bool {
 
 /// The Clean stage that is meant: a committed index whose build is deleted needs another one than its commit did.
 pub fn clean_stage(world: &World) -> &'static str {
-    if published(world) && index_goes(&world.build) { CLEAN_INDEX } else { CLEAN }
-}
-
-/// Whether a committed index goes, with its build.
-pub fn index_goes(build: &BuildView) -> bool {
-    build.deleting
-        && match build.spec.output.deletion_policy {
-            DeletionPolicy::Delete => true,
-            DeletionPolicy::Retain => false,
-        }
+    if published(world) && world.build.index_goes() { CLEAN_INDEX } else { CLEAN }
 }
 
 /// How long a deletion may take before the finalizer goes whatever is left.

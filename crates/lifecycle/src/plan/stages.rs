@@ -6,7 +6,6 @@ use indexbuild_api::{Chosen, EngineDirectorySpec, IndexBuildSpec, RunLocation, W
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::mode;
 use crate::world::{Stage, World};
 
 /// The stage that pins the source and cuts the index.
@@ -198,7 +197,7 @@ impl<'w> Stages<'w> {
         let runs = if spec.parallelism == 1 { RunLocation::Volume } else { RunLocation::Store };
         let inputs_digest = self.digest(spec, &inputs, splits);
         // Whether it is committed or not: a commit may have been made unseen.
-        let removes_index = kind == WorkKind::Clean && mode::index_goes(&self.world.build);
+        let removes_index = kind == WorkKind::Clean && self.world.build.index_goes();
         Work { id: id.to_owned(), kind, inputs_digest, runs, splits: splits.to_vec(), inputs, removes_index }
     }
 

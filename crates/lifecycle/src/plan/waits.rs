@@ -4,6 +4,7 @@
 //! day that stays as it was said first while it is about right.
 
 use indexbuild_api::{Condition, ConditionStatus, ConditionType, Reason, Waiting};
+use indexbuild_text::bounded;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pass;
@@ -82,7 +83,7 @@ impl Pass<'_> {
         };
         let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
         let mut message = message;
-        super::conditions::truncate(&mut message);
+        truncate(&mut message);
         let condition = Condition {
             condition_type: ConditionType::Waiting,
             status,
@@ -160,6 +161,13 @@ pub(super) const fn severity(wait: &Wait, mode: Mode) -> u8 {
         | (Reason::VolumesStranded, Mode::Drain(_)) => 1,
         _ => 0,
     }
+}
+
+/// The longest message that a condition takes, in bytes.
+const MAX_MESSAGE: usize = 4_096;
+
+pub(super) fn truncate(message: &mut String) {
+    *message = bounded(message, MAX_MESSAGE);
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use indexbuild_store::{Fault, answer};
 use object_store::ObjectStore;
 
 use super::blocking::{self, Pending};
+use super::client::build;
 use super::location::Scheme;
-use super::stores::build;
 use crate::error::SourceError;
 use crate::patience::{Failure, Patience, Verdict};
 

@@ -2,6 +2,7 @@
 
 mod blocking;
 mod bucket;
+mod client;
 mod listing;
 mod location;
 mod open;

@@ -10,9 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use indexbuild_index::sst::{CheckDb, DbCounts, DbError, open_engine_handles};
 use serde::{Deserialize, Serialize};
 
+use super::{SealedRange, SortOptions};
 use crate::attempt::Attempt;
 use crate::error::EngineError;
-use crate::sort::{SealedRange, SortOptions};
 
 /// What RocksDB says of a lane's finished files, checksums verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
