@@ -7,7 +7,7 @@ use indexbuild_api::{CheckError, IndexBuild};
 
 /// Why a build's file is not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub(crate) enum FileError {
     /// It cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Io {
@@ -23,7 +23,7 @@ pub enum FileError {
 
 /// Reads and checks a build by the resource's rules. What has no scheme in `source` and `output` is a
 /// path, relative to the file's own folder.
-pub fn read(path: &Path) -> Result<IndexBuild, FileError> {
+pub(crate) fn read(path: &Path) -> Result<IndexBuild, FileError> {
     let io = |source| FileError::Io { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(io)?;
     let absolute = std::path::absolute(path).map_err(io)?;
@@ -33,7 +33,7 @@ pub fn read(path: &Path) -> Result<IndexBuild, FileError> {
 }
 
 /// A place as a URL: what has no scheme is a path, relative to `folder`.
-pub fn resolve(folder: &Path, place: &str) -> String {
+pub(crate) fn resolve(folder: &Path, place: &str) -> String {
     let has_scheme = place.split_once("://").is_some_and(|(scheme, _)| {
         !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
     });
@@ -44,7 +44,7 @@ pub fn resolve(folder: &Path, place: &str) -> String {
 }
 
 /// A place that was given on the command line, as a URL.
-pub fn resolve_here(place: &str) -> anyhow::Result<String> {
+pub(crate) fn resolve_here(place: &str) -> anyhow::Result<String> {
     let here = std::env::current_dir().context("the current folder cannot be told")?;
     Ok(resolve(&here, place))
 }

@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     /// What failed.
     Error,
     /// What a person should look at.
@@ -24,7 +24,7 @@ pub enum LogLevel {
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Human,
     /// For machines: one object a line.
@@ -33,7 +33,7 @@ pub enum LogFormat {
 
 /// How this process logs.
 #[derive(Clone, Copy, Debug)]
-pub struct Logging {
+pub(crate) struct Logging {
     /// How much.
     pub level: LogLevel,
     /// How it looks; `None`: by whether standard error is a terminal.
@@ -42,7 +42,7 @@ pub struct Logging {
 
 impl Logging {
     /// Begins to log. `INDEXBUILD_LOG`, in the syntax of tracing's filters, is stronger than the level.
-    pub fn start(self) {
+    pub(crate) fn start(self) {
         let level = match self.level {
             LogLevel::Error => Level::ERROR,
             LogLevel::Warn => Level::WARN,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// How a result is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
+pub(crate) enum OutputFormat {
     /// For people.
     #[default]
     Table,
@@ -18,7 +18,11 @@ pub enum OutputFormat {
 }
 
 /// Writes a result: `table` gives its form for people.
-pub fn write<T: Serialize>(format: OutputFormat, value: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+pub(crate) fn write<T: Serialize>(
+    format: OutputFormat,
+    value: &T,
+    table: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
     let text = match format {
         OutputFormat::Table => table(value),
         OutputFormat::Json => serde_json::to_string_pretty(value)? + "\n",
@@ -28,7 +32,7 @@ pub fn write<T: Serialize>(format: OutputFormat, value: &T, table: impl FnOnce(&
 }
 
 /// Writes text as it is.
-pub fn text(text: &str) -> anyhow::Result<()> {
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         // A reader such as `head` that has seen enough is no failure.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -37,7 +41,7 @@ pub fn text(text: &str) -> anyhow::Result<()> {
 }
 
 /// Writes an error with its causes, each once.
-pub fn error(error: &anyhow::Error) {
+pub(crate) fn error(error: &anyhow::Error) {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
@@ -53,7 +57,7 @@ pub fn error(error: &anyhow::Error) {
 }
 
 /// Writes a remark.
-pub fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     message("note", "36", text);
 }
 

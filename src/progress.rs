@@ -13,13 +13,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 const LINE_EVERY: Duration = Duration::from_secs(3);
 
 /// All bars of this process: whoever else writes to the terminal suspends them meanwhile.
-pub fn bars() -> &'static MultiProgress {
+pub(crate) fn bars() -> &'static MultiProgress {
     static BARS: OnceLock<MultiProgress> = OnceLock::new();
     BARS.get_or_init(MultiProgress::new)
 }
 
 /// The sink that fits where standard error goes.
-pub fn sink(quiet: bool) -> Box<dyn ProgressSink> {
+pub(crate) fn sink(quiet: bool) -> Box<dyn ProgressSink> {
     if quiet {
         Box::new(Quiet)
     } else if io::stderr().is_terminal() {

@@ -44,7 +44,7 @@ A row depends on its number, --seed, --rows and the options about its content, n
 /// Write a table to try things on: id, k, c and pad, as sysbench has them.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
-pub struct SampleArgs {
+pub(crate) struct SampleArgs {
     /// How many rows; k, M and G stand for thousands, millions and billions
     #[arg(long, value_parser = parse_count)]
     rows: u64,
@@ -133,7 +133,7 @@ fn parse_exponent(text: &str) -> Result<f64, String> {
 
 /// Writes the table.
 #[allow(clippy::needless_pass_by_value)] // as all commands: what was parsed is handed over
-pub fn run(args: SampleArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: SampleArgs) -> anyhow::Result<()> {
     let format = Format::of(&args.out)?;
     if let Some(folder) = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).with_context(|| format!("the folder {} cannot be made", folder.display()))?;
@@ -338,14 +338,14 @@ struct Shape {
 
 /// The independent random numbers of a row. Groups of digits have the numbers from `C` and `PAD` on.
 mod stream {
-    pub const K: u64 = 1;
-    pub const DUPLICATE: u64 = 2;
-    pub const ORIGINAL: u64 = 3;
-    pub const NULL_K: u64 = 4;
-    pub const NULL_C: u64 = 5;
-    pub const NULL_PAD: u64 = 6;
-    pub const C: u64 = 16;
-    pub const PAD: u64 = 32;
+    pub(super) const K: u64 = 1;
+    pub(super) const DUPLICATE: u64 = 2;
+    pub(super) const ORIGINAL: u64 = 3;
+    pub(super) const NULL_K: u64 = 4;
+    pub(super) const NULL_C: u64 = 5;
+    pub(super) const NULL_PAD: u64 = 6;
+    pub(super) const C: u64 = 16;
+    pub(super) const PAD: u64 = 32;
 }
 
 const C_GROUPS: u64 = 10;

@@ -2,7 +2,7 @@
 
 mod ownership;
 
-pub use ownership::{Follow, ownership};
+pub(crate) use ownership::{Follow, ownership};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const READ: Duration = Duration::from_secs(60);
 /// Which cluster, and which namespace of it
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
-pub struct ClusterArgs {
+pub(crate) struct ClusterArgs {
     /// The build's namespace [default: the kubeconfig's]
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
@@ -38,7 +38,7 @@ pub struct ClusterArgs {
 
 /// A cluster that can be asked.
 #[derive(Clone)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// The API server.
     pub client: Client,
     /// The namespace that is meant.
@@ -48,7 +48,10 @@ pub struct Cluster {
 }
 
 /// Runs what asks a cluster.
-pub fn ask<T>(arguments: &ClusterArgs, what: impl AsyncFnOnce(Cluster) -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub(crate) fn ask<T>(
+    arguments: &ClusterArgs,
+    what: impl AsyncFnOnce(Cluster) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -87,7 +90,7 @@ impl Cluster {
     }
 
     /// The API of a kind in the namespace.
-    pub fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -95,7 +98,7 @@ impl Cluster {
     }
 
     /// What a failed call is about, and what to do next.
-    pub fn failed(&self, doing: &str, error: kube::Error) -> anyhow::Error {
+    pub(crate) fn failed(&self, doing: &str, error: kube::Error) -> anyhow::Error {
         let next = match &error {
             kube::Error::Api(status) if status.code == 403 => {
                 "; ask an administrator of the cluster for that permission"
@@ -112,7 +115,7 @@ impl Cluster {
     }
 
     /// A build; one that is not there, or that cannot be read, is an error that says where it was looked for, or why.
-    pub async fn build(&self, name: &str) -> anyhow::Result<IndexBuild> {
+    pub(crate) async fn build(&self, name: &str) -> anyhow::Result<IndexBuild> {
         match self.find_build(name).await? {
             Some(build) => Ok(build),
             None => self.no_build(name).await,
@@ -120,7 +123,7 @@ impl Cluster {
     }
 
     /// A build, if it is there; one that cannot be read is.
-    pub async fn find_build(&self, name: &str) -> anyhow::Result<Option<IndexBuild>> {
+    pub(crate) async fn find_build(&self, name: &str) -> anyhow::Result<Option<IndexBuild>> {
         let found = self.api::<Guarded<IndexBuild>>().get_opt(name).await;
         let found =
             found.map_err(|error| self.failed(&format!("read build {name} of namespace {}", self.namespace), error))?;
@@ -134,7 +137,7 @@ impl Cluster {
     }
 
     /// The error of a build that is not there.
-    pub async fn no_build<T>(&self, name: &str) -> anyhow::Result<T> {
+    pub(crate) async fn no_build<T>(&self, name: &str) -> anyhow::Result<T> {
         // 404 is also what a cluster without the definition says.
         self.builds(false).await?;
         bail!(
@@ -144,14 +147,14 @@ impl Cluster {
     }
 
     /// All builds of the namespace, or of all, whether or not each can be read.
-    pub async fn builds(&self, everywhere: bool) -> anyhow::Result<Vec<Guarded<IndexBuild>>> {
+    pub(crate) async fn builds(&self, everywhere: bool) -> anyhow::Result<Vec<Guarded<IndexBuild>>> {
         let api = if everywhere { Api::all(self.client.clone()) } else { self.api::<Guarded<IndexBuild>>() };
         let listed = api.list(&ListParams::default()).await;
         listed.map(|list| list.items).map_err(|error| self.failed("list builds", error))
     }
 
     /// Objects of a build, by its UID: a name can come back. Those that cannot be read are told by name.
-    pub async fn objects<K>(&self, build: &IndexBuild, what: &str) -> anyhow::Result<(Vec<K>, Vec<Unreadable>)>
+    pub(crate) async fn objects<K>(&self, build: &IndexBuild, what: &str) -> anyhow::Result<(Vec<K>, Vec<Unreadable>)>
     where
         K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -163,7 +166,7 @@ impl Cluster {
     }
 
     /// Objects of all builds that had a name, those that are gone included, and those that cannot be read.
-    pub async fn objects_of_name<K>(&self, name: &str, what: &str) -> anyhow::Result<(Vec<K>, Vec<Unreadable>)>
+    pub(crate) async fn objects_of_name<K>(&self, name: &str, what: &str) -> anyhow::Result<(Vec<K>, Vec<Unreadable>)>
     where
         K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -188,7 +191,7 @@ impl Cluster {
     }
 
     /// The records of a build, by slot, and those that cannot be read.
-    pub async fn records(&self, build: &IndexBuild) -> anyhow::Result<(Vec<EngineDirectory>, Vec<Unreadable>)> {
+    pub(crate) async fn records(&self, build: &IndexBuild) -> anyhow::Result<(Vec<EngineDirectory>, Vec<Unreadable>)> {
         let (mut records, unreadable) = self.objects::<EngineDirectory>(build, "the enginedirectories").await?;
         records.sort_by_key(|record| record.spec.slot);
         Ok((records, unreadable))
@@ -196,7 +199,7 @@ impl Cluster {
 }
 
 /// Tells what is there and is not shown.
-pub fn not_shown(unreadable: &[Unreadable]) {
+pub(crate) fn not_shown(unreadable: &[Unreadable]) {
     for one in unreadable {
         crate::output::note(&format!("{one}; it is not shown, and nothing is decided about its build"));
     }

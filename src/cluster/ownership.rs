@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Whether to look once, or until the build has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Follow {
+pub(crate) enum Follow {
     /// Once.
     No,
     /// Until it has ended: also what records forget meanwhile is seen.
@@ -27,7 +27,7 @@ pub enum Follow {
 }
 
 /// Who owned what in a build. Warnings are told through `say`.
-pub async fn ownership(
+pub(crate) async fn ownership(
     cluster: &Cluster,
     build: &IndexBuild,
     follow: Follow,

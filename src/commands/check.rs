@@ -16,7 +16,7 @@ use crate::commands::exit;
 #[command(
     after_help = "Examples:\n  indexbuild check --namespace indexbuild-system\n  helm test indexbuild -n indexbuild-system"
 )]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// The operator's namespace
     #[arg(long, value_name = "NAMESPACE", default_value = "indexbuild-system")]
     namespace: String,
@@ -32,7 +32,7 @@ pub struct CheckArgs {
 }
 
 /// Asks, and prints a line for each answer.
-pub fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let CheckArgs { namespace, lease_name, without_policies, within } = args;
     let installation =
         Installation { namespace, lease_name, policies: !without_policies, within: Duration::from_secs(within) };

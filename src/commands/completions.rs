@@ -10,13 +10,13 @@ use clap_complete::Shell;
 #[command(
     after_help = "Examples:\n  indexbuild completions bash > /etc/bash_completion.d/indexbuild\n  indexbuild completions zsh > ~/.zfunc/_indexbuild"
 )]
-pub struct CompletionsArgs {
+pub(crate) struct CompletionsArgs {
     /// For which shell
     shell: Shell,
 }
 
 /// Prints the script.
-pub fn run(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     let CompletionsArgs { shell } = *args;
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut crate::Cli::command(), "indexbuild", &mut script);

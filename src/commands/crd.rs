@@ -11,14 +11,14 @@ use clap::Args;
 #[command(
     after_help = "Examples:\n  indexbuild crd | kubectl apply --server-side -f -\n  indexbuild crd --output crds"
 )]
-pub struct CrdArgs {
+pub(crate) struct CrdArgs {
     /// Write one file per resource into this folder instead of printing them
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
 
 /// Prints the definitions, or writes one file for each.
-pub fn run(args: CrdArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: CrdArgs) -> anyhow::Result<ExitCode> {
     let CrdArgs { output } = args;
     let files = indexbuild_api::crd_yaml().context("cannot write the definitions as YAML")?;
     match output {

@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 use crate::output::OutputFormat;
 
 /// `{"key": {column: value}, "rowId": {column: value} or {"file": n, "row": n}, "include": {…}}`
-pub fn to_json(definition: &IndexDefinition, entry: &DecodedEntry) -> serde_json::Value {
+pub(super) fn to_json(definition: &IndexDefinition, entry: &DecodedEntry) -> serde_json::Value {
     let DecodedEntry { columns, row_id, included } = entry;
     let object = |names: Vec<(&str, ColumnType)>, values: &[Value]| {
         let pairs = names.into_iter().zip(values);
@@ -28,7 +28,7 @@ pub fn to_json(definition: &IndexDefinition, entry: &DecodedEntry) -> serde_json
 }
 
 /// Writes entries one by one, so that memory does not grow with their number. Returns how many.
-pub fn write<E: Into<anyhow::Error>>(
+pub(super) fn write<E: Into<anyhow::Error>>(
     format: OutputFormat,
     definition: &IndexDefinition,
     entries: impl Iterator<Item = Result<DecodedEntry, E>>,

@@ -15,7 +15,7 @@ use kube::ResourceExt as _;
 
 /// One process of a build; started by `indexbuild run`, or by the operator in a pod
 #[derive(Debug, Args)]
-pub struct ExecutorArgs {
+pub(crate) struct ExecutorArgs {
     /// The state folder of the local run
     #[arg(
         long,
@@ -64,7 +64,7 @@ pub struct ExecutorArgs {
 }
 
 /// Runs the process's whole life.
-pub fn run(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
     // The threads that work are the executor's own; these only watch, report and move objects.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -1,10 +1,10 @@
 //! Exit codes, the same for all commands.
 
 /// It failed; the message says why.
-pub const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// Wrong usage, or a file that is not valid.
-pub const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// Interrupted; the same command goes on.
-pub const INTERRUPTED: u8 = 3;
+pub(crate) const INTERRUPTED: u8 = 3;
 /// Another process holds the state folder.
-pub const HELD: u8 = 4;
+pub(crate) const HELD: u8 = 4;

@@ -19,7 +19,7 @@ Exit code 1 when there is no such entry.
 Examples:
   indexbuild get indexes/default/orders --index by_customer 17
   indexbuild get s3://indexes/shop/default/orders --region eu-west-1 --index by_customer 17 -o json")]
-pub struct GetArgs {
+pub(crate) struct GetArgs {
     #[command(flatten)]
     location: Location,
     /// The index; may be left out where the build has one only
@@ -34,7 +34,7 @@ pub struct GetArgs {
 }
 
 /// Prints the entries; none is exit code 1.
-pub fn run(args: GetArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: GetArgs) -> anyhow::Result<ExitCode> {
     let GetArgs { location, index, values, output } = args;
     let opened = location.open()?;
     let index = opened.index(index.as_deref())?;
@@ -51,7 +51,7 @@ pub fn run(args: GetArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Values of an index's leading columns, from text.
-pub fn parse(definition: &IndexDefinition, texts: &[String]) -> anyhow::Result<Vec<Value>> {
+pub(crate) fn parse(definition: &IndexDefinition, texts: &[String]) -> anyhow::Result<Vec<Value>> {
     anyhow::ensure!(
         texts.len() <= definition.columns.len(),
         "index {} has {} columns, and {} values were given",

@@ -17,7 +17,7 @@ name of their index: give each index a column family of its own.
 Examples:
   indexbuild ingest indexes/default/orders --index by_customer --into ./db --create
   indexbuild ingest indexes/default/orders --index by_customer --into ./db --column-family by_customer --create")]
-pub struct IngestArgs {
+pub(crate) struct IngestArgs {
     #[command(flatten)]
     location: Location,
     /// The index; may be left out where the build has one only
@@ -35,7 +35,7 @@ pub struct IngestArgs {
 }
 
 /// Ingests, and says how much.
-pub fn run(args: IngestArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: IngestArgs) -> anyhow::Result<ExitCode> {
     let IngestArgs { location, index, into, column_family, create } = args;
     let opened = location.open()?;
     let index = opened.index(index.as_deref())?;

@@ -11,7 +11,7 @@ use indexbuild_index::store::{BadCaFile, CaCertificates, StoreOptions};
 
 /// The finished build that a command reads.
 #[derive(Debug, Args)]
-pub struct Location {
+pub(super) struct Location {
     /// The build: OUTPUT/NAMESPACE/NAME, a path or a URL (its LATEST says which build), or one build's prefix or
     /// manifest.json
     #[arg(value_name = "INDEX")]
@@ -34,7 +34,7 @@ pub struct Location {
 
 /// The authorities, beside the system's, that a store is trusted by.
 #[derive(Debug, Args)]
-pub struct CaFile {
+pub(super) struct CaFile {
     /// CA certificates (PEM, one or several) that may vouch for a store's certificate, beside those of the system
     /// (SSL_CERT_FILE names others than the system's own)
     #[arg(long, value_name = "FILE", value_parser = absolute)]
@@ -47,7 +47,7 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 }
 
 /// An open build, and the temporary cache that goes with it.
-pub struct Opened {
+pub(super) struct Opened {
     /// The build.
     pub set: IndexSet,
     _cache: Option<tempfile::TempDir>,
@@ -55,19 +55,19 @@ pub struct Opened {
 
 impl CaFile {
     /// The certificates in the file, if one was named.
-    pub fn read(&self) -> Result<CaCertificates, BadCaFile> {
+    pub(super) fn read(&self) -> Result<CaCertificates, BadCaFile> {
         self.ca_file.as_deref().map(CaCertificates::read).transpose().map(Option::unwrap_or_default)
     }
 }
 
 impl Location {
     /// How the stores of a build's file are reached: as this one.
-    pub fn access(&self) -> StoreAccess {
+    pub(super) fn access(&self) -> StoreAccess {
         StoreAccess::of_this_machine(self.ca.ca_file.clone())
     }
 
     /// Opens the build.
-    pub fn open(&self) -> anyhow::Result<Opened> {
+    pub(super) fn open(&self) -> anyhow::Result<Opened> {
         let Self { place, cache, endpoint, region, allow_http, ca } = self;
         let url = crate::build_file::resolve_here(place)?;
         let options = StoreOptions {
@@ -93,7 +93,7 @@ impl Location {
 
 impl Opened {
     /// The index of that name; without a name, the only one.
-    pub fn index(&self, name: Option<&str>) -> anyhow::Result<Index> {
+    pub(super) fn index(&self, name: Option<&str>) -> anyhow::Result<Index> {
         if let Some(name) = name {
             return Ok(self.set.index(name)?);
         }

@@ -1,16 +1,16 @@
 //! The commands, a file each.
 
-pub mod check;
-pub mod completions;
-pub mod crd;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod crd;
 mod entries;
-pub mod executor;
-pub mod exit;
-pub mod get;
-pub mod ingest;
+pub(crate) mod executor;
+pub(crate) mod exit;
+pub(crate) mod get;
+pub(crate) mod ingest;
 mod location;
-pub mod operator;
-pub mod run;
-pub mod scan;
-pub mod timeline;
-pub mod verify;
+pub(crate) mod operator;
+pub(crate) mod run;
+pub(crate) mod scan;
+pub(crate) mod timeline;
+pub(crate) mod verify;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// It finds the API server as kubectl does: by the pod's service account, or by KUBECONFIG. Of several, one leads
 /// at a time, by a Lease; the others wait.
 #[derive(Debug, Args)]
-pub struct OperatorArgs {
+pub(crate) struct OperatorArgs {
     /// The image that executors run: the operator's own, as a rule
     #[arg(long, value_name = "IMAGE")]
     executor_image: String,
@@ -62,7 +62,7 @@ enum PullPolicy {
 }
 
 /// Runs until it is told to stop, or does not lead any more.
-pub fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
     let OperatorArgs {
         executor_image,
         executor_image_pull_policy,

@@ -18,7 +18,7 @@ use crate::output::OutputFormat;
 /// Build the indexes of a file on this machine, in several processes
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP, after_long_help = AFTER_LONG_HELP)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// The build: a YAML file with one IndexBuild
     #[arg(value_name = "BUILD.YAML")]
     build: PathBuf,
@@ -147,7 +147,7 @@ fn secrets_of(build: &IndexBuild) -> Vec<&'static str> {
 }
 
 /// Runs the build, prints its summary, and says by the exit code how it ended.
-pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let build = match build_file::read(&args.build) {
         Ok(build) => build,
         Err(error @ (FileError::Invalid(_) | FileError::Io { .. })) => {

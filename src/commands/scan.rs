@@ -20,7 +20,7 @@ Examples:
   indexbuild scan indexes/default/orders --index by_customer --limit 10
   indexbuild scan indexes/default/orders --index by_customer --from 10 --to 20 --reverse
   indexbuild scan indexes/default/orders --index by_customer --prefix 17 -o json")]
-pub struct ScanArgs {
+pub(crate) struct ScanArgs {
     #[command(flatten)]
     location: Location,
     /// The index; may be left out where the build has one only
@@ -47,7 +47,7 @@ pub struct ScanArgs {
 }
 
 /// Prints the entries.
-pub fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
     let ScanArgs { location, index, prefix, from, to, limit, reverse, output } = args;
     let opened = location.open()?;
     let index = opened.index(index.as_deref())?;

@@ -25,7 +25,7 @@ Examples:
   indexbuild timeline orders -n shop
   indexbuild timeline orders -n shop --format svg > orders.svg
   indexbuild timeline orders -n shop --follow --format html --out orders.html")]
-pub struct TimelineArgs {
+pub(crate) struct TimelineArgs {
     /// The build
     #[arg(value_name = "BUILD")]
     build: String,
@@ -54,7 +54,7 @@ enum Format {
 }
 
 /// Prints or writes the timeline.
-pub fn run(args: TimelineArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: TimelineArgs) -> anyhow::Result<ExitCode> {
     let TimelineArgs { build, format, follow, out, cluster } = args;
     let follow = if follow { Follow::UntilItEnds } else { Follow::No };
     let (title, timeline) = ask(&cluster, async |cluster: Cluster| {

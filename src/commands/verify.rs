@@ -28,7 +28,7 @@ Exit codes: 0 nothing is wrong, 1 something is, 2 wrong usage.
 Examples:
   indexbuild verify indexes/default/orders
   indexbuild verify indexes/default/orders --source orders.yaml -o json")]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     #[command(flatten)]
     location: Location,
     /// The build's YAML file, whose source is read again
@@ -62,7 +62,7 @@ struct IndexLine {
 }
 
 /// Prints the report; anything wrong is exit code 1.
-pub fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let VerifyArgs { location, source, output } = args;
     let opened = location.open()?;
     let access = location.access();

@@ -22,7 +22,7 @@ executors; volumes go as spec.volume.retention.whenDeleted says. A pause, which 
 Examples:
   kubectl indexbuild cancel orders -n shop
   kubectl indexbuild cancel orders -n shop --yes --wait 5m")]
-pub struct CancelArgs {
+pub(super) struct CancelArgs {
     /// The build
     #[arg(value_name = "BUILD")]
     build: String,
@@ -43,7 +43,7 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// Cancels.
-pub fn run(args: CancelArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: CancelArgs) -> anyhow::Result<ExitCode> {
     let CancelArgs { build: name, yes, wait, cluster } = args;
     ask(&cluster, async |cluster: Cluster| {
         let build = cluster.build(&name).await?;

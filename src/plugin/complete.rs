@@ -16,7 +16,7 @@ use super::Plugin;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Prints candidates for the last of the words.
-pub fn run(words: &[OsString]) -> ExitCode {
+pub(super) fn run(words: &[OsString]) -> ExitCode {
     let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
     let mut candidates = of_words(&words);
     if let Candidates::Builds(namespace) = &candidates {

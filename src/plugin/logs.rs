@@ -21,7 +21,7 @@ Examples:
   kubectl indexbuild logs orders -n shop
   kubectl indexbuild logs orders -n shop --slot 2 --follow
   kubectl indexbuild logs orders -n shop --tail 20")]
-pub struct LogsArgs {
+pub(super) struct LogsArgs {
     /// The build
     #[arg(value_name = "BUILD")]
     build: String,
@@ -39,7 +39,7 @@ pub struct LogsArgs {
 }
 
 /// Prints them.
-pub fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
     let LogsArgs { build, slot, follow, tail, cluster } = args;
     ask(&cluster, async |cluster: Cluster| {
         let found = cluster.build(&build).await?;

@@ -19,9 +19,9 @@ use crate::commands::timeline;
 use crate::logging::{LogLevel, Logging};
 
 /// The name under which kubectl finds the plugin.
-pub const NAME: &str = "kubectl-indexbuild";
+pub(crate) const NAME: &str = "kubectl-indexbuild";
 /// The name under which kubectl asks how its arguments go on.
-pub const COMPLETE: &str = "kubectl_complete-indexbuild";
+pub(crate) const COMPLETE: &str = "kubectl_complete-indexbuild";
 
 /// Look at index builds, pause, resume and cancel them, and collect what a bug report needs
 #[derive(Debug, Parser)]
@@ -70,14 +70,14 @@ enum Command {
 
 /// What to print where there is a choice.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Output {
+pub(crate) struct Output {
     /// How the result is written
     #[arg(short, long, value_enum, default_value_t)]
     output: crate::output::OutputFormat,
 }
 
 /// Runs the plugin, if this process was called by one of its names.
-pub fn run_if_called() -> Option<ExitCode> {
+pub(crate) fn run_if_called() -> Option<ExitCode> {
     let mut arguments = std::env::args_os();
     let program = arguments.next()?;
     let name = std::path::Path::new(&program).file_stem()?.to_str()?.to_owned();

@@ -39,7 +39,7 @@ Look through it before you share it: names of columns, files and machines are in
 Examples:
   kubectl indexbuild report orders -n shop
   kubectl indexbuild report orders -n shop --out /tmp/orders.tar.gz")]
-pub struct ReportArgs {
+pub(super) struct ReportArgs {
     /// The build
     #[arg(value_name = "BUILD")]
     build: String,
@@ -51,7 +51,7 @@ pub struct ReportArgs {
 }
 
 /// Writes the archive.
-pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
     let ReportArgs { build, out, cluster } = args;
     let (name, files) = ask(&cluster, async |cluster: Cluster| {
         let build = cluster.build(&build).await?;

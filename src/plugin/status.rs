@@ -20,7 +20,7 @@ Examples:
   kubectl indexbuild status
   kubectl indexbuild status --all-namespaces -o json
   kubectl indexbuild status orders -n shop")]
-pub struct StatusArgs {
+pub(super) struct StatusArgs {
     /// The build; without one, all builds of the namespace
     #[arg(value_name = "BUILD")]
     build: Option<String>,
@@ -43,7 +43,7 @@ struct Detail {
 }
 
 /// Prints it.
-pub fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let StatusArgs { build, all_namespaces, output: Output { output }, cluster } = args;
     match build {
         None => {

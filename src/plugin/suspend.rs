@@ -19,7 +19,7 @@ A build that a GitOps tool applies is paused in its repository instead: the tool
 Examples:
   kubectl indexbuild suspend orders -n shop
   kubectl wait --for=jsonpath={.status.phase}=Suspended indexbuild/orders -n shop")]
-pub struct SuspendArgs {
+pub(super) struct SuspendArgs {
     /// The build
     #[arg(value_name = "BUILD")]
     build: String,
@@ -34,7 +34,7 @@ It sets spec.suspend: false. What was sealed is adopted from the volumes.
 
 Examples:
   kubectl indexbuild resume orders -n shop")]
-pub struct ResumeArgs {
+pub(super) struct ResumeArgs {
     /// The build
     #[arg(value_name = "BUILD")]
     build: String,
@@ -43,13 +43,13 @@ pub struct ResumeArgs {
 }
 
 /// Pauses a build.
-pub fn suspend(args: SuspendArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn suspend(args: SuspendArgs) -> anyhow::Result<ExitCode> {
     let SuspendArgs { build, cluster } = args;
     set(&build, &cluster, true)
 }
 
 /// Lets it go on.
-pub fn resume(args: ResumeArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn resume(args: ResumeArgs) -> anyhow::Result<ExitCode> {
     let ResumeArgs { build, cluster } = args;
     set(&build, &cluster, false)
 }

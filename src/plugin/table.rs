@@ -3,7 +3,7 @@
 use comfy_table::{ContentArrangement, Table};
 
 /// Rows under a head, aligned. Long cells are not cut: a pipe takes them all.
-pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.iter().map(|name| name.to_uppercase()));
@@ -17,12 +17,12 @@ pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Stri
 }
 
 /// A value, or what kubectl shows for none.
-pub fn or_none(value: Option<impl ToString>) -> String {
+pub(super) fn or_none(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).filter(|text| !text.is_empty()).unwrap_or_else(|| "<none>".to_owned())
 }
 
 /// How long ago a time is, as kubectl shows it.
-pub fn age(time: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>) -> String {
+pub(super) fn age(time: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>) -> String {
     let Some(time) = time else {
         return "<unknown>".to_owned();
     };

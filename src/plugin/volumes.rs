@@ -25,7 +25,7 @@ Retained is one that a deleted build asked to keep: nothing uses it, and `kubect
 Examples:
   kubectl indexbuild volumes orders -n shop
   kubectl indexbuild volumes orders -n shop -o json")]
-pub struct VolumesArgs {
+pub(super) struct VolumesArgs {
     /// The build
     #[arg(value_name = "BUILD")]
     build: String,
@@ -56,7 +56,7 @@ struct Volume {
 }
 
 /// Prints them.
-pub fn run(args: VolumesArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: VolumesArgs) -> anyhow::Result<ExitCode> {
     let VolumesArgs { build, output: Output { output }, cluster } = args;
     let volumes = ask(&cluster, async |cluster: Cluster| {
         let Some(found) = cluster.find_build(&build).await? else {

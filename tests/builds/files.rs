@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// Name and text of each YAML file of a folder, in order.
-pub fn files(folder: &Path) -> Vec<(String, String)> {
+pub(super) fn files(folder: &Path) -> Vec<(String, String)> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
@@ -16,7 +16,7 @@ pub fn files(folder: &Path) -> Vec<(String, String)> {
 }
 
 /// The lines `# <kind>: <text>` at the head of a file.
-pub fn header<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
+pub(super) fn header<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
     let prefix = format!("# {kind}: ");
     text.lines().take_while(|line| line.starts_with('#')).filter_map(|line| line.strip_prefix(&prefix)).collect()
 }

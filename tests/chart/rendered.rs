@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::support::{chart, documents, helm, of_kind, root, template, texts};
 
 /// Values of all kinds of installations.
-pub const INSTALLATIONS: [(&str, &[&str]); 7] = [
+pub(super) const INSTALLATIONS: [(&str, &[&str]); 7] = [
     ("as it comes", &[]),
     ("two namespaces alone", &["--set", "watchNamespaces={shop,search}"]),
     (

@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::support::{chart, documents, of_kind, template};
 
 /// A right: group, resource with its subresource, verb.
-pub type Right = (String, String, String);
+pub(super) type Right = (String, String, String);
 
 /// The rights that rules give.
-pub fn rights<'a>(rules: impl IntoIterator<Item = &'a Value>) -> BTreeSet<Right> {
+pub(super) fn rights<'a>(rules: impl IntoIterator<Item = &'a Value>) -> BTreeSet<Right> {
     let words = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
     };
@@ -30,7 +30,7 @@ pub fn rights<'a>(rules: impl IntoIterator<Item = &'a Value>) -> BTreeSet<Right>
 }
 
 /// The rules of the operator, of all its roles.
-pub fn operators_rules(documents: &[Value]) -> Vec<Value> {
+pub(super) fn operators_rules(documents: &[Value]) -> Vec<Value> {
     let roles = of_kind(documents, "ClusterRole").into_iter().chain(of_kind(documents, "Role"));
     roles
         .filter(|role| role["metadata"]["name"].as_str().unwrap().starts_with("indexbuild-operator"))

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 /// Writes a file for each kind that an OpenAPI document of an API server (`/openapi/v2`) knows.
-pub fn write(openapi: &Value, folder: &Path) {
+pub(super) fn write(openapi: &Value, folder: &Path) {
     let definitions = &openapi["definitions"];
     for (name, definition) in definitions.as_object().unwrap() {
         for kind in definition["x-kubernetes-group-version-kind"].as_array().into_iter().flatten() {

@@ -8,20 +8,20 @@ use indexbuild_testbed::Tools;
 use serde_json::Value;
 
 /// Where it is installed to.
-pub const SYSTEM: &str = "indexbuild-system";
+pub(super) const SYSTEM: &str = "indexbuild-system";
 /// The name of the release.
-pub const RELEASE: &str = "indexbuild";
+pub(super) const RELEASE: &str = "indexbuild";
 
-pub fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-pub fn chart() -> PathBuf {
+pub(super) fn chart() -> PathBuf {
     root().join("charts/indexbuild")
 }
 
 /// Runs Helm; `Err`: what it said.
-pub fn helm(tools: &Tools, arguments: &[&str]) -> Result<String, String> {
+pub(super) fn helm(tools: &Tools, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(tools.path("helm")).args(arguments).current_dir(root()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
@@ -32,14 +32,14 @@ pub fn helm(tools: &Tools, arguments: &[&str]) -> Result<String, String> {
 }
 
 /// `helm template` of the chart with these further arguments.
-pub fn template(tools: &Tools, arguments: &[&str]) -> Result<String, String> {
+pub(super) fn template(tools: &Tools, arguments: &[&str]) -> Result<String, String> {
     let mut all = vec!["template", RELEASE, "charts/indexbuild", "--namespace", SYSTEM];
     all.extend_from_slice(arguments);
     helm(tools, &all)
 }
 
 /// The objects of a rendered chart.
-pub fn documents(text: &str) -> Vec<Value> {
+pub(super) fn documents(text: &str) -> Vec<Value> {
     let all = format!("\n{text}");
     let says = |document: &&str| document.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#'));
     all.split("\n---")
@@ -50,12 +50,12 @@ pub fn documents(text: &str) -> Vec<Value> {
 }
 
 /// The objects of one kind.
-pub fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub(super) fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
     documents.iter().filter(|document| document["kind"] == kind).collect()
 }
 
 /// The files with one of these endings below a folder.
-pub fn texts(folder: &Path, endings: &[&str]) -> Vec<(PathBuf, String)> {
+pub(super) fn texts(folder: &Path, endings: &[&str]) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

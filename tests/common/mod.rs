@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The program under test.
-pub const INDEXBUILD: &str = env!("CARGO_BIN_EXE_indexbuild");
+pub(crate) const INDEXBUILD: &str = env!("CARGO_BIN_EXE_indexbuild");
 
 /// No command of a test may take longer; a build that hangs is a failure that names itself.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The Python of the test environment, with DuckDB and rocksdict (`make test` installs it).
-pub fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let python = std::env::var_os("INDEXBUILD_PYTHON").map_or_else(
         || {
             let home = std::env::var_os("HOME").expect("HOME is set");
@@ -28,24 +28,24 @@ pub fn python() -> PathBuf {
 }
 
 /// A folder with a table and a build, removed at the end.
-pub struct Workspace {
+pub(crate) struct Workspace {
     folder: tempfile::TempDir,
 }
 
 /// What one command did.
-pub struct Ran {
+pub(crate) struct Ran {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl Ran {
-    pub fn succeeded(self, what: &str) -> Self {
+    pub(crate) fn succeeded(self, what: &str) -> Self {
         assert_eq!(self.code, Some(0), "{what}\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
         self
     }
 
-    pub fn failed(self, what: &str) -> Self {
+    pub(crate) fn failed(self, what: &str) -> Self {
         assert!(
             self.code != Some(0),
             "{what} should have failed\n--- stdout\n{}\n--- stderr\n{}",
@@ -55,37 +55,37 @@ impl Ran {
         self
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("no JSON: {error}\n{}\n{}", self.stdout, self.stderr))
     }
 
     /// Everything that was printed.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("{}\n{}", self.stdout, self.stderr)
     }
 }
 
 impl Workspace {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::Builder::new().prefix("ib-").tempdir().unwrap() }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) -> &Self {
+    pub(crate) fn write(&self, name: &str, text: &str) -> &Self {
         std::fs::write(self.join(name), text).unwrap();
         self
     }
 
     /// A sysbench-shaped table.
-    pub fn sample(&self, rows: u64, file: &str, more: &[&str]) -> &Self {
+    pub(crate) fn sample(&self, rows: u64, file: &str, more: &[&str]) -> &Self {
         let rows = rows.to_string();
         let mut arguments = vec!["sample", "--rows", &rows, "--out", file];
         arguments.extend_from_slice(more);
@@ -93,39 +93,39 @@ impl Workspace {
         self
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(INDEXBUILD);
         command.args(arguments).current_dir(self.path()).env_remove("INDEXBUILD_FAULTS").stdin(Stdio::null());
         command
     }
 
-    pub fn indexbuild(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn indexbuild(&self, arguments: &[&str]) -> Ran {
         finish(self.command(arguments), &arguments.join(" "))
     }
 
-    pub fn indexbuild_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+    pub(crate) fn indexbuild_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
         let mut command = self.command(arguments);
         command.envs(environment.iter().copied());
         finish(command, &arguments.join(" "))
     }
 
     /// The folder `<output>/default/<name>/<uid>` of the one build below `indexes`.
-    pub fn build_folder(&self, name: &str) -> PathBuf {
+    pub(crate) fn build_folder(&self, name: &str) -> PathBuf {
         build_folder(&self.join("indexes"), name)
     }
 
-    pub fn manifest(&self, name: &str) -> Value {
+    pub(crate) fn manifest(&self, name: &str) -> Value {
         manifest_in(&self.build_folder(name))
     }
 
     /// What I10 promises to be the same: per index and file, in order, its bounds, entries and the
     /// digest of its entries.
-    pub fn content(&self, name: &str) -> Vec<String> {
+    pub(crate) fn content(&self, name: &str) -> Vec<String> {
         content_of(&self.manifest(name))
     }
 }
 
-pub fn build_folder(indexes: &Path, name: &str) -> PathBuf {
+pub(crate) fn build_folder(indexes: &Path, name: &str) -> PathBuf {
     let folder = indexes.join("default").join(name);
     let mut builds: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
@@ -137,12 +137,12 @@ pub fn build_folder(indexes: &Path, name: &str) -> PathBuf {
 }
 
 /// The manifest of a build, from its folder below the output.
-pub fn manifest_in(folder: &Path) -> Value {
+pub(crate) fn manifest_in(folder: &Path) -> Value {
     let path = folder.join("manifest.json");
     serde_json::from_slice(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
 }
 
-pub fn content_of(manifest: &Value) -> Vec<String> {
+pub(crate) fn content_of(manifest: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     for index in manifest["indexes"].as_array().unwrap() {
         let name = index["definition"]["name"].as_str().unwrap();
@@ -158,7 +158,7 @@ pub fn content_of(manifest: &Value) -> Vec<String> {
 }
 
 /// Runs to the end, or fails with what was printed so far.
-pub fn finish(mut command: Command, what: &str) -> Ran {
+pub(crate) fn finish(mut command: Command, what: &str) -> Ran {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let pid = child.id();
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -185,7 +185,7 @@ fn read_all(from: &mut impl std::io::Read) -> String {
 }
 
 /// Waits until `holds` gives something, or fails saying what was waited for.
-pub fn eventually<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = holds() {
@@ -197,7 +197,7 @@ pub fn eventually<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Every file below a folder, by its path from there.
-pub fn files_below(folder: &Path) -> BTreeMap<String, u64> {
+pub(crate) fn files_below(folder: &Path) -> BTreeMap<String, u64> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -216,7 +216,7 @@ pub fn files_below(folder: &Path) -> BTreeMap<String, u64> {
 }
 
 /// A build over `table.parquet` with an index on k and, where wanted, one on c.
-pub fn build_yaml(name: &str, columns: &[&str], more: &str) -> String {
+pub(crate) fn build_yaml(name: &str, columns: &[&str], more: &str) -> String {
     let indexes: String =
         columns.iter().map(|column| format!("    - {{name: by_{column}, columns: [{{name: {column}}}]}}\n")).collect();
     format!(
@@ -226,7 +226,7 @@ pub fn build_yaml(name: &str, columns: &[&str], more: &str) -> String {
 
 /// The sidecars of every attempt of a build, also of those that are cleaned at its end: what was sealed, by
 /// whom. They are read while the build runs.
-pub struct Sidecars {
+pub(crate) struct Sidecars {
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
     reader: std::thread::JoinHandle<BTreeMap<String, Value>>,
 }
@@ -234,7 +234,7 @@ pub struct Sidecars {
 impl Sidecars {
     /// Reads what is below these folders until [`Sidecars::seen`]. Sealed files stay for as long as their
     /// attempt's folder, which is removed after the build: nobody is too fast for this.
-    pub fn watch(folders: Vec<PathBuf>) -> Self {
+    pub(crate) fn watch(folders: Vec<PathBuf>) -> Self {
         let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let stopped = std::sync::Arc::clone(&stop);
         let reader = std::thread::spawn(move || {
@@ -258,7 +258,7 @@ impl Sidecars {
 
     /// The rows of each piece of work that was sealed: (work, splits or range) to the attempts that made it.
     /// A sidecar that a later attempt adopted is the same one, whichever folder it stands in.
-    pub fn seen(self) -> Sealed {
+    pub(crate) fn seen(self) -> Sealed {
         self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
         let mut sealed = Sealed::default();
         for document in self.reader.join().unwrap().values() {
@@ -277,13 +277,13 @@ impl Sidecars {
 
 /// What all attempts of a build sealed: by attempt and by what it covers.
 #[derive(Debug, Default)]
-pub struct Sealed {
+pub(crate) struct Sealed {
     /// Rows of each run, by attempt and splits.
     pub runs: BTreeMap<(String, String), u64>,
     /// Entries of each range, by attempt, index and range.
     pub ranges: BTreeMap<(String, String), u64>,
 }
 
-pub fn output_text(output: &Output) -> String {
+pub(crate) fn output_text(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

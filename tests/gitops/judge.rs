@@ -8,7 +8,7 @@ use mlua::{Lua, Value as LuaValue};
 use serde_json::Value;
 
 /// The stages of a build's life, and what both tools say of each.
-pub const STAGES: [(&str, &str, &str); 13] = [
+pub(crate) const STAGES: [(&str, &str, &str); 13] = [
     ("pending", "Progressing", "InProgress"),
     ("planning", "Progressing", "InProgress"),
     ("encoding", "Progressing", "InProgress"),
@@ -25,7 +25,7 @@ pub const STAGES: [(&str, &str, &str); 13] = [
 ];
 
 /// Whether a build, as the API server has it, is in a stage.
-pub fn is_in(stage: &str, build: &Value) -> bool {
+pub(crate) fn is_in(stage: &str, build: &Value) -> bool {
     let status = &build["status"];
     let condition = |name: &str| {
         let all = status["conditions"].as_array().into_iter().flatten();
@@ -62,12 +62,12 @@ fn root() -> &'static Path {
 }
 
 /// The script for Argo CD.
-pub fn script() -> String {
+pub(crate) fn script() -> String {
     std::fs::read_to_string(root().join("gitops/argocd/health.lua")).unwrap()
 }
 
 /// The health that Argo CD shows, and its message.
-pub fn argo(build: &Value) -> (String, String) {
+pub(crate) fn argo(build: &Value) -> (String, String) {
     let lua = Lua::new();
     lua.globals().set("obj", to_lua(&lua, build)).unwrap();
     let health: mlua::Table = lua.load(script()).eval().unwrap();
@@ -99,7 +99,7 @@ fn to_lua(lua: &Lua, value: &Value) -> LuaValue {
 }
 
 /// What kstatus says of each, in their order.
-pub fn kstatus(tool: &Path, builds: &[&Value]) -> Vec<String> {
+pub(crate) fn kstatus(tool: &Path, builds: &[&Value]) -> Vec<String> {
     let mut child = Command::new(tool).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     for build in builds {
@@ -113,7 +113,7 @@ pub fn kstatus(tool: &Path, builds: &[&Value]) -> Vec<String> {
 }
 
 /// Judges builds that are each in a stage. Fails with all that is judged wrongly.
-pub fn judge(tool: &Path, builds: &[(String, Value)]) {
+pub(crate) fn judge(tool: &Path, builds: &[(String, Value)]) {
     let said = kstatus(tool, &builds.iter().map(|(_, build)| build).collect::<Vec<_>>());
     let mut wrong = Vec::new();
     for ((stage, build), kstatus) in builds.iter().zip(said) {

@@ -14,7 +14,7 @@ use crate::{deletion, hindrance};
 const AWAY: Duration = Duration::from_secs(180);
 const ROWS: u64 = 100_000;
 
-pub fn run(tools: &Tools) {
+pub(crate) fn run(tools: &Tools) {
     let mut world = World::start(tools, Options { nodes: 2, ..Options::default() }, 12);
     world.table("orders", ROWS, 50, &["--columns", "id,k"]);
     world.table("small", 4_000, 1, &["--columns", "id,k"]);

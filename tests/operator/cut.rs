@@ -11,11 +11,11 @@ use crate::short::{SMALL, slow};
 use crate::support::{NAMESPACE, World, history, holds, message, prefer, switch, text};
 
 /// Where the operator forgets volumes that a replacement left behind: nobody returns.
-pub const FORGETFUL: &str = "forgetful";
+pub(crate) const FORGETFUL: &str = "forgetful";
 /// Where it takes a pod on a silent node for ended.
-pub const TRUSTING: &str = "trusting";
+pub(crate) const TRUSTING: &str = "trusting";
 /// Where it takes any report for the owner's.
-pub const CREDULOUS: &str = "credulous";
+pub(crate) const CREDULOUS: &str = "credulous";
 
 /// Deleted during the cut: one keeps its volume; the other one's is to go, but its record is of an older version, and
 /// does not say so.
@@ -24,7 +24,7 @@ const KEPT: [&str; 2] = ["kept", "kept-unsaid"];
 const CUT: &str = "node2";
 const CRASHED: &str = "node4";
 
-pub fn run(world: &mut World) {
+pub(crate) fn run(world: &mut World) {
     let made = builds(world);
     world.cluster.apply(&made).unwrap();
     let owner = |namespace: &str, name: &str, node: &str| {

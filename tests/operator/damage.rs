@@ -13,7 +13,7 @@ const IN_STORE: &str = "hurt-store";
 /// The control: what is read is taken for what was sealed.
 const TRUSTING: &str = "hurt-trusting";
 
-pub fn builds(world: &World) -> Vec<Value> {
+pub(crate) fn builds(world: &World) -> Vec<Value> {
     let on_disk = slow(world, ON_DISK, 1, 600);
     let in_store = slow(world, IN_STORE, 2, 600);
     let mut trusting = slow(world, TRUSTING, 2, 600);
@@ -23,7 +23,7 @@ pub fn builds(world: &World) -> Vec<Value> {
 }
 
 /// Flips a bit in a piece of a sealed run while the Encode goes on.
-pub fn hurt(world: &World) {
+pub(crate) fn hurt(world: &World) {
     for name in [ON_DISK, IN_STORE, TRUSTING] {
         let record = world.at_work(NAMESPACE, name, 0, 2);
         let uid = text(&record, "/spec/buildUID");
@@ -40,7 +40,7 @@ pub fn hurt(world: &World) {
     }
 }
 
-pub fn check(world: &World) {
+pub(crate) fn check(world: &World) {
     for name in [ON_DISK, IN_STORE] {
         let uid = text(&world.read(name), "/metadata/uid").to_owned();
         let first = world.witness.sealed(&uid)[0].clone();

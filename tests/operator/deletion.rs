@@ -11,7 +11,7 @@ const GONE: Duration = Duration::from_secs(10);
 
 const STAGES: [&str; 4] = ["Plan", "Encode", "Sort", "Publish"];
 
-pub fn run(world: &World) {
+pub(crate) fn run(world: &World) {
     let name = |stage: &str| format!("deleted-in-{}", stage.to_lowercase());
     let made = STAGES.map(|stage| {
         let mut build = world.build(&name(stage), "orders", 2);

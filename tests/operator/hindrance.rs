@@ -26,7 +26,7 @@ const HINDERED: [(&str, &str, &[&str]); 5] = [
     (NAMESPACE, "selector", &["fits on no node"]),
 ];
 
-pub fn start(world: &mut World) {
+pub(crate) fn start(world: &mut World) {
     world.namespace(POOR);
     world.namespace(UNSEEN);
     world.start_operator(OperatorOptions::of(POOR, 8081));
@@ -51,7 +51,7 @@ pub fn start(world: &mut World) {
     world.cluster.apply(&made).unwrap();
 }
 
-pub fn check(world: &World) {
+pub(crate) fn check(world: &World) {
     let start = Instant::now();
     for (namespace, name, expected) in HINDERED {
         world.until(&format!("what hinders {name} is told"), TOLD.saturating_sub(start.elapsed()), |world| {

@@ -19,7 +19,7 @@ const SLOW: u64 = 560;
 /// Of the build that is cut off from the store too.
 const FAST: u64 = 2_000;
 
-pub fn run(tools: &Tools) {
+pub(crate) fn run(tools: &Tools) {
     let mut world = World::start(tools, Options { nodes: 5, clocks: Clocks::DEFAULT, ..Options::default() }, 6);
     for (node, group) in [("node1", "a"), ("node2", "a"), ("node3", "b"), ("node4", "b"), ("node5", "c")] {
         world.kubectl(&["label", "node", node, &format!("group={group}")]);

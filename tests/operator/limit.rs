@@ -12,7 +12,7 @@ const HURRIED: &str = "hurried";
 const LEFT_ALONE: &str = "left-alone";
 
 /// Builds that take half an hour, on a node that nothing happens to.
-pub fn builds(world: &World) -> Vec<Value> {
+pub(crate) fn builds(world: &World) -> Vec<Value> {
     let made = [HURRIED, LEFT_ALONE].map(|name| {
         let mut build = slow(world, name, 1, 10);
         prefer(&mut build, "node1");
@@ -22,7 +22,7 @@ pub fn builds(world: &World) -> Vec<Value> {
 }
 
 /// Raises the limit once both are at work. Returns the record of the process that is.
-pub fn raise(world: &World) -> Value {
+pub(crate) fn raise(world: &World) -> Value {
     let [hurried, _] = [HURRIED, LEFT_ALONE].map(|name| world.at_work(NAMESPACE, name, 0, 0));
     let patch = json!({"spec": {"rowsPerSecond": 1_000_000}}).to_string();
     world.kubectl(&["patch", "ib", HURRIED, "--type=merge", "-p", &patch]);
@@ -30,7 +30,7 @@ pub fn raise(world: &World) -> Value {
 }
 
 /// The kubelet brings a changed file to a pod within a minute and a half.
-pub fn check(world: &World, before: &Value) {
+pub(crate) fn check(world: &World, before: &Value) {
     let build = world.complete(HURRIED, Duration::from_secs(120));
     assert_eq!(build["status"]["rows"], SMALL);
     let attempts = world.witness.results(text(before, "/spec/buildUID"), "encode-0");

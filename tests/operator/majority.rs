@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::support::{NAMESPACE, World, history, message, switch, text};
 
 /// Where the operator takes each node for ready.
-pub const BLIND: &str = "blind";
+pub(crate) const BLIND: &str = "blind";
 
 const LOST: [&str; 3] = ["node2", "node3", "node4"];
 
-pub fn run(world: &World) {
+pub(crate) fn run(world: &World) {
     let made = [NAMESPACE, BLIND].map(|namespace| {
         let mut build = world.build("majority", "wide", 3);
         build["metadata"]["namespace"] = json!(namespace);

@@ -2,10 +2,10 @@
 //! object store, and operators.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-pub mod operator;
+pub(crate) mod operator;
 #[path = "../../crates/operator/tests/scripted/release.rs"]
-pub mod release;
-pub mod witness;
+pub(crate) mod release;
+pub(crate) mod witness;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,16 +20,17 @@ use self::operator::{Operator, OperatorOptions};
 use self::witness::Witness;
 
 /// The program under test.
-pub const INDEXBUILD: &str = env!("CARGO_BIN_EXE_indexbuild");
+pub(crate) const INDEXBUILD: &str = env!("CARGO_BIN_EXE_indexbuild");
 /// The image that holds it.
-pub const IMAGE: &str = "testbed.local/indexbuild:1";
+pub(crate) const IMAGE: &str = "testbed.local/indexbuild:1";
 /// The namespace of most builds.
-pub const NAMESPACE: &str = "default";
+pub(crate) const NAMESPACE: &str = "default";
 /// What a build's objects are of, beside its claims' volumes.
-pub const KINDS: [&str; 8] = ["ib", "ed", "pods", "pvc", "configmaps", "serviceaccounts", "roles", "rolebindings"];
+pub(crate) const KINDS: [&str; 8] =
+    ["ib", "ed", "pods", "pvc", "configmaps", "serviceaccounts", "roles", "rolebindings"];
 
 /// A cluster with everything that a build needs.
-pub struct World {
+pub(crate) struct World {
     // Dropped first: they speak to the cluster.
     operators: Vec<Operator>,
     provisioner: Option<Provisioner>,
@@ -45,7 +46,7 @@ pub struct World {
 
 impl World {
     /// Nodes with so many local volumes each, the resources' definitions, and the image on every node.
-    pub fn start(tools: &Tools, options: Options, volumes: u32) -> Self {
+    pub(crate) fn start(tools: &Tools, options: Options, volumes: u32) -> Self {
         let began = Instant::now();
         let nodes = options.nodes;
         let options = Options { audit: true, ..options };
@@ -79,12 +80,12 @@ impl World {
     }
 
     /// Prints a line with the time since the beginning.
-    pub fn say(&self, what: &str) {
+    pub(crate) fn say(&self, what: &str) {
         println!("[{:6.1} s] {what}", self.began.elapsed().as_secs_f64());
     }
 
     /// Puts the image of the program on every node, under a name.
-    pub fn import(&self, name: &str) {
+    pub(crate) fn import(&self, name: &str) {
         let archive = self.folder.path().join("image.tar");
         let files = program_files();
         let files: Vec<(&Path, &str)> = files.iter().map(|(file, place)| (file.as_path(), place.as_str())).collect();
@@ -94,7 +95,7 @@ impl World {
     }
 
     /// Another namespace for builds.
-    pub fn namespace(&self, name: &str) {
+    pub(crate) fn namespace(&self, name: &str) {
         self.kubectl(&["create", "namespace", name]);
         self.secret(name);
         let there =
@@ -112,12 +113,12 @@ impl World {
     }
 
     /// kubectl, which must succeed.
-    pub fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         self.cluster.kubectl(arguments).unwrap_or_else(|error| panic!("{error}\n{}", self.operator_log()))
     }
 
     /// Puts a sysbench-shaped table into the bucket `lake`, in one or several files.
-    pub fn table(&self, name: &str, rows: u64, files: u32, more: &[&str]) {
+    pub(crate) fn table(&self, name: &str, rows: u64, files: u32, more: &[&str]) {
         let bucket = self.cluster.bucket("lake").unwrap().join(name);
         std::fs::create_dir_all(&bucket).unwrap();
         let made = Command::new(INDEXBUILD)
@@ -130,7 +131,7 @@ impl World {
     }
 
     /// Starts an operator beside the API server, with the chart's rights.
-    pub fn start_operator(&mut self, options: OperatorOptions) {
+    pub(crate) fn start_operator(&mut self, options: OperatorOptions) {
         self.cluster.apply(&release::lease_rights(&options.namespace)).unwrap();
         let log = self.folder.path().join(format!("operator-{}.log", options.namespace));
         let mut program = self.cluster.command(INDEXBUILD);
@@ -140,7 +141,7 @@ impl World {
 
     /// All that the operators asked of the API server was within their rights. One that has just begun knows no role
     /// yet, and denies for a moment what it allows before and after.
-    pub fn assert_within_rights(&self) {
+    pub(crate) fn assert_within_rights(&self) {
         let calls = self.cluster.audit().unwrap();
         let own = calls.into_iter().filter(|call| call.user == release::user() && !call.resource.is_empty());
         let (allowed, denied): (Vec<_>, Vec<_>) = own.partition(|call| call.allowed);
@@ -154,17 +155,17 @@ impl World {
     }
 
     /// Stops the last operator that was started, as its pod's deletion does.
-    pub fn stop_operator(&mut self) {
+    pub(crate) fn stop_operator(&mut self) {
         drop(self.operators.pop());
     }
 
     /// What the operators said last.
-    pub fn operator_log(&self) -> String {
+    pub(crate) fn operator_log(&self) -> String {
         self.operators.iter().map(|operator| operator.log_end(60)).collect::<Vec<_>>().join("\n--- next\n")
     }
 
     /// A build of the table `source` with `slots` slots.
-    pub fn build(&self, name: &str, source: &str, slots: u32) -> Value {
+    pub(crate) fn build(&self, name: &str, source: &str, slots: u32) -> Value {
         let (endpoint, _, _) = self.cluster.object_store();
         json!({
             "apiVersion": "indexbuild.dev/v1alpha1", "kind": "IndexBuild",
@@ -188,27 +189,27 @@ impl World {
     }
 
     /// The build, as the API server has it.
-    pub fn read(&self, name: &str) -> Value {
+    pub(crate) fn read(&self, name: &str) -> Value {
         self.read_in(NAMESPACE, name)
     }
 
     /// The build in a namespace, as the API server has it.
-    pub fn read_in(&self, namespace: &str, name: &str) -> Value {
+    pub(crate) fn read_in(&self, namespace: &str, name: &str) -> Value {
         self.cluster.get(&["ib", name, "-n", namespace]).unwrap_or_else(|error| json!({"status": error.to_string()}))
     }
 
     /// The records of a build's slots, in their order.
-    pub fn slots(&self, namespace: &str, name: &str) -> Vec<Value> {
+    pub(crate) fn slots(&self, namespace: &str, name: &str) -> Vec<Value> {
         self.parts("ed", namespace, name, |record| record["spec"]["slot"].as_u64())
     }
 
     /// The pods of a build.
-    pub fn pods(&self, namespace: &str, name: &str) -> Vec<Value> {
+    pub(crate) fn pods(&self, namespace: &str, name: &str) -> Vec<Value> {
         self.parts("pods", namespace, name, |pod| pod["metadata"]["name"].as_str().map(str::to_owned))
     }
 
     /// The claims of a build.
-    pub fn claims(&self, namespace: &str, name: &str) -> Vec<Value> {
+    pub(crate) fn claims(&self, namespace: &str, name: &str) -> Vec<Value> {
         self.parts("pvc", namespace, name, |claim| claim["metadata"]["name"].as_str().map(str::to_owned))
     }
 
@@ -221,12 +222,12 @@ impl World {
     }
 
     /// Waits until a build has ended well.
-    pub fn complete(&self, name: &str, within: Duration) -> Value {
+    pub(crate) fn complete(&self, name: &str, within: Duration) -> Value {
         self.complete_in(NAMESPACE, name, within)
     }
 
     /// Waits until a build in a namespace has ended well.
-    pub fn complete_in(&self, namespace: &str, name: &str, within: Duration) -> Value {
+    pub(crate) fn complete_in(&self, namespace: &str, name: &str, within: Duration) -> Value {
         self.until(&format!("build {namespace}/{name} is complete"), within, |world| {
             let build = world.read_in(namespace, name);
             if holds(&build, "Failed") {
@@ -237,7 +238,7 @@ impl World {
     }
 
     /// Waits until a slot's owner works and has sealed so many runs, as the store or a volume has them. Returns its record.
-    pub fn at_work(&self, namespace: &str, name: &str, slot: usize, sealed: usize) -> Value {
+    pub(crate) fn at_work(&self, namespace: &str, name: &str, slot: usize, sealed: usize) -> Value {
         let what = format!("slot {slot} of {namespace}/{name} encodes and has sealed {sealed} runs");
         self.until(&what, Duration::from_secs(60), |world| {
             let records = world.slots(namespace, name);
@@ -262,7 +263,7 @@ impl World {
 
     /// I10: the published index is what a local run over the same source with the same spec gives, and every entry is
     /// the table's.
-    pub fn assert_same_as_local(&self, namespace: &str, name: &str) {
+    pub(crate) fn assert_same_as_local(&self, namespace: &str, name: &str) {
         let build = self.read_in(namespace, name);
         let uid = build["metadata"]["uid"].as_str().unwrap();
         let manifest = self.manifest(namespace, name, uid);
@@ -283,7 +284,7 @@ impl World {
     }
 
     /// What a build has published.
-    pub fn manifest(&self, namespace: &str, name: &str, uid: &str) -> Value {
+    pub(crate) fn manifest(&self, namespace: &str, name: &str, uid: &str) -> Value {
         let bucket = self.cluster.bucket("indexes").unwrap();
         crate::common::manifest_in(&bucket.join("shop").join(namespace).join(name).join(uid))
     }
@@ -321,7 +322,7 @@ impl World {
     }
 
     /// Waits for a condition; a failure shows what the cluster and the operator said.
-    pub fn until<T>(&self, what: &str, within: Duration, probe: impl Fn(&Self) -> Result<T, String>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, within: Duration, probe: impl Fn(&Self) -> Result<T, String>) -> T {
         let waited = self.cluster.wait(what, within, |_| Ok(probe(self)));
         waited.unwrap_or_else(|error| {
             let pods = self.cluster.kubectl(&["get", "pods,pvc,ed,ib", "-A", "-o", "wide"]).unwrap_or_default();
@@ -342,7 +343,7 @@ impl World {
 
     /// Nothing of a build is left: no object, no volume that is not offered anew, and of the store only the tombstone
     /// that keeps a late Publish from committing (I9).
-    pub fn assert_gone(&self, namespace: &str, name: &str, uid: &str, within: Duration) {
+    pub(crate) fn assert_gone(&self, namespace: &str, name: &str, uid: &str, within: Duration) {
         self.until(&format!("nothing of build {namespace}/{name} is left"), within, |world| {
             let mut left = Vec::new();
             let select = format!("indexbuild.dev/build-uid={uid}");
@@ -380,19 +381,19 @@ impl Drop for World {
 }
 
 /// Whether a condition of an object is true.
-pub fn holds(object: &Value, condition: &str) -> bool {
+pub(crate) fn holds(object: &Value, condition: &str) -> bool {
     indexbuild_testbed::condition(object, condition) == "True"
 }
 
 /// The message of an object's condition.
-pub fn message(object: &Value, condition: &str) -> String {
+pub(crate) fn message(object: &Value, condition: &str) -> String {
     let all = object["status"]["conditions"].as_array();
     let found = all.into_iter().flatten().find(|found| found["type"] == condition);
     found.map(|found| format!("{}: {}", found["reason"], found["message"])).unwrap_or_default()
 }
 
 /// Puts a build's executors on a node as long as it takes them.
-pub fn prefer(build: &mut Value, node: &str) {
+pub(crate) fn prefer(build: &mut Value, node: &str) {
     build["spec"]["executor"]["affinity"] = json!({"nodeAffinity": {
         "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": {"matchExpressions": [
             {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]},
@@ -401,17 +402,17 @@ pub fn prefer(build: &mut Value, node: &str) {
 }
 
 /// Sets the test switches of a build's executors.
-pub fn switch(build: &mut Value, switches: &Value) {
+pub(crate) fn switch(build: &mut Value, switches: &Value) {
     build["spec"]["executor"]["env"] = json!([{"name": "INDEXBUILD_TEST_SWITCHES", "value": switches.to_string()}]);
 }
 
 /// A text of an object.
-pub fn text<'a>(object: &'a Value, path: &str) -> &'a str {
+pub(crate) fn text<'a>(object: &'a Value, path: &str) -> &'a str {
     object.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The reasons of a record's changes of owner, oldest first.
-pub fn history(record: &Value) -> Vec<String> {
+pub(crate) fn history(record: &Value) -> Vec<String> {
     let changes = record["status"]["history"].as_array();
     changes.into_iter().flatten().map(|change| text(change, "/reason").to_owned()).collect()
 }

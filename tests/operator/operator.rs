@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How an operator is started.
-pub struct OperatorOptions {
+pub(crate) struct OperatorOptions {
     /// Where it looks for builds, and has its Lease.
     pub namespace: String,
     /// The image that executors run.
@@ -23,18 +23,18 @@ pub struct OperatorOptions {
 
 impl OperatorOptions {
     /// An operator for one namespace.
-    pub fn of(namespace: &str, port: u16) -> Self {
+    pub(crate) fn of(namespace: &str, port: u16) -> Self {
         Self { namespace: namespace.to_owned(), image: super::IMAGE.to_owned(), switches: None, port }
     }
 
     /// One that misbehaves on purpose.
-    pub fn with(self, switches: Value) -> Self {
+    pub(crate) fn with(self, switches: Value) -> Self {
         Self { switches: Some(switches), ..self }
     }
 }
 
 /// A running operator. Dropped, it is told to stop, and waited for.
-pub struct Operator {
+pub(crate) struct Operator {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     log: PathBuf,
@@ -42,7 +42,7 @@ pub struct Operator {
 
 impl Operator {
     /// Starts it, by the command that runs the program inside.
-    pub fn start(program: Command, options: OperatorOptions, log: PathBuf) -> Self {
+    pub(crate) fn start(program: Command, options: OperatorOptions, log: PathBuf) -> Self {
         let OperatorOptions { namespace, image, switches, port } = options;
         let arguments = [
             "--log-format=json",
@@ -79,14 +79,14 @@ impl Operator {
     }
 
     /// The last lines of its log.
-    pub fn log_end(&self, lines: usize) -> String {
+    pub(crate) fn log_end(&self, lines: usize) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let all: Vec<&str> = log.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
     /// Adds its log to a file that outlives the test.
-    pub fn keep_log(&self, file: &Path) {
+    pub(crate) fn keep_log(&self, file: &Path) {
         use std::io::Write as _;
         let text = std::fs::read(&self.log).unwrap_or_default();
         if let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(file) {

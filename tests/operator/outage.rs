@@ -25,7 +25,7 @@ const HELD: [(&str, &str, u32); 3] =
 
 const REFUSED_BUILDS: [&str; 3] = ["rotated", "misnamed", "bucketless"];
 
-pub fn run(tools: &Tools) {
+pub(crate) fn run(tools: &Tools) {
     let mut world = World::start(tools, Options { nodes: 2, ..Options::default() }, 8);
     // So many bytes that there is work for four slots, and so many files that each asks the store every few seconds.
     world.table("orders", 400_000, 400, &["--columns", "id,k"]);

@@ -11,7 +11,7 @@ const RESIZED: &str = "resized";
 /// The control: nothing is taken over, so that the slot that is killed takes its work with it.
 const BLIND: &str = "resized-blind";
 
-pub fn builds(world: &World) -> Vec<Value> {
+pub(crate) fn builds(world: &World) -> Vec<Value> {
     let mut resized = world.build(RESIZED, "wide", 4);
     resized["spec"]["indexes"] = json!([{"name": "by_c", "columns": [{"name": "c"}]}]);
     resized["spec"]["rowsPerSecond"] = json!(2_400);
@@ -39,13 +39,13 @@ fn working(world: &World, slots: usize) {
 }
 
 /// The control's slot that is not wanted is killed on its way.
-pub fn lose_a_slot(world: &World) {
+pub(crate) fn lose_a_slot(world: &World) {
     let leaving = world.at_work(NAMESPACE, BLIND, 1, 3);
     set(world, BLIND, 1);
     world.cluster.kill_container(text(&leaving, "/spec/grant/podName")).unwrap();
 }
 
-pub fn resize(world: &World) {
+pub(crate) fn resize(world: &World) {
     working(world, 4);
     set(world, RESIZED, 8);
     working(world, 6);
@@ -69,7 +69,7 @@ pub fn resize(world: &World) {
     });
 }
 
-pub fn check(world: &World) {
+pub(crate) fn check(world: &World) {
     for (name, rows) in [(RESIZED, WIDE), (BLIND, HALVES)] {
         let build = world.complete(name, Duration::from_secs(120));
         assert_eq!(build["status"]["rows"], rows);

@@ -11,14 +11,14 @@ const KILLED: &str = "killed";
 /// The control: nothing is taken over.
 const BLIND: &str = "killed-blind";
 
-pub fn builds(world: &World) -> Vec<Value> {
+pub(crate) fn builds(world: &World) -> Vec<Value> {
     let killed = slow(world, KILLED, 1, 500);
     let mut blind = slow(world, BLIND, 1, 500);
     switch(&mut blind, &json!({"runBytes": 1, "adoptNothing": true}));
     vec![killed, blind]
 }
 
-pub fn kill(world: &World) {
+pub(crate) fn kill(world: &World) {
     let at_work = [KILLED, BLIND].map(|name| {
         let record = world.at_work(NAMESPACE, name, 0, 3);
         world.cluster.kill_container(text(&record, "/spec/grant/podName")).unwrap();
@@ -34,7 +34,7 @@ pub fn kill(world: &World) {
     }
 }
 
-pub fn check(world: &World) {
+pub(crate) fn check(world: &World) {
     let [killed, blind] = [KILLED, BLIND].map(|name| {
         let build = world.complete(name, Duration::from_secs(120));
         assert_eq!(build["status"]["rows"], SMALL);

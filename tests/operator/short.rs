@@ -9,13 +9,13 @@ use crate::support::{NAMESPACE, World, switch};
 use crate::{cut, damage, limit, majority, resize, restart};
 
 /// One Encode work of ten splits.
-pub const SMALL: u64 = 20_000;
+pub(crate) const SMALL: u64 = 20_000;
 /// Two Encode works of 25 splits.
-pub const HALVES: u64 = 100_000;
+pub(crate) const HALVES: u64 = 100_000;
 /// Some ten Encode works of five splits each.
-pub const WIDE: u64 = 100_000;
+pub(crate) const WIDE: u64 = 100_000;
 
-pub fn run(tools: &Tools) {
+pub(crate) fn run(tools: &Tools) {
     let mut world = World::start(tools, Options { nodes: 4, ..Options::default() }, 12);
     // Files of 2,000 rows: each is a split.
     world.table("small", SMALL, 10, &["--columns", "id,k"]);
@@ -61,7 +61,7 @@ pub fn run(tools: &Tools) {
 }
 
 /// A build of the small table: one Encode work at so many rows a second, each split a run of its own.
-pub fn slow(world: &World, name: &str, slots: u32, rate: u32) -> Value {
+pub(crate) fn slow(world: &World, name: &str, slots: u32, rate: u32) -> Value {
     let mut build = world.build(name, "small", slots);
     // The limit is the build's, and divided among its slots; one of them has all the work.
     build["spec"]["rowsPerSecond"] = json!(rate * slots);

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// A sealed run, by its sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     pub name: String,
     pub work: String,
     pub epoch: u64,
@@ -30,7 +30,7 @@ struct Seen {
 }
 
 /// Looks again and again, until it is dropped.
-pub struct Witness {
+pub(crate) struct Witness {
     seen: Arc<Mutex<Seen>>,
     volumes: Vec<PathBuf>,
     indexes: PathBuf,
@@ -40,7 +40,7 @@ pub struct Witness {
 
 impl Witness {
     /// Of the bucket with the builds' output, and of volumes.
-    pub fn of(indexes: PathBuf, volumes: Vec<PathBuf>) -> Self {
+    pub(crate) fn of(indexes: PathBuf, volumes: Vec<PathBuf>) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let (remembered, stopped, places, store) =
@@ -55,14 +55,14 @@ impl Witness {
     }
 
     /// Every run of a build that was ever sealed.
-    pub fn sealed(&self, uid: &str) -> Vec<Run> {
+    pub(crate) fn sealed(&self, uid: &str) -> Vec<Run> {
         look(&self.indexes, &self.volumes, &self.seen);
         let seen = self.seen.lock().unwrap();
         seen.runs.iter().filter(|((build, _), _)| build == uid).map(|(_, run)| run.clone()).collect()
     }
 
     /// Rows that were encoded again though a sealed run held them: of the sidecars of all attempts.
-    pub fn rebuilt(&self, uid: &str) -> u64 {
+    pub(crate) fn rebuilt(&self, uid: &str) -> u64 {
         let mut once: BTreeMap<u64, u64> = BTreeMap::new();
         let mut again = 0;
         for run in self.sealed(uid) {
@@ -77,19 +77,19 @@ impl Witness {
     }
 
     /// Splits that are in more than one run.
-    pub fn twice(&self, uid: &str) -> BTreeSet<u64> {
+    pub(crate) fn twice(&self, uid: &str) -> BTreeSet<u64> {
         let mut seen = BTreeSet::new();
         let all = self.sealed(uid);
         all.iter().flat_map(|run| &run.splits).filter(|split| !seen.insert(**split)).copied().collect()
     }
 
     /// Rows in sealed runs.
-    pub fn rows(&self, uid: &str) -> u64 {
+    pub(crate) fn rows(&self, uid: &str) -> u64 {
         self.sealed(uid).iter().map(|run| run.rows).sum()
     }
 
     /// The files of a build on the volumes now.
-    pub fn files_of_volumes(&self, uid: &str) -> Vec<String> {
+    pub(crate) fn files_of_volumes(&self, uid: &str) -> Vec<String> {
         let of = |volume: &PathBuf| {
             let folder = volume.join(uid);
             let there = folder.exists().then(|| folder.display().to_string());
@@ -99,7 +99,7 @@ impl Witness {
     }
 
     /// The place of a run's file on a volume now.
-    pub fn on_volume(&self, uid: &str, run: &str) -> Option<PathBuf> {
+    pub(crate) fn on_volume(&self, uid: &str, run: &str) -> Option<PathBuf> {
         self.volumes.iter().find_map(|volume| {
             let folder = volume.join(uid);
             crate::common::files_below(&folder)
@@ -110,13 +110,13 @@ impl Witness {
     }
 
     /// The place of a run's object now.
-    pub fn in_store(&self, uid: &str, run: &str) -> Option<PathBuf> {
+    pub(crate) fn in_store(&self, uid: &str, run: &str) -> Option<PathBuf> {
         let of_build = |file: &String| file.contains(uid) && file.ends_with(run);
         crate::common::files_below(&self.indexes).into_keys().find(of_build).map(|file| self.indexes.join(file))
     }
 
     /// The results of attempts at a work of a build that were ever in the store, by attempt (`<epoch>-<nonce>`).
-    pub fn results(&self, uid: &str, work: &str) -> BTreeMap<String, Value> {
+    pub(crate) fn results(&self, uid: &str, work: &str) -> BTreeMap<String, Value> {
         look(&self.indexes, &self.volumes, &self.seen);
         let seen = self.seen.lock().unwrap();
         let of_work = seen.results.iter().filter(|((build, of, _), _)| build == uid && of == work);

@@ -159,7 +159,7 @@ async fn tries(client: &Client) -> Vec<Try> {
     tries
 }
 
-pub async fn the_operator_is_refused_what_it_must_never_do(client: &Client, cluster: &Cluster) {
+pub(super) async fn the_operator_is_refused_what_it_must_never_do(client: &Client, cluster: &Cluster) {
     objects(client).await;
     let tries = tries(client).await;
     let mut wrong = Vec::new();

@@ -230,7 +230,10 @@ fn attempts(inside: &Inside<'_>) -> Vec<Attempt> {
     all.into_iter().map(|(who, part, value, told)| Attempt { who, part, value, told }).collect()
 }
 
-pub fn each_is_refused_what_is_not_its_own_and_with_the_binding_removed_it_succeeds(tools: &Tools, cluster: &Cluster) {
+pub(super) fn each_is_refused_what_is_not_its_own_and_with_the_binding_removed_it_succeeds(
+    tools: &Tools,
+    cluster: &Cluster,
+) {
     let (inside, owner) = start(tools, cluster);
     two_owners(&inside, &owner);
     let attempts = attempts(&inside);

@@ -164,7 +164,7 @@ fn old_specs() -> Vec<(&'static str, EngineDirectorySpec)> {
 }
 
 /// G1's shape, G2, G3, G7: the schema's rules.
-pub async fn specs_follow_each_other_by_the_rules_of_the_lifecycle(client: &Client) {
+pub(super) async fn specs_follow_each_other_by_the_rules_of_the_lifecycle(client: &Client) {
     let mut wrong = Vec::new();
     let mut refusals = std::collections::BTreeSet::new();
     for (name, old) in old_specs() {
@@ -272,7 +272,7 @@ fn status_changes() -> Vec<Change<EngineDirectoryStatus>> {
 }
 
 /// Who speaks for a slot: the policy `owner`.
-pub async fn statuses_follow_each_other_by_the_rules_of_the_lifecycle(client: &Client, cluster: &Cluster) {
+pub(super) async fn statuses_follow_each_other_by_the_rules_of_the_lifecycle(client: &Client, cluster: &Cluster) {
     // What is there first may be whatever a test wants.
     bind(cluster, "indexbuild-owner", false);
     let mut made = Vec::new();
@@ -327,7 +327,7 @@ pub async fn statuses_follow_each_other_by_the_rules_of_the_lifecycle(client: &C
 }
 
 /// Only the operator grants: the policy `grant`, and the same writes without its binding.
-pub async fn nobody_but_the_operator_writes_a_spec(client: &Client, cluster: &Cluster) {
+pub(super) async fn nobody_but_the_operator_writes_a_spec(client: &Client, cluster: &Cluster) {
     let writes = || {
         [
             ("POST", format!("{}?dryRun=All", all()), record("by-hand", &spec(None))),

@@ -10,16 +10,16 @@ use kube::Client;
 use serde_json::{Value, json};
 
 /// Where the chart is installed to.
-pub const SYSTEM: &str = "indexbuild-system";
+pub(super) const SYSTEM: &str = "indexbuild-system";
 /// The namespace of the builds.
-pub const NAMESPACE: &str = "shop";
+pub(super) const NAMESPACE: &str = "shop";
 /// The operator, as the API server calls it.
-pub const OPERATOR: &str = "system:serviceaccount:indexbuild-system:indexbuild-operator";
+pub(super) const OPERATOR: &str = "system:serviceaccount:indexbuild-system:indexbuild-operator";
 /// The chart's policies.
-pub const POLICIES: [&str; 3] = ["indexbuild-owner", "indexbuild-grant", "indexbuild-guard"];
+pub(super) const POLICIES: [&str; 3] = ["indexbuild-owner", "indexbuild-grant", "indexbuild-guard"];
 
 /// The chart, rendered.
-pub fn template(tools: &Tools, arguments: &[&str]) -> String {
+pub(super) fn template(tools: &Tools, arguments: &[&str]) -> String {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/indexbuild");
     let output = Command::new(tools.path("helm"))
         .args(["template", "indexbuild", chart, "--namespace", SYSTEM, "--skip-tests"])
@@ -31,7 +31,7 @@ pub fn template(tools: &Tools, arguments: &[&str]) -> String {
 }
 
 /// A cluster on which the chart is installed, but for the operator itself.
-pub fn cluster(tools: &Tools, options: Options) -> Cluster {
+pub(super) fn cluster(tools: &Tools, options: Options) -> Cluster {
     let cluster = Cluster::start(tools, options).unwrap_or_else(|error| panic!("{error}"));
     for namespace in [SYSTEM, NAMESPACE] {
         cluster.kubectl(&["create", "namespace", namespace]).unwrap();
@@ -45,7 +45,7 @@ pub fn cluster(tools: &Tools, options: Options) -> Cluster {
 }
 
 /// Takes the binding of a policy away, or puts it there again.
-pub fn bind(cluster: &Cluster, policy: &str, bound: bool) {
+pub(super) fn bind(cluster: &Cluster, policy: &str, bound: bool) {
     if bound {
         let binding = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
@@ -59,16 +59,16 @@ pub fn bind(cluster: &Cluster, policy: &str, bound: bool) {
 
 /// Who calls: a user, and the pod that the user's token is bound to.
 #[derive(Clone, Copy, Debug)]
-pub struct Caller<'a> {
+pub(super) struct Caller<'a> {
     pub user: &'a str,
     pub pod_uid: &'a str,
 }
 
 /// An answer of the API server.
-pub type Answer = Result<Value, (u16, String)>;
+pub(super) type Answer = Result<Value, (u16, String)>;
 
 /// Calls the API server as somebody else.
-pub async fn call(client: &Client, caller: Caller<'_>, method: &str, path: &str, body: &Value) -> Answer {
+pub(super) async fn call(client: &Client, caller: Caller<'_>, method: &str, path: &str, body: &Value) -> Answer {
     let kind = match method {
         "PATCH" if body.is_array() => "application/json-patch+json",
         "PATCH" => "application/merge-patch+json",
@@ -92,7 +92,7 @@ pub async fn call(client: &Client, caller: Caller<'_>, method: &str, path: &str,
 }
 
 /// Gives users all rights: then only rules refuse them.
-pub fn allow_everything(cluster: &Cluster, users: &[&str]) {
+pub(super) fn allow_everything(cluster: &Cluster, users: &[&str]) {
     let subjects: Vec<Value> = users
         .iter()
         .map(|user| json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}))
@@ -107,7 +107,7 @@ pub fn allow_everything(cluster: &Cluster, users: &[&str]) {
 }
 
 /// Waits until a policy refuses something, or does not any more: the API server takes it up after a moment.
-pub async fn until_refused(
+pub(super) async fn until_refused(
     client: &Client,
     refused: bool,
     caller: Caller<'_>,
@@ -129,14 +129,14 @@ pub async fn until_refused(
 }
 
 /// A client by the cluster's door.
-pub async fn client(door: &indexbuild_testbed::Door) -> Client {
+pub(super) async fn client(door: &indexbuild_testbed::Door) -> Client {
     let file = kube::config::Kubeconfig::read_from(door.kubeconfig()).unwrap();
     let config = kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
 
 /// A build of one index, as small as it can be.
-pub fn small_build(name: &str) -> Value {
+pub(super) fn small_build(name: &str) -> Value {
     json!({
         "apiVersion": "indexbuild.dev/v1alpha1", "kind": "IndexBuild",
         "metadata": {"name": name, "namespace": NAMESPACE},

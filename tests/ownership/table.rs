@@ -43,7 +43,10 @@ fn unsaid(name: &str, text: &str, refusal: &str) -> Vec<String> {
     missing.map(|part| format!("{name}: expected: {part}\nsaid: {refusal}")).collect()
 }
 
-pub fn good_builds_are_accepted_and_bad_ones_refused_with_the_message_of_their_head(tools: &Tools, cluster: &Cluster) {
+pub(super) fn good_builds_are_accepted_and_bad_ones_refused_with_the_message_of_their_head(
+    tools: &Tools,
+    cluster: &Cluster,
+) {
     let mut wrong = Vec::new();
     let try_out = ["create", "--dry-run=server", "--validate=strict"];
     for (name, text) in files("good") {

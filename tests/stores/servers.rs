@@ -21,14 +21,14 @@ const ACCOUNT: &str = "devstoreaccount1";
 const ACCOUNT_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /// A certificate authority of a test's own.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     folder: tempfile::TempDir,
     file: PathBuf,
 }
 
 impl Authority {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -40,7 +40,7 @@ impl Authority {
     }
 
     /// Its own certificate.
-    pub fn file(&self) -> &Path {
+    pub(crate) fn file(&self) -> &Path {
         &self.file
     }
 
@@ -57,7 +57,7 @@ impl Authority {
 }
 
 /// A store that runs.
-pub struct Server {
+pub(crate) struct Server {
     process: Child,
     scheme: &'static str,
     endpoint: String,
@@ -116,7 +116,7 @@ fn runtime() -> Runtime {
 
 impl Server {
     /// An S3 store over a folder; with an authority, by TLS alone.
-    pub fn versitygw(test: &str, authority: Option<&Authority>) -> Option<Self> {
+    pub(crate) fn versitygw(test: &str, authority: Option<&Authority>) -> Option<Self> {
         let program = program(test, "INDEXBUILD_TOOLS", "versitygw", "tools")?;
         let (folder, port) = (tempfile::tempdir().unwrap(), port());
         let root = folder.path().join("root");
@@ -142,7 +142,7 @@ impl Server {
     }
 
     /// Another S3 store, of npm.
-    pub fn s3rver(test: &str) -> Option<Self> {
+    pub(crate) fn s3rver(test: &str) -> Option<Self> {
         let program = npm(test, "s3rver")?;
         let (folder, port) = (tempfile::tempdir().unwrap(), port());
         let mut command = Command::new(program);
@@ -166,7 +166,7 @@ impl Server {
     }
 
     /// Microsoft's own stand-in for Azure Blob Storage, of npm.
-    pub fn azurite(test: &str) -> Option<Self> {
+    pub(crate) fn azurite(test: &str) -> Option<Self> {
         let program = npm(test, "azurite-blob")?;
         let (folder, port) = (tempfile::tempdir().unwrap(), port());
         let mut command = Command::new(program);
@@ -190,26 +190,26 @@ impl Server {
     }
 
     /// `s3` or `az`.
-    pub fn scheme(&self) -> &'static str {
+    pub(crate) fn scheme(&self) -> &'static str {
         self.scheme
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         self.endpoint.clone()
     }
 
     /// What signs in to it.
-    pub fn environment(&self) -> &[(&'static str, &'static str)] {
+    pub(crate) fn environment(&self) -> &[(&'static str, &'static str)] {
         &self.environment
     }
 
     /// Where versitygw's buckets are.
-    pub fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().join("root")
     }
 
     /// Looks at the bucket, or puts something into it, beside the program under test.
-    pub fn run<T>(&self, act: impl AsyncFnOnce(&dyn ObjectStore) -> T) -> T {
+    pub(crate) fn run<T>(&self, act: impl AsyncFnOnce(&dyn ObjectStore) -> T) -> T {
         self.runtime.block_on(act(self.bucket.as_ref()))
     }
 }

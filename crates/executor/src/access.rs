@@ -19,7 +19,7 @@ pub struct StoreAccess {
 /// What a store's variables begin with; a secret may hold other things too.
 const KNOWN: [&str; 3] = ["aws_", "google_", "azure_"];
 /// The key of a secret with CA certificates.
-pub const CA_KEY: &str = "ca.crt";
+pub(crate) const CA_KEY: &str = "ca.crt";
 
 /// CA certificates that were named for a store and cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use crate::results::{DuplicateSummary, EncodeResult, SortResult};
 
 /// Why the chosen results make no index.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AssembleError {
+pub(crate) enum AssembleError {
     #[error(transparent)]
     Coverage(#[from] CoverageError),
     #[error("the result of {work_id} follows another plan ({theirs}) than the one chosen ({ours})")]
@@ -35,7 +35,7 @@ pub enum AssembleError {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexDuplicates {
+pub(crate) struct IndexDuplicates {
     pub index: String,
     /// Entries whose key an earlier entry has; exact.
     pub count: u64,
@@ -60,7 +60,7 @@ fn duplicates_message(all: &[IndexDuplicates]) -> String {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct ChosenResults {
+pub(crate) struct ChosenResults {
     /// The entries of all frozen stages, in their order.
     pub chosen: Vec<Chosen>,
     pub encode: Vec<EncodeResult>,
@@ -72,7 +72,7 @@ pub struct ChosenResults {
 ///
 /// # Errors
 /// [`AssembleError`]. Duplicates come last: with another fault they might not be what they seem.
-pub fn assemble(plan: &PlanFile, plan_digest: &str, results: &ChosenResults) -> Result<Manifest, AssembleError> {
+pub(crate) fn assemble(plan: &PlanFile, plan_digest: &str, results: &ChosenResults) -> Result<Manifest, AssembleError> {
     let ChosenResults { chosen, encode, sort } = results;
     let followed = encode
         .iter()

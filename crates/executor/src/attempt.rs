@@ -26,7 +26,7 @@ use crate::stats::Meter;
 use crate::work::{Job, clean, perform};
 
 /// What outlives attempts in one process.
-pub struct Process {
+pub(crate) struct Process {
     /// What it was told at its birth.
     pub config: Arc<ExecutorConfig>,
     pub control: Arc<dyn ControlPlane>,
@@ -40,7 +40,7 @@ pub struct Process {
 }
 
 /// An attempt whose thread may still work.
-pub struct Attempt {
+pub(crate) struct Attempt {
     epoch: u64,
     boot_nonce: String,
     work_id: String,
@@ -51,11 +51,11 @@ pub struct Attempt {
 
 /// An attempt did not end within its time (G11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hung;
+pub(crate) struct Hung;
 
 impl Attempt {
     /// Starts to work, on a thread of its own.
-    pub fn start(process: &Process, epoch: u64, work: Work) -> Self {
+    pub(crate) fn start(process: &Process, epoch: u64, work: Work) -> Self {
         let pulse = Arc::new(Pulse::new());
         let (sender, done) = oneshot::channel();
         let attempt = Self {
@@ -88,26 +88,26 @@ impl Attempt {
     }
 
     /// The epoch that it works under.
-    pub fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
 
     /// Its name, under which its objects stand.
-    pub fn name(&self, build_uid: &str) -> AttemptName {
+    pub(crate) fn name(&self, build_uid: &str) -> AttemptName {
         Job::attempt_name(build_uid, &self.work_id, self.epoch, &self.boot_nonce)
     }
 
     /// What it shares with its thread.
-    pub fn pulse(&self) -> &Arc<Pulse> {
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
 
-    pub fn outcome(&self) -> Option<&Result<WorkResult, WorkFailure>> {
+    pub(crate) fn outcome(&self) -> Option<&Result<WorkResult, WorkFailure>> {
         self.outcome.as_ref()
     }
 
     /// Returns when the thread has ended; at once where that is known.
-    pub async fn ended(&mut self) {
+    pub(crate) async fn ended(&mut self) {
         if let Some(done) = &mut self.done {
             // A thread that ends without a word has panicked, or was never started.
             let mut outcome =
@@ -131,7 +131,7 @@ impl Attempt {
     }
 
     /// Whether the thread has ended.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.done.is_none()
     }
 
@@ -140,7 +140,7 @@ impl Attempt {
     ///
     /// # Errors
     /// [`Hung`]: the thread still works, or hangs in a close.
-    pub async fn close(&mut self, ending: Ending, grace: Duration, within: Duration) -> Result<(), Hung> {
+    pub(crate) async fn close(&mut self, ending: Ending, grace: Duration, within: Duration) -> Result<(), Hung> {
         self.pulse.end(ending);
         if ending == Ending::Seal && tokio::time::timeout(grace, self.ended()).await.is_err() {
             tracing::warn!("sealing takes too long; ending at once");
@@ -149,7 +149,7 @@ impl Attempt {
         tokio::time::timeout(within, self.ended()).await.map_err(|_| Hung)
     }
 
-    pub fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         let View { per_mille, rows, bytes, step, waiting } = self.pulse.view();
         let mut report = Report {
             epoch: self.epoch,
@@ -242,7 +242,7 @@ fn objects(
 
 /// Removes what an attempt that gave way left in the store, if the build has ended meanwhile. In
 /// bounded time: what is not removed by then is left to whoever deletes the prefix.
-pub async fn retire(process: &Process, attempt: AttemptName, within: Duration) {
+pub(crate) async fn retire(process: &Process, attempt: AttemptName, within: Duration) {
     let build = process.build.clone();
     let pulse = Arc::new(Pulse::new());
     let meter = Arc::new(Meter::start());
@@ -262,7 +262,7 @@ pub async fn retire(process: &Process, attempt: AttemptName, within: Duration) {
 
 /// Waits until this process holds no engine handle (I7). A handle is closed by the thread that
 /// worked, before it says that it has ended; a moment is for other attempts of a test's process.
-pub async fn handles_closed(within: Duration) -> bool {
+pub(crate) async fn handles_closed(within: Duration) -> bool {
     let until = Instant::now() + within;
     while indexbuild_engine::open_handles() > 0 {
         if Instant::now() >= until {

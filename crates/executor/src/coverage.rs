@@ -15,7 +15,7 @@ use crate::results::{EncodeResult, EntrySum, RunRef};
 /// The chosen results do not cover the plan exactly once. None of this can be repaired by trying
 /// again: it is a fault of this software or of the store, and the build must not be published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CoverageError {
+pub(crate) enum CoverageError {
     #[error("{} splits of the plan are in no chosen result, the first is split {}", .0.len(), .0.first().copied().unwrap_or_default())]
     Missing(Vec<u32>),
     #[error("split {split} is in two chosen results, {first} and {second}: its rows would be indexed twice")]
@@ -35,7 +35,7 @@ pub enum CoverageError {
 
 /// The runs that count, and what they hold together.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Coverage<'a> {
+pub(crate) struct Coverage<'a> {
     /// The runs, in the order of their first split.
     pub runs: Vec<&'a RunRef>,
     pub rows: u64,
@@ -47,12 +47,12 @@ pub struct Coverage<'a> {
 ///
 /// # Errors
 /// The text, when it is no hash.
-pub fn parse_hash(text: &str) -> Result<SetHash, String> {
+pub(crate) fn parse_hash(text: &str) -> Result<SetHash, String> {
     SetHash::from_hex(text).ok_or_else(|| format!("{text:?} is no hash"))
 }
 
 /// Chooses the runs that count, and proves that they cover the plan's splits exactly once.
-pub fn cover<'a>(plan: &PlanFile, results: &'a [EncodeResult]) -> Result<Coverage<'a>, CoverageError> {
+pub(crate) fn cover<'a>(plan: &PlanFile, results: &'a [EncodeResult]) -> Result<Coverage<'a>, CoverageError> {
     let mut winners: BTreeMap<u32, (u32, &str)> = BTreeMap::new();
     let mut rounds = Vec::with_capacity(results.len());
     for result in results {

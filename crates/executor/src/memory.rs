@@ -32,7 +32,7 @@ const LEAST_PER_THREAD: u64 = 20 * MIB;
 
 /// A process's memory, divided; all sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub(crate) struct Budget {
     pub threads: usize,
     /// The largest page of a Parquet file that can be read.
     pub page: u64,
@@ -53,7 +53,7 @@ impl Budget {
     /// Divides `limit` bytes among what `threads` threads need. A limit under 128 MiB (which no
     /// spec may ask for) is treated as one.
     #[must_use]
-    pub fn new(limit: u64, threads: usize) -> Self {
+    pub(crate) fn new(limit: u64, threads: usize) -> Self {
         let left = limit.max(128 * MIB) - FIXED - UPLOAD;
         let room = usize::try_from(left / LEAST_PER_THREAD).unwrap_or(usize::MAX);
         let threads = threads.clamp(1, room.max(1));
@@ -74,7 +74,7 @@ impl Budget {
     /// Rows per batch at most, for rows of `row_bytes` bytes on average: as many as the batch's share
     /// of the memory holds, and never so many that giving way waits long for the batch in hand. The
     /// average is a guess; the reader counts what it decodes, and ends a batch earlier.
-    pub fn batch_rows(&self, row_bytes: u64) -> usize {
+    pub(crate) fn batch_rows(&self, row_bytes: u64) -> usize {
         let rows = self.batch / row_bytes.max(1);
         usize::try_from(rows.clamp(16, 32_768)).unwrap_or(16)
     }
@@ -82,7 +82,7 @@ impl Budget {
 
 /// How large a run may grow, in bytes: large enough that a Sort reads few pieces, small enough that
 /// a kill costs little and that the volume holds it. The figure has no effect on the index.
-pub fn run_bytes(estimated_total: u64, free_on_volume: u64) -> u64 {
+pub(crate) fn run_bytes(estimated_total: u64, free_on_volume: u64) -> u64 {
     (estimated_total / 64).clamp(64 * MIB, 1024 * MIB).min((free_on_volume / 8).max(8 * MIB))
 }
 

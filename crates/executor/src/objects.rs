@@ -24,7 +24,7 @@ use crate::pulse::{Ended, Pulse, WaitsFor};
 use crate::stats::{Meter, add_since};
 
 /// For how long a folder's failure is waited for, while the control plane answers.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// A folder's failure shorter than this is not worth a word in the report.
 const SHOWN_AFTER: Duration = Duration::from_secs(2);
 /// A request that is answered later is told of, and one with many bytes so much later.
@@ -64,7 +64,7 @@ impl ObjectError {
 
 /// The store cannot be asked.
 #[derive(Debug)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// The credentials or CA certificates that were named do not suffice; which do not.
     Lacking(String),
     /// Its address or settings are none.
@@ -97,7 +97,7 @@ impl Output {
 
 /// The objects under one prefix. Cheap to clone.
 #[derive(Clone)]
-pub struct Objects {
+pub(crate) struct Objects {
     output: Arc<Output>,
     prefix: String,
     runtime: Handle,
@@ -116,7 +116,7 @@ impl fmt::Debug for Objects {
 impl Objects {
     /// The objects under a prefix of the store that `open` opens, at `url`. `runtime` drives the calls.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         url: &str,
         prefix: String,
         open: impl Fn() -> Result<Store, OpenError> + Send + Sync + 'static,
@@ -132,43 +132,43 @@ impl Objects {
 
     /// For a process that is about to end: what fails has failed.
     #[must_use]
-    pub fn without_waiting(mut self) -> Self {
+    pub(crate) fn without_waiting(mut self) -> Self {
         self.waits = false;
         self
     }
 
     /// For who cleans: where there is no bucket there is nothing of the build, and nothing to wait for.
     #[must_use]
-    pub fn without_bucket(&self) -> Self {
+    pub(crate) fn without_bucket(&self) -> Self {
         Self { needs_bucket: false, ..self.clone() }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("{}/{}", self.output.url, self.prefix)
     }
 
     /// Another prefix of the same store.
     #[must_use]
-    pub fn at(&self, prefix: String) -> Self {
+    pub(crate) fn at(&self, prefix: String) -> Self {
         Self { prefix, ..self.clone() }
     }
 
     /// Removes what killed writers left of conditional puts to `path`.
-    pub fn remove_unfinished_puts(&self, path: &str) -> Result<usize, ObjectError> {
+    pub(crate) fn remove_unfinished_puts(&self, path: &str) -> Result<usize, ObjectError> {
         self.call("sweep", path, &self.meter.counters.puts, LONG, |store| async move {
             store.remove_unfinished_puts(path).await
         })
     }
 
     /// Removes what writers who are gone left unfinished under a prefix.
-    pub fn remove_unfinished(&self, prefix: &str) -> Result<usize, ObjectError> {
+    pub(crate) fn remove_unfinished(&self, prefix: &str) -> Result<usize, ObjectError> {
         self.call("sweep", prefix, &self.meter.counters.puts, LONG, |store| async move {
             store.remove_unfinished(prefix).await
         })
     }
 
     /// An object and its version. `None`: there is none.
-    pub fn get(&self, path: &str) -> Result<Option<(Bytes, Version)>, ObjectError> {
+    pub(crate) fn get(&self, path: &str) -> Result<Option<(Bytes, Version)>, ObjectError> {
         let got =
             self.call("read", path, &self.meter.counters.gets, LONG, |store| async move { store.get(path).await })?;
         if let Some((bytes, _)) = &got {
@@ -177,7 +177,7 @@ impl Objects {
         Ok(got)
     }
 
-    pub fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
+    pub(crate) fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
         let bytes = self.call("read", path, &self.meter.counters.gets, LONG, |store| {
             let range = range.clone();
             async move { store.get_range(path, range).await }
@@ -187,17 +187,17 @@ impl Objects {
     }
 
     /// An object's size. `None`: there is none.
-    pub fn size(&self, path: &str) -> Result<Option<u64>, ObjectError> {
+    pub(crate) fn size(&self, path: &str) -> Result<Option<u64>, ObjectError> {
         self.call("look at", path, &self.meter.counters.gets, LONG, |store| async move { store.size(path).await })
     }
 
     /// The objects under a prefix, with their sizes.
-    pub fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, ObjectError> {
+    pub(crate) fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, ObjectError> {
         self.call("list", prefix, &self.meter.counters.gets, LONG, |store| async move { store.list(prefix).await })
     }
 
     /// Writes an object whose name is this attempt's own.
-    pub fn put(&self, path: &str, bytes: &Bytes) -> Result<(), ObjectError> {
+    pub(crate) fn put(&self, path: &str, bytes: &Bytes) -> Result<(), ObjectError> {
         self.counted_upload(bytes.len() as u64, || {
             self.call("write", path, &self.meter.counters.puts, long(bytes.len() as u64), |store| {
                 let bytes = bytes.clone();
@@ -207,7 +207,7 @@ impl Objects {
     }
 
     /// Uploads a sealed file under a name that is this attempt's own.
-    pub fn put_file(&self, path: &str, file: &Path, bytes: u64) -> Result<(), ObjectError> {
+    pub(crate) fn put_file(&self, path: &str, file: &Path, bytes: u64) -> Result<(), ObjectError> {
         self.counted_upload(bytes, || {
             self.call("upload", path, &self.meter.counters.puts, long(bytes), |store| async move {
                 store.put_file(path, file).await
@@ -217,7 +217,7 @@ impl Objects {
 
     /// Creates an object if there is none. `Exists` may also mean that an own try, whose reply was
     /// lost, succeeded: read back and compare.
-    pub fn put_if_absent(&self, path: &str, bytes: &Bytes) -> Result<PutOutcome, ObjectError> {
+    pub(crate) fn put_if_absent(&self, path: &str, bytes: &Bytes) -> Result<PutOutcome, ObjectError> {
         self.call("create", path, &self.meter.counters.puts, LONG, |store| {
             let bytes = bytes.clone();
             async move { store.put_if_absent(path, bytes).await }
@@ -226,14 +226,14 @@ impl Objects {
 
     /// Replaces an object if it is still at `version`. `Exists` may also mean that an own try
     /// succeeded: read back and compare.
-    pub fn put_if_match(&self, path: &str, bytes: &Bytes, version: &Version) -> Result<PutOutcome, ObjectError> {
+    pub(crate) fn put_if_match(&self, path: &str, bytes: &Bytes, version: &Version) -> Result<PutOutcome, ObjectError> {
         self.call("replace", path, &self.meter.counters.puts, LONG, |store| {
             let bytes = bytes.clone();
             async move { store.put_if_match(path, bytes, version).await }
         })
     }
 
-    pub fn fetch_to(&self, path: &str, file: &Path) -> Result<u64, ObjectError> {
+    pub(crate) fn fetch_to(&self, path: &str, file: &Path) -> Result<u64, ObjectError> {
         let gets = &self.meter.counters.gets;
         let bytes = self.call("fetch", path, gets, LARGE, |store| async move { store.fetch_to(path, file).await })?;
         self.meter.counters.bytes_fetched.fetch_add(bytes, Ordering::Relaxed);
@@ -241,7 +241,7 @@ impl Objects {
     }
 
     /// Deletes an object; one that is not there counts as deleted.
-    pub fn delete(&self, path: &str) -> Result<(), ObjectError> {
+    pub(crate) fn delete(&self, path: &str) -> Result<(), ObjectError> {
         self.call("delete", path, &self.meter.counters.puts, LONG, |store| async move { store.delete(path).await })
     }
 

@@ -15,9 +15,9 @@ use crate::pulse::{Pulse, WaitsFor};
 
 /// A local run whose store has not answered once within this time ends: its endpoint or its keys are probably wrong, and
 /// whoever started it sits before it.
-pub const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The same for who cleans up: what never answered its build holds nothing of it.
-pub const FIRST_ANSWER_WITHIN_WHEN_CLEANING: Duration = Duration::from_secs(5);
+pub(crate) const FIRST_ANSWER_WITHIN_WHEN_CLEANING: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// An outage shorter than this is not worth a word in the report.
@@ -35,7 +35,7 @@ pub enum Site {
 
 /// What becomes of a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// It is made again, as long as it takes.
     Wait {
         /// Whether it goes on only when somebody does something.
@@ -47,7 +47,7 @@ pub enum Next {
 /// What becomes of a request that failed in such a way. A pure function, so that each case can be looked at.
 ///
 /// `hopeless`: the store has not answered once within the time that it had for that.
-pub fn next(fault: Fault, site: Site, hopeless: bool) -> Next {
+pub(crate) fn next(fault: Fault, site: Site, hopeless: bool) -> Next {
     let hopeless = site == Site::OneMachine && hopeless;
     match (fault, site) {
         (Fault::NotFound | Fault::Final, _) | (Fault::NoBucket, Site::OneMachine) => Next::End,
@@ -59,14 +59,14 @@ pub fn next(fault: Fault, site: Site, hopeless: bool) -> Next {
 
 /// Whether a store is opened anew before a request is made again that has failed so often: with the credentials of then,
 /// and with connections that no partition has cut.
-pub fn reopens(fault: Fault, tries: u32) -> bool {
+pub(crate) fn reopens(fault: Fault, tries: u32) -> bool {
     const AFTER: u32 = 3;
     fault != Fault::Outage || tries >= AFTER
 }
 
 /// How long to wait before a request is made again that has failed so often: up to a fifth more or less at random, as an
 /// outage's end finds all executors waiting.
-pub fn pause(tries: u32) -> Duration {
+pub(crate) fn pause(tries: u32) -> Duration {
     let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(tries).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
     let random = u32::try_from(uuid::Uuid::new_v4().as_u128() % 400).unwrap_or(200);
     pause.saturating_mul(800 + random) / 1_000
@@ -74,7 +74,7 @@ pub fn pause(tries: u32) -> Duration {
 
 /// What is known of one store while an attempt asks it, from however many threads.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     which: WaitsFor,
     site: Site,
     pulse: Arc<Pulse>,
@@ -98,7 +98,7 @@ struct Failing {
 
 impl Watch {
     #[must_use]
-    pub fn new(which: WaitsFor, site: Site, pulse: Arc<Pulse>, first_answer_within: Duration) -> Self {
+    pub(crate) fn new(which: WaitsFor, site: Site, pulse: Arc<Pulse>, first_answer_within: Duration) -> Self {
         Self { which, site, pulse, first_answer_within, state: Mutex::default() }
     }
 
@@ -107,7 +107,7 @@ impl Watch {
     }
 
     /// The store has done what it was asked, or has said that there is no such object.
-    pub fn answered(&self) {
+    pub(crate) fn answered(&self) {
         let mut state = self.state();
         state.answered = true;
         if let Some(Failing { told: Some(_), .. }) = state.failing.take() {
@@ -116,7 +116,7 @@ impl Watch {
     }
 
     /// A request about `what` is under way for long, and nothing was answered yet.
-    pub fn silent(&self, what: &str) {
+    pub(crate) fn silent(&self, what: &str) {
         let mut state = self.state();
         let failing = state.failing.get_or_insert_with(Failing::now);
         if failing.told.is_none() {
@@ -126,7 +126,7 @@ impl Watch {
     }
 
     /// A request about `what` has failed. What becomes of it; where it ends, what was answered is the caller's to tell.
-    pub fn failed(&self, what: &str, fault: Fault, answer: &str) -> Next {
+    pub(crate) fn failed(&self, what: &str, fault: Fault, answer: &str) -> Next {
         let mut state = self.state();
         let answered = state.answered;
         let failing = state.failing.get_or_insert_with(Failing::now);

@@ -10,7 +10,7 @@ const AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// One of the failures.
-pub fn each<T: Sync, E: Send>(items: &[T], act: impl Fn(&T) -> Result<(), E> + Sync) -> Result<(), E> {
+pub(crate) fn each<T: Sync, E: Send>(items: &[T], act: impl Fn(&T) -> Result<(), E> + Sync) -> Result<(), E> {
     let next = AtomicUsize::new(0);
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 /// Whether an attempt is to end, and how soon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ending {
+pub(crate) enum Ending {
     #[default]
     No,
     /// It seals what is whole, uploads it, and ends (SIGTERM).
@@ -23,7 +23,7 @@ pub enum Ending {
 
 /// What a wait is for. Of each, one thing is said at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum WaitsFor {
+pub(crate) enum WaitsFor {
     Source,
     Output,
     /// Room, on the volume or in the store.
@@ -38,7 +38,7 @@ pub struct Ended;
 
 /// What is shown of an attempt.
 #[derive(Clone, Debug, PartialEq)]
-pub struct View {
+pub(crate) struct View {
     /// Per mille of the work in hand.
     pub per_mille: u64,
     /// Rows encoded, or entries sorted.
@@ -52,7 +52,7 @@ pub struct View {
 
 /// One attempt's shared state.
 #[derive(Debug)]
-pub struct Pulse {
+pub(crate) struct Pulse {
     control: Arc<Control>,
     ending: watch::Sender<Ending>,
     bell: Condvar,
@@ -79,7 +79,7 @@ impl Default for Pulse {
 impl Pulse {
     /// An attempt that goes on.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             control: Arc::new(Control::new()),
             ending: watch::Sender::new(Ending::No),
@@ -94,12 +94,12 @@ impl Pulse {
     }
 
     /// What the engine looks at.
-    pub fn control(&self) -> &Control {
+    pub(crate) fn control(&self) -> &Control {
         &self.control
     }
 
     /// Tells the attempt to end. A sooner end replaces a later one, never the other way round.
-    pub fn end(&self, ending: Ending) {
+    pub(crate) fn end(&self, ending: Ending) {
         {
             let mut ended = lock(&self.ended);
             if *ended >= ending {
@@ -117,12 +117,12 @@ impl Pulse {
     }
 
     /// Whether and how the attempt is to end.
-    pub fn ending(&self) -> Ending {
+    pub(crate) fn ending(&self) -> Ending {
         *lock(&self.ended)
     }
 
     /// Ends the attempt's own doing where it was told to end, in whatever way.
-    pub fn go_on(&self) -> Result<(), Ended> {
+    pub(crate) fn go_on(&self) -> Result<(), Ended> {
         if self.ending() == Ending::No { Ok(()) } else { Err(Ended) }
     }
 
@@ -130,7 +130,7 @@ impl Pulse {
     ///
     /// # Errors
     /// [`Ended`], as soon as the attempt was told to end.
-    pub fn sleep(&self, time: Duration) -> Result<(), Ended> {
+    pub(crate) fn sleep(&self, time: Duration) -> Result<(), Ended> {
         let until = Instant::now() + time;
         let mut ended = lock(&self.ended);
         loop {
@@ -146,39 +146,39 @@ impl Pulse {
     }
 
     /// Completes when the attempt must end at once.
-    pub async fn cancelled(&self) {
+    pub(crate) async fn cancelled(&self) {
         let mut ending = self.ending.subscribe();
         // An error means that the sender is gone, and with it the attempt.
         let _ = ending.wait_for(|ending| *ending == Ending::Now).await;
     }
 
     /// Whether the control plane answered lately: time during a partition counts against nothing.
-    pub fn in_contact(&self) -> bool {
+    pub(crate) fn in_contact(&self) -> bool {
         self.in_contact.load(Ordering::Relaxed)
     }
 
     /// Notes whether the control plane answers.
-    pub fn set_contact(&self, in_contact: bool) {
+    pub(crate) fn set_contact(&self, in_contact: bool) {
         self.in_contact.store(in_contact, Ordering::Relaxed);
     }
 
     /// Names what is being done, over the engine's own step; `None`: the engine's.
-    pub fn set_step(&self, step: Option<&'static str>) {
+    pub(crate) fn set_step(&self, step: Option<&'static str>) {
         lock(&self.shown).step = step;
     }
 
     /// Says how much the engine will count in this work.
-    pub fn set_total(&self, total: u64) {
+    pub(crate) fn set_total(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
     }
 
     /// Adds to what was done outside the engine.
-    pub fn add_done(&self, done: u64) {
+    pub(crate) fn add_done(&self, done: u64) {
         self.done.fetch_add(done, Ordering::Relaxed);
     }
 
     /// Says why the work stands still, or that it goes on.
-    pub fn set_waiting(&self, what: WaitsFor, waiting: Option<Waiting>) {
+    pub(crate) fn set_waiting(&self, what: WaitsFor, waiting: Option<Waiting>) {
         let mut shown = lock(&self.shown);
         if shown.waiting.get(&what) == waiting.as_ref() {
             return;
@@ -197,13 +197,13 @@ impl Pulse {
     }
 
     /// Completes when the work waits for something, or no longer does.
-    pub async fn waits(&self, wanted: bool) {
+    pub(crate) async fn waits(&self, wanted: bool) {
         let mut waits = self.waits.subscribe();
         // An error means that the sender is gone, and with it the attempt.
         let _ = waits.wait_for(|waits| *waits == wanted).await;
     }
 
-    pub fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         let shown = lock(&self.shown);
         let rows = self.control.rows() + self.done.load(Ordering::Relaxed);
         let total = self.total.load(Ordering::Relaxed);

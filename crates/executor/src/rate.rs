@@ -4,12 +4,12 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// The longest that a reader sleeps before it asks again: the limit may have changed meanwhile.
-pub const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// A limit on rows per second, shared by the threads of a process. It may change while they read. What was not used
 /// is kept for at most a second, so that a pause does not become a burst.
 #[derive(Debug)]
-pub struct RateLimit(Mutex<Flow>);
+pub(crate) struct RateLimit(Mutex<Flow>);
 
 /// Rows that were taken have their turn when as many have passed as were taken before them.
 #[derive(Debug, Default)]
@@ -22,18 +22,18 @@ struct Flow {
 
 /// The turn of rows that were taken.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub struct Turn(f64);
+pub(crate) struct Turn(f64);
 
 impl RateLimit {
     /// The process's share of the build's limit. `None`: unlimited. It begins with the first rows.
     #[must_use]
-    pub fn share(rows_per_second: Option<u64>, parallelism: u64) -> Self {
+    pub(crate) fn share(rows_per_second: Option<u64>, parallelism: u64) -> Self {
         let per_second = share_of(rows_per_second, parallelism);
         Self(Mutex::new(Flow { per_second, ..Flow::default() }))
     }
 
     /// Another limit from `now` on, for those who wait already too.
-    pub fn change(&self, rows_per_second: Option<u64>, parallelism: u64, now: Instant) {
+    pub(crate) fn change(&self, rows_per_second: Option<u64>, parallelism: u64, now: Instant) {
         let mut flow = self.flow();
         flow.pass(now);
         flow.per_second = share_of(rows_per_second, parallelism);
@@ -41,7 +41,7 @@ impl RateLimit {
 
     /// Rows to read at once, at most `wanted`: a limited reader reads in steps of a tenth of a second. The
     /// first step is free, so a step as large as a work would let the whole of it pass without a limit.
-    pub fn batch_rows(&self, wanted: usize) -> usize {
+    pub(crate) fn batch_rows(&self, wanted: usize) -> usize {
         let Some(per_second) = self.flow().per_second else {
             return wanted;
         };
@@ -51,7 +51,7 @@ impl RateLimit {
     }
 
     /// Takes `rows` more rows, and gives their turn.
-    pub fn take(&self, rows: u64, now: Instant) -> Turn {
+    pub(crate) fn take(&self, rows: u64, now: Instant) -> Turn {
         let mut flow = self.flow();
         flow.pass(now);
         let turn = Turn(flow.taken);
@@ -62,7 +62,7 @@ impl RateLimit {
     }
 
     /// How long it is until the turn of rows that were taken comes, as long as the limit stays what it is.
-    pub fn wait(&self, turn: Turn, now: Instant) -> Duration {
+    pub(crate) fn wait(&self, turn: Turn, now: Instant) -> Duration {
         let mut flow = self.flow();
         flow.pass(now);
         match flow.per_second {

@@ -16,11 +16,11 @@ use crate::backoff::{LONGEST_PAUSE, chance, later};
 
 /// Until when a server asked not to be asked; shared by all clients of one control plane.
 #[derive(Clone, Debug, Default)]
-pub struct Asked(Arc<Mutex<Option<Instant>>>);
+pub(crate) struct Asked(Arc<Mutex<Option<Instant>>>);
 
 impl Asked {
     /// How long is left of it, at most [`LONGEST_PAUSE`]; zero when it asked for nothing.
-    pub fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
@@ -32,7 +32,7 @@ impl Asked {
     }
 
     /// A client that takes note of what its server asks for.
-    pub fn by(&self, client: Client) -> Client {
+    pub(crate) fn by(&self, client: Client) -> Client {
         let namespace = client.default_namespace().to_owned();
         Client::new(Noting { client, asked: self.clone() }, namespace)
     }

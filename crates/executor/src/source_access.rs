@@ -13,10 +13,10 @@ use crate::pulse::{Pulse, WaitsFor};
 
 #[derive(Debug, thiserror::Error)]
 #[error("it has not answered once: {0}; check its endpoint, its credentials, and that it can be reached")]
-pub struct Unanswered(String);
+pub(crate) struct Unanswered(String);
 
 /// The table of a build, and how its store is waited for while an attempt reads it.
-pub fn source(
+pub(crate) fn source(
     config: &Arc<ExecutorConfig>,
     pulse: &Arc<Pulse>,
 ) -> Result<(SourceSpec, Arc<dyn Patience>), DefinitionError> {

@@ -256,7 +256,7 @@ impl RequestMatch {
 }
 
 /// The taint with which an administrator, and nobody else, says that a node is off.
-pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+pub(crate) const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// Something that fails the test.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,7 @@ pub struct DenyList {
 }
 
 /// Whether the object as it is must be known to judge this write.
-pub fn needs_current(facts: &RequestFacts) -> bool {
+pub(crate) fn needs_current(facts: &RequestFacts) -> bool {
     matches!(facts.verb, Verb::Update | Verb::Patch) && facts.subresource.is_none() && facts.name.is_some()
 }
 
@@ -23,7 +23,7 @@ pub fn needs_current(facts: &RequestFacts) -> bool {
 /// `content_type` is the header's value. `current` is needed when [`needs_current`] says so, and is `None` when there
 /// is no such object.
 #[must_use]
-pub fn judge(
+pub(crate) fn judge(
     list: &DenyList,
     facts: &RequestFacts,
     content_type: &str,

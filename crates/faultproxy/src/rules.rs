@@ -85,26 +85,26 @@ pub enum Perturbation {
 }
 
 /// The perturbations in force, in the order in which they were set.
-pub type Rules = BTreeMap<RuleId, Perturbation>;
+pub(crate) type Rules = BTreeMap<RuleId, Perturbation>;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     matched: BTreeMap<RuleId, u64>,
     tripped: Option<RuleId>,
 }
 
 impl Counters {
-    pub fn matched(&self, rule: RuleId) -> u64 {
+    pub(crate) fn matched(&self, rule: RuleId) -> u64 {
         self.matched.get(&rule).copied().unwrap_or(0)
     }
 
     /// The stop that is in effect, if any.
-    pub const fn tripped(&self) -> Option<RuleId> {
+    pub(crate) const fn tripped(&self) -> Option<RuleId> {
         self.tripped
     }
 
     /// Takes a decision into account. Every decision is applied exactly once, before the next is made.
-    pub fn apply(&mut self, decision: &Decision) {
+    pub(crate) fn apply(&mut self, decision: &Decision) {
         for rule in &decision.counted {
             *self.matched.entry(*rule).or_insert(0) += 1;
         }
@@ -119,7 +119,7 @@ impl Counters {
         }
     }
 
-    pub fn forget(&mut self, rule: RuleId) {
+    pub(crate) fn forget(&mut self, rule: RuleId) {
         self.matched.remove(&rule);
         if self.tripped == Some(rule) {
             self.tripped = None;
@@ -147,7 +147,7 @@ pub enum Act {
 
 /// The whole decision on one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// Rules whose count goes up by one.
     pub counted: Vec<RuleId>,
     /// Rules that make it wait, and how long in all.
@@ -164,7 +164,7 @@ pub struct Decision {
 /// happened to it. Then stops, then answers, then old versions, each kind in the order in which it was set: the first
 /// that covers the request acts. Every rule that matches is counted, whether it acted or not, so that "the n-th" means
 /// the client's n-th. Delays add up and come before the act.
-pub fn decide(rules: &Rules, facts: &RequestFacts, counters: &Counters) -> Decision {
+pub(crate) fn decide(rules: &Rules, facts: &RequestFacts, counters: &Counters) -> Decision {
     let mut decision = Decision {
         counted: Vec::new(),
         delays: Vec::new(),

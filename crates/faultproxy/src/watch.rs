@@ -158,7 +158,7 @@ impl WatchEvent {
 /// The events that were hidden, shared by all streams of a proxy: what was lost once stays lost, in whichever later
 /// watch it would come again. Only a list shows it.
 #[derive(Debug, Clone, Default)]
-pub struct Lost(Arc<Mutex<BTreeSet<WatchEvent>>>);
+pub(crate) struct Lost(Arc<Mutex<BTreeSet<WatchEvent>>>);
 
 impl Lost {
     fn with<T>(&self, f: impl FnOnce(&mut BTreeSet<WatchEvent>) -> T) -> T {
@@ -176,7 +176,7 @@ impl Lost {
 
 /// How a watch begins: decides whether its first events are a list in disguise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// From a resource version: every event is a change.
     At,
     /// Without a version, or from 0: what exists comes as `ADDED`, with nothing to tell where that ends.
@@ -187,14 +187,14 @@ pub enum Start {
 
 /// One stream's filter: bytes in, whole lines out.
 #[derive(Debug)]
-pub struct Filter {
+pub(crate) struct Filter {
     buffer: BytesMut,
     start: Start,
     lost: Lost,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     /// To be sent on, newline included.
     Pass(Bytes),
     /// Hidden by the rule in this place of the list of rules asked.
@@ -206,12 +206,12 @@ pub enum Line {
 impl Filter {
     /// A filter for a stream that begins so.
     #[must_use]
-    pub fn new(start: Start, lost: Lost) -> Self {
+    pub(crate) fn new(start: Start, lost: Lost) -> Self {
         Self { buffer: BytesMut::new(), start, lost }
     }
 
     /// Takes in bytes, gives out the lines that they complete. `rules` are asked in their order.
-    pub fn push(&mut self, bytes: &[u8], rules: &[EventMatch]) -> Vec<Line> {
+    pub(crate) fn push(&mut self, bytes: &[u8], rules: &[EventMatch]) -> Vec<Line> {
         self.buffer.extend_from_slice(bytes);
         let mut lines = Vec::new();
         while let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
@@ -222,7 +222,7 @@ impl Filter {
     }
 
     /// What is left at the stream's end: a line that was never ended. It passes.
-    pub fn finish(&mut self) -> Bytes {
+    pub(crate) fn finish(&mut self) -> Bytes {
         self.buffer.split().freeze()
     }
 

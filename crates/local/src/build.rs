@@ -12,7 +12,7 @@ use crate::folder::{self, Folder, Layout, StateError};
 /// What `build.json` holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct StoredBuild {
+pub(crate) struct StoredBuild {
     pub namespace: String,
     pub name: String,
     /// The build's UID, given once.
@@ -31,7 +31,7 @@ pub struct StoredBuild {
 }
 
 /// The namespace of a build that names none.
-pub const DEFAULT_NAMESPACE: &str = "default";
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 /// Why a build cannot go on in a state folder.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub enum BuildError {
 
 impl StoredBuild {
     /// Begins a build, or goes on with the one that the folder holds, with what may change changed.
-    pub fn begin(folder: &Folder, build: &IndexBuild, now: &str) -> Result<Self, BuildError> {
+    pub(crate) fn begin(folder: &Folder, build: &IndexBuild, now: &str) -> Result<Self, BuildError> {
         let layout = folder.layout();
         let namespace = build.metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let name = build.metadata.name.clone().unwrap_or_default();
@@ -88,12 +88,12 @@ impl StoredBuild {
     }
 
     /// Whether the build has ended, either way.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.holds(ConditionType::Finished)
     }
 
     /// Whether the build has ended without an index.
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.has_ended() && self.holds(ConditionType::Failed)
     }
 
@@ -105,16 +105,16 @@ impl StoredBuild {
     }
 
     /// The build of a state folder, if there is one.
-    pub fn load(layout: &Layout) -> Result<Option<Self>, StateError> {
+    pub(crate) fn load(layout: &Layout) -> Result<Option<Self>, StateError> {
         folder::read(layout, &layout.build())
     }
 
-    pub fn store(&self, layout: &Layout) -> Result<(), StateError> {
+    pub(crate) fn store(&self, layout: &Layout) -> Result<(), StateError> {
         folder::write(layout, &layout.build(), self)
     }
 
     /// As the resource that executors know.
-    pub fn to_build(&self) -> IndexBuild {
+    pub(crate) fn to_build(&self) -> IndexBuild {
         let mut build = IndexBuild::new(&self.name, self.spec.clone());
         build.metadata.namespace = Some(self.namespace.clone());
         build.metadata.uid = Some(self.uid.clone());

@@ -15,7 +15,7 @@ use crate::protocol::{Answer, Ask, PROTOCOL_VERSION, Request, receive, send};
 
 /// How long one call may take. A parent that is there answers within milliseconds; one that is cut
 /// off never does.
-pub const CALL_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Speaks to the parent of a local run. It holds no connection between calls: the next parent on
 /// the same path is found without anybody telling.

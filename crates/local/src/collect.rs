@@ -26,7 +26,7 @@ struct WithStatistics {
 
 /// The figures of the results that were chosen so far.
 #[derive(Debug)]
-pub struct Collector {
+pub(crate) struct Collector {
     store: Option<Store>,
     asked: BTreeSet<String>,
     reading: JoinSet<Option<(String, Statistics)>>,
@@ -36,7 +36,7 @@ pub struct Collector {
 impl Collector {
     /// A collector for a build's output.
     #[must_use]
-    pub fn new(build: &StoredBuild, access: &StoreAccess) -> Self {
+    pub(crate) fn new(build: &StoredBuild, access: &StoreAccess) -> Self {
         let store = output_options(&build.spec, access)
             .map_err(|error| chain(&error))
             .and_then(|options| Store::open(&build.spec.output.url, &options).map_err(|error| chain(&error)))
@@ -47,7 +47,7 @@ impl Collector {
     }
 
     /// Reads the result of a choice, if that was not done yet.
-    pub fn see(&mut self, chosen: &Chosen) {
+    pub(crate) fn see(&mut self, chosen: &Chosen) {
         let Some(store) = self.store.clone().filter(|_| self.asked.insert(chosen.work_id.clone())) else {
             return;
         };
@@ -64,7 +64,7 @@ impl Collector {
     }
 
     /// Everything that was read, by stage, in the order of the stages.
-    pub async fn finish(mut self) -> Vec<StageSummary> {
+    pub(crate) async fn finish(mut self) -> Vec<StageSummary> {
         while let Some(read) = self.reading.join_next().await {
             if let Ok(Some((work_id, statistics))) = read {
                 self.found.insert(work_id, statistics);

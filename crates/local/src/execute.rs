@@ -29,7 +29,7 @@ const ALLOCATOR: (&str, &str) =
     ("_RJEM_MALLOC_CONF", "background_thread:true,dirty_decay_ms:500,muzzy_decay_ms:0,narenas:4");
 
 /// Carries out the lifecycle's actions.
-pub trait Hands {
+pub(crate) trait Hands {
     /// Carries out one action. What it finds done already counts as done.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl ActionError {
 
 /// What processes are born with.
 #[derive(Clone, Debug)]
-pub struct Births {
+pub(crate) struct Births {
     pub executable: PathBuf,
     pub threads: usize,
     /// What each may use, in bytes.
@@ -70,7 +70,7 @@ pub struct Births {
 
 /// Carries out actions on this machine.
 #[derive(Debug)]
-pub struct LocalHands<'a> {
+pub(crate) struct LocalHands<'a> {
     /// What is known and written.
     pub hub: &'a Arc<Hub>,
     pub build: &'a mut StoredBuild,

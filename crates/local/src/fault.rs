@@ -103,7 +103,7 @@ pub struct ParseFaultError {
 }
 
 /// All forms of a fault, a line each.
-pub const FORMS: [(&str, &str); 8] = [
+pub(crate) const FORMS: [(&str, &str); 8] = [
     ("cut:<slot>:<for>[@<when>]", "no message passes between the slot's process and the run"),
     ("kill:<slot>[@<when>]", "the slot's process gets SIGKILL"),
     ("freeze:<slot>:<for>[@<when>]", "the slot's process is stopped, and goes on later"),
@@ -247,13 +247,13 @@ impl fmt::Display for Fault {
 }
 
 /// What the run's own durable steps suffer, if anything.
-pub fn of_parent(faults: &[Fault]) -> Option<indexbuild_durable::fault::Faults> {
+pub(crate) fn of_parent(faults: &[Fault]) -> Option<indexbuild_durable::fault::Faults> {
     durable(faults, Process::Parent)
 }
 
 /// What the durable steps of a slot's first process suffer, if anything; the disk that fills up
 /// comes on top.
-pub fn of_slot(faults: &[Fault], slot: u32) -> Option<indexbuild_durable::fault::Faults> {
+pub(crate) fn of_slot(faults: &[Fault], slot: u32) -> Option<indexbuild_durable::fault::Faults> {
     durable(faults, Process::Slot(slot))
 }
 

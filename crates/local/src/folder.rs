@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version of the files in a state folder.
-pub const STATE_VERSION: u32 = 1;
+pub(crate) const STATE_VERSION: u32 = 1;
 
 /// The longest path that a unix socket takes (`sun_path` holds 108 bytes, one of them the end).
 const MAX_SOCKET_PATH: usize = 107;
@@ -56,91 +56,91 @@ pub enum StateError {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub(crate) struct Layout {
     root: PathBuf,
 }
 
 impl Layout {
     /// The layout of the folder `root`, which need not exist. `root` must be absolute.
     #[must_use]
-    pub fn new(root: PathBuf) -> Self {
+    pub(crate) fn new(root: PathBuf) -> Self {
         Self { root }
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    pub fn lock(&self) -> PathBuf {
+    pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
 
-    pub fn build(&self) -> PathBuf {
+    pub(crate) fn build(&self) -> PathBuf {
         self.root.join("build.json")
     }
 
     /// The folder of the records.
-    pub fn slots(&self) -> PathBuf {
+    pub(crate) fn slots(&self) -> PathBuf {
         self.root.join("slots")
     }
 
-    pub fn slot(&self, slot: u32) -> PathBuf {
+    pub(crate) fn slot(&self, slot: u32) -> PathBuf {
         self.slots().join(format!("{slot}.json"))
     }
 
     /// The folder of frozen stages.
-    pub fn stages(&self) -> PathBuf {
+    pub(crate) fn stages(&self) -> PathBuf {
         self.root.join("stages")
     }
 
-    pub fn stage(&self, name: &str) -> PathBuf {
+    pub(crate) fn stage(&self, name: &str) -> PathBuf {
         self.stages().join(format!("{name}.json"))
     }
 
-    pub fn volumes(&self) -> PathBuf {
+    pub(crate) fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
     }
 
-    pub fn volume(&self, slot: u32, generation: u32) -> PathBuf {
+    pub(crate) fn volume(&self, slot: u32, generation: u32) -> PathBuf {
         self.volumes().join(format!("{slot}-{generation}"))
     }
 
-    pub fn pods(&self) -> PathBuf {
+    pub(crate) fn pods(&self) -> PathBuf {
         self.root.join("pods")
     }
 
-    pub fn pod(&self, name: &str) -> PathBuf {
+    pub(crate) fn pod(&self, name: &str) -> PathBuf {
         self.pods().join(name)
     }
 
     /// The lock that a pod's process holds for its life.
-    pub fn pod_lock(&self, name: &str) -> PathBuf {
+    pub(crate) fn pod_lock(&self, name: &str) -> PathBuf {
         self.pod(name).join("lock")
     }
 
     /// What a pod was told at its birth.
-    pub fn pod_file(&self, name: &str) -> PathBuf {
+    pub(crate) fn pod_file(&self, name: &str) -> PathBuf {
         self.pod(name).join("pod.json")
     }
 
     /// What a pod's process wrote to its standard streams.
-    pub fn log(&self, pod: &str) -> PathBuf {
+    pub(crate) fn log(&self, pod: &str) -> PathBuf {
         self.root.join("logs").join(format!("{pod}.log"))
     }
 
     /// While this file exists, a slot's processes find no space left: a fault that was asked for.
-    pub fn no_space(&self, slot: u32) -> PathBuf {
+    pub(crate) fn no_space(&self, slot: u32) -> PathBuf {
         self.root.join(format!("no-space-{slot}"))
     }
 
     /// Changes of owners and works, a JSON line each.
-    pub fn journal(&self) -> PathBuf {
+    pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("timeline.jsonl")
     }
 
     /// The socket on which the parent answers: in the folder, or, where that path is longer than a
     /// unix socket takes, a short one that is derived from it, so that the next parent finds it too.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         let here = self.root.join("parent.sock");
         if here.as_os_str().len() <= MAX_SOCKET_PATH {
             return here;
@@ -161,14 +161,14 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 
 /// A state folder that this process holds.
 #[derive(Debug)]
-pub struct Folder {
+pub(crate) struct Folder {
     layout: Layout,
     _lock: File,
 }
 
 impl Folder {
     /// Makes the folder where it is missing and takes its lock.
-    pub fn hold(layout: Layout) -> Result<Self, StateError> {
+    pub(crate) fn hold(layout: Layout) -> Result<Self, StateError> {
         let io = |source| StateError::Io { folder: layout.root.clone(), source };
         durable::create_dir_all(&layout.root).map_err(io)?;
         let path = layout.lock();
@@ -190,7 +190,7 @@ impl Folder {
         Ok(Self { layout, _lock: lock })
     }
 
-    pub fn layout(&self) -> &Layout {
+    pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }
 }
@@ -200,7 +200,7 @@ impl Folder {
 ///
 /// # Errors
 /// Those of the system, but for somebody else's lock.
-pub fn try_lock(file: &File) -> io::Result<bool> {
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
         Err(error) if error == rustix::io::Errno::WOULDBLOCK => Ok(false),
@@ -228,14 +228,14 @@ struct Read<T> {
 ///
 /// # Errors
 /// Those of serde, which the types in use do not have.
-pub fn encode<T: Serialize>(content: &T) -> io::Result<Vec<u8>> {
+pub(crate) fn encode<T: Serialize>(content: &T) -> io::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(&Written { version: STATE_VERSION, content })?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
 /// Reads a file of the state folder. `None`: it is not there.
-pub fn read<T: DeserializeOwned>(layout: &Layout, path: &Path) -> Result<Option<T>, StateError> {
+pub(crate) fn read<T: DeserializeOwned>(layout: &Layout, path: &Path) -> Result<Option<T>, StateError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -254,14 +254,14 @@ pub fn read<T: DeserializeOwned>(layout: &Layout, path: &Path) -> Result<Option<
 }
 
 /// Writes a file of the state folder: durable before it returns.
-pub fn write<T: Serialize>(layout: &Layout, path: &Path, content: &T) -> Result<(), StateError> {
+pub(crate) fn write<T: Serialize>(layout: &Layout, path: &Path, content: &T) -> Result<(), StateError> {
     encode(content)
         .and_then(|bytes| durable::write_atomic(path, &bytes))
         .map_err(|source| StateError::Io { folder: layout.root.clone(), source })
 }
 
 /// Names of the entries of a folder, sorted; unfinished files are left out.
-pub fn names(layout: &Layout, folder: &Path) -> Result<Vec<String>, StateError> {
+pub(crate) fn names(layout: &Layout, folder: &Path) -> Result<Vec<String>, StateError> {
     let io = |error: io::Error| StateError::Io {
         folder: layout.root.clone(),
         source: io::Error::new(error.kind(), format!("cannot list {}: {error}", folder.display())),

@@ -24,7 +24,7 @@ use indexbuild_timeline::What;
 
 /// When a slot's report last said something new, by this process's monotonic clock.
 #[derive(Clone, Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// Since when the report is as it is, or since this parent watches.
     pub report: Instant,
     /// Since when the work is as far as it is.
@@ -36,7 +36,7 @@ pub struct Watch {
 
 impl Watch {
     #[must_use]
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { report: now, progress: now, grant: now, progress_was: String::new() }
     }
 
@@ -55,7 +55,7 @@ impl Watch {
 
 /// Everything that is observed and written.
 #[derive(Debug)]
-pub struct State {
+pub(crate) struct State {
     pub records: Records,
     pub pods: Pods,
     pub volumes: Vec<Volume>,
@@ -67,7 +67,7 @@ pub struct State {
 
 /// The parent's shared state.
 #[derive(Debug)]
-pub struct Hub {
+pub(crate) struct Hub {
     pub layout: Layout,
     pub node: NodeSeen,
     state: Mutex<State>,
@@ -80,7 +80,7 @@ pub struct Hub {
 
 /// What becomes of a request.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It is answered, then this happens to its sender.
     Answer(Box<Answer>, Vec<Strike>),
     /// It is lost: its sender is cut off.
@@ -92,7 +92,7 @@ pub enum Outcome {
 impl Hub {
     /// A hub around what was read from the state folder.
     #[must_use]
-    pub fn new(layout: Layout, node: NodeSeen, state: State) -> Self {
+    pub(crate) fn new(layout: Layout, node: NodeSeen, state: State) -> Self {
         Self {
             layout,
             node,
@@ -104,22 +104,22 @@ impl Hub {
     }
 
     /// The state, for as long as the guard lives. Never held across an await.
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a pod is cut off now.
-    pub fn is_cut(&self, pod_uid: &str) -> bool {
+    pub(crate) fn is_cut(&self, pod_uid: &str) -> bool {
         self.state().injector.cut_until(pod_uid, Instant::now()).is_some()
     }
 
     /// Whether the slot's record changed since it was at this version.
-    pub fn changed_since(&self, slot: u32, version: &str) -> bool {
+    pub(crate) fn changed_since(&self, slot: u32, version: &str) -> bool {
         self.state().records.changed_since(slot, version)
     }
 
     /// Answers one request of the process `peer` (0: not known).
-    pub fn answer(&self, request: Request, peer: i32) -> Outcome {
+    pub(crate) fn answer(&self, request: Request, peer: i32) -> Outcome {
         let Request { version, pod_uid, ask } = request;
         let mut state = self.state();
         let unknown = |message: String| Outcome::Answer(Box::new(Answer::Unknown { message }), Vec::new());
@@ -192,7 +192,7 @@ impl Hub {
     }
 
     /// Lets faults happen to a pod.
-    pub fn strike(&self, pod_uid: &str, strikes: &[Strike]) {
+    pub(crate) fn strike(&self, pod_uid: &str, strikes: &[Strike]) {
         let mut state = self.state();
         let Some((name, slot)) = state.pods.by_uid(pod_uid).map(|pod| (pod.file.name.clone(), pod.file.slot)) else {
             return;
@@ -228,7 +228,7 @@ impl Hub {
     }
 
     /// Sends a signal to a pod's process.
-    pub fn signal(&self, state: &mut State, pod: &str, signal: Signal) -> bool {
+    pub(crate) fn signal(&self, state: &mut State, pod: &str, signal: Signal) -> bool {
         state.pods.get_mut(pod).is_some_and(|pod| pod.signal(&self.layout, signal))
     }
 }

@@ -9,7 +9,7 @@ use crate::fault::{Fault, When};
 
 /// What happens to a slot's process now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strike {
+pub(crate) enum Strike {
     /// It is cut off for so long.
     Cut(Duration),
     Kill,
@@ -21,7 +21,7 @@ pub enum Strike {
 
 /// The faults of a run that have not happened yet, and the cuts that have.
 #[derive(Debug, Default)]
-pub struct Injector {
+pub(crate) struct Injector {
     pending: Vec<(u32, When, Strike)>,
     at_birth: Vec<Fault>,
     born: BTreeSet<u32>,
@@ -32,7 +32,7 @@ pub struct Injector {
 
 /// Faults whose time is over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Over {
+pub(crate) struct Over {
     /// UIDs of pods that are in contact again.
     pub healed: Vec<String>,
     /// UIDs of pods that are to go on.
@@ -44,7 +44,7 @@ pub struct Over {
 impl Injector {
     /// Takes the faults of a run.
     #[must_use]
-    pub fn new(faults: &[Fault]) -> Self {
+    pub(crate) fn new(faults: &[Fault]) -> Self {
         let pending = faults
             .iter()
             .filter_map(|fault| match fault {
@@ -61,7 +61,7 @@ impl Injector {
     }
 
     /// What is due for the slot's owner, which has this work in hand, so far; each happens once.
-    pub fn due(&mut self, slot: u32, kind: WorkKind, percent: u8) -> Vec<Strike> {
+    pub(crate) fn due(&mut self, slot: u32, kind: WorkKind, percent: u8) -> Vec<Strike> {
         let mut due = Vec::new();
         self.pending.retain(|(of, when, strike)| {
             let now = *of == slot && when.is_now(kind, percent);
@@ -74,36 +74,36 @@ impl Injector {
     }
 
     /// The faults of the process that is about to be born in a slot: those of its first one only.
-    pub fn at_birth(&mut self, slot: u32) -> &[Fault] {
+    pub(crate) fn at_birth(&mut self, slot: u32) -> &[Fault] {
         if self.born.insert(slot) { &self.at_birth } else { &[] }
     }
 
     /// Whether a slot's disk is to fill up at some time.
-    pub fn fills_disk(&self, slot: u32) -> bool {
+    pub(crate) fn fills_disk(&self, slot: u32) -> bool {
         self.at_birth.iter().any(|fault| matches!(fault, Fault::FillDisk { slot: of, .. } if *of == slot))
     }
 
-    pub fn cut(&mut self, pod_uid: &str, now: Instant, lasts: Duration) {
+    pub(crate) fn cut(&mut self, pod_uid: &str, now: Instant, lasts: Duration) {
         self.cuts.insert(pod_uid.to_owned(), now + lasts);
     }
 
     /// Until when a pod is cut off, if it is.
-    pub fn cut_until(&self, pod_uid: &str, now: Instant) -> Option<Instant> {
+    pub(crate) fn cut_until(&self, pod_uid: &str, now: Instant) -> Option<Instant> {
         self.cuts.get(pod_uid).copied().filter(|until| *until > now)
     }
 
     /// Notes that a pod is frozen.
-    pub fn freeze(&mut self, pod_uid: &str, now: Instant, lasts: Duration) {
+    pub(crate) fn freeze(&mut self, pod_uid: &str, now: Instant, lasts: Duration) {
         self.frozen.insert(pod_uid.to_owned(), now + lasts);
     }
 
     /// Notes that a slot's disk is full.
-    pub fn fill(&mut self, slot: u32, now: Instant, lasts: Duration) {
+    pub(crate) fn fill(&mut self, slot: u32, now: Instant, lasts: Duration) {
         self.full.insert(slot, now + lasts);
     }
 
     /// What is over since the last call.
-    pub fn over(&mut self, now: Instant) -> Over {
+    pub(crate) fn over(&mut self, now: Instant) -> Over {
         Over {
             healed: take_past(&mut self.cuts, now),
             thawed: take_past(&mut self.frozen, now),
@@ -111,13 +111,13 @@ impl Injector {
         }
     }
 
-    pub fn end_all(&mut self, now: Instant) {
+    pub(crate) fn end_all(&mut self, now: Instant) {
         for until in self.cuts.values_mut().chain(self.frozen.values_mut()).chain(self.full.values_mut()) {
             *until = now;
         }
     }
 
-    pub fn next_over(&self) -> Option<Instant> {
+    pub(crate) fn next_over(&self) -> Option<Instant> {
         self.cuts.values().chain(self.frozen.values()).chain(self.full.values()).min().copied()
     }
 }

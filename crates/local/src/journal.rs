@@ -10,7 +10,7 @@ use indexbuild_timeline::{Entry, What};
 
 /// The journal, open for more.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     file: Option<File>,
     entries: Vec<Entry>,
 }
@@ -18,7 +18,7 @@ pub struct Journal {
 impl Journal {
     /// Reads what former runs of the build wrote, and goes on after it.
     #[must_use]
-    pub fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         let text = fs::read(path).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let entries = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -36,7 +36,7 @@ impl Journal {
         Self { file, entries }
     }
 
-    pub fn add(&mut self, slot: u32, what: What) {
+    pub(crate) fn add(&mut self, slot: u32, what: What) {
         let at = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
         let entry = Entry { at, slot, what };
         if let (Some(file), Ok(mut line)) = (&mut self.file, serde_json::to_vec(&entry)) {
@@ -50,7 +50,7 @@ impl Journal {
     }
 
     /// All entries, in the order they were made.
-    pub fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 }

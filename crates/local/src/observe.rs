@@ -14,7 +14,7 @@ use crate::pods::Pod;
 
 /// What a run is told beside the build: it changes nothing that is written down.
 #[derive(Clone, Copy, Debug)]
-pub struct Wishes {
+pub(crate) struct Wishes {
     pub clocks: Clocks,
     /// The build pauses: the run was interrupted.
     pub suspend: bool,
@@ -27,12 +27,12 @@ pub struct Wishes {
 }
 
 /// Milliseconds of a duration.
-pub fn millis(duration: Duration) -> Millis {
+pub(crate) fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Everything that is observed, at this moment.
-pub fn observe(hub: &Hub, state: &State, build: &StoredBuild, wishes: &Wishes, started: Instant) -> World {
+pub(crate) fn observe(hub: &Hub, state: &State, build: &StoredBuild, wishes: &Wishes, started: Instant) -> World {
     let now = Instant::now();
     let mut spec = build.spec.clone();
     spec.suspend |= wishes.suspend;

@@ -12,7 +12,7 @@ use crate::folder::StateError;
 use crate::progress::ProgressSink;
 
 /// How often an owner of a local run renews its report: the parent is near.
-pub const RENEW_INTERVAL: Duration = Duration::from_millis(250);
+pub(crate) const RENEW_INTERVAL: Duration = Duration::from_millis(250);
 
 pub struct RunOptions {
     pub build: IndexBuild,

@@ -40,7 +40,7 @@ const LOOK_AT_FORMER: Duration = Duration::from_millis(100);
 /// The longest time between two looks, as a backstop: everything that matters wakes the loop.
 const BACKSTOP: Duration = Duration::from_secs(1);
 
-pub struct Parent {
+pub(crate) struct Parent {
     hub: Arc<Hub>,
     build: StoredBuild,
     births: Births,
@@ -58,7 +58,7 @@ pub struct Parent {
 
 impl Parent {
     /// Reads what the state folder holds of the build.
-    pub fn new(folder: &Folder, build: StoredBuild, options: RunOptions) -> Result<Self, RunError> {
+    pub(crate) fn new(folder: &Folder, build: StoredBuild, options: RunOptions) -> Result<Self, RunError> {
         let RunOptions {
             build: _,
             state: _,
@@ -136,7 +136,7 @@ impl Parent {
     }
 
     /// Runs the build to its end.
-    pub async fn run(mut self) -> Result<RunSummary, RunError> {
+    pub(crate) async fn run(mut self) -> Result<RunSummary, RunError> {
         let socket = self.hub.layout.socket();
         let listener = server::listen(&socket).map_err(RunError::Socket)?;
         let serving = tokio::spawn(server::serve(Arc::clone(&self.hub), listener));

@@ -19,7 +19,7 @@ use crate::process::{self, Usage};
 /// What a process is told at its birth.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PodFile {
+pub(crate) struct PodFile {
     pub name: String,
     /// Its UID: the incarnation.
     pub uid: String,
@@ -36,7 +36,7 @@ pub struct PodFile {
 
 /// How a pod's process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Its exit code; -1 where only its lock told.
     pub code: i32,
     pub how: String,
@@ -45,7 +45,7 @@ pub struct Ended {
 }
 
 #[derive(Clone, Debug)]
-pub struct Pod {
+pub(crate) struct Pod {
     /// What it was told at its birth.
     pub file: PodFile,
     /// Its process: known from its start, or from its lock once it wrote it there.
@@ -63,12 +63,12 @@ pub struct Pod {
 
 impl Pod {
     /// Whether its process may still run.
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.ended.is_none()
     }
 
     /// Sends a signal, if the process can be told and is not known to have ended.
-    pub fn signal(&mut self, layout: &Layout, signal: Signal) -> bool {
+    pub(crate) fn signal(&mut self, layout: &Layout, signal: Signal) -> bool {
         if self.ended.is_some() {
             return false;
         }
@@ -87,7 +87,7 @@ impl Pod {
     }
 
     /// Reads what it used so far.
-    pub fn measure(&mut self) {
+    pub(crate) fn measure(&mut self) {
         if let (None, Some(usage)) = (&self.ended, self.pid.and_then(process::usage)) {
             self.usage = Usage {
                 peak_rss: self.usage.peak_rss.max(usage.peak_rss),
@@ -99,7 +99,7 @@ impl Pod {
 
 /// All pods of a state folder.
 #[derive(Debug)]
-pub struct Pods {
+pub(crate) struct Pods {
     layout: Layout,
     pods: BTreeMap<String, Pod>,
     /// Slots and what the processes that are gone and forgotten used at most.
@@ -108,7 +108,7 @@ pub struct Pods {
 
 impl Pods {
     /// Reads the pods that a former parent left.
-    pub fn load(layout: Layout) -> Result<Self, StateError> {
+    pub(crate) fn load(layout: Layout) -> Result<Self, StateError> {
         let mut pods = BTreeMap::new();
         for name in folder::names(&layout, &layout.pods())? {
             if let Some(file) = folder::read::<PodFile>(&layout, &layout.pod_file(&name))? {
@@ -131,28 +131,28 @@ impl Pods {
         Ok(Self { layout, pods, gone: Vec::new() })
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Pod> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pod> {
         self.pods.values()
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pod> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pod> {
         self.pods.values_mut()
     }
 
-    pub fn get(&self, name: &str) -> Option<&Pod> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Pod> {
         self.pods.get(name)
     }
 
-    pub fn get_mut(&mut self, name: &str) -> Option<&mut Pod> {
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Pod> {
         self.pods.get_mut(name)
     }
 
-    pub fn by_uid(&self, uid: &str) -> Option<&Pod> {
+    pub(crate) fn by_uid(&self, uid: &str) -> Option<&Pod> {
         self.pods.values().find(|pod| pod.file.uid == uid)
     }
 
     /// Writes a pod down; its process is started after this.
-    pub fn create(&mut self, file: PodFile) -> Result<PathBuf, StateError> {
+    pub(crate) fn create(&mut self, file: PodFile) -> Result<PathBuf, StateError> {
         let folder = self.layout.pod(&file.name);
         durable::create_dir_all(&folder)
             .map_err(|source| StateError::Io { folder: self.layout.root().to_owned(), source })?;
@@ -173,7 +173,7 @@ impl Pods {
     }
 
     /// This parent's child was reaped.
-    pub fn reaped(&mut self, name: &str, status: ExitStatus, at: &str) {
+    pub(crate) fn reaped(&mut self, name: &str, status: ExitStatus, at: &str) {
         if let Some(pod) = self.pods.get_mut(name) {
             let code = status
                 .code()
@@ -184,7 +184,7 @@ impl Pods {
 
     /// Looks which processes of former parents are gone: their locks can be taken. Names of those
     /// that were not known to be gone.
-    pub fn look_for_ends(&mut self, at: &str) -> Vec<String> {
+    pub(crate) fn look_for_ends(&mut self, at: &str) -> Vec<String> {
         let mut found = Vec::new();
         for pod in self.pods.values_mut().filter(|pod| !pod.own && pod.ended.is_none()) {
             if process::is_gone(&self.layout.pod_lock(&pod.file.name)) {
@@ -200,7 +200,7 @@ impl Pods {
     }
 
     /// Forgets a pod whose process has ended.
-    pub fn remove(&mut self, name: &str) -> Result<(), StateError> {
+    pub(crate) fn remove(&mut self, name: &str) -> Result<(), StateError> {
         let Some(pod) = self.pods.get(name).filter(|pod| pod.ended.is_some()) else {
             return Ok(());
         };
@@ -214,7 +214,7 @@ impl Pods {
     }
 
     /// What each process of this run used, by pod: slot, peak memory, processor time.
-    pub fn usages(&self) -> Vec<(String, u32, Usage)> {
+    pub(crate) fn usages(&self) -> Vec<(String, u32, Usage)> {
         let here = self.pods.values().map(|pod| (pod.file.name.clone(), pod.file.slot, pod.usage));
         let mut all: Vec<_> = self.gone.iter().cloned().chain(here).collect();
         all.sort();
@@ -224,7 +224,7 @@ impl Pods {
 
 /// The lines of a process's log that say why it ended: warnings and errors, and whatever is no log
 /// line (a panic, say); the last few.
-pub fn essential_lines(log: &str) -> Vec<String> {
+pub(crate) fn essential_lines(log: &str) -> Vec<String> {
     const MOST: usize = 6;
     let mut found: Vec<String> = Vec::new();
     for line in log.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -249,7 +249,7 @@ pub fn essential_lines(log: &str) -> Vec<String> {
 }
 
 /// The essential lines of a pod's log.
-pub fn essential_lines_of(layout: &Layout, pod: &str) -> Vec<String> {
+pub(crate) fn essential_lines_of(layout: &Layout, pod: &str) -> Vec<String> {
     fs::read(layout.log(pod)).map(|bytes| essential_lines(&String::from_utf8_lossy(&bytes))).unwrap_or_default()
 }
 

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::folder::try_lock;
 
 #[derive(Debug)]
-pub struct Birth<'a> {
+pub(crate) struct Birth<'a> {
     pub executable: &'a Path,
     pub arguments: Vec<std::ffi::OsString>,
     pub environment: Vec<(String, String)>,
@@ -31,7 +31,7 @@ pub struct Birth<'a> {
 
 /// Starts a process in a process group of its own (a Ctrl-C in the terminal is the parent's to
 /// interpret), holding its lock.
-pub fn start(birth: &Birth<'_>) -> io::Result<tokio::process::Child> {
+pub(crate) fn start(birth: &Birth<'_>) -> io::Result<tokio::process::Child> {
     let Birth { executable, arguments, environment, without, lock, log } = birth;
     let lock_file = open_lock(lock)?;
     if !try_lock(&lock_file)? {
@@ -63,7 +63,7 @@ pub fn start(birth: &Birth<'_>) -> io::Result<tokio::process::Child> {
 }
 
 /// Opens a pod's lock file, making it where it is missing.
-pub fn open_lock(path: &Path) -> io::Result<File> {
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
         .read(true)
@@ -75,31 +75,31 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
 
 /// Whether the process that held this lock is gone, whoever started it. A missing lock proves
 /// nothing: `false`.
-pub fn is_gone(lock: &Path) -> bool {
+pub(crate) fn is_gone(lock: &Path) -> bool {
     OpenOptions::new().read(true).open(lock).is_ok_and(|file| try_lock(&file).unwrap_or(false))
 }
 
 /// A process writes its id into its own lock file, so that a later parent can signal it.
-pub fn write_pid(lock: &Path) -> io::Result<()> {
+pub(crate) fn write_pid(lock: &Path) -> io::Result<()> {
     fs::write(lock, format!("{}\n", std::process::id()))
 }
 
 /// The id of the process that holds a lock, as it wrote it. While the lock is held, the id is its own.
-pub fn holder(lock: &Path) -> Option<i32> {
+pub(crate) fn holder(lock: &Path) -> Option<i32> {
     let pid = fs::read_to_string(lock).ok()?.trim().parse().ok()?;
     (!is_gone(lock)).then_some(pid)
 }
 
 /// Sends a signal. The caller knows that the id still belongs to the process: it is its own child,
 /// not reaped yet, or holds its lock.
-pub fn signal(pid: i32, signal: Signal) -> io::Result<()> {
+pub(crate) fn signal(pid: i32, signal: Signal) -> io::Result<()> {
     let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a process id"))?;
     kill_process(pid, signal)?;
     Ok(())
 }
 
 /// How a process ended, to be read.
-pub fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(9)) => "killed (SIGKILL)".to_owned(),
@@ -112,7 +112,7 @@ pub fn describe(status: ExitStatus) -> String {
 
 /// What the kernel says of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Peak resident set, in bytes (`VmHWM`).
     pub peak_rss: u64,
     /// Processor time, in milliseconds.
@@ -120,7 +120,7 @@ pub struct Usage {
 }
 
 /// Reads what a live process has used so far; `None` when it is gone.
-pub fn usage(pid: i32) -> Option<Usage> {
+pub(crate) fn usage(pid: i32) -> Option<Usage> {
     let peak_rss = peak_rss_in(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything; after it come state, ppid, ...: utime and stime are

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
 /// The version of the protocol; a parent refuses a child that speaks another.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub(crate) const PROTOCOL_VERSION: u32 = 1;
 
 /// The longest line either side reads, in bytes: a stage of 1,000 works is some 300 KiB.
 const MAX_LINE: u64 = 16 << 20;
@@ -21,7 +21,7 @@ const MAX_LINE: u64 = 16 << 20;
 /// One call of a child.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Request {
+pub(crate) struct Request {
     /// [`PROTOCOL_VERSION`].
     pub version: u32,
     /// Which pod speaks. The parent checks it against the process at the other end.
@@ -31,7 +31,7 @@ pub struct Request {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum Ask {
+pub(crate) enum Ask {
     Record,
     /// An answer as soon as the record is no longer at this version.
     Changed {
@@ -50,7 +50,7 @@ pub enum Ask {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum Answer {
+pub(crate) enum Answer {
     Record(Option<Box<Record>>),
     Stage(Option<Stage>),
     /// The write was taken, or the wait is over.
@@ -69,7 +69,7 @@ pub enum Answer {
     },
 }
 
-pub async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
+pub(crate) async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     to.write_all(&line).await?;
@@ -81,7 +81,7 @@ pub async fn send<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T)
 /// # Errors
 /// Those of the connection; `UnexpectedEof` when it ends before the line does; `InvalidData` for
 /// what is not understood.
-pub async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
+pub(crate) async fn receive<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
     let mut line = Vec::new();
     BufReader::new(from.take(MAX_LINE)).read_until(b'\n', &mut line).await?;
     if line.last() != Some(&b'\n') {

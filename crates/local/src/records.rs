@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::folder::{self, Layout, StateError};
 
 /// This machine, as records name it.
-pub fn this_machine() -> NodeSeen {
+pub(crate) fn this_machine() -> NodeSeen {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     NodeSeen {
@@ -76,7 +76,7 @@ impl Entry {
 
 /// A change of the operator's part of a record.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
+pub(crate) struct Change {
     pub spec: EngineDirectorySpec,
     pub state: DirectoryState,
     /// Why the owner or its work changes, where it does.
@@ -87,14 +87,14 @@ pub struct Change {
 }
 
 #[derive(Debug)]
-pub struct Records {
+pub(crate) struct Records {
     layout: Layout,
     entries: BTreeMap<u32, Entry>,
 }
 
 impl Records {
     /// Reads all records of a state folder.
-    pub fn load(layout: Layout) -> Result<Self, StateError> {
+    pub(crate) fn load(layout: Layout) -> Result<Self, StateError> {
         let mut entries = BTreeMap::new();
         for name in folder::names(&layout, &layout.slots())? {
             let Some(slot) = name.strip_suffix(".json").and_then(|number| number.parse::<u32>().ok()) else {
@@ -107,16 +107,16 @@ impl Records {
         Ok(Self { layout, entries })
     }
 
-    pub fn slots(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = u32> {
         self.entries.keys().copied()
     }
 
-    pub fn get(&self, slot: u32) -> Option<Record> {
+    pub(crate) fn get(&self, slot: u32) -> Option<Record> {
         self.entries.get(&slot).map(Entry::record)
     }
 
     /// Whether anything but its owner's renewals changed since the record was at `version`.
-    pub fn changed_since(&self, slot: u32, version: &str) -> bool {
+    pub(crate) fn changed_since(&self, slot: u32, version: &str) -> bool {
         let written = version.split('.').next();
         self.entries.get(&slot).map(|entry| entry.written.to_string()).as_deref() != written
     }
@@ -125,7 +125,7 @@ impl Records {
     ///
     /// # Errors
     /// [`RecordError::Conflict`] when there is one.
-    pub fn create(&mut self, slot: u32, spec: EngineDirectorySpec) -> Result<(), RecordError> {
+    pub(crate) fn create(&mut self, slot: u32, spec: EngineDirectorySpec) -> Result<(), RecordError> {
         if self.entries.contains_key(&slot) {
             return Err(RecordError::Conflict { slot });
         }
@@ -135,7 +135,7 @@ impl Records {
 
     /// Writes the operator's part by compare-and-set (G1): spec, state, and where an owner or its work
     /// changed, the history.
-    pub fn update(&mut self, slot: u32, version: &str, change: Change, time: &str) -> Result<(), RecordError> {
+    pub(crate) fn update(&mut self, slot: u32, version: &str, change: Change, time: &str) -> Result<(), RecordError> {
         let Change { spec, state, change, conditions, node } = change;
         let entry = self.at(slot, version)?;
         admission::review_spec(&entry.spec, &spec)
@@ -147,7 +147,7 @@ impl Records {
     }
 
     /// Removes a record by compare-and-set.
-    pub fn delete(&mut self, slot: u32, version: &str) -> Result<(), RecordError> {
+    pub(crate) fn delete(&mut self, slot: u32, version: &str) -> Result<(), RecordError> {
         self.at(slot, version)?;
         durable::remove_file(&self.layout.slot(slot))
             .map_err(|source| StateError::Io { folder: self.layout.root().to_owned(), source })?;
@@ -156,13 +156,13 @@ impl Records {
     }
 
     /// Writes the claim of the pod `caller`, if admission allows it. Whether the record changed.
-    pub fn claim(&mut self, slot: u32, caller: &str, claim: Claim) -> Result<bool, RecordError> {
+    pub(crate) fn claim(&mut self, slot: u32, caller: &str, claim: Claim) -> Result<bool, RecordError> {
         self.by_owner(slot, caller, |status| status.claim = Some(claim))
     }
 
     /// Replaces the report as a whole (G4), if admission allows it. Whether anything was written that
     /// decides: a result or an error.
-    pub fn report(&mut self, slot: u32, caller: &str, report: Report) -> Result<bool, RecordError> {
+    pub(crate) fn report(&mut self, slot: u32, caller: &str, report: Report) -> Result<bool, RecordError> {
         self.by_owner(slot, caller, |status| status.report = Some(report))
     }
 

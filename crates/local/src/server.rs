@@ -18,7 +18,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// Listens on the socket of a state folder whose lock this process holds: whatever stands there is
 /// a former parent's.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     let named = |error: io::Error| {
         io::Error::new(error.kind(), format!("the socket {} cannot be made: {error}", path.display()))
     };
@@ -33,7 +33,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers children until the task is dropped.
-pub async fn serve(hub: Arc<Hub>, listener: UnixListener) {
+pub(crate) async fn serve(hub: Arc<Hub>, listener: UnixListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {

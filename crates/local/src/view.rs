@@ -17,13 +17,13 @@ const WINDOW: Duration = Duration::from_secs(30);
 
 /// How fast a build advances.
 #[derive(Debug, Default)]
-pub struct Rate {
+pub(crate) struct Rate {
     seen: VecDeque<(Instant, u32)>,
 }
 
 impl Rate {
     /// Takes the percent of the whole that is done now.
-    pub fn see(&mut self, now: Instant, percent: u32) {
+    pub(crate) fn see(&mut self, now: Instant, percent: u32) {
         if self.seen.back().is_none_or(|(_, last)| *last != percent) {
             self.seen.push_back((now, percent));
         }
@@ -33,7 +33,7 @@ impl Rate {
     }
 
     /// Percent of the whole per second; `None` until something was seen to advance.
-    pub fn percent_per_second(&self, now: Instant) -> Option<f64> {
+    pub(crate) fn percent_per_second(&self, now: Instant) -> Option<f64> {
         let (at, percent) = self.seen.front()?;
         let (_, last) = self.seen.back()?;
         let seconds = (now - *at).as_secs_f64();
@@ -42,7 +42,7 @@ impl Rate {
 }
 
 /// How far the run is.
-pub fn progress(world: &World, status: &IndexBuildStatus, rate: Option<f64>, elapsed: Duration) -> Progress {
+pub(crate) fn progress(world: &World, status: &IndexBuildStatus, rate: Option<f64>, elapsed: Duration) -> Progress {
     let percent = status.percent.unwrap_or(0).min(100);
     let left = f64::from(100 - percent);
     let eta =

@@ -12,7 +12,7 @@ use crate::folder::{self, Layout, StateError};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Volume {
+pub(crate) struct Volume {
     pub name: String,
     /// The claim's UID: another volume of the same name has another.
     pub uid: String,
@@ -22,12 +22,12 @@ pub struct Volume {
 }
 
 impl Volume {
-    pub fn path(&self, layout: &Layout) -> PathBuf {
+    pub(crate) fn path(&self, layout: &Layout) -> PathBuf {
         layout.volume(self.slot, self.generation)
     }
 }
 
-pub fn load(layout: &Layout) -> Result<Vec<Volume>, StateError> {
+pub(crate) fn load(layout: &Layout) -> Result<Vec<Volume>, StateError> {
     let mut volumes = Vec::new();
     for name in folder::names(layout, &layout.volumes())? {
         if let Some(volume) = folder::read(layout, &layout.volumes().join(name).join("claim.json"))? {
@@ -38,7 +38,7 @@ pub fn load(layout: &Layout) -> Result<Vec<Volume>, StateError> {
 }
 
 /// Makes a volume. One that is there already is returned as it is.
-pub fn create(layout: &Layout, name: &str, slot: u32, generation: u32) -> Result<Volume, StateError> {
+pub(crate) fn create(layout: &Layout, name: &str, slot: u32, generation: u32) -> Result<Volume, StateError> {
     let path = layout.volume(slot, generation);
     if let Some(volume) = folder::read(layout, &path.join("claim.json"))? {
         return Ok(volume);
@@ -54,7 +54,7 @@ pub fn create(layout: &Layout, name: &str, slot: u32, generation: u32) -> Result
 
 /// Removes a volume with all that is in it. The caller has proof that its last owner is gone, and
 /// wrote into the record that it is condemned (G7).
-pub fn remove(layout: &Layout, volume: &Volume) -> Result<(), StateError> {
+pub(crate) fn remove(layout: &Layout, volume: &Volume) -> Result<(), StateError> {
     let io = |source| StateError::Io { folder: layout.root().to_owned(), source };
     let path = volume.path(layout);
     if !path.exists() {

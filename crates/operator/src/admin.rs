@@ -37,7 +37,7 @@ pub enum AdminError {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// It does not know yet whether it leads.
     Starting,
     /// Another one leads; this one is ready to.
@@ -47,7 +47,7 @@ pub enum Role {
 
 /// What the probes tell. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Health(Arc<Inner>);
+pub(crate) struct Health(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -63,7 +63,7 @@ struct Inner {
 impl Health {
     /// Nothing is found yet. The process is alive while its controller's loop turns at least once in `limit`.
     #[must_use]
-    pub fn new(limit: Duration) -> Self {
+    pub(crate) fn new(limit: Duration) -> Self {
         Self(Arc::new(Inner {
             start: Instant::now(),
             limit,
@@ -76,22 +76,22 @@ impl Health {
 
     /// The controller's loop turns. Called by the loop itself: a task of its own would tell that tasks run, and not
     /// that the loop does.
-    pub fn beat(&self) {
+    pub(crate) fn beat(&self) {
         let since = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.beat.fetch_max(since, Ordering::Relaxed);
     }
 
     /// Whether the API server knows the resources.
-    pub fn set_crds_found(&self, found: bool) {
+    pub(crate) fn set_crds_found(&self, found: bool) {
         self.0.crds_found.store(found, Ordering::Relaxed);
     }
 
     /// Whether every cache was filled once.
-    pub fn set_caches_synced(&self, synced: bool) {
+    pub(crate) fn set_caches_synced(&self, synced: bool) {
         self.0.caches_synced.store(synced, Ordering::Relaxed);
     }
 
-    pub fn set_role(&self, role: Role) {
+    pub(crate) fn set_role(&self, role: Role) {
         self.0.role.store(role as u8, Ordering::Relaxed);
     }
 
@@ -148,7 +148,7 @@ impl Facts {
 }
 
 #[derive(Debug)]
-pub struct Admin {
+pub(crate) struct Admin {
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -158,7 +158,7 @@ impl Admin {
     ///
     /// # Errors
     /// An address that is in use, or not this machine's.
-    pub async fn bind(address: SocketAddr) -> Result<Self, AdminError> {
+    pub(crate) async fn bind(address: SocketAddr) -> Result<Self, AdminError> {
         let failed = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::AddrInUse => AdminError::InUse { address, source },
             _ => AdminError::Bind { address, source },
@@ -169,12 +169,12 @@ impl Admin {
         Ok(Self { listener, address })
     }
 
-    pub const fn address(&self) -> SocketAddr {
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Answers until `stop`, and a few seconds longer for what is open then.
-    pub async fn serve(self, health: Health, metrics: Metrics, stop: CancellationToken) {
+    pub(crate) async fn serve(self, health: Health, metrics: Metrics, stop: CancellationToken) {
         let Self { listener, address } = self;
         let router = Router::new()
             .route("/livez", get(livez))

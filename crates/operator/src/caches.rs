@@ -23,11 +23,11 @@ use crate::ended::Ended;
 const PAGE: u32 = 500;
 
 /// The nodes of the cluster; empty where they may not be read.
-pub type Nodes = Store<Guarded<Node>>;
+pub(crate) type Nodes = Store<Guarded<Node>>;
 
 /// What is watched in one namespace, or in all.
 #[derive(Clone)]
-pub struct Caches {
+pub(crate) struct Caches {
     pub builds: Store<Guarded<IndexBuild>>,
     pub directories: Store<Guarded<EngineDirectory>>,
     pub pods: Store<Guarded<Pod>>,
@@ -38,7 +38,7 @@ pub struct Caches {
 }
 
 /// Caches, and the streams that fill them while they are polled.
-pub struct Watched {
+pub(crate) struct Watched {
     pub caches: Caches,
     pub builds: BoxStream<'static, Result<Guarded<IndexBuild>, watcher::Error>>,
     /// Builds of which something changed.
@@ -47,14 +47,14 @@ pub struct Watched {
 
 impl Caches {
     /// All objects that are there and cannot be read.
-    pub fn unreadable(&self) -> Vec<Unreadable> {
+    pub(crate) fn unreadable(&self) -> Vec<Unreadable> {
         let Self { builds, directories, pods, claims, stages, ended: _ } = self;
         [unreadable(builds), unreadable(directories), unreadable(pods), unreadable(claims), unreadable(stages)].concat()
     }
 }
 
 /// The objects of a cache that could be read.
-pub fn readable<K>(store: &Store<Guarded<K>>) -> Vec<Arc<K>>
+pub(crate) fn readable<K>(store: &Store<Guarded<K>>) -> Vec<Arc<K>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
@@ -62,7 +62,7 @@ where
 }
 
 /// The objects of a cache that could not.
-pub fn unreadable<K>(store: &Store<Guarded<K>>) -> Vec<Unreadable>
+pub(crate) fn unreadable<K>(store: &Store<Guarded<K>>) -> Vec<Unreadable>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
@@ -129,7 +129,7 @@ where
 }
 
 /// Begins to watch. Nothing is read until the streams are polled.
-pub fn watch(client: &Client, namespace: Option<&str>) -> Watched {
+pub(crate) fn watch(client: &Client, namespace: Option<&str>) -> Watched {
     let ours = || config().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGED_BY_VALUE));
     let (builds, build_stream) = reflected(api::<IndexBuild>(client, namespace), config(), as_it_is);
     let (directories, directory_stream) = reflected(api::<EngineDirectory>(client, namespace), config(), as_it_is);
@@ -186,7 +186,7 @@ fn decisive(directory: &Guarded<EngineDirectory>) -> u64 {
 }
 
 /// Watches nodes. Heartbeats of a node change nothing that is looked at.
-pub fn watch_nodes(client: &Client) -> (Nodes, BoxStream<'static, Result<Guarded<Node>, watcher::Error>>) {
+pub(crate) fn watch_nodes(client: &Client) -> (Nodes, BoxStream<'static, Result<Guarded<Node>, watcher::Error>>) {
     let strip = |node: &mut Node| {
         if let Some(status) = node.status.as_mut() {
             status.images = None;
@@ -215,7 +215,7 @@ fn views_of(node: &Node) -> indexbuild_lifecycle::world::NodeView {
 }
 
 /// Builds that a change of a node may concern: those that have not ended, as far as is known.
-pub fn unfinished(builds: &Store<Guarded<IndexBuild>>) -> Vec<ObjectRef<Guarded<IndexBuild>>> {
+pub(crate) fn unfinished(builds: &Store<Guarded<IndexBuild>>) -> Vec<ObjectRef<Guarded<IndexBuild>>> {
     let at_work = |build: &IndexBuild| {
         let status = build.status.as_ref();
         let finished = status.and_then(|status| status.condition(indexbuild_api::ConditionType::Finished));

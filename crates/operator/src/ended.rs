@@ -20,7 +20,7 @@ const MOST: usize = 10_000;
 
 /// Pods that were seen to have ended, by UID. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Ended {
+pub(crate) struct Ended {
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -32,7 +32,7 @@ struct Seen {
 
 impl Ended {
     /// Takes note of a pod that a watch tells of, if its end is final.
-    pub fn note(&self, pod: &Pod) {
+    pub(crate) fn note(&self, pod: &Pod) {
         let Some(view) = views::pod(pod).filter(has_ended) else {
             return;
         };
@@ -50,7 +50,7 @@ impl Ended {
 
     /// Adds to an observation the pods that its records name, that are not there any more, and whose end was seen and
     /// is in no record yet. One that is recorded is needed no more, and would look like an object that is to be removed.
-    pub fn remember(&self, world: &mut World) {
+    pub(crate) fn remember(&self, world: &mut World) {
         let World { slots, pods, .. } = world;
         let there: HashSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
         let owners = slots.iter().flat_map(|slot| {

@@ -5,7 +5,7 @@ use crate::unreadable::Blind;
 
 /// Why an action was not carried out, or a pass not ended.
 #[derive(Debug, thiserror::Error)]
-pub enum OperatorError {
+pub(crate) enum OperatorError {
     /// The API server did not answer, or refused.
     #[error("{what}: {source}")]
     Api {
@@ -33,7 +33,7 @@ impl OperatorError {
     }
 
     /// Whether somebody else wrote first, so that looking again is all there is to do.
-    pub fn is_conflict(&self) -> bool {
+    pub(crate) fn is_conflict(&self) -> bool {
         match self {
             Self::Api { what: _, source } => is_status(source, 409),
             Self::Foreign { .. } | Self::Gone { .. } | Self::PodPart(_) | Self::Blind(_) | Self::Json { .. } => false,
@@ -41,7 +41,7 @@ impl OperatorError {
     }
 
     /// The message for people: the API server's own, without how it was transported.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         match self {
             Self::Api { what, source } => match source.as_ref() {
                 kube::Error::Api(status) => format!("{what}: {}", status.message),
@@ -53,6 +53,6 @@ impl OperatorError {
 }
 
 /// Whether the API server answered with this status.
-pub fn is_status(error: &kube::Error, code: u16) -> bool {
+pub(crate) fn is_status(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
 }

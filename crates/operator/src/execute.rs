@@ -23,7 +23,7 @@ use crate::observe::{Objects, is_of_build};
 use crate::views;
 
 /// Carries out actions about one build.
-pub struct Hands<'a> {
+pub(crate) struct Hands<'a> {
     pub client: &'a Client,
     /// The image that executors run.
     pub image: &'a Image,
@@ -36,7 +36,7 @@ pub struct Hands<'a> {
     pub world: &'a World,
 }
 
-pub fn slot_of(action: &Action) -> Option<u32> {
+pub(crate) fn slot_of(action: &Action) -> Option<u32> {
     match action {
         Action::CreateDirectory { slot, .. }
         | Action::UpdateDirectory { slot, .. }
@@ -92,7 +92,7 @@ impl Hands<'_> {
     ///
     /// # Errors
     /// [`OperatorError`]: a conflict means to look again.
-    pub async fn carry_out(&self, action: Action) -> Result<(), OperatorError> {
+    pub(crate) async fn carry_out(&self, action: Action) -> Result<(), OperatorError> {
         tracing::debug!(?action, "an action");
         match action {
             Action::AddFinalizer => self.finalizer(true).await,

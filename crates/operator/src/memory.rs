@@ -69,7 +69,7 @@ fn progress(record: &Record) -> Option<Report> {
 
 /// What was applied for a build's executors.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Provided {
+pub(crate) struct Provided {
     /// Of which generation of the build's spec.
     pub generation: Option<i64>,
     pub digest: String,
@@ -77,7 +77,7 @@ pub struct Provided {
 
 /// What is remembered of one build, by its UID.
 #[derive(Clone, Debug, Default)]
-pub struct BuildMemory {
+pub(crate) struct BuildMemory {
     slots: BTreeMap<u32, Slot>,
     /// Since when its deletion is known.
     deleting: Option<Millis>,
@@ -98,7 +98,7 @@ pub struct BuildMemory {
 
 impl BuildMemory {
     /// The views of the slots: their records, and for how long they are as they are.
-    pub fn slots(&mut self, records: Vec<Record>, now: Millis) -> Vec<SlotView> {
+    pub(crate) fn slots(&mut self, records: Vec<Record>, now: Millis) -> Vec<SlotView> {
         self.slots.retain(|slot, _| records.iter().any(|record| record.spec.slot == *slot));
         records
             .into_iter()
@@ -118,14 +118,14 @@ impl BuildMemory {
     }
 
     /// Begins to count anew: what could not be seen for a while is held against nobody.
-    pub fn count_anew(&mut self) {
+    pub(crate) fn count_anew(&mut self) {
         self.slots.clear();
         self.unstarted.clear();
         self.deleting = None;
     }
 
     /// For how long the build's deletion is known; 0 where there is none.
-    pub fn deletion_age(&mut self, deleting: bool, now: Millis) -> Millis {
+    pub(crate) fn deletion_age(&mut self, deleting: bool, now: Millis) -> Millis {
         if !deleting {
             self.deleting = None;
             return 0;
@@ -134,7 +134,7 @@ impl BuildMemory {
     }
 
     /// Takes note of what has not begun, by UID; of that, what has not for `patience`.
-    pub fn late(&mut self, unstarted: &[&str], patience: Millis, now: Millis) -> Vec<String> {
+    pub(crate) fn late(&mut self, unstarted: &[&str], patience: Millis, now: Millis) -> Vec<String> {
         self.unstarted.retain(|uid, _| unstarted.contains(&uid.as_str()));
         for uid in unstarted {
             self.unstarted.entry((*uid).to_owned()).or_insert(now);
@@ -144,19 +144,19 @@ impl BuildMemory {
     }
 
     /// Whether the API server itself is to be asked, whatever the caches show.
-    pub fn live_look_is_due(&mut self, ended: bool, now: Millis) -> bool {
+    pub(crate) fn live_look_is_due(&mut self, ended: bool, now: Millis) -> bool {
         let interval = if ended { LIVE_LOOK_AT_REST } else { LIVE_LOOK_AT_WORK };
         // The caches were filled by a list when this memory began.
         now.saturating_sub(*self.live.get_or_insert(now)) >= interval
     }
 
     /// Notes that the API server itself was asked.
-    pub fn looked_live(&mut self, now: Millis) {
+    pub(crate) fn looked_live(&mut self, now: Millis) {
         self.live = Some(now);
     }
 
     /// Takes the percent of the whole that is done now.
-    pub fn see_percent(&mut self, percent: u32, now: Millis) {
+    pub(crate) fn see_percent(&mut self, percent: u32, now: Millis) {
         if self.percents.back().is_none_or(|(_, last)| *last != percent) {
             self.percents.push_back((now, percent));
         }
@@ -168,7 +168,7 @@ impl BuildMemory {
     }
 
     /// Percent of the whole per second; `None` until something was seen to advance.
-    pub fn percent_per_second(&self, now: Millis) -> Option<f64> {
+    pub(crate) fn percent_per_second(&self, now: Millis) -> Option<f64> {
         let (at, percent) = self.percents.front()?;
         let (_, last) = self.percents.back()?;
         let millis = u32::try_from(now.saturating_sub(*at)).ok()?;
@@ -177,7 +177,12 @@ impl BuildMemory {
 
     /// Whether a status is to be written now: something that people or programs wait for has changed, or numbers
     /// have and the last write is some seconds old (conventions: at most every 5 s).
-    pub fn status_is_due(&self, before: Option<&IndexBuildStatus>, after: &IndexBuildStatus, now: Millis) -> bool {
+    pub(crate) fn status_is_due(
+        &self,
+        before: Option<&IndexBuildStatus>,
+        after: &IndexBuildStatus,
+        now: Millis,
+    ) -> bool {
         let Some(before) = before else {
             return true;
         };
@@ -191,17 +196,17 @@ impl BuildMemory {
     }
 
     /// Notes that a status was written.
-    pub fn wrote_status(&mut self, status: IndexBuildStatus, now: Millis) {
+    pub(crate) fn wrote_status(&mut self, status: IndexBuildStatus, now: Millis) {
         self.status = Some((status, now));
     }
 
     /// The status that holds: what this process wrote last, where the cache may not have it yet.
-    pub fn newest_status(&self, seen: Option<&IndexBuildStatus>) -> Option<IndexBuildStatus> {
+    pub(crate) fn newest_status(&self, seen: Option<&IndexBuildStatus>) -> Option<IndexBuildStatus> {
         self.status.as_ref().map(|(status, _)| status.clone()).or_else(|| seen.cloned())
     }
 
     /// Forgets what was written: somebody else may have changed it.
-    pub fn forget_status(&mut self) {
+    pub(crate) fn forget_status(&mut self) {
         self.status = None;
     }
 }
@@ -230,13 +235,13 @@ fn essentials(status: &IndexBuildStatus) -> IndexBuildStatus {
 
 /// Since when nodes are not ready, for all builds together.
 #[derive(Clone, Debug, Default)]
-pub struct NodeMemory {
+pub(crate) struct NodeMemory {
     unready: BTreeMap<String, Millis>,
 }
 
 impl NodeMemory {
     /// For how long a node has not been ready; 0 where it is.
-    pub fn unready_age(&mut self, node: &str, ready: bool, now: Millis) -> Millis {
+    pub(crate) fn unready_age(&mut self, node: &str, ready: bool, now: Millis) -> Millis {
         if ready {
             self.unready.remove(node);
             return 0;

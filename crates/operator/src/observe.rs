@@ -25,7 +25,7 @@ use crate::unreadable::Blind;
 use crate::views;
 
 #[derive(Clone, Debug, Default)]
-pub struct Objects {
+pub(crate) struct Objects {
     pub directories: Vec<Arc<EngineDirectory>>,
     pub pods: Vec<Arc<Pod>>,
     pub claims: Vec<Arc<PersistentVolumeClaim>>,
@@ -45,13 +45,13 @@ pub struct Objects {
 }
 
 /// Selects what belongs to a build, whatever its name is.
-pub fn selector(uid: &str) -> String {
+pub(crate) fn selector(uid: &str) -> String {
     format!("{}={uid}", labels::BUILD_UID)
 }
 
 impl Objects {
     #[must_use]
-    pub fn cached(caches: &Caches, nodes: &Nodes, owner: &Owner) -> Self {
+    pub(crate) fn cached(caches: &Caches, nodes: &Nodes, owner: &Owner) -> Self {
         let (directories, unread_directories) = of_build(&caches.directories, owner);
         let (pods, unread_pods) = of_build(&caches.pods, owner);
         let (claims, unread_claims) = of_build(&caches.claims, owner);
@@ -76,7 +76,7 @@ impl Objects {
     ///
     /// # Errors
     /// The API server's.
-    pub async fn live(
+    pub(crate) async fn live(
         client: &Client,
         nodes: &Nodes,
         owner: &Owner,
@@ -230,13 +230,13 @@ impl Objects {
         Ok(())
     }
 
-    pub fn directory(&self, slot: u32) -> Option<&EngineDirectory> {
+    pub(crate) fn directory(&self, slot: u32) -> Option<&EngineDirectory> {
         self.directories.iter().map(AsRef::as_ref).find(|directory| directory.spec.slot == slot)
     }
 }
 
 /// Whether an object's labels say that it is this build's.
-pub fn is_of_build<K: Resource>(object: &K, owner: &Owner) -> bool {
+pub(crate) fn is_of_build<K: Resource>(object: &K, owner: &Owner) -> bool {
     object.meta().labels.as_ref().and_then(|labels| labels.get(labels::BUILD_UID)).is_some_and(|uid| *uid == owner.uid)
 }
 
@@ -267,14 +267,14 @@ where
 
 /// What is known of the build beside its objects.
 #[derive(Clone, Debug)]
-pub struct Observed<'a> {
+pub(crate) struct Observed<'a> {
     pub build: &'a IndexBuild,
     pub status: Option<IndexBuildStatus>,
     pub now: Millis,
     pub wall: String,
 }
 
-pub fn clocks(spec: &IndexBuildSpec) -> Clocks {
+pub(crate) fn clocks(spec: &IndexBuildSpec) -> Clocks {
     let disruption = spec.disruption_or_default();
     Clocks {
         renew_interval: spec.renew_interval().as_millis(),
@@ -285,7 +285,7 @@ pub fn clocks(spec: &IndexBuildSpec) -> Clocks {
 
 /// The lifecycle's view of a build. There is none of one of which anything cannot be read: in it, what cannot be read
 /// would be absent, and made again, or taken for gone.
-pub fn world(
+pub(crate) fn world(
     observed: Observed<'_>,
     objects: &Objects,
     memory: &mut BuildMemory,
@@ -325,7 +325,7 @@ pub fn world(
 }
 
 /// The lifecycle's view of what is there of a build beside its own object and its stages.
-pub fn remains(
+pub(crate) fn remains(
     build: BuildView,
     now: Millis,
     wall: String,

@@ -36,7 +36,7 @@ fn orphaned(context: &Context) -> Vec<Owner> {
 }
 
 /// Looks once at all records that outlived their build.
-pub async fn reap(context: &Context, memories: &mut BTreeMap<String, BuildMemory>) {
+pub(crate) async fn reap(context: &Context, memories: &mut BTreeMap<String, BuildMemory>) {
     let owners = orphaned(context);
     memories.retain(|uid, _| owners.iter().any(|owner| owner.uid == *uid));
     for owner in owners {

@@ -17,7 +17,7 @@ use crate::objects::{self, Owner};
 
 /// Whether the executors of a build that is worked on go by an older spec, or one that this operator, which may have
 /// just begun, knows nothing of: they hear of a change by their file alone, and nothing else may be left to do.
-pub fn is_behind(build: &IndexBuild, world: &World, decision: &Decision, memory: &BuildMemory) -> bool {
+pub(crate) fn is_behind(build: &IndexBuild, world: &World, decision: &Decision, memory: &BuildMemory) -> bool {
     let at_work = !world.slots.is_empty() && decision.end.is_none() && world.build.finalizer;
     let provided = memory.provided.as_ref().map(|provided| provided.generation);
     at_work && build.metadata.deletion_timestamp.is_none() && provided != Some(build.metadata.generation)
@@ -27,7 +27,7 @@ pub fn is_behind(build: &IndexBuild, world: &World, decision: &Decision, memory:
 ///
 /// # Errors
 /// The API server's.
-pub async fn provide(
+pub(crate) async fn provide(
     client: &Client,
     build: &IndexBuild,
     owner: &Owner,

@@ -45,7 +45,7 @@ const ABREAST: usize = 8;
 /// Pauses after errors: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-pub struct Context {
+pub(crate) struct Context {
     pub client: Client,
     /// The image that executors run.
     pub image: Image,
@@ -68,7 +68,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Context {
     /// A context that remembers nothing yet.
     #[must_use]
-    pub fn new(client: Client, image: Image, caches: Caches, nodes: Nodes, rim: Arc<Rim>) -> Self {
+    pub(crate) fn new(client: Client, image: Image, caches: Caches, nodes: Nodes, rim: Arc<Rim>) -> Self {
         Self {
             client,
             image,
@@ -85,12 +85,12 @@ impl Context {
 
     /// With behaviour that only tests ask for.
     #[must_use]
-    pub fn with_switches(self, switches: TestSwitches) -> Self {
+    pub(crate) fn with_switches(self, switches: TestSwitches) -> Self {
         Self { switches, ..self }
     }
 
     /// Milliseconds of this process's own monotonic clock.
-    pub fn now(&self) -> Millis {
+    pub(crate) fn now(&self) -> Millis {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
@@ -107,7 +107,7 @@ impl Context {
     }
 
     /// Forgets builds that are not there any more.
-    pub fn forget_all_but(&self, uids: &std::collections::HashSet<String>) {
+    pub(crate) fn forget_all_but(&self, uids: &std::collections::HashSet<String>) {
         lock(&self.failures).retain(|uid, _| uids.contains(uid));
         lock(&self.memories).retain(|uid, _| {
             let known = uids.contains(uid);
@@ -157,7 +157,10 @@ impl Context {
     skip_all,
     fields(namespace = build.namespace(), name = build.name_any(), uid = build.uid(), generation = build.meta().generation)
 )]
-pub async fn reconcile(build: Arc<Guarded<IndexBuild>>, context: Arc<Context>) -> Result<Requeue, OperatorError> {
+pub(crate) async fn reconcile(
+    build: Arc<Guarded<IndexBuild>>,
+    context: Arc<Context>,
+) -> Result<Requeue, OperatorError> {
     let begun = Instant::now();
     let outcome = match read(&build, &context).await {
         Ok(Some(build)) => pass(&build, &context).await,
@@ -193,7 +196,7 @@ pub async fn reconcile(build: Arc<Guarded<IndexBuild>>, context: Arc<Context>) -
 }
 
 /// What happens after a pass that failed: the next one, the later the more have failed.
-pub fn after_error(build: Arc<Guarded<IndexBuild>>, error: &OperatorError, context: Arc<Context>) -> Requeue {
+pub(crate) fn after_error(build: Arc<Guarded<IndexBuild>>, error: &OperatorError, context: Arc<Context>) -> Requeue {
     let uid = build.uid().unwrap_or_default();
     let failures = context.failed(uid);
     tracing::warn!(namespace = build.namespace(), name = build.name_any(), failures, error = %error.said(), "a pass failed");

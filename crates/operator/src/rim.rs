@@ -15,7 +15,7 @@ use crate::trouble;
 use crate::unreadable::{Known, words};
 
 /// What all passes tell through.
-pub struct Rim {
+pub(crate) struct Rim {
     pub events: Announcer,
     pub metrics: Metrics,
     unreadable: Mutex<Known>,
@@ -24,26 +24,26 @@ pub struct Rim {
 
 impl Rim {
     #[must_use]
-    pub fn new(client: Client, metrics: Metrics, identity: &str) -> Self {
+    pub(crate) fn new(client: Client, metrics: Metrics, identity: &str) -> Self {
         let events = Announcer::new(client, identity);
         let ownership = RwLock::new(SelfTest::new().answer().condition());
         Self { events, metrics, unreadable: Mutex::default(), ownership }
     }
 
     /// Puts into a build's conditions whether the API server refuses reports of anybody but the owner.
-    pub fn say_ownership(&self, status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, wall: &str) {
+    pub(crate) fn say_ownership(&self, status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, wall: &str) {
         let (holds, reason, message) = self.ownership.read().unwrap_or_else(PoisonError::into_inner).clone();
         trouble::say_enforced(status, before, holds, reason, &message, wall);
     }
 
     /// What people are told of it as an event: that a former owner is not stopped by the API server.
-    pub fn ownership_event(&self) -> Option<Event> {
+    pub(crate) fn ownership_event(&self) -> Option<Event> {
         let (holds, reason, message) = self.ownership.read().unwrap_or_else(PoisonError::into_inner).clone();
         (holds == ConditionStatus::False).then_some(Event { reason, warning: true, message })
     }
 
     /// Tries whether ownership is enforced, where that is due and there is a record to try it on.
-    pub async fn try_ownership(&self, test: &mut SelfTest, client: &Client, all: &[Caches]) {
+    pub(crate) async fn try_ownership(&self, test: &mut SelfTest, client: &Client, all: &[Caches]) {
         if !test.is_due(Instant::now()) {
             return;
         }
@@ -60,7 +60,7 @@ impl Rim {
 
     /// Tells of what is there and cannot be read: once in the log, as an event of the object, and as long as it is so in
     /// the metrics.
-    pub async fn tell_unreadable(&self, unreadable: &[Unreadable]) {
+    pub(crate) async fn tell_unreadable(&self, unreadable: &[Unreadable]) {
         let new = self.known().see(unreadable, Instant::now());
         for one in &new {
             tracing::warn!(kind = one.kind, namespace = one.namespace, name = one.name, "{}", words(one));
@@ -70,7 +70,7 @@ impl Rim {
     }
 
     /// Forgets what can be read again, or is gone.
-    pub fn forget_readable(&self) {
+    pub(crate) fn forget_readable(&self) {
         for one in self.known().forget(Instant::now()) {
             let Unreadable { kind, namespace, name, .. } = one;
             tracing::info!(kind, namespace, name, "an object that could not be read is readable, or gone");
@@ -88,7 +88,7 @@ impl Rim {
     }
 
     /// Counts builds, slots and volumes.
-    pub fn count(&self, all: &[Caches]) {
+    pub(crate) fn count(&self, all: &[Caches]) {
         let builds: Vec<_> = all.iter().flat_map(|caches| readable(&caches.builds)).collect();
         let status = |build: &indexbuild_api::IndexBuild| build.status.clone().unwrap_or_default();
         self.metrics.set_builds(builds.iter().map(|build| status(build).phase.unwrap_or(Phase::Pending)));

@@ -14,7 +14,7 @@ const MAX_MESSAGE: usize = 2_048;
 
 /// Something that hinders a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     pub reason: Reason,
     /// What, about which object, and what would end it.
     pub message: String,
@@ -23,7 +23,7 @@ pub struct Trouble {
 impl Trouble {
     /// The same, with what is waited for meanwhile and until when.
     #[must_use]
-    pub fn and(self, words: Option<String>) -> Self {
+    pub(crate) fn and(self, words: Option<String>) -> Self {
         let Some(words) = words else {
             return self;
         };
@@ -42,7 +42,7 @@ const STUCK: [&str; 6] = [
 ];
 
 /// What keeps a pod from starting, as far as its status says.
-pub fn of_pod(pod: &Pod) -> Option<Trouble> {
+pub(crate) fn of_pod(pod: &Pod) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     let name = pod.name_any();
     let said = |text: Option<&String>| text.map(|text| format!(": {text}")).unwrap_or_default();
@@ -66,7 +66,7 @@ pub fn of_pod(pod: &Pod) -> Option<Trouble> {
 }
 
 /// Whether a pod is on a node and none of its containers was made yet: ordinary for a moment.
-pub fn is_unstarted(pod: &Pod) -> bool {
+pub(crate) fn is_unstarted(pod: &Pod) -> bool {
     let Some(status) = &pod.status else {
         return false;
     };
@@ -80,14 +80,14 @@ pub fn is_unstarted(pod: &Pod) -> bool {
 }
 
 /// Whether a claim has no volume yet: ordinary for a moment.
-pub fn is_unbound(claim: &PersistentVolumeClaim) -> bool {
+pub(crate) fn is_unbound(claim: &PersistentVolumeClaim) -> bool {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     claim.metadata.deletion_timestamp.is_none() && phase == Some("Pending")
 }
 
 /// What keeps a claim from its volume, as far as the warnings about it tell: a class that does not exist. Without
 /// one it waits for its pod, as it should.
-pub fn of_unbound(claim: &PersistentVolumeClaim, warnings: &[Event]) -> Option<Trouble> {
+pub(crate) fn of_unbound(claim: &PersistentVolumeClaim, warnings: &[Event]) -> Option<Trouble> {
     let (reason, said) = newest(warnings)?;
     let name = claim.name_any();
     Some(Trouble {
@@ -114,7 +114,7 @@ fn newest(warnings: &[Event]) -> Option<(&str, &str)> {
 
 /// What keeps a pod from starting that its status does not say: a mount that fails is told in events alone. `lost`: its
 /// node, if that is not ready. `warnings`: those about the pod, if they may be read.
-pub fn of_unstarted(pod: &Pod, lost: Option<&str>, warnings: &[Event]) -> Trouble {
+pub(crate) fn of_unstarted(pod: &Pod, lost: Option<&str>, warnings: &[Event]) -> Trouble {
     let name = pod.name_any();
     let message = if let Some(node) = lost {
         format!("pod {name} has not started: its node {node} is not ready; it starts when the node is back")
@@ -133,7 +133,7 @@ pub fn of_unstarted(pod: &Pod, lost: Option<&str>, warnings: &[Event]) -> Troubl
 }
 
 /// An action that the API server refused.
-pub fn of_refusal(message: &str) -> Trouble {
+pub(crate) fn of_refusal(message: &str) -> Trouble {
     let (reason, way_out) = if message.contains("exceeded quota") {
         (Reason::WaitingForPod, "it is made as soon as the quota is raised or others give up what they use")
     } else if message.contains("forbidden") {
@@ -148,7 +148,7 @@ pub fn of_refusal(message: &str) -> Trouble {
 }
 
 /// A place that means something on one machine only.
-pub fn unsupported(spec: &IndexBuildSpec) -> Option<Trouble> {
+pub(crate) fn unsupported(spec: &IndexBuildSpec) -> Option<Trouble> {
     let parquet = spec.source.parquet.iter().flat_map(|source| &source.urls);
     let csv = spec.source.csv.iter().flat_map(|source| &source.urls);
     let mut places = parquet.chain(csv).map(|url| ("spec.source", url)).chain([("spec.output.url", &spec.output.url)]);
@@ -162,7 +162,7 @@ pub fn unsupported(spec: &IndexBuildSpec) -> Option<Trouble> {
 }
 
 /// Puts what hinders the build into its conditions: it is stalled if nobody works, and says why in any case.
-pub fn say(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, trouble: &Trouble, wall: &str) {
+pub(crate) fn say(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, trouble: &Trouble, wall: &str) {
     let working = status.slots.is_some_and(|slots| slots.working > 0);
     let ready = status.condition(ConditionType::Ready).map_or(ConditionStatus::False, |ready| ready.status);
     if ready == ConditionStatus::True {
@@ -178,7 +178,7 @@ pub fn say(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, tro
 }
 
 /// Puts into the conditions why nothing is decided about a build, whoever works for it meanwhile.
-pub fn stall(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, trouble: &Trouble, wall: &str) {
+pub(crate) fn stall(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, trouble: &Trouble, wall: &str) {
     let ready = status.condition(ConditionType::Ready).map_or(ConditionStatus::False, |ready| ready.status);
     let Trouble { reason, message } = trouble;
     put(status, before, ConditionType::Ready, ready, *reason, message, wall);
@@ -186,7 +186,7 @@ pub fn stall(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, t
 }
 
 /// Says whether the API server refuses reports of anybody but the owner.
-pub fn say_enforced(
+pub(crate) fn say_enforced(
     status: &mut IndexBuildStatus,
     before: Option<&IndexBuildStatus>,
     holds: ConditionStatus,
@@ -198,7 +198,7 @@ pub fn say_enforced(
 }
 
 /// Sets a condition. `lastTransitionTime` changes only when the status does.
-pub fn put(
+pub(crate) fn put(
     status: &mut IndexBuildStatus,
     before: Option<&IndexBuildStatus>,
     condition_type: ConditionType,
@@ -224,7 +224,7 @@ pub fn put(
 }
 
 /// The first of what hinders slots, in their order.
-pub fn first(pods: impl Iterator<Item = Trouble>, refused: &BTreeMap<u32, String>) -> Option<Trouble> {
+pub(crate) fn first(pods: impl Iterator<Item = Trouble>, refused: &BTreeMap<u32, String>) -> Option<Trouble> {
     let mut pods = pods;
     pods.next().or_else(|| refused.values().next().map(|message| of_refusal(message)))
 }

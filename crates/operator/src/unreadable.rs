@@ -11,15 +11,15 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(600);
 /// So many are told at once; the others with the next look. Somebody may have made thousands, and each is an event that
 /// whoever looks waits for.
-pub const AT_ONCE: usize = 16;
+pub(crate) const AT_ONCE: usize = 16;
 
 /// What is there of a build and cannot be read, so that nothing may be decided about it: at least one object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub struct Blind(pub Vec<Unreadable>);
+pub(crate) struct Blind(pub Vec<Unreadable>);
 
 /// What cannot be read, in words: which object, why, what follows, and what to do.
-pub fn words(unreadable: &Unreadable) -> String {
+pub(crate) fn words(unreadable: &Unreadable) -> String {
     let Unreadable { kind, api_version: _, namespace, name, uid: _, why: _ } = unreadable;
     let place = if namespace.is_empty() { String::new() } else { format!(" -n {namespace}") };
     let kind = kind.to_lowercase();
@@ -31,7 +31,7 @@ pub fn words(unreadable: &Unreadable) -> String {
 
 /// Objects that cannot be read.
 #[derive(Debug, Default)]
-pub struct Known {
+pub(crate) struct Known {
     seen: HashMap<Unreadable, Times>,
 }
 
@@ -43,7 +43,7 @@ struct Times {
 
 impl Known {
     /// Takes note of some; of them, those to be told now.
-    pub fn see(&mut self, unreadable: &[Unreadable], now: Instant) -> Vec<Unreadable> {
+    pub(crate) fn see(&mut self, unreadable: &[Unreadable], now: Instant) -> Vec<Unreadable> {
         let mut due = Vec::new();
         for one in unreadable {
             let times = self.seen.entry(one.clone()).or_insert(Times { seen: now, told: None });
@@ -58,12 +58,12 @@ impl Known {
     }
 
     /// Forgets what nobody met of late; gives it.
-    pub fn forget(&mut self, now: Instant) -> Vec<Unreadable> {
+    pub(crate) fn forget(&mut self, now: Instant) -> Vec<Unreadable> {
         let fresh = |times: &Times| now.saturating_duration_since(times.seen) < REMEMBERED;
         self.seen.extract_if(|_, times| !fresh(times)).map(|(one, _)| one).collect()
     }
 
-    pub fn count(&self) -> BTreeMap<String, usize> {
+    pub(crate) fn count(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for Unreadable { kind, .. } in self.seen.keys() {
             *counts.entry(kind.clone()).or_default() += 1;

@@ -9,13 +9,13 @@ const SHORTEST: usize = 6;
 
 /// What is removed from texts: values that the build's own environment holds.
 #[derive(Clone, Debug, Default)]
-pub struct Scrub {
+pub(super) struct Scrub {
     values: Vec<String>,
 }
 
 impl Scrub {
     /// What a build's spec holds in plain text.
-    pub fn of(build: &IndexBuild) -> Self {
+    pub(super) fn of(build: &IndexBuild) -> Self {
         let executor = build.spec.executor_or_default();
         let values = executor.env.iter().filter_map(|variable| variable.value.clone());
         let mut values: Vec<String> = values.filter(|value| value.len() >= SHORTEST).collect();
@@ -25,7 +25,7 @@ impl Scrub {
     }
 
     /// A text without them, and without what signs URLs or signs in by them.
-    pub fn text(&self, text: &str) -> String {
+    pub(super) fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for value in &self.values {
             text = text.replace(value.as_str(), REMOVED);
@@ -34,7 +34,7 @@ impl Scrub {
     }
 
     /// An object without fields that are noise or may hold a secret.
-    pub fn object(&self, mut object: Value) -> Value {
+    pub(super) fn object(&self, mut object: Value) -> Value {
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
             if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 /// A place in an object: a field, an item of a list, a key of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// A named field.
     Field(String),
     /// The first item of a list.
@@ -18,10 +18,10 @@ pub enum Step {
 }
 
 /// The way from the object's root.
-pub type Path = Vec<Step>;
+pub(super) type Path = Vec<Step>;
 
 /// A path as people write it.
-pub fn shown(path: &[Step]) -> String {
+pub(super) fn shown(path: &[Step]) -> String {
     let shown = path.iter().map(|step| match step {
         Step::Field(name) => format!(".{name}"),
         Step::Item => "[0]".to_owned(),
@@ -48,7 +48,7 @@ fn places(path: &Path, schema: &Value, into: &mut Vec<(Path, Value)>) {
 }
 
 /// The least that a schema takes.
-pub fn least(schema: &Value) -> Value {
+pub(super) fn least(schema: &Value) -> Value {
     if let Some(default) = schema.get("default") {
         return default.clone();
     }
@@ -97,7 +97,7 @@ fn text(schema: &Value) -> Value {
 }
 
 /// Values at the edges of a schema, allowed and not.
-pub fn edges(schema: &Value) -> Vec<Value> {
+pub(super) fn edges(schema: &Value) -> Vec<Value> {
     let mut all = vec![Value::Null, least(schema)];
     if let Some(values) = schema["enum"].as_array() {
         all.extend(values.iter().cloned());
@@ -213,7 +213,7 @@ fn matching(pattern: &str) -> impl Iterator<Item = String> + use<> {
 }
 
 /// Puts a value at a place, and what the schema asks for on the way there.
-pub fn put(object: &mut Value, schema: &Value, path: &[Step], value: Value) {
+pub(super) fn put(object: &mut Value, schema: &Value, path: &[Step], value: Value) {
     let Some((step, rest)) = path.split_first() else {
         *object = value;
         return;
@@ -249,7 +249,7 @@ pub fn put(object: &mut Value, schema: &Value, path: &[Step], value: Value) {
 }
 
 /// The schema of a definition's one version: what it says of `spec` and `status`.
-pub fn schema(
+pub(super) fn schema(
     crd: &k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 ) -> Value {
     let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
@@ -257,7 +257,7 @@ pub fn schema(
 }
 
 /// Good objects of a kind, from which single fields are changed.
-pub fn good(kind: &str) -> Vec<Value> {
+pub(super) fn good(kind: &str) -> Vec<Value> {
     let head = |spec: Value, status: Value| {
         json!({"apiVersion": "indexbuild.dev/v1alpha1", "kind": kind, "metadata": {"name": "edges", "namespace": "default"},
             "spec": spec, "status": status})
@@ -293,7 +293,7 @@ pub fn good(kind: &str) -> Vec<Value> {
 
 /// A good object with one value at the edge of what its place takes.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(super) struct Case {
     /// Which place.
     pub place: String,
     /// Which value.
@@ -303,7 +303,7 @@ pub struct Case {
 }
 
 /// All places of a schema but those where something was taken already, each with each of its edges, in one good object.
-pub fn cases(good: &Value, schema: &Value, taken: &BTreeSet<String>) -> Vec<Case> {
+pub(super) fn cases(good: &Value, schema: &Value, taken: &BTreeSet<String>) -> Vec<Case> {
     let mut cases = Vec::new();
     for (path, inner) in all_places(schema) {
         let place = shown(&path);
@@ -321,13 +321,13 @@ pub fn cases(good: &Value, schema: &Value, taken: &BTreeSet<String>) -> Vec<Case
 
 /// The places of a schema that hold a value, and not fields of their own: something must be taken at each, else nothing
 /// was tried there.
-pub fn leaves(schema: &Value) -> BTreeSet<String> {
+pub(super) fn leaves(schema: &Value) -> BTreeSet<String> {
     let leaves = all_places(schema).into_iter().filter(|(_, inner)| inner.get("properties").is_none());
     leaves.map(|(path, _)| shown(&path)).collect()
 }
 
 /// All places of a schema.
-pub fn all_places(schema: &Value) -> Vec<(Path, Value)> {
+pub(super) fn all_places(schema: &Value) -> Vec<(Path, Value)> {
     let mut all = Vec::new();
     places(&Path::new(), schema, &mut all);
     all

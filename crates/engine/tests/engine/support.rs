@@ -19,14 +19,14 @@ use indexbuild_index::{
 
 /// A row: k, c, id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Row {
+pub(crate) struct Row {
     pub k: Option<i32>,
     pub c: Option<String>,
     pub id: i64,
 }
 
 /// Rows in splits, with a fault.
-pub struct Table {
+pub(crate) struct Table {
     pub rows: Vec<Row>,
     pub split_rows: usize,
     pub batch_rows: usize,
@@ -38,7 +38,7 @@ pub struct Table {
     pub before_batch: Box<dyn Fn(u32) + Sync + Send>,
 }
 
-pub fn mixed(mut x: u64) -> u64 {
+pub(crate) fn mixed(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -46,7 +46,7 @@ pub fn mixed(mut x: u64) -> u64 {
 }
 
 impl Table {
-    pub fn of(rows: Vec<Row>) -> Self {
+    pub(crate) fn of(rows: Vec<Row>) -> Self {
         Self {
             rows,
             split_rows: 1500,
@@ -58,7 +58,7 @@ impl Table {
     }
 
     /// Rows without any order: some NULLs, some equal keys, texts with common prefixes.
-    pub fn mixed(count: u64) -> Self {
+    pub(crate) fn mixed(count: u64) -> Self {
         Self::of(
             (0..count)
                 .map(|id| {
@@ -75,7 +75,7 @@ impl Table {
         )
     }
 
-    pub fn splits(&self) -> Vec<u32> {
+    pub(crate) fn splits(&self) -> Vec<u32> {
         (0..u32::try_from(self.rows.len().div_ceil(self.split_rows)).unwrap()).collect()
     }
 }
@@ -112,7 +112,7 @@ impl SplitReader for Table {
 }
 
 /// Reads runs from their files.
-pub struct Files(pub Vec<File>);
+pub(crate) struct Files(pub Vec<File>);
 
 impl PieceReader for Files {
     fn read_at(&self, run: usize, offset: u64, buf: &mut [u8]) -> Result<(), BoxError> {
@@ -120,15 +120,15 @@ impl PieceReader for Files {
     }
 }
 
-pub fn column(name: &str, column_type: ColumnType, order: Order, nulls: Nulls) -> KeyColumn {
+pub(crate) fn column(name: &str, column_type: ColumnType, order: Order, nulls: Nulls) -> KeyColumn {
     KeyColumn { name: name.to_owned(), column_type, order, nulls }
 }
 
-pub fn id_column() -> RowId {
+pub(crate) fn id_column() -> RowId {
     RowId::Columns(vec![column("id", ColumnType::Int64, Order::Asc, Nulls::Last)])
 }
 
-pub fn on_k(order: Order, nulls: Nulls) -> IndexDefinition {
+pub(crate) fn on_k(order: Order, nulls: Nulls) -> IndexDefinition {
     IndexDefinition {
         name: "by_k".to_owned(),
         unique: false,
@@ -138,7 +138,7 @@ pub fn on_k(order: Order, nulls: Nulls) -> IndexDefinition {
     }
 }
 
-pub fn on_c() -> IndexDefinition {
+pub(crate) fn on_c() -> IndexDefinition {
     IndexDefinition {
         name: "by_c".to_owned(),
         columns: vec![column("c", ColumnType::String, Order::Asc, Nulls::Last)],
@@ -149,18 +149,18 @@ pub fn on_c() -> IndexDefinition {
 
 /// How much to work with: nothing here may show in the outcome.
 #[derive(Clone, Copy, Debug)]
-pub struct Means {
+pub(crate) struct Means {
     pub lanes: u32,
     pub threads: usize,
     pub memory: u64,
     pub run_bytes: u64,
 }
 
-pub const PLENTY: Means = Means { lanes: 1, threads: 1, memory: 64 << 20, run_bytes: 1 << 30 };
-pub const TINY: Means = Means { lanes: 2, threads: 2, memory: 256 << 10, run_bytes: 64 << 10 };
+pub(crate) const PLENTY: Means = Means { lanes: 1, threads: 1, memory: 64 << 20, run_bytes: 1 << 30 };
+pub(crate) const TINY: Means = Means { lanes: 2, threads: 2, memory: 256 << 10, run_bytes: 64 << 10 };
 
 /// Cuts an index at quantiles of all its keys.
-pub fn plan(definition: IndexDefinition, table: &Table, ranges: usize, lanes: u32) -> IndexPlan {
+pub(crate) fn plan(definition: IndexDefinition, table: &Table, ranges: usize, lanes: u32) -> IndexPlan {
     let mut keys = stored_keys(&definition, table);
     keys.sort();
     keys.dedup();
@@ -194,7 +194,7 @@ fn stored_keys(definition: &IndexDefinition, table: &Table) -> Vec<Vec<u8>> {
 }
 
 /// A volume in a temporary folder, and epochs.
-pub struct Place {
+pub(crate) struct Place {
     pub folder: tempfile::TempDir,
     pub volume: Volume,
     epochs: AtomicU32,
@@ -209,7 +209,7 @@ impl Default for Place {
 }
 
 impl Place {
-    pub fn owner(&self, work: &str) -> Owner {
+    pub(crate) fn owner(&self, work: &str) -> Owner {
         let epoch = self.epochs.fetch_add(1, Ordering::SeqCst) + 1;
         Owner {
             build_uid: "build".to_owned(),
@@ -222,15 +222,15 @@ impl Place {
         }
     }
 
-    pub fn begin(&self, work: &str) -> Attempt {
+    pub(crate) fn begin(&self, work: &str) -> Attempt {
         self.volume.begin(&self.owner(work)).unwrap()
     }
 }
 
-pub type OnRun<'a> = &'a (dyn Fn(&SealedRun) -> Result<(), BoxError> + Sync);
-pub type OnRange<'a> = &'a (dyn Fn(&SealedRange) -> Result<(), BoxError> + Sync);
+pub(crate) type OnRun<'a> = &'a (dyn Fn(&SealedRun) -> Result<(), BoxError> + Sync);
+pub(crate) type OnRange<'a> = &'a (dyn Fn(&SealedRange) -> Result<(), BoxError> + Sync);
 
-pub fn encode_with(
+pub(crate) fn encode_with(
     attempt: &Attempt,
     plans: &[IndexPlan],
     table: &Table,
@@ -253,7 +253,7 @@ pub fn encode_with(
     })
 }
 
-pub fn inputs(runs: &[SealedRun]) -> (Vec<RunInput>, Files) {
+pub(crate) fn inputs(runs: &[SealedRun]) -> (Vec<RunInput>, Files) {
     let files: Vec<File> = runs.iter().map(|run| File::open(&run.path).unwrap()).collect();
     let inputs = runs
         .iter()
@@ -268,7 +268,7 @@ pub fn inputs(runs: &[SealedRun]) -> (Vec<RunInput>, Files) {
 }
 
 /// A lane to sort.
-pub struct LaneJob<'a> {
+pub(crate) struct LaneJob<'a> {
     pub attempt: &'a Attempt,
     pub plan: &'a IndexPlan,
     pub lane: usize,
@@ -279,12 +279,12 @@ pub struct LaneJob<'a> {
 
 impl<'a> LaneJob<'a> {
     /// The plan's first lane, with nothing taken over.
-    pub fn first(attempt: &'a Attempt, plan: &'a IndexPlan, runs: &'a [SealedRun], means: Means) -> Self {
+    pub(crate) fn first(attempt: &'a Attempt, plan: &'a IndexPlan, runs: &'a [SealedRun], means: Means) -> Self {
         Self { attempt, plan, lane: 0, runs, already: Vec::new(), means }
     }
 }
 
-pub fn sort_with(
+pub(crate) fn sort_with(
     job: LaneJob<'_>,
     control: &Control,
     options: SortOptions,
@@ -310,7 +310,7 @@ pub fn sort_with(
 
 /// What an index is, whatever it was made with.
 #[derive(Debug, PartialEq)]
-pub struct Content {
+pub(crate) struct Content {
     /// Range, first key, last key, entries, content digest.
     pub files: Vec<(u32, String, String, u64, String)>,
     pub hash: String,
@@ -318,7 +318,7 @@ pub struct Content {
     pub duplicates: indexbuild_engine::Duplicates,
 }
 
-pub fn content(outcomes: &[SortOutcome]) -> Content {
+pub(crate) fn content(outcomes: &[SortOutcome]) -> Content {
     let mut hash = indexbuild_index::SetHash::default();
     let mut duplicates = indexbuild_engine::Duplicates::default();
     let mut files = Vec::new();
@@ -344,7 +344,7 @@ pub fn content(outcomes: &[SortOutcome]) -> Content {
 }
 
 /// Builds one index from begin to end.
-pub fn build(
+pub(crate) fn build(
     definition: &IndexDefinition,
     table: &Table,
     ranges: usize,
@@ -378,7 +378,7 @@ pub fn build(
 }
 
 /// The index's entries in the order in which RocksDB gives them.
-pub fn entries(definition: &IndexDefinition, outcomes: &[SortOutcome]) -> Vec<DecodedEntry> {
+pub(crate) fn entries(definition: &IndexDefinition, outcomes: &[SortOutcome]) -> Vec<DecodedEntry> {
     let folder = tempfile::tempdir().unwrap();
     let db = rocksdb::DB::open_default(folder.path()).unwrap();
     let files: Vec<PathBuf> = outcomes
@@ -396,7 +396,7 @@ pub fn entries(definition: &IndexDefinition, outcomes: &[SortOutcome]) -> Vec<De
         .collect()
 }
 
-pub fn flip_byte(path: &Path, at: u64) {
+pub(crate) fn flip_byte(path: &Path, at: u64) {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();

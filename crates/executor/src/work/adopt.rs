@@ -13,7 +13,7 @@ use crate::objects::{ObjectError, Objects};
 
 /// An object of an older attempt at this work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Former {
+pub(super) struct Former {
     /// Relative to the build's prefix.
     pub path: String,
     /// The file's name alone.
@@ -23,7 +23,7 @@ pub struct Former {
 
 /// All objects of older attempts at this work, by the files' names (each attempt's are unlike any
 /// other's), but their results.
-pub fn former_objects(job: &Job) -> Result<BTreeMap<String, Former>, WorkFailure> {
+pub(super) fn former_objects(job: &Job) -> Result<BTreeMap<String, Former>, WorkFailure> {
     let own = format!("{}/", job.attempt.prefix());
     let mut found = BTreeMap::new();
     if job.config.test.adopt_nothing {
@@ -42,14 +42,14 @@ pub fn former_objects(job: &Job) -> Result<BTreeMap<String, Former>, WorkFailure
 
 /// A run that an older attempt uploaded, with its sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UploadedRun {
+pub(super) struct UploadedRun {
     pub object: Former,
     pub sidecar: RunSidecar,
 }
 
 /// The runs among `objects` whose sidecar is there too and fits: this work, these inputs, this
 /// length. Their content is checked by [`UploadedRun::verify`].
-pub fn uploaded_runs(job: &Job, objects: &BTreeMap<String, Former>) -> Result<Vec<UploadedRun>, WorkFailure> {
+pub(super) fn uploaded_runs(job: &Job, objects: &BTreeMap<String, Former>) -> Result<Vec<UploadedRun>, WorkFailure> {
     let mut runs = Vec::new();
     for (name, object) in objects {
         let Some(stem) = name.strip_suffix(".run") else { continue };
@@ -77,7 +77,7 @@ impl UploadedRun {
     ///
     /// # Errors
     /// Those of the store. `Ok(false)`: it is damaged, and not taken over.
-    pub fn verify(&self, job: &Job) -> Result<bool, WorkFailure> {
+    pub(super) fn verify(&self, job: &Job) -> Result<bool, WorkFailure> {
         let run = StoredRun { objects: &job.objects, path: &self.object.path, bytes: self.object.bytes };
         match RunTable::read_with_digest(&run) {
             Ok((table, digest)) => {
@@ -103,7 +103,7 @@ impl UploadedRun {
     }
 }
 
-pub struct StoredRun<'a> {
+pub(super) struct StoredRun<'a> {
     pub objects: &'a Objects,
     pub path: &'a str,
     pub bytes: u64,

@@ -21,7 +21,7 @@ use crate::parallel;
 use crate::results::{AttemptName, CleanResult, seal};
 
 /// Removes what no index needs, in the store and on this slot's volume.
-pub fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
+pub(crate) fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
     job.pulse.set_step(Some("looking for the manifest"));
     let (objects, tombstone) = match settle(job)? {
         Some((keep, tombstone)) => {
@@ -125,7 +125,7 @@ fn tombstone(job: &Job, reason: &str) -> Result<Bytes, WorkFailure> {
 
 /// What a committed index needs: the manifest, its files, and where they come from (the plan and
 /// the chosen results: small, and what `describe` and an inspection read).
-pub fn referred(manifest: &Manifest) -> BTreeSet<String> {
+pub(crate) fn referred(manifest: &Manifest) -> BTreeSet<String> {
     let mut keep = BTreeSet::from([names::MANIFEST.to_owned(), names::PLAN.to_owned()]);
     keep.extend(manifest.indexes.iter().flat_map(|index| &index.files).map(|file| file.path.clone()));
     keep.extend(manifest.works.iter().map(|work| names::result_path(&work.work_id, work.epoch, &work.boot_nonce)));
@@ -138,7 +138,7 @@ pub fn referred(manifest: &Manifest) -> BTreeSet<String> {
 ///
 /// # Errors
 /// [`ObjectError`]; then it is left to whoever deletes the prefix.
-pub fn retire(objects: &Objects, build: &BuildRef, attempt: &AttemptName) -> Result<u64, ObjectError> {
+pub(crate) fn retire(objects: &Objects, build: &BuildRef, attempt: &AttemptName) -> Result<u64, ObjectError> {
     let Some((bytes, _)) = objects.get(names::MANIFEST)? else {
         return Ok(0);
     };

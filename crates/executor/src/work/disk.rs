@@ -16,7 +16,7 @@ const ROOM_TO_BEGIN: u64 = 1 << 20;
 const ROOM_RETRY: Duration = Duration::from_millis(500);
 
 /// The volume, this attempt's folder on it, and what older attempts left.
-pub struct Workplace {
+pub(super) struct Workplace {
     /// The build's part of the volume.
     pub volume: Volume,
     pub attempt: Attempt,
@@ -26,7 +26,7 @@ pub struct Workplace {
 
 impl Workplace {
     /// Makes the attempt's folder: a new one for each epoch (G9).
-    pub fn begin(job: &Job) -> Result<Self, WorkFailure> {
+    pub(super) fn begin(job: &Job) -> Result<Self, WorkFailure> {
         let volume = open_with_room(job)?;
         let owner = Owner {
             build_uid: job.build.uid.clone(),
@@ -62,7 +62,7 @@ impl Workplace {
     ///
     /// # Errors
     /// [`WorkFailure`]; not [`WorkFailure::NoSpace`].
-    pub fn admit(&self, job: &Job, need: u64) -> Result<(), WorkFailure> {
+    pub(super) fn admit(&self, job: &Job, need: u64) -> Result<(), WorkFailure> {
         let mut swept = false;
         let outcome = loop {
             match self.volume.admit(need) {
@@ -89,7 +89,7 @@ impl Workplace {
     ///
     /// # Errors
     /// When the attempt was told to end.
-    pub fn wait_for_room(&self, job: &Job, message: &str) -> Result<(), WorkFailure> {
+    pub(super) fn wait_for_room(&self, job: &Job, message: &str) -> Result<(), WorkFailure> {
         self.sweep(job)?;
         let free = self.volume.free_bytes().map_or_else(|_| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
         show(job, &format!("{message} (free on the volume: {free})"));
@@ -122,7 +122,7 @@ impl Workplace {
     /// Ends the attempt. Its folder goes if `keep` is false: all that counts is in the store then.
     /// Older attempts at the same work go in either case, unless somebody holds them: what they had
     /// sealed is linked here or in the store.
-    pub fn leave(self, keep: bool) -> Result<(), WorkFailure> {
+    pub(super) fn leave(self, keep: bool) -> Result<(), WorkFailure> {
         let Self { volume, attempt, same_work } = self;
         let own = attempt.owner().attempt_name();
         drop(attempt);

@@ -30,7 +30,7 @@ use crate::source_access;
 const SOURCE_RETRY: Duration = Duration::from_secs(1);
 
 /// Encodes the work's splits, but for what older attempts have sealed.
-pub fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, WorkFailure> {
+pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, WorkFailure> {
     let plan = job.plan()?;
     let splits = splits_of(job, &plan, round, number)?;
     let place = Workplace::begin(job)?;

@@ -1,10 +1,10 @@
 //! The works, a module each, and what they all need.
 
-pub mod clean;
-pub mod encode;
-pub mod plan;
-pub mod publish;
-pub mod sort;
+pub(crate) mod clean;
+pub(crate) mod encode;
+pub(crate) mod plan;
+pub(crate) mod publish;
+pub(crate) mod sort;
 
 mod adopt;
 mod disk;
@@ -43,7 +43,7 @@ const STAGE_PATIENCE: Duration = Duration::from_secs(30);
 const STAGE_LOOK: Duration = Duration::from_millis(200);
 
 /// One attempt at one work, and all that it needs.
-pub struct Job {
+pub(crate) struct Job {
     /// What the process was told at its birth.
     pub config: Arc<ExecutorConfig>,
     pub build: BuildRef,
@@ -69,7 +69,7 @@ pub struct Job {
 ///
 /// # Errors
 /// [`WorkFailure`]. All engine handles and locks are released by then, whatever the outcome.
-pub fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
+pub(crate) fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
     let fits = |kind| if job.work.kind == kind { Ok(()) } else { Err(WorkFailure::internal(misfit(&job.work))) };
     if job.config.test.stand_still_in == Some(job.work.kind) {
         loop {
@@ -106,7 +106,7 @@ fn misfit(work: &Work) -> String {
 
 impl Job {
     /// The attempt's name, as results carry it.
-    pub fn attempt_name(build_uid: &str, work_id: &str, epoch: u64, boot_nonce: &str) -> AttemptName {
+    pub(crate) fn attempt_name(build_uid: &str, work_id: &str, epoch: u64, boot_nonce: &str) -> AttemptName {
         AttemptName {
             version: RESULT_VERSION,
             build_uid: build_uid.to_owned(),

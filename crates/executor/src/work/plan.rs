@@ -32,7 +32,7 @@ const SAMPLED_BYTES: u64 = 32 << 20;
 const SPLIT_BYTES: u64 = 1 << 20;
 
 /// Makes the plan, or adopts the one that is there.
-pub fn plan(job: &Job) -> Result<WorkResult, WorkFailure> {
+pub(crate) fn plan(job: &Job) -> Result<WorkResult, WorkFailure> {
     check_output(job)?;
     let digest = definitions::spec_digest(&job.config.build.spec).map_err(WorkFailure::internal)?;
     let (plan, bytes) = match job.objects.get(names::PLAN)? {

@@ -18,7 +18,7 @@ use crate::results::PublishResult;
 use crate::stats::Statistics;
 
 /// Commits the build: what is chosen, and nothing else (I1).
-pub fn publish(job: &Job) -> Result<WorkResult, WorkFailure> {
+pub(crate) fn publish(job: &Job) -> Result<WorkResult, WorkFailure> {
     let standing = plan::check_output(job)?;
     let plan = job.plan()?;
     let plan_digest = Job::plan_digest(&plan)?;

@@ -12,7 +12,7 @@ use crate::pulse::Ended;
 use crate::rate::LONGEST_SLEEP;
 
 /// The table, projected to what the plan's indexes need.
-pub struct TableReader<'a> {
+pub(super) struct TableReader<'a> {
     pub job: &'a Job,
     pub plan: &'a PlanFile,
     /// The table, of the plan's snapshot.

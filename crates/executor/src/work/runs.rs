@@ -27,7 +27,7 @@ enum Place {
 }
 
 /// The runs of a Sort: their tables, and where to read them.
-pub struct ChosenRuns<'a> {
+pub(super) struct ChosenRuns<'a> {
     job: &'a Job,
     places: Vec<Place>,
     /// What the engine sorts from.
@@ -57,7 +57,13 @@ impl<'a> ChosenRuns<'a> {
     /// # Errors
     /// Those of the store. Runs that are missing or damaged: [`WorkFailure::damaged`] with the splits
     /// of all of them; files on the volume are kept aside (I3).
-    pub fn open(job: &'a Job, volume: &Volume, runs: &[&RunRef], index: u32, lane: u32) -> Result<Self, WorkFailure> {
+    pub(super) fn open(
+        job: &'a Job,
+        volume: &Volume,
+        runs: &[&RunRef],
+        index: u32,
+        lane: u32,
+    ) -> Result<Self, WorkFailure> {
         let tables: Vec<Mutex<Option<Found<'_>>>> = runs.iter().map(|_| Mutex::new(None)).collect();
         let numbers: Vec<usize> = (0..runs.len()).collect();
         parallel::each(&numbers, |number| {
@@ -95,17 +101,17 @@ impl<'a> ChosenRuns<'a> {
         ))
     }
 
-    pub fn entries(&self, index: u32, lane: u32) -> u64 {
+    pub(super) fn entries(&self, index: u32, lane: u32) -> u64 {
         self.inputs.iter().flat_map(|run| run.table.pieces(index, lane)).map(|piece| piece.entries).sum()
     }
 
     /// Bytes of the lane in all runs.
-    pub fn bytes(&self, index: u32, lane: u32) -> u64 {
+    pub(super) fn bytes(&self, index: u32, lane: u32) -> u64 {
         self.inputs.iter().flat_map(|run| run.table.pieces(index, lane)).map(|piece| piece.len).sum()
     }
 
     /// Keeps damaged runs of this volume for inspection; what is in the store stays there anyway.
-    pub fn keep_aside(&self, volume: &Volume, runs: &[usize], why: &str) {
+    pub(super) fn keep_aside(&self, volume: &Volume, runs: &[usize], why: &str) {
         for run in runs {
             match self.places.get(*run) {
                 Some(Place::File(path)) => keep_aside(volume, path, why),

@@ -41,7 +41,7 @@ struct Task<'a> {
 }
 
 /// Sorts the work's lane, but for the ranges that older attempts have sealed.
-pub fn sort(job: &Job, number: u32) -> Result<WorkResult, WorkFailure> {
+pub(crate) fn sort(job: &Job, number: u32) -> Result<WorkResult, WorkFailure> {
     let plan = job.plan()?;
     let unknown = || WorkFailure::internal(format!("the plan has no Sort work {number}"));
     let work =

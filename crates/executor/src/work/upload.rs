@@ -12,26 +12,26 @@ use crate::failure::WorkFailure;
 /// Sealed files that belong together, in the order in which they go: what makes the others exist
 /// (a sidecar) comes last.
 #[derive(Clone, Debug)]
-pub struct Upload {
+pub(super) struct Upload {
     /// Name, path and length of each.
     pub files: Vec<(String, PathBuf, u64)>,
 }
 
-pub struct Uploads {
+pub(super) struct Uploads {
     sender: Sender<Upload>,
 }
 
 /// The thread that uploads has failed; its own error says why.
 #[derive(Debug, thiserror::Error)]
 #[error("an upload of what was sealed before failed")]
-pub struct UploadFailed;
+pub(super) struct UploadFailed;
 
 impl Uploads {
     /// Queues sealed files. They stay where they are until the attempt ends.
     ///
     /// # Errors
     /// [`UploadFailed`]: there is no use in going on.
-    pub fn queue(&self, upload: Upload) -> Result<(), BoxError> {
+    pub(super) fn queue(&self, upload: Upload) -> Result<(), BoxError> {
         self.sender.send(upload).map_err(|_| UploadFailed.into())
     }
 }
@@ -42,7 +42,7 @@ impl Uploads {
 ///
 /// # Errors
 /// The upload's failure, if there is one: it explains the work's. Else the work's.
-pub fn beside<T>(job: &Job, work: impl FnOnce(&Uploads) -> Result<T, WorkFailure>) -> Result<T, WorkFailure> {
+pub(super) fn beside<T>(job: &Job, work: impl FnOnce(&Uploads) -> Result<T, WorkFailure>) -> Result<T, WorkFailure> {
     let (sender, receiver) = channel();
     let (outcome, uploaded) = std::thread::scope(|scope| {
         let thread = scope.spawn(move || upload_all(job, &receiver));

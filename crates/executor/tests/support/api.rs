@@ -27,12 +27,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-pub const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
-pub const POD: &str = "pod-1";
+pub(crate) const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
+pub(crate) const POD: &str = "pod-1";
 
 /// What the server does to its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
+pub(crate) enum Mood {
     Well,
     /// Nobody listens.
     Away,
@@ -60,7 +60,7 @@ pub enum Mood {
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Ask {
+pub(crate) enum Ask {
     Get,
     Watch,
     /// A claim or a report.
@@ -79,7 +79,7 @@ struct Held {
 }
 
 /// The server.
-pub struct Api {
+pub(crate) struct Api {
     held: Mutex<Held>,
     version: watch::Sender<u64>,
     address: Mutex<Option<SocketAddr>>,
@@ -90,11 +90,11 @@ pub struct Api {
 
 /// When each request was made, by a client that need not have reached anybody.
 #[derive(Clone, Debug, Default)]
-pub struct Asked(Arc<Mutex<Vec<(Instant, Ask)>>>);
+pub(crate) struct Asked(Arc<Mutex<Vec<(Instant, Ask)>>>);
 
 impl Asked {
     /// Those from then on, within this time.
-    pub fn within(&self, start: Instant, time: Duration) -> BTreeMap<Ask, u64> {
+    pub(crate) fn within(&self, start: Instant, time: Duration) -> BTreeMap<Ask, u64> {
         let mut counts = BTreeMap::new();
         for (at, ask) in self.0.lock().unwrap().iter() {
             if *at >= start && at.duration_since(start) < time {
@@ -105,13 +105,13 @@ impl Asked {
     }
 
     /// When the last was made.
-    pub fn last(&self) -> Option<Instant> {
+    pub(crate) fn last(&self) -> Option<Instant> {
         self.0.lock().unwrap().last().map(|(at, _)| *at)
     }
 }
 
 impl Api {
-    pub fn start() -> Arc<Self> {
+    pub(crate) fn start() -> Arc<Self> {
         let spec = EngineDirectorySpec {
             build_name: "orders".into(),
             build_uid: UID.into(),
@@ -153,13 +153,13 @@ impl Api {
     }
 
     /// Closes the port, and all connections with it.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         if let Some(runtime) = self.runtime.lock().unwrap().take() {
             runtime.shutdown_background();
         }
     }
 
-    pub fn set(self: &Arc<Self>, mood: Mood) {
+    pub(crate) fn set(self: &Arc<Self>, mood: Mood) {
         if mood == Mood::Away {
             self.close();
         } else if self.runtime.lock().unwrap().is_none() {
@@ -170,24 +170,24 @@ impl Api {
         self.version.send_modify(|_| {});
     }
 
-    pub fn let_in(&self, token: &str) {
+    pub(crate) fn let_in(&self, token: &str) {
         self.held.lock().unwrap().token = Some(token.to_owned());
     }
 
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let address = self.address.lock().unwrap().unwrap();
         Config::new(format!("http://{address}").parse().unwrap())
     }
 
     /// A control plane for the slot, and what it asks.
-    pub fn control(&self, heartbeat: Arc<Heartbeat>) -> (KubernetesControl, Asked) {
+    pub(crate) fn control(&self, heartbeat: Arc<Heartbeat>) -> (KubernetesControl, Asked) {
         let asked = Asked::default();
         let (config, counting) = (self.config(), asked.clone());
         let connect = move || Ok(counted(client(config.clone())?, counting.clone()));
         (KubernetesControl::connecting(place(), heartbeat, connect).unwrap(), asked)
     }
 
-    pub fn change(&self, act: impl FnOnce(&mut EngineDirectory)) {
+    pub(crate) fn change(&self, act: impl FnOnce(&mut EngineDirectory)) {
         let mut held = self.held.lock().unwrap();
         act(&mut held.record);
         held.version += 1;
@@ -196,7 +196,7 @@ impl Api {
         self.version.send_replace(version);
     }
 
-    pub fn grant(&self, pod: &str, work: Work) {
+    pub(crate) fn grant(&self, pod: &str, work: Work) {
         self.change(|record| {
             let epoch = record.spec.grant.as_ref().map_or(0, |grant| grant.epoch) + 1;
             let grant = Grant { epoch, pod_name: pod.into(), pod_uid: pod.into(), boot_nonce: String::new() };
@@ -205,25 +205,25 @@ impl Api {
         });
     }
 
-    pub fn record(&self) -> EngineDirectory {
+    pub(crate) fn record(&self) -> EngineDirectory {
         self.held.lock().unwrap().record.clone()
     }
 
     /// From now on each stage is frozen, with no choice in it: who reads one, fails.
-    pub fn freeze_nothing(&self) {
+    pub(crate) fn freeze_nothing(&self) {
         self.held.lock().unwrap().frozen = true;
     }
 
     /// How many of these it has answered well.
-    pub fn answered(&self, ask: Ask) -> u64 {
+    pub(crate) fn answered(&self, ask: Ask) -> u64 {
         self.held.lock().unwrap().answered.get(&ask).copied().unwrap_or(0)
     }
 
-    pub fn open_connections(&self) -> usize {
+    pub(crate) fn open_connections(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
 
-    pub fn most_connections(&self) -> usize {
+    pub(crate) fn most_connections(&self) -> usize {
         self.most.load(Ordering::SeqCst)
     }
 }
@@ -234,7 +234,7 @@ impl Drop for Api {
     }
 }
 
-pub fn place() -> Place {
+pub(crate) fn place() -> Place {
     Place { namespace: "shop".into(), build_name: "orders".into(), build_uid: UID.into(), slot: 0 }
 }
 

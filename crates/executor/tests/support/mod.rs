@@ -25,13 +25,13 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 /// Engine handles are counted per process: tests of whole lives take turns.
-pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(crate) static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-pub const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
+pub(crate) const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The record of one slot, and the frozen stages; admission is lifecycle's.
-pub struct Parent {
+pub(crate) struct Parent {
     record: Mutex<Record>,
     stages: Mutex<Vec<Stage>>,
     reachable: AtomicBool,
@@ -39,7 +39,7 @@ pub struct Parent {
 }
 
 impl Parent {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let spec = EngineDirectorySpec {
             build_name: "orders".into(),
             build_uid: UID.into(),
@@ -64,7 +64,7 @@ impl Parent {
     }
 
     /// Grants a work to a pod: the next epoch.
-    pub fn grant(&self, pod: &str, work: Work) -> u64 {
+    pub(crate) fn grant(&self, pod: &str, work: Work) -> u64 {
         self.write(|record| {
             let before = record.spec.grant.clone().unwrap_or_default();
             let same = before.pod_uid == pod;
@@ -82,32 +82,32 @@ impl Parent {
     }
 
     /// Takes the grant away: there is nothing left to do.
-    pub fn revoke(&self) {
+    pub(crate) fn revoke(&self) {
         self.write(|record| {
             record.spec.grant = None;
             record.spec.work = None;
         });
     }
 
-    pub fn set_reachable(&self, reachable: bool) {
+    pub(crate) fn set_reachable(&self, reachable: bool) {
         self.reachable.store(reachable, Ordering::SeqCst);
         self.changed.notify_waiters();
     }
 
-    pub fn freeze(&self, name: &str, chosen: Vec<Chosen>) {
+    pub(crate) fn freeze(&self, name: &str, chosen: Vec<Chosen>) {
         self.stages.lock().unwrap().push(Stage { name: name.into(), chosen });
     }
 
-    pub fn report(&self) -> Option<Report> {
+    pub(crate) fn report(&self) -> Option<Report> {
         self.record.lock().unwrap().status.report.clone()
     }
 
-    pub fn nonce(&self) -> String {
+    pub(crate) fn nonce(&self) -> String {
         self.record.lock().unwrap().spec.grant.clone().unwrap().boot_nonce
     }
 
     /// Waits for a report of this epoch that satisfies.
-    pub async fn wait_for(&self, epoch: u64, what: &str, fits: impl Fn(&Report) -> bool) -> Report {
+    pub(crate) async fn wait_for(&self, epoch: u64, what: &str, fits: impl Fn(&Report) -> bool) -> Report {
         let wait = async {
             loop {
                 let changed = self.changed.notified();
@@ -123,7 +123,7 @@ impl Parent {
         }
     }
 
-    pub async fn outcome(&self, epoch: u64) -> Result<WorkResult, WorkError> {
+    pub(crate) async fn outcome(&self, epoch: u64) -> Result<WorkResult, WorkError> {
         let report = self.wait_for(epoch, "an end", |report| report.result.is_some() || report.error.is_some()).await;
         match (report.result, report.error) {
             (Some(result), None) => Ok(result),
@@ -193,7 +193,7 @@ impl ControlPlane for Parent {
 }
 
 /// A table, an output, a volume and a parent.
-pub struct Scene {
+pub(crate) struct Scene {
     pub dir: tempfile::TempDir,
     pub build: IndexBuild,
     pub build_file: Option<PathBuf>,
@@ -203,28 +203,28 @@ pub struct Scene {
     pub switches: TestSwitches,
 }
 
-pub struct Child {
+pub(crate) struct Child {
     pub life: JoinHandle<ExitStatus>,
     stop: Option<oneshot::Sender<()>>,
 }
 
 impl Child {
-    pub async fn exit(self) -> ExitStatus {
+    pub(crate) async fn exit(self) -> ExitStatus {
         tokio::time::timeout(PATIENCE, self.life).await.expect("the process does not end").unwrap()
     }
 
-    pub async fn stop(mut self) -> ExitStatus {
+    pub(crate) async fn stop(mut self) -> ExitStatus {
         self.stop.take().unwrap().send(()).unwrap();
         self.exit().await
     }
 }
 
 /// Rows per file and number of files.
-pub const ROWS: i64 = 20_000;
-pub const FILES: i64 = 6;
+pub(crate) const ROWS: i64 = 20_000;
+pub(crate) const FILES: i64 = 6;
 
 /// Deterministic rows: an id, a number that repeats, a text.
-pub fn write_table(folder: &Path, duplicate: bool) {
+pub(crate) fn write_table(folder: &Path, duplicate: bool) {
     std::fs::create_dir_all(folder).unwrap();
     for file in 0..FILES {
         let ids: Vec<i64> = (file * ROWS..(file + 1) * ROWS).collect();
@@ -245,7 +245,7 @@ pub fn write_table(folder: &Path, duplicate: bool) {
     }
 }
 
-pub fn write_parquet(path: &Path, batch: &RecordBatch) {
+pub(crate) fn write_parquet(path: &Path, batch: &RecordBatch) {
     let file = std::fs::File::create(path).unwrap();
     let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
     writer.write(batch).unwrap();
@@ -253,12 +253,12 @@ pub fn write_parquet(path: &Path, batch: &RecordBatch) {
 }
 
 impl Scene {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(&serde_json::json!({}))
     }
 
     /// A scene whose spec is overridden by fields of `spec`.
-    pub fn with(spec: &serde_json::Value) -> Self {
+    pub(crate) fn with(spec: &serde_json::Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let table = dir.path().join("table");
         write_table(&table, spec.get("duplicate").is_some());
@@ -292,15 +292,15 @@ impl Scene {
         }
     }
 
-    pub fn prefix(&self) -> PathBuf {
+    pub(crate) fn prefix(&self) -> PathBuf {
         self.dir.path().join("out/shop/orders").join(UID)
     }
 
-    pub fn volume(&self) -> PathBuf {
+    pub(crate) fn volume(&self) -> PathBuf {
         self.dir.path().join("volume")
     }
 
-    pub fn child(&self, pod: &str) -> Child {
+    pub(crate) fn child(&self, pod: &str) -> Child {
         let config = ExecutorConfig {
             build: self.build.clone(),
             build_file: self.build_file.clone(),
@@ -328,7 +328,7 @@ impl Scene {
         if self.build.spec.parallelism == 1 { RunLocation::Volume } else { RunLocation::Store }
     }
 
-    pub fn work(&self, id: &str, inputs: &[&str]) -> Work {
+    pub(crate) fn work(&self, id: &str, inputs: &[&str]) -> Work {
         let kind = match id {
             "plan" => WorkKind::Plan,
             "publish" => WorkKind::Publish,
@@ -347,7 +347,7 @@ impl Scene {
         }
     }
 
-    pub async fn done(&self, pod: &str, work: Work) -> Chosen {
+    pub(crate) async fn done(&self, pod: &str, work: Work) -> Chosen {
         let epoch = self.parent.grant(pod, work.clone());
         match self.parent.outcome(epoch).await {
             Ok(result) => self.choose(&result),
@@ -355,12 +355,12 @@ impl Scene {
         }
     }
 
-    pub async fn failed(&self, pod: &str, work: Work) -> WorkError {
+    pub(crate) async fn failed(&self, pod: &str, work: Work) -> WorkError {
         let epoch = self.parent.grant(pod, work);
         self.parent.outcome(epoch).await.expect_err("a failure")
     }
 
-    pub fn choose(&self, result: &WorkResult) -> Chosen {
+    pub(crate) fn choose(&self, result: &WorkResult) -> Chosen {
         Chosen {
             work_id: result.work_id.clone(),
             epoch: result.epoch,
@@ -376,14 +376,14 @@ impl Scene {
     }
 
     /// Plan, frozen: how many works of each kind.
-    pub async fn plan(&self, pod: &str) -> (u32, u32) {
+    pub(crate) async fn plan(&self, pod: &str) -> (u32, u32) {
         let chosen = self.done(pod, self.work("plan", &[])).await;
         let counts = (chosen.encode_works.unwrap(), chosen.sort_works.unwrap());
         self.parent.freeze("plan", vec![chosen]);
         counts
     }
 
-    pub async fn encode(&self, pod: &str, works: u32) {
+    pub(crate) async fn encode(&self, pod: &str, works: u32) {
         let mut chosen = Vec::new();
         for number in 0..works {
             chosen.push(self.done(pod, self.work(&format!("encode-{number}"), &["plan"])).await);
@@ -391,7 +391,7 @@ impl Scene {
         self.parent.freeze("encode", chosen);
     }
 
-    pub async fn sort(&self, pod: &str, works: u32, inputs: &[&str]) {
+    pub(crate) async fn sort(&self, pod: &str, works: u32, inputs: &[&str]) {
         let mut chosen = Vec::new();
         for number in 0..works {
             chosen.push(self.done(pod, self.work(&format!("sort-{number}"), inputs)).await);
@@ -400,7 +400,7 @@ impl Scene {
     }
 
     /// A whole build in one process, but for its Clean; the process has ended afterwards.
-    pub async fn whole(&self) -> Manifest {
+    pub(crate) async fn whole(&self) -> Manifest {
         let child = self.child("pod-1");
         let (encodes, sorts) = self.plan("pod-1").await;
         self.encode("pod-1", encodes).await;
@@ -411,18 +411,18 @@ impl Scene {
         self.manifest()
     }
 
-    pub fn document(&self) -> Document {
+    pub(crate) fn document(&self) -> Document {
         Document::parse(&std::fs::read(self.prefix().join("manifest.json")).unwrap()).unwrap()
     }
 
-    pub fn manifest(&self) -> Manifest {
+    pub(crate) fn manifest(&self) -> Manifest {
         match self.document() {
             Document::Manifest(manifest) => manifest,
             Document::Tombstone(tombstone) => panic!("{tombstone:?}"),
         }
     }
 
-    pub fn plan_file(&self) -> PlanFile {
+    pub(crate) fn plan_file(&self) -> PlanFile {
         PlanFile::from_bytes(&std::fs::read(self.prefix().join("plan.json")).unwrap()).unwrap()
     }
 
@@ -431,16 +431,16 @@ impl Scene {
         std::fs::read(self.prefix().join(path)).unwrap()
     }
 
-    pub fn encode_result(&self, chosen: &Chosen) -> EncodeResult {
+    pub(crate) fn encode_result(&self, chosen: &Chosen) -> EncodeResult {
         indexbuild_executor::results::open(&self.result_bytes(chosen), &chosen.digest).unwrap()
     }
 
-    pub fn sort_result(&self, chosen: &Chosen) -> SortResult {
+    pub(crate) fn sort_result(&self, chosen: &Chosen) -> SortResult {
         indexbuild_executor::results::open(&self.result_bytes(chosen), &chosen.digest).unwrap()
     }
 
     /// All files under a folder, relative to it.
-    pub fn files(folder: &Path) -> Vec<String> {
+    pub(crate) fn files(folder: &Path) -> Vec<String> {
         fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
             let Ok(entries) = std::fs::read_dir(folder) else { return };
             for entry in entries.map(Result::unwrap) {
@@ -460,7 +460,7 @@ impl Scene {
 }
 
 /// What must not depend on anything but table and spec (I10).
-pub fn content(manifest: &Manifest) -> BTreeMap<String, Vec<(String, String, u64, String)>> {
+pub(crate) fn content(manifest: &Manifest) -> BTreeMap<String, Vec<(String, String, u64, String)>> {
     manifest
         .indexes
         .iter()

@@ -12,13 +12,13 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// A binary in the folder of tools that `make` names.
-pub fn tool(name: &str) -> Option<PathBuf> {
+pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os("INDEXBUILD_TOOLS")?).join(name);
     path.is_file().then_some(path)
 }
 
 /// Says that a test did not run, on the terminal and in the file that `INDEXBUILD_SKIPPED` names.
-pub fn skipped(test: &str, reason: &str) {
+pub(crate) fn skipped(test: &str, reason: &str) {
     let line = format!("SKIPPED: {test}: {reason}");
     println!("{line}");
     if let Some(file) = std::env::var_os("INDEXBUILD_SKIPPED") {
@@ -28,7 +28,7 @@ pub fn skipped(test: &str, reason: &str) {
 }
 
 /// A process that ends with its test.
-pub struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     fn start(command: &mut Command, log: &Path) -> Self {
@@ -60,7 +60,7 @@ fn wait_for_port(port: u16, log: &Path) {
 }
 
 /// etcd and kube-apiserver.
-pub struct Api {
+pub(crate) struct Api {
     pub url: String,
     pub ca_pem: String,
     pub cert_pem: String,
@@ -73,7 +73,7 @@ pub struct Api {
 
 impl Api {
     /// `None` when the binaries are not there, which is reported.
-    pub fn start(test: &str) -> Option<Self> {
+    pub(crate) fn start(test: &str) -> Option<Self> {
         let (Some(etcd), Some(apiserver)) = (tool("etcd"), tool("kube-apiserver")) else {
             skipped(test, "etcd or kube-apiserver not found; `make tools` builds them");
             return None;
@@ -139,7 +139,7 @@ impl Api {
 }
 
 /// An S3 store.
-pub struct Store {
+pub(crate) struct Store {
     pub url: String,
     _gateway: Process,
     _dir: tempfile::TempDir,
@@ -147,7 +147,7 @@ pub struct Store {
 
 impl Store {
     /// `None` when the binary is not there, which is reported. Bucket `bucket` exists, keys are `test`/`testtest`.
-    pub fn start(test: &str) -> Option<Self> {
+    pub(crate) fn start(test: &str) -> Option<Self> {
         let Some(gateway) = tool("versitygw") else {
             skipped(test, "versitygw not found; `make tools` builds it");
             return None;

@@ -8,19 +8,19 @@ use crate::owner::ORPHANED_EXIT_CODE;
 use crate::world::{Millis, World};
 
 /// Clean is tried so often before it is given up: a store that is away must not keep a build from its end.
-pub const CLEAN_ATTEMPTS: usize = 4;
+pub(super) const CLEAN_ATTEMPTS: usize = 4;
 
 /// Repair rounds that a build survives, beside its `backoffLimit`.
 const REPAIR_ROUNDS: u32 = 8;
 
 /// The most repair rounds of a build.
-pub fn max_rounds(world: &World) -> u32 {
+pub(super) fn max_rounds(world: &World) -> u32 {
     world.build.spec.backoff_limit.saturating_add(REPAIR_ROUNDS)
 }
 
 /// An attempt that ended badly.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(super) struct Failure {
     pub work_id: String,
     pub reason: WorkErrorReason,
     pub message: String,
@@ -34,7 +34,7 @@ pub struct Failure {
 }
 
 /// How the present attempt failed, if it did: as its owner reported, or as the kubelet says that its process ended.
-pub fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
+pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
     let work = draft.view.record.spec.work.as_ref()?;
     if done || draft.result().is_some() {
         return None;
@@ -72,7 +72,7 @@ pub fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
     })
 }
 
-pub fn describe(draft: &Draft<'_>) -> String {
+pub(super) fn describe(draft: &Draft<'_>) -> String {
     let grant = draft.view.record.spec.grant.as_ref();
     grant.map_or_else(
         || format!("slot {}", draft.slot()),
@@ -81,7 +81,7 @@ pub fn describe(draft: &Draft<'_>) -> String {
 }
 
 /// Failed attempts that were counted: by the records, or by the status where a record is gone.
-pub fn counted(world: &World) -> u32 {
+pub(super) fn counted(world: &World) -> u32 {
     let records = world.slots.iter().map(|slot| slot.record.spec.failed_attempts);
     let records = records.fold(0_u32, u32::saturating_add);
     let said = world.build.status.as_ref().and_then(|status| status.failed_attempts);
@@ -89,7 +89,7 @@ pub fn counted(world: &World) -> u32 {
 }
 
 /// How often the slot's owner has changed, since its work last advanced.
-pub fn tries(draft: &Draft<'_>) -> usize {
+pub(super) fn tries(draft: &Draft<'_>) -> usize {
     let history = &draft.view.record.status.history;
     history.iter().rev().take(HISTORY_LENGTH).take_while(|change| is_retry(change.reason)).count()
 }
@@ -116,7 +116,7 @@ const fn is_retry(reason: OwnerChangeReason) -> bool {
 /// work. After an end that is nobody's fault (a drain, a reboot, a replacement): exponential in how often in a row it
 /// happened, and the first is not waited for, whatever failed before. An owner that returned is not waited for: what
 /// happened to its replacement is undone, and it can happen again only after another `replaceAfter`.
-pub fn backoff(draft: &Draft<'_>) -> Millis {
+pub(super) fn backoff(draft: &Draft<'_>) -> Millis {
     let tries = match draft.view.record.status.history.last().map(|change| change.reason) {
         Some(OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress) => tries(draft),
         Some(OwnerChangeReason::Rebound | OwnerChangeReason::OwnerEnded) => {
@@ -146,7 +146,7 @@ pub fn backoff(draft: &Draft<'_>) -> Millis {
 }
 
 /// Whether the last change of owner was because its attempt failed.
-pub fn has_failed(draft: &Draft<'_>) -> bool {
+pub(super) fn has_failed(draft: &Draft<'_>) -> bool {
     let last = draft.view.record.status.history.last().map(|change| change.reason);
     matches!(last, Some(OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress))
 }

@@ -20,7 +20,7 @@ const LASTS: Millis = 3_000;
 
 /// Who gets the next epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     /// A pod that does not exist yet.
     NewPod,
     /// The process that has the present one.
@@ -28,7 +28,7 @@ pub enum Next {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     Keep,
     /// On a new one; the present one is held as this.
     New(VolumeState),
@@ -40,7 +40,7 @@ pub enum Place {
 
 /// A slot's record as this pass would leave it. Written by one compare-and-set (G1).
 #[derive(Debug)]
-pub struct Draft<'w> {
+pub(super) struct Draft<'w> {
     world: &'w World,
     pub view: &'w SlotView,
     pub spec: EngineDirectorySpec,
@@ -51,7 +51,7 @@ pub struct Draft<'w> {
 }
 
 impl<'w> Draft<'w> {
-    pub fn of(world: &'w World, view: &'w SlotView) -> Self {
+    pub(super) fn of(world: &'w World, view: &'w SlotView) -> Self {
         let mut spec = view.record.spec.clone();
         // Of a build that is gone, the record says what holds.
         if !world.build.gone {
@@ -61,28 +61,28 @@ impl<'w> Draft<'w> {
         Self { world, view, spec, state: None, change: None, node: None }
     }
 
-    pub fn slot(&self) -> u32 {
+    pub(super) fn slot(&self) -> u32 {
         self.spec.slot
     }
 
     /// Whether the epoch rises in this pass: then everything else waits for the next look.
-    pub const fn bumped(&self) -> bool {
+    pub(super) const fn bumped(&self) -> bool {
         self.change.is_some()
     }
 
     /// Since the owner was heard from, or the grant changed, whichever is later.
-    pub fn silence(&self) -> Millis {
+    pub(super) fn silence(&self) -> Millis {
         self.view.report_age.min(self.view.grant_age)
     }
 
     /// Since the owner was seen to advance, or the grant changed, whichever is later: a new owner is not blamed for
     /// what the former one did not do.
-    pub fn stall(&self) -> Millis {
+    pub(super) fn stall(&self) -> Millis {
         self.view.progress_age.min(self.view.grant_age)
     }
 
     /// The pod of the grant: by UID once that is bound, by name before.
-    pub fn pod(&self) -> Option<&'w PodView> {
+    pub(super) fn pod(&self) -> Option<&'w PodView> {
         let grant = self.spec.grant.as_ref()?;
         self.world
             .pods
@@ -91,13 +91,13 @@ impl<'w> Draft<'w> {
     }
 
     /// Whether a process is bound to the grant.
-    pub fn claimed(&self) -> bool {
+    pub(super) fn claimed(&self) -> bool {
         self.spec.grant.as_ref().is_some_and(|grant| !grant.boot_nonce.is_empty())
     }
 
     /// Whether the owner can be given something to do: it was heard from of late, nobody asked its pod to end, and it
     /// did not say itself that it ends (a grant to a process that is about to go is lost, and counts as a failure).
-    pub fn in_contact(&self) -> bool {
+    pub(super) fn in_contact(&self) -> bool {
         let bound = self.spec.grant.as_ref().is_some_and(|grant| !grant.pod_uid.is_empty());
         self.claimed()
             && bound
@@ -110,7 +110,7 @@ impl<'w> Draft<'w> {
 
     /// The times that hold for the slot: those of the build; of one that is gone, those that the record carries, and
     /// without them patience has no end.
-    pub fn clocks(&self) -> Clocks {
+    pub(super) fn clocks(&self) -> Clocks {
         if !self.world.build.gone {
             return self.world.build.clocks;
         }
@@ -124,22 +124,22 @@ impl<'w> Draft<'w> {
     }
 
     /// After so long without progress an attempt is ended, whatever its owner says.
-    pub fn no_progress_limit(&self) -> Millis {
+    pub(super) fn no_progress_limit(&self) -> Millis {
         self.clocks().orphan_after
     }
 
     /// After so long without a word an owner counts as silent.
-    pub fn quiet_limit(&self) -> Millis {
+    pub(super) fn quiet_limit(&self) -> Millis {
         self.clocks().renew_interval.saturating_mul(3)
     }
 
     /// The proof that the record's present owner is gone, if there is one.
-    pub fn evidence(&self) -> Option<Evidence> {
+    pub(super) fn evidence(&self) -> Option<Evidence> {
         Evidence::of_current(self.world, &self.view.record)
     }
 
     /// The report, if it speaks for the grant in the same object (G3).
-    pub fn report(&self) -> Option<&'w Report> {
+    pub(super) fn report(&self) -> Option<&'w Report> {
         let grant = self.view.record.spec.grant.as_ref()?;
         let report = self.view.record.status.report.as_ref()?;
         let current = report.epoch == grant.epoch && report.boot_nonce == grant.boot_nonce;
@@ -147,7 +147,7 @@ impl<'w> Draft<'w> {
     }
 
     /// The result of the granted work, if it was reported for the granted epoch, nonce and work (G3).
-    pub fn result(&self) -> Option<&'w WorkResult> {
+    pub(super) fn result(&self) -> Option<&'w WorkResult> {
         let grant = self.view.record.spec.grant.as_ref()?;
         let work = self.view.record.spec.work.as_ref()?;
         let result = self.report()?.result.as_ref()?;
@@ -155,13 +155,13 @@ impl<'w> Draft<'w> {
     }
 
     /// Why the granted attempt failed, if it was reported so (G3) without a result.
-    pub fn error(&self) -> Option<&'w WorkError> {
+    pub(super) fn error(&self) -> Option<&'w WorkError> {
         let report = self.report()?;
         if self.result().is_some() { None } else { report.error.as_ref() }
     }
 
     /// Takes the result for the one that counts: the first of the two steps (G2).
-    pub fn choose(&mut self, result: &WorkResult) {
+    pub(super) fn choose(&mut self, result: &WorkResult) {
         let Some(grant) = &self.spec.grant else {
             return;
         };
@@ -184,7 +184,7 @@ impl<'w> Draft<'w> {
     }
 
     /// Fills in the pod's UID, once (G1, G10), and remembers its machine.
-    pub fn bind_pod(&mut self, pod: &PodView) {
+    pub(super) fn bind_pod(&mut self, pod: &PodView) {
         let Some(grant) = self.spec.grant.as_mut().filter(|grant| grant.pod_uid.is_empty()) else {
             return;
         };
@@ -200,25 +200,25 @@ impl<'w> Draft<'w> {
     }
 
     /// Fills in the nonce, once (G9): from then on the process may open the volume.
-    pub fn bind_nonce(&mut self, nonce: &str) {
+    pub(super) fn bind_nonce(&mut self, nonce: &str) {
         if let Some(grant) = self.spec.grant.as_mut().filter(|grant| grant.boot_nonce.is_empty()) {
             nonce.clone_into(&mut grant.boot_nonce);
         }
     }
 
     /// The claim of the present volume, if it is there and is the one that the record means.
-    pub fn volume_claim(&self) -> Option<&'w ClaimView> {
+    pub(super) fn volume_claim(&self) -> Option<&'w ClaimView> {
         claim_of(self.world, self.spec.volume.as_ref()?)
     }
 
     /// The claim of the volume that the slot has as observed, whatever this pass makes of it: what [`Self::evidence`]
     /// is about.
-    pub fn observed_claim(&self) -> Option<&'w ClaimView> {
+    pub(super) fn observed_claim(&self) -> Option<&'w ClaimView> {
         claim_of(self.world, self.view.record.spec.volume.as_ref()?)
     }
 
     /// Whether the present volume can be worked on.
-    pub fn volume_is_sound(&self) -> bool {
+    pub(super) fn volume_is_sound(&self) -> bool {
         let Some(volume) = &self.spec.volume else {
             return false;
         };
@@ -237,12 +237,12 @@ impl<'w> Draft<'w> {
     }
 
     /// Whether a volume is among those that the slot had: then the present owner does not speak for it.
-    pub fn is_held(&self, claim_name: &str) -> bool {
+    pub(super) fn is_held(&self, claim_name: &str) -> bool {
         self.view.record.spec.former_volumes.iter().any(|volume| volume.claim_name == claim_name)
     }
 
     /// What becomes of the present volume if it is left now. `Idle` only with evidence: the record vouches for it.
-    pub fn volume_state(&self) -> VolumeState {
+    pub(super) fn volume_state(&self) -> VolumeState {
         match self.volume_claim() {
             Some(claim) if claim.foreign => VolumeState::Foreign,
             Some(claim) => match claim.phase {
@@ -258,7 +258,7 @@ impl<'w> Draft<'w> {
     /// Raises the epoch by one, and with it changes the owner, the work, the volume (G1, G3). At most once in
     /// a pass. The former owner loses its right to be chosen: always safe. Keeping the volume is for the caller
     /// to justify: evidence, or the same process.
-    pub fn bump(&mut self, reason: OwnerChangeReason, work: Option<Work>, next: Next, place: Place) {
+    pub(super) fn bump(&mut self, reason: OwnerChangeReason, work: Option<Work>, next: Next, place: Place) {
         if self.bumped() {
             return;
         }
@@ -377,14 +377,14 @@ impl<'w> Draft<'w> {
     }
 
     /// Whether the owner changed only a moment ago.
-    pub fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         self.view.grant_age < self.clocks().renew_interval
     }
 
     /// Whether the spec says something new. What changes nothing waits for the record's next write, as writes of its own
     /// would be the most frequent of all: a choice whose stage is frozen leaves, a claim that was made has its UID, the build asks
     /// for something else once it is gone.
-    pub fn changes_spec(&self) -> bool {
+    pub(super) fn changes_spec(&self) -> bool {
         let observed = &self.view.record.spec;
         let mut spec = self.spec.clone();
         if spec.chosen.iter().all(|chosen| observed.chosen.contains(chosen)) {
@@ -405,7 +405,7 @@ impl<'w> Draft<'w> {
 
     /// The write, if anything differs from what was observed (I8). That a slot is at work, or has nothing to do, is
     /// written once it lasts: until then the next grant says more.
-    pub fn into_action(self, conditions: Vec<Condition>) -> Option<Action> {
+    pub(super) fn into_action(self, conditions: Vec<Condition>) -> Option<Action> {
         let observed = &self.view.record;
         let said = observed.status.state;
         let state = self.state.unwrap_or(said);
@@ -432,14 +432,14 @@ fn claim_of<'w>(world: &'w World, volume: &VolumeRef) -> Option<&'w ClaimView> {
 }
 
 /// The first epoch of a slot: above any that its pods, its claims' generations or any choice show.
-pub fn first_epoch(world: &World, slot: u32) -> u64 {
+pub(super) fn first_epoch(world: &World, slot: u32) -> u64 {
     let pods = world.pods.iter().filter(|pod| pod.slot == slot).map(|pod| pod.epoch);
     let claims = world.claims.iter().filter(|claim| claim.slot == slot).map(|claim| u64::from(claim.generation));
     pods.chain(claims).max().map_or(1, |seen| seen.saturating_add(1))
 }
 
 /// The record of a slot that has none: its first grant, on its first volume.
-pub fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirectorySpec {
+pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirectorySpec {
     let build = &world.build;
     let epoch = first_epoch(world, slot);
     let generation = u32::try_from(epoch).unwrap_or(u32::MAX);
@@ -489,4 +489,4 @@ pub fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirectorySpe
 }
 
 /// Stands for an owner that nobody remembers. No pod has this UID, no process this nonce.
-pub const UNKNOWN_OWNER: &str = "unknown";
+pub(super) const UNKNOWN_OWNER: &str = "unknown";

@@ -8,7 +8,7 @@ use crate::world::{BuildView, Millis, World};
 
 /// What a build is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(super) enum Mode {
     /// Nothing is done: it is to be left alone.
     Disabled,
     /// Nothing is left to do: it is deleted, and nobody holds it.
@@ -24,7 +24,7 @@ pub enum Mode {
 impl Mode {
     /// What the build is about, as observed. What has been reached is in frozen stages and, for a failure, in the
     /// status: an operator that starts anew finds the same.
-    pub fn of(world: &World) -> Self {
+    pub(super) fn of(world: &World) -> Self {
         let build = &world.build;
         if build.gone {
             // Its clean-up in the store is over, or was given up: what is left are volumes.
@@ -46,7 +46,7 @@ impl Mode {
         }
     }
 
-    pub const fn end(self) -> Option<End> {
+    pub(super) const fn end(self) -> Option<End> {
         match self {
             Self::Clean(end) | Self::Drain(end) => Some(end),
             Self::Gone => Some(End::Aborted),
@@ -55,7 +55,7 @@ impl Mode {
     }
 
     /// What becomes of a volume that nobody needs, and whose owner is proved gone.
-    pub fn retention(self, build: &BuildView, after_build: Option<&AfterBuild>) -> Retention {
+    pub(super) fn retention(self, build: &BuildView, after_build: Option<&AfterBuild>) -> Retention {
         if build.gone {
             // Whoever does not know what was asked for destroys nothing.
             return after_build.map_or(Retention::Retain, |after| after.volumes);
@@ -78,7 +78,7 @@ fn retention(build: &BuildView) -> VolumeRetention {
 }
 
 /// What a build's records are to go by once it is gone.
-pub fn after_build(build: &BuildView) -> AfterBuild {
+pub(super) fn after_build(build: &BuildView) -> AfterBuild {
     AfterBuild {
         volumes: retention(build).when_deleted,
         replace_after: Duration::from_millis(build.clocks.replace_after),
@@ -99,12 +99,12 @@ fn ending(world: &World) -> Option<End> {
 }
 
 /// Whether the index is committed.
-pub fn published(world: &World) -> bool {
+pub(super) fn published(world: &World) -> bool {
     world.stage(PUBLISH).is_some()
 }
 
 /// Whether the build was said to have failed: final, unless its Publish had committed.
-pub fn failed(world: &World) -> bool {
+pub(super) fn failed(world: &World) -> bool {
     let status = world.build.status.as_ref();
     status
         .and_then(|status| status.condition(ConditionType::Failed))
@@ -112,12 +112,12 @@ pub fn failed(world: &World) -> bool {
 }
 
 /// The Clean stage that is meant: a committed index whose build is deleted needs another one than its commit did.
-pub fn clean_stage(world: &World) -> &'static str {
+pub(super) fn clean_stage(world: &World) -> &'static str {
     if published(world) && world.build.index_goes() { CLEAN_INDEX } else { CLEAN }
 }
 
 /// How long a deletion may take before the finalizer goes whatever is left.
-pub fn time_box(build: &BuildView) -> Millis {
+pub(super) fn time_box(build: &BuildView) -> Millis {
     build.clocks.orphan_after
 }
 

@@ -23,18 +23,18 @@ pub const CLEAN_WORK: &str = "clean";
 
 /// The stage of a repair round, from 1.
 #[must_use]
-pub fn repair_stage(round: u32) -> String {
+pub(super) fn repair_stage(round: u32) -> String {
     format!("encode-r{round}")
 }
 
 #[must_use]
-pub fn repair_work(round: u32) -> String {
+pub(super) fn repair_work(round: u32) -> String {
     format!("encode-r{round}-0")
 }
 
 /// The round of a repair work's id.
 #[must_use]
-pub fn repair_round(work_id: &str) -> Option<u32> {
+pub(super) fn repair_round(work_id: &str) -> Option<u32> {
     let (round, _) = work_id.strip_prefix("encode-r")?.split_once('-')?;
     round.parse().ok()
 }
@@ -59,7 +59,7 @@ fn records(world: &World) -> impl Iterator<Item = &EngineDirectorySpec> {
 
 /// What is known of the stages, and of the choices that are not frozen yet.
 #[derive(Debug)]
-pub struct Stages<'w> {
+pub(super) struct Stages<'w> {
     world: &'w World,
     /// The Clean stage that is meant now: [`CLEAN`] or [`CLEAN_INDEX`].
     clean: &'static str,
@@ -70,7 +70,7 @@ pub struct Stages<'w> {
 }
 
 impl<'w> Stages<'w> {
-    pub fn of(world: &'w World, clean: &'static str) -> Self {
+    pub(super) fn of(world: &'w World, clean: &'static str) -> Self {
         let chosen = records(world).flat_map(|spec| &spec.chosen);
         let in_records = chosen.map(|chosen| chosen.work_id.as_str()).collect();
         let planned = world.stage(PLAN).and_then(|stage| stage.chosen.first());
@@ -78,22 +78,22 @@ impl<'w> Stages<'w> {
         Self { world, clean, in_records, counts }
     }
 
-    pub fn frozen(&self, name: &str) -> bool {
+    pub(super) fn frozen(&self, name: &str) -> bool {
         self.world.stage(name).is_some()
     }
 
     /// Whether the plan is frozen and does not say how many works there are: nothing can follow.
-    pub fn plan_is_unusable(&self) -> bool {
+    pub(super) fn plan_is_unusable(&self) -> bool {
         self.frozen(PLAN) && self.counts.is_none()
     }
 
     /// The number of the last repair round that is frozen; 0 where there was none.
-    pub fn rounds(&self) -> u32 {
+    pub(super) fn rounds(&self) -> u32 {
         (1..).take_while(|round| self.frozen(&repair_stage(*round))).last().unwrap_or(0)
     }
 
     /// Whether a work has a result that counts, or can have none any more because its stage is frozen.
-    pub fn done(&self, work_id: &str) -> bool {
+    pub(super) fn done(&self, work_id: &str) -> bool {
         if work_id == CLEAN_WORK {
             return self.frozen(self.clean) || (self.clean == CLEAN && self.in_records.contains(CLEAN_WORK));
         }
@@ -101,7 +101,7 @@ impl<'w> Stages<'w> {
     }
 
     /// Whether a choice in a record is not needed there any more: its stage is frozen (G2).
-    pub fn is_frozen(&self, chosen: &Chosen) -> bool {
+    pub(super) fn is_frozen(&self, chosen: &Chosen) -> bool {
         let exactly = || self.world.stages.iter().any(|stage| stage.chosen.contains(chosen));
         match stage_of(&chosen.work_id) {
             Some(stage) => self.frozen(&stage),
@@ -110,7 +110,7 @@ impl<'w> Stages<'w> {
     }
 
     /// The stage that is worked on, and the ids of all its works.
-    pub fn current(&self) -> (&'static str, Vec<String>) {
+    pub(super) fn current(&self) -> (&'static str, Vec<String>) {
         let numbered = |prefix: &str, count: u32| (0..count).map(|number| format!("{prefix}-{number}")).collect();
         let (encode, sort) = self.counts.unwrap_or_default();
         if !self.frozen(PLAN) {
@@ -127,7 +127,7 @@ impl<'w> Stages<'w> {
     /// A stage whose works are all chosen in records, ready to be frozen. Choices are read from the records as
     /// observed, never from what this pass is about to write: record first, then the immutable `ConfigMap` (G2).
     /// A stage that exists is never made again (G6).
-    pub fn ready(&self, running: bool) -> Option<Stage> {
+    pub(super) fn ready(&self, running: bool) -> Option<Stage> {
         let round = self.rounds().saturating_add(1);
         if running && let Some(chosen) = self.choice(&repair_work(round)) {
             return Some(Stage { name: repair_stage(round), chosen: vec![chosen] });
@@ -144,7 +144,7 @@ impl<'w> Stages<'w> {
     }
 
     /// The Clean stage, if its work is chosen.
-    pub fn ready_clean(&self) -> Option<Stage> {
+    pub(super) fn ready_clean(&self) -> Option<Stage> {
         if self.frozen(self.clean) {
             return None;
         }
@@ -152,7 +152,7 @@ impl<'w> Stages<'w> {
         Some(Stage { name: self.clean.to_owned(), chosen: vec![chosen] })
     }
 
-    pub const fn clean_name(&self) -> &'static str {
+    pub(super) const fn clean_name(&self) -> &'static str {
         self.clean
     }
 
@@ -175,7 +175,7 @@ impl<'w> Stages<'w> {
     }
 
     /// Makes a work of its id: what it reads, and the digest of that. `splits`: of a repair round.
-    pub fn work(&self, id: &str, splits: &[u32]) -> Work {
+    pub(super) fn work(&self, id: &str, splits: &[u32]) -> Work {
         let repairs = (1..=self.rounds()).map(repair_stage);
         let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let (kind, inputs) = match id {
@@ -220,7 +220,7 @@ impl<'w> Stages<'w> {
     }
 
     /// Encode results that are on a volume alone.
-    pub fn on_volume(&self) -> impl Iterator<Item = &'w Chosen> {
+    pub(super) fn on_volume(&self) -> impl Iterator<Item = &'w Chosen> {
         let encodes = |stage: &&Stage| stage.name == ENCODE || stage.name.starts_with("encode-r");
         self.world.stages.iter().filter(encodes).flat_map(|stage| &stage.chosen).filter(|chosen| chosen.on_volume)
     }

@@ -12,7 +12,7 @@ use crate::world::{ClaimPhase, Millis, NodeReady, PodState, PodView, World};
 
 /// Of which class a volume is. Exhaustive: only `Idle` and `Superseded` may be reused or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(super) enum Class {
     /// Its claim is not there any more.
     Gone,
     Owned,
@@ -29,7 +29,7 @@ pub enum Class {
     Foreign,
 }
 
-pub fn former_class(world: &World, volume: &FormerVolume) -> Class {
+pub(super) fn former_class(world: &World, volume: &FormerVolume) -> Class {
     let Some(claim) = world.claim(&volume.claim_name).filter(|claim| claim.uid == volume.claim_uid) else {
         return Class::Gone;
     };
@@ -47,7 +47,7 @@ pub fn former_class(world: &World, volume: &FormerVolume) -> Class {
 
 /// The class of the volume that a slot has as observed; `None`: it has none. Claim and evidence are both of the record
 /// as observed: in the same pass another volume may take its place, which has another claim and no owner yet.
-pub fn current_class(draft: &Draft<'_>) -> Option<Class> {
+pub(super) fn current_class(draft: &Draft<'_>) -> Option<Class> {
     let volume = draft.view.record.spec.volume.as_ref()?;
     let Some(claim) = draft.observed_claim() else {
         return Some(Class::Gone);
@@ -66,10 +66,10 @@ pub fn current_class(draft: &Draft<'_>) -> Option<Class> {
 }
 
 /// What would prove that a former owner is gone, and who could supply it.
-pub const PROOFS: &str = "the kubelet of that node reports the pod terminated, the node is rebooted or its Node object removed, or somebody who knows that the machine is down puts the taint node.kubernetes.io/out-of-service on it; the build does not wait for it";
+pub(super) const PROOFS: &str = "the kubelet of that node reports the pod terminated, the node is rebooted or its Node object removed, or somebody who knows that the machine is down puts the taint node.kubernetes.io/out-of-service on it; the build does not wait for it";
 
 /// The last owner of a volume, in words.
-pub fn former_owner(volume: &FormerVolume) -> String {
+pub(super) fn former_owner(volume: &FormerVolume) -> String {
     if volume.pod_name.is_empty() {
         return "whoever had it is unknown, as its record was removed".to_owned();
     }

@@ -1,6 +1,6 @@
 //! Worlds of arbitrary nonsense, from small pools, so that things meet.
 
-pub mod oracle;
+pub(crate) mod oracle;
 
 use std::collections::BTreeSet;
 
@@ -343,7 +343,7 @@ fn node() -> impl Strategy<Value = NodeView> {
     )
 }
 
-pub fn world() -> impl Strategy<Value = World> {
+pub(crate) fn world() -> impl Strategy<Value = World> {
     let spec = (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>(), proptest::option::of(policies()))
         .prop_map(|(parallelism, backoff_limit, suspend, delete, retention)| IndexBuildSpec {
             parallelism,

@@ -265,7 +265,7 @@ fn check_update(
     }
 }
 
-pub fn check(world: &World) {
+pub(crate) fn check(world: &World) {
     let decision = plan(world);
     assert_eq!(decision, plan(world));
     let lost = most_lost(world);
@@ -477,7 +477,7 @@ fn no_work_twice(world: &World, actions: &[Action]) {
 
 /// Nothing that is decided about what a build left depends on what an observer makes up for the build that it cannot
 /// read any more.
-pub fn check_gone(world: &World) {
+pub(crate) fn check_gone(world: &World) {
     let mut told = world.clone();
     told.build.gone = true;
     let BuildView { uid, name, namespace, .. } = told.build.clone();

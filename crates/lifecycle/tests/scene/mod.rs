@@ -12,9 +12,9 @@ use indexbuild_lifecycle::world::{
 };
 use indexbuild_lifecycle::{Action, Decision, plan};
 
-pub const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
+pub(crate) const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
 
-pub fn world() -> World {
+pub(crate) fn world() -> World {
     World {
         now: 1_000_000,
         wall: "2026-01-01T00:00:00Z".to_owned(),
@@ -57,7 +57,7 @@ pub fn world() -> World {
     }
 }
 
-pub fn work(id: &str) -> Work {
+pub(crate) fn work(id: &str) -> Work {
     let kind = match id {
         "plan" => WorkKind::Plan,
         "publish" => WorkKind::Publish,
@@ -77,7 +77,7 @@ pub fn work(id: &str) -> Work {
 }
 
 /// A slot whose owner works at `id`, with its pod and its volume, heard from just now.
-pub fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
+pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
     let (pod_uid, nonce) = (format!("pod-{slot}"), format!("nonce-{slot}"));
     let pod_name = names::pod("orders", UID, slot, epoch);
     let claim_name = names::claim("orders", UID, slot, 1);
@@ -129,7 +129,7 @@ pub fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
 }
 
 /// Two slots that encode the only two works.
-pub fn encoding() -> World {
+pub(crate) fn encoding() -> World {
     let mut world = world();
     world.stages.push(planned(2, 2));
     add_slot(&mut world, 0, 3, "encode-0");
@@ -137,14 +137,14 @@ pub fn encoding() -> World {
     world
 }
 
-pub fn planned(encode: u32, sort: u32) -> Stage {
+pub(crate) fn planned(encode: u32, sort: u32) -> Stage {
     Stage {
         name: "plan".to_owned(),
         chosen: vec![Chosen { encode_works: Some(encode), sort_works: Some(sort), ..choice("plan") }],
     }
 }
 
-pub fn choice(id: &str) -> Chosen {
+pub(crate) fn choice(id: &str) -> Chosen {
     Chosen {
         work_id: id.to_owned(),
         epoch: 2,
@@ -157,15 +157,15 @@ pub fn choice(id: &str) -> Chosen {
     }
 }
 
-pub fn stage(name: &str, works: &[&str]) -> Stage {
+pub(crate) fn stage(name: &str, works: &[&str]) -> Stage {
     Stage { name: name.to_owned(), chosen: works.iter().map(|id| choice(id)).collect() }
 }
 
-pub fn silent(world: &mut World, slot: usize, age: u64) {
+pub(crate) fn silent(world: &mut World, slot: usize, age: u64) {
     (world.slots[slot].report_age, world.slots[slot].progress_age) = (age, age);
 }
 
-pub fn terminated(exit_code: i32) -> PodState {
+pub(crate) fn terminated(exit_code: i32) -> PodState {
     PodState::Terminated(Termination {
         exit_code,
         finished_at: "2026-01-01T00:00:00Z".to_owned(),
@@ -175,18 +175,18 @@ pub fn terminated(exit_code: i32) -> PodState {
     })
 }
 
-pub fn report_mut(world: &mut World, slot: usize) -> &mut Report {
+pub(crate) fn report_mut(world: &mut World, slot: usize) -> &mut Report {
     world.slots[slot].record.status.report.as_mut().unwrap()
 }
 
-pub fn reports_result(world: &mut World, slot: usize) {
+pub(crate) fn reports_result(world: &mut World, slot: usize) {
     let id = world.slots[slot].record.spec.work.as_ref().unwrap().id.clone();
     let epoch = world.slots[slot].record.spec.grant.as_ref().unwrap().epoch;
     report_mut(world, slot).result =
         Some(WorkResult { work_id: id, epoch, digest: "r".to_owned(), ..WorkResult::default() });
 }
 
-pub fn reports_error(
+pub(crate) fn reports_error(
     world: &mut World,
     slot: usize,
     reason: WorkErrorReason,
@@ -197,7 +197,7 @@ pub fn reports_error(
         Some(WorkError { reason, message: "what and where".to_owned(), retryable, damaged_splits });
 }
 
-pub fn update(
+pub(crate) fn update(
     decision: &Decision,
     slot: u32,
 ) -> Option<(&EngineDirectorySpec, DirectoryState, Option<OwnerChangeReason>)> {
@@ -207,12 +207,12 @@ pub fn update(
     })
 }
 
-pub fn changed(decision: &Decision, slot: u32) -> Option<OwnerChangeReason> {
+pub(crate) fn changed(decision: &Decision, slot: u32) -> Option<OwnerChangeReason> {
     update(decision, slot).and_then(|(_, _, change)| change)
 }
 
 /// A line of a record's history.
-pub fn owner_change(epoch: u64, reason: OwnerChangeReason) -> OwnerChange {
+pub(crate) fn owner_change(epoch: u64, reason: OwnerChangeReason) -> OwnerChange {
     OwnerChange {
         epoch,
         pod_uid: String::new(),
@@ -228,7 +228,7 @@ pub fn owner_change(epoch: u64, reason: OwnerChangeReason) -> OwnerChange {
 }
 
 /// Carries out what changes records and the build's status.
-pub fn carry_out(world: &mut World, decision: &Decision) {
+pub(crate) fn carry_out(world: &mut World, decision: &Decision) {
     for action in &decision.actions {
         match action {
             Action::UpdateDirectory { slot, spec, state, change, conditions, .. } => {
@@ -252,7 +252,7 @@ pub fn carry_out(world: &mut World, decision: &Decision) {
     world.build.status = Some(decision.status.clone());
 }
 
-pub fn settled(mut world: World) -> World {
+pub(crate) fn settled(mut world: World) -> World {
     for _ in 0..4 {
         let decision = plan(&world);
         carry_out(&mut world, &decision);
@@ -260,7 +260,7 @@ pub fn settled(mut world: World) -> World {
     world
 }
 
-pub fn stranded(slot: u32) -> FormerVolume {
+pub(crate) fn stranded(slot: u32) -> FormerVolume {
     FormerVolume {
         claim_name: names::claim("orders", UID, slot, 9),
         claim_uid: "claim-9".to_owned(),
@@ -278,7 +278,7 @@ pub fn stranded(slot: u32) -> FormerVolume {
 }
 
 /// Slot 0 has replaced a silent owner, whose volume is stranded.
-pub fn replaced() -> World {
+pub(crate) fn replaced() -> World {
     let mut world = encoding();
     let former = stranded(0);
     world.claims.push(ClaimView {

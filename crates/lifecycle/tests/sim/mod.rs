@@ -20,34 +20,34 @@ use indexbuild_lifecycle::world::{
 };
 use indexbuild_lifecycle::{Action, Decision, End, plan};
 
-pub const TICK: u64 = 500;
-pub const RENEW: u64 = 1_000;
-pub const REPLACE: u64 = 10_000;
-pub const ORPHAN: u64 = 30_000;
+pub(crate) const TICK: u64 = 500;
+pub(crate) const RENEW: u64 = 1_000;
+pub(crate) const REPLACE: u64 = 10_000;
+pub(crate) const ORPHAN: u64 = 30_000;
 const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
 
 /// A small deterministic generator (splitmix64).
-pub struct Rng(pub u64);
+pub(crate) struct Rng(pub u64);
 
 impl Rng {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
-    pub fn percent(&mut self, percent: u64) -> bool {
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
 
 /// What may go wrong, in percent per tick or per event.
 #[derive(Clone, Copy, Debug)]
-pub struct Faults {
+pub(crate) struct Faults {
     pub partition: u64,
     pub cut: u64,
     pub kill: u64,
@@ -67,7 +67,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         partition: 0,
         cut: 0,
         kill: 0,
@@ -137,12 +137,12 @@ enum Message {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Manifest {
+pub(crate) enum Manifest {
     Committed(Vec<Stage>),
     Tombstone,
 }
 
-pub struct Sim {
+pub(crate) struct Sim {
     pub rng: Rng,
     pub faults: Faults,
     pub now: u64,
@@ -176,7 +176,7 @@ pub struct Sim {
 }
 
 impl Sim {
-    pub fn new(seed: u64, parallelism: u32, backoff_limit: u32, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, parallelism: u32, backoff_limit: u32, faults: Faults) -> Self {
         let mut rng = Rng(seed);
         let plan_works = (1 + rng.below(6) as u32, 1 + rng.below(5) as u32);
         let nodes = (0..4)
@@ -242,7 +242,7 @@ impl Sim {
 
     // ---- what an observer sees ----
 
-    pub fn world(&self) -> World {
+    pub(crate) fn world(&self) -> World {
         let slots = self
             .entries
             .values()
@@ -323,7 +323,7 @@ impl Sim {
     }
 
     /// What was asked for of volumes when the build is deleted.
-    pub fn when_deleted(&self) -> Retention {
+    pub(crate) fn when_deleted(&self) -> Retention {
         self.spec.volume_or_default().retention.unwrap_or_default().when_deleted
     }
 
@@ -354,7 +354,7 @@ impl Sim {
 
     // ---- one tick ----
 
-    pub fn tick(&mut self, faulty: bool) {
+    pub(crate) fn tick(&mut self, faulty: bool) {
         self.now += TICK;
         if faulty {
             self.inject();
@@ -421,7 +421,7 @@ impl Sim {
 
     // ---- the end ----
 
-    pub fn explain(&self) -> String {
+    pub(crate) fn explain(&self) -> String {
         let mut text = self.log.iter().rev().take(80).rev().cloned().collect::<Vec<_>>().join("\n");
         for entry in self.entries.values() {
             text.push_str(&format!("\n{:#?}\n{:?}", entry.spec, entry.status));
@@ -439,15 +439,15 @@ impl Sim {
         text
     }
 
-    pub fn records(&self) -> impl Iterator<Item = &EngineDirectorySpec> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = &EngineDirectorySpec> {
         self.entries.values().map(|entry| &entry.spec)
     }
 
-    pub fn claim_names(&self) -> Vec<String> {
+    pub(crate) fn claim_names(&self) -> Vec<String> {
         self.claims.keys().cloned().collect()
     }
 
-    pub fn living(&self) -> usize {
+    pub(crate) fn living(&self) -> usize {
         self.processes.iter().filter(|process| process.alive).count()
     }
 }

@@ -13,7 +13,7 @@ use super::Owner;
 pub const BUILD_KEY: &str = "build.json";
 
 /// The name of the build's `ConfigMap`, in place of a stage's.
-pub const BUILD: &str = "build";
+pub(super) const BUILD: &str = "build";
 
 /// The `ConfigMap` with the build: what identifies it, and its spec.
 pub fn build_file(build: &IndexBuild, owner: &Owner) -> ConfigMap {

@@ -25,13 +25,13 @@ use super::machine::{Machine, Script};
 use super::{provisioner, release};
 
 /// The name of every build: its namespace tells it apart.
-pub const BUILD: &str = "orders";
+pub(crate) const BUILD: &str = "orders";
 
 /// Kinds that go with a build.
 const ALL: [Kind; 4] = [Kind::Pod, Kind::Claim, Kind::Directory, Kind::Stage];
 
 /// The control plane and the machine.
-pub struct Bench {
+pub(crate) struct Bench {
     token: String,
     pub machine: Machine,
     pub admin: Client,
@@ -41,7 +41,7 @@ pub struct Bench {
 }
 
 /// A client by a configuration, with one try for each request.
-pub fn client(mut config: Config) -> Client {
+pub(crate) fn client(mut config: Config) -> Client {
     config.default_retry = false;
     config.read_timeout = None;
     Client::try_from(config).unwrap()
@@ -49,7 +49,7 @@ pub fn client(mut config: Config) -> Client {
 
 impl Bench {
     /// Starts all of it; `None`: there is no testbed here, which is reported.
-    pub async fn start(test: &'static str, script: Script) -> Option<Self> {
+    pub(crate) async fn start(test: &'static str, script: Script) -> Option<Self> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let started = tokio::task::spawn_blocking(move || {
             let tools = tools_or_skip(test)?;
@@ -76,12 +76,12 @@ impl Bench {
     }
 
     /// The cluster.
-    pub fn cluster(&self) -> &Arc<Cluster> {
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
         self.cluster.as_ref().unwrap()
     }
 
     /// A kubeconfig for an operator outside, with the rights that the chart gives.
-    pub fn kubeconfig(&self) -> String {
+    pub(crate) fn kubeconfig(&self) -> String {
         let text = std::fs::read_to_string(self.door.as_ref().unwrap().kubeconfig()).unwrap();
         let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
         config["users"][0]["user"] = json!({"token": self.token});
@@ -89,12 +89,12 @@ impl Bench {
     }
 
     /// The namespace of the chart's Lease.
-    pub fn lease_namespace(&self) -> &'static str {
+    pub(crate) fn lease_namespace(&self) -> &'static str {
         release::NAMESPACE
     }
 
     /// Ends all of it.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         let Self { token: _, machine, admin, upstream: _, door, cluster } = self;
         // Its watches end before the API server does.
         drop((machine, admin));
@@ -102,19 +102,19 @@ impl Bench {
     }
 
     /// A proxy before the API server that refuses what no operator may do.
-    pub async fn proxy(&self) -> KubeProxy {
+    pub(crate) async fn proxy(&self) -> KubeProxy {
         let own_finalizers = [labels::FINALIZER.to_owned()].into();
         KubeProxy::start(self.upstream.clone(), DenyList { own_finalizers }).await.unwrap()
     }
 
     /// The way to the API server through a proxy, with the rights that the chart gives.
-    pub async fn through(&self, proxy: &KubeProxy) -> Config {
+    pub(crate) async fn through(&self, proxy: &KubeProxy) -> Config {
         let kubeconfig = Kubeconfig::from_yaml(&proxy.kubeconfig(Some(&self.token))).unwrap();
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
     }
 
     /// Makes a namespace with Leases of its own, on which an operator has the chart's rights on its one.
-    pub async fn namespace(&self, name: &str) {
+    pub(crate) async fn namespace(&self, name: &str) {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
         Api::all(self.admin.clone()).create(&PostParams::default(), &namespace).await.map(|_: Namespace| ()).unwrap();
         let [role, binding] = release::lease_rights(name);
@@ -125,7 +125,13 @@ impl Bench {
     }
 
     /// Starts an operator for a namespace, through a proxy.
-    pub async fn operator(&self, proxy: &KubeProxy, namespace: &str, lease: &str, tamper: Option<Tamper>) -> Deputy {
+    pub(crate) async fn operator(
+        &self,
+        proxy: &KubeProxy,
+        namespace: &str,
+        lease: &str,
+        tamper: Option<Tamper>,
+    ) -> Deputy {
         Deputy::start(Order {
             config: self.through(proxy).await,
             namespaces: vec![namespace.to_owned()],
@@ -137,7 +143,13 @@ impl Bench {
     }
 
     /// Applies a build of so many slots.
-    pub async fn build(&self, namespace: &str, name: &str, slots: u32, change: impl FnOnce(&mut serde_json::Value)) {
+    pub(crate) async fn build(
+        &self,
+        namespace: &str,
+        name: &str,
+        slots: u32,
+        change: impl FnOnce(&mut serde_json::Value),
+    ) {
         let mut build = json!({
             "apiVersion": "indexbuild.dev/v1alpha1", "kind": "IndexBuild",
             "metadata": {"name": name, "namespace": namespace},
@@ -158,17 +170,17 @@ impl Bench {
     }
 
     /// The builds of a namespace.
-    pub fn builds(&self, namespace: &str) -> Api<IndexBuild> {
+    pub(crate) fn builds(&self, namespace: &str) -> Api<IndexBuild> {
         Api::namespaced(self.admin.clone(), namespace)
     }
 
     /// Deletes the build.
-    pub async fn delete(&self, namespace: &str, name: &str) {
+    pub(crate) async fn delete(&self, namespace: &str, name: &str) {
         self.builds(namespace).delete(name, &DeleteParams::default()).await.map(drop).unwrap();
     }
 
     /// Whether the build is complete, and nothing of it is still on its way.
-    pub fn is_settled(&self, namespace: &str) -> bool {
+    pub(crate) fn is_settled(&self, namespace: &str) -> bool {
         let ledger = self.machine.ledger();
         let Some(build) = ledger.read_build(namespace) else { return false };
         let status = build.status.clone().unwrap_or_default();
@@ -180,13 +192,13 @@ impl Bench {
     }
 
     /// Whether the build is gone, with all that went with it.
-    pub fn is_gone(&self, namespace: &str) -> bool {
+    pub(crate) fn is_gone(&self, namespace: &str) -> bool {
         let ledger = self.machine.ledger();
         ledger.read_build(namespace).is_none() && ledger.count_left(namespace, &ALL) == 0
     }
 
     /// Waits for something that the ledger tells. `Err`: what was there at the deadline.
-    pub async fn until(&self, within: Duration, holds: impl Fn(&Self) -> bool) -> Result<(), ()> {
+    pub(crate) async fn until(&self, within: Duration, holds: impl Fn(&Self) -> bool) -> Result<(), ()> {
         let start = Instant::now();
         while !holds(self) {
             if start.elapsed() > within {
@@ -210,13 +222,13 @@ impl Bench {
     }
 
     /// The records in a namespace as they stand, for a test that found one too many.
-    pub async fn records(&self, namespace: &str) -> String {
+    pub(crate) async fn records(&self, namespace: &str) -> String {
         let records = self.list::<indexbuild_api::EngineDirectory>(namespace).await;
         records.iter().map(|record| serde_json::to_string(record).unwrap()).collect::<Vec<_>>().join("\n")
     }
 
     /// Everything in a namespace that the operator made and that is still there.
-    pub async fn objects(&self, namespace: &str) -> Vec<String> {
+    pub(crate) async fn objects(&self, namespace: &str) -> Vec<String> {
         fn name<K: kube::Resource<DynamicType = ()>>(object: &K) -> String {
             let name = object.name_any();
             let uid = object.labels().get(labels::BUILD_UID).cloned().unwrap_or_default();
@@ -235,7 +247,7 @@ impl Bench {
     }
 
     /// The end of a build, without what differs from run to run.
-    pub async fn end_state(&self, namespace: &str) -> EndState {
+    pub(crate) async fn end_state(&self, namespace: &str) -> EndState {
         let ledger = self.machine.ledger();
         let build = ledger.read_build(namespace);
         let uid = build.as_ref().and_then(|build| build.uid()).unwrap_or_default();
@@ -291,7 +303,7 @@ fn describe(build: &IndexBuild, uid: &str) -> Vec<String> {
 
 /// How a build ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndState {
+pub(crate) struct EndState {
     pub build: Option<Vec<String>>,
     pub stages: BTreeMap<String, Vec<String>>,
     /// Choices that no owner ever reported.

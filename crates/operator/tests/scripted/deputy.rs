@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// Changes what an operator sends: how a check is switched off for a control.
-pub type Tamper = fn(Client) -> Client;
+pub(crate) type Tamper = fn(Client) -> Client;
 
 /// How an operator is started.
 #[derive(Clone)]
-pub struct Order {
+pub(crate) struct Order {
     /// The way to the API server.
     pub config: Config,
     /// Where it looks; none: everywhere.
@@ -32,7 +32,7 @@ pub struct Order {
 }
 
 /// A running operator.
-pub struct Deputy {
+pub(crate) struct Deputy {
     pub metrics: Metrics,
     pub identity: String,
     kill: Option<oneshot::Sender<()>>,
@@ -42,7 +42,7 @@ pub struct Deputy {
 
 impl Deputy {
     /// Starts one.
-    pub fn start(order: Order) -> Self {
+    pub(crate) fn start(order: Order) -> Self {
         let metrics = Metrics::new();
         let identity = format!("deputy-{}", uuid::Uuid::new_v4());
         let (kill, killed) = oneshot::channel();
@@ -82,17 +82,17 @@ impl Deputy {
     }
 
     /// Whether it runs.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// SIGKILL. Returns how it had ended by itself before, if it had.
-    pub fn kill(mut self) -> Option<String> {
+    pub(crate) fn kill(mut self) -> Option<String> {
         self.end()
     }
 
     /// SIGTERM, and waits.
-    pub fn terminate(mut self) -> Option<String> {
+    pub(crate) fn terminate(mut self) -> Option<String> {
         self.stop.cancel();
         self.thread.take().and_then(|thread| thread.join().unwrap())
     }

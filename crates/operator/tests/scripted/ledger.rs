@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 /// Kinds that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     Pod,
     Claim,
     Directory,
@@ -19,7 +19,7 @@ pub enum Kind {
 
 /// How many objects of each kind were made, and how many of them are gone again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     pub made: BTreeMap<Kind, usize>,
     pub gone: BTreeMap<Kind, usize>,
 }
@@ -39,7 +39,7 @@ struct Book {
 
 /// The books of all namespaces.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     books: Mutex<BTreeMap<String, Book>>,
     /// Told of every change.
     pub changed: Notify,
@@ -59,7 +59,7 @@ impl Ledger {
     }
 
     /// An object is there.
-    pub fn there<K: Resource>(&self, kind: Kind, object: &K) {
+    pub(crate) fn there<K: Resource>(&self, kind: Kind, object: &K) {
         let (Some(namespace), Some(uid)) = (object.namespace(), object.uid()) else { return };
         self.edit(&namespace, |book| {
             if kind == Kind::Pod {
@@ -72,7 +72,7 @@ impl Ledger {
     }
 
     /// An object is gone.
-    pub fn gone<K: Resource>(&self, kind: Kind, object: &K) {
+    pub(crate) fn gone<K: Resource>(&self, kind: Kind, object: &K) {
         let (Some(namespace), Some(uid)) = (object.namespace(), object.uid()) else { return };
         self.edit(&namespace, |book| {
             book.made.insert((kind, uid.clone()), object.name_any());
@@ -81,36 +81,36 @@ impl Ledger {
     }
 
     /// The build of a namespace, as it is now.
-    pub fn build(&self, build: IndexBuild, there: bool) {
+    pub(crate) fn build(&self, build: IndexBuild, there: bool) {
         let namespace = build.namespace().unwrap_or_default();
         self.edit(&namespace, |book| book.build = there.then(|| Arc::new(build)));
     }
 
     /// An attempt reported its result.
-    pub fn reported(&self, namespace: &str, work: &str, epoch: u64, nonce: &str, digest: &str) {
+    pub(crate) fn reported(&self, namespace: &str, work: &str, epoch: u64, nonce: &str, digest: &str) {
         let entry = (work.to_owned(), epoch, nonce.to_owned(), digest.to_owned());
         self.edit(namespace, |book| book.reported.insert(entry));
     }
 
     /// A watch had to begin with a list again.
-    pub fn gap(&self, what: &str) {
+    pub(crate) fn gap(&self, what: &str) {
         self.gaps.lock().unwrap_or_else(PoisonError::into_inner).push(what.to_owned());
     }
 
     /// # Panics
     /// If something may have come and gone unseen.
-    pub fn assert_whole(&self) {
+    pub(crate) fn assert_whole(&self) {
         let gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(gaps.is_empty(), "the ledger's watches were interrupted: {gaps:?}");
     }
 
     /// The build, if it is there.
-    pub fn read_build(&self, namespace: &str) -> Option<Arc<IndexBuild>> {
+    pub(crate) fn read_build(&self, namespace: &str) -> Option<Arc<IndexBuild>> {
         self.lock().get(namespace)?.build.clone()
     }
 
     /// Names of objects that are there.
-    pub fn left(&self, namespace: &str) -> Vec<String> {
+    pub(crate) fn left(&self, namespace: &str) -> Vec<String> {
         let books = self.lock();
         let Some(book) = books.get(namespace) else { return Vec::new() };
         let there = book.made.iter().filter(|(key, _)| !book.gone.contains(*key));
@@ -118,14 +118,14 @@ impl Ledger {
     }
 
     /// How many objects of these kinds are there.
-    pub fn count_left(&self, namespace: &str, kinds: &[Kind]) -> usize {
+    pub(crate) fn count_left(&self, namespace: &str, kinds: &[Kind]) -> usize {
         let books = self.lock();
         let Some(book) = books.get(namespace) else { return 0 };
         book.made.keys().filter(|key| kinds.contains(&key.0) && !book.gone.contains(*key)).count()
     }
 
     /// What was made and removed.
-    pub fn tally(&self, namespace: &str) -> Tally {
+    pub(crate) fn tally(&self, namespace: &str) -> Tally {
         let books = self.lock();
         let mut tally = Tally::default();
         if let Some(book) = books.get(namespace) {
@@ -140,7 +140,7 @@ impl Ledger {
     }
 
     /// Slots and epochs for which more than one pod was made (G10).
-    pub fn duplicates(&self, namespace: &str) -> Vec<String> {
+    pub(crate) fn duplicates(&self, namespace: &str) -> Vec<String> {
         let books = self.lock();
         let Some(book) = books.get(namespace) else { return Vec::new() };
         let twice = book.pods.iter().filter(|(_, uids)| uids.len() > 1);
@@ -150,7 +150,7 @@ impl Ledger {
     }
 
     /// Whether this attempt reported this result.
-    pub fn was_reported(&self, namespace: &str, work: &str, epoch: u64, nonce: &str, digest: &str) -> bool {
+    pub(crate) fn was_reported(&self, namespace: &str, work: &str, epoch: u64, nonce: &str, digest: &str) -> bool {
         let entry = (work.to_owned(), epoch, nonce.to_owned(), digest.to_owned());
         self.lock().get(namespace).is_some_and(|book| book.reported.contains(&entry))
     }

@@ -32,7 +32,7 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// How often owners wrote.
 #[derive(Debug, Default)]
-pub struct Written {
+pub(crate) struct Written {
     pub claims: AtomicU64,
     pub results: AtomicU64,
     pub heartbeats: AtomicU64,
@@ -43,7 +43,7 @@ type Begun = (BTreeMap<(String, WorkKind), usize>, BTreeSet<String>);
 
 /// What owners do.
 #[derive(Debug)]
-pub struct Script {
+pub(crate) struct Script {
     /// Encode works of every plan.
     pub encode_works: u32,
     /// Sort works of every plan.
@@ -66,7 +66,7 @@ pub struct Script {
 
 impl Script {
     /// Plans with so many works, each of which takes so long.
-    pub fn new(encode_works: u32, sort_works: u32, pace: Duration) -> Self {
+    pub(crate) fn new(encode_works: u32, sort_works: u32, pace: Duration) -> Self {
         let (store, held, released) = (Store::default(), Mutex::default(), Notify::new());
         Self {
             encode_works,
@@ -82,12 +82,12 @@ impl Script {
     }
 
     /// A node's machine is gone: its kubelet and its owners stop where they are, and nobody says so.
-    pub fn lose(&self, node: &str) {
+    pub(crate) fn lose(&self, node: &str) {
         self.lost.send_modify(|lost| lost.extend([node.to_owned()]));
     }
 
     /// The machine has booted again: its kubelet is back, and what had run on it is not.
-    pub fn recover(&self, node: &str) {
+    pub(crate) fn recover(&self, node: &str) {
         self.lost.send_modify(|lost| lost.retain(|name| name != node));
     }
 
@@ -103,36 +103,36 @@ impl Script {
     }
 
     /// An attempt is begun.
-    pub fn begin(&self, namespace: &str, build_uid: &str, kind: WorkKind) {
+    pub(crate) fn begin(&self, namespace: &str, build_uid: &str, kind: WorkKind) {
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         *begun.0.entry((namespace.to_owned(), kind)).or_default() += 1;
         begun.1.insert(build_uid.to_owned());
     }
 
     /// How many attempts at works of this kind were begun.
-    pub fn in_hand(&self, namespace: &str, kind: WorkKind) -> usize {
+    pub(crate) fn in_hand(&self, namespace: &str, kind: WorkKind) -> usize {
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         begun.0.get(&(namespace.to_owned(), kind)).copied().unwrap_or_default()
     }
 
     /// Whether any work of a build was begun.
-    pub fn has_begun(&self, build_uid: &str) -> bool {
+    pub(crate) fn has_begun(&self, build_uid: &str) -> bool {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).1.contains(build_uid)
     }
 
     /// Works of this kind are worked on, but not finished.
-    pub fn hold(&self, namespace: &str, kind: WorkKind) {
+    pub(crate) fn hold(&self, namespace: &str, kind: WorkKind) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).insert((namespace.to_owned(), kind));
     }
 
     /// They are finished.
-    pub fn release(&self, namespace: &str, kind: WorkKind) {
+    pub(crate) fn release(&self, namespace: &str, kind: WorkKind) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&(namespace.to_owned(), kind));
         self.released.notify_waiters();
     }
 
     /// Whether they wait.
-    pub fn is_held(&self, namespace: &str, kind: WorkKind) -> bool {
+    pub(crate) fn is_held(&self, namespace: &str, kind: WorkKind) -> bool {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).contains(&(namespace.to_owned(), kind))
     }
 }
@@ -141,7 +141,7 @@ type Channel = watch::Sender<Option<Arc<EngineDirectory>>>;
 
 /// All records, as one watch tells them; and what happened.
 #[derive(Default)]
-pub struct Records {
+pub(crate) struct Records {
     channels: Mutex<BTreeMap<(String, String), Channel>>,
     pub ledger: Ledger,
 }
@@ -153,12 +153,12 @@ impl Records {
     }
 
     /// Follows one record.
-    pub fn subscribe(&self, namespace: &str, name: &str) -> watch::Receiver<Option<Arc<EngineDirectory>>> {
+    pub(crate) fn subscribe(&self, namespace: &str, name: &str) -> watch::Receiver<Option<Arc<EngineDirectory>>> {
         self.channel(namespace, name, watch::Sender::subscribe)
     }
 
     /// The record as it was seen last.
-    pub fn read(&self, namespace: &str, name: &str) -> Option<Arc<EngineDirectory>> {
+    pub(crate) fn read(&self, namespace: &str, name: &str) -> Option<Arc<EngineDirectory>> {
         self.channel(namespace, name, |channel| channel.borrow().clone())
     }
 
@@ -185,7 +185,7 @@ struct Inner {
 }
 
 /// Nodes with kubelets, owners, volumes. Ends when it is dropped.
-pub struct Machine {
+pub(crate) struct Machine {
     pub script: Arc<Script>,
     pub records: Arc<Records>,
     _tasks: JoinSet<()>,
@@ -193,7 +193,7 @@ pub struct Machine {
 
 impl Machine {
     /// Starts. `bare` is a client without any identity.
-    pub async fn start(admin: Client, bare: Client, script: Script) -> Self {
+    pub(crate) async fn start(admin: Client, bare: Client, script: Script) -> Self {
         let script = Arc::new(script);
         let records = Arc::new(Records::default());
         for name in NODES {
@@ -260,7 +260,7 @@ impl Machine {
     }
 
     /// What happened.
-    pub fn ledger(&self) -> &Ledger {
+    pub(crate) fn ledger(&self) -> &Ledger {
         &self.records.ledger
     }
 }
@@ -324,12 +324,12 @@ async fn volume(client: Client, claim: PersistentVolumeClaim, there: bool) {
 }
 
 /// Of the first boot of a node.
-pub fn boot_id(node: &str) -> String {
+pub(crate) fn boot_id(node: &str) -> String {
     format!("boot-{node}")
 }
 
 /// A kubelet makes its Node, and says what machine it is on.
-pub async fn register(admin: &Client, name: &str, boot_id: &str) {
+pub(crate) async fn register(admin: &Client, name: &str, boot_id: &str) {
     let nodes: Api<Node> = Api::all(admin.clone());
     let node: Node = serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {},

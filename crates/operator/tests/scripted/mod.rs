@@ -2,14 +2,14 @@
 //! which follow the protocol by the same writes as real ones, and a ledger of everything that was made and removed.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-pub mod bench;
-pub mod deputy;
-pub mod ledger;
-pub mod machine;
-pub mod owner;
-pub mod provisioner;
-pub mod release;
-pub mod store;
+pub(crate) mod bench;
+pub(crate) mod deputy;
+pub(crate) mod ledger;
+pub(crate) mod machine;
+pub(crate) mod owner;
+pub(crate) mod provisioner;
+pub(crate) mod release;
+pub(crate) mod store;
 
-pub use bench::Bench;
-pub use machine::Script;
+pub(crate) use bench::Bench;
+pub(crate) use machine::Script;

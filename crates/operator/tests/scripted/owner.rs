@@ -21,13 +21,13 @@ use super::machine::{Records, Script};
 use super::store::Commit;
 
 /// Rows of each Encode.
-pub const ROWS: u64 = 1_000;
+pub(crate) const ROWS: u64 = 1_000;
 /// The name under which an executor writes.
 const FIELD_MANAGER: &str = "indexbuild-executor";
 
 /// Which slot a process speaks for, and as whom.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     pub namespace: String,
     pub build_name: String,
     pub build_uid: String,
@@ -47,7 +47,7 @@ struct Attempt {
 }
 
 /// One process.
-pub struct Owner<'a> {
+pub(crate) struct Owner<'a> {
     pub place: Place,
     /// Without an identity of its own: the token is put on each request.
     pub client: Client,
@@ -84,7 +84,7 @@ impl Owner<'_> {
     }
 
     /// Lives until there is nothing left to do, or the pod is asked to stop. Returns the exit code.
-    pub async fn live(&self, mut stop: watch::Receiver<bool>) -> i32 {
+    pub(crate) async fn live(&self, mut stop: watch::Receiver<bool>) -> i32 {
         let boot_nonce = uuid::Uuid::new_v4().to_string();
         let mut state = OwnerState {
             pod_uid: self.place.pod_uid.clone(),

@@ -8,12 +8,12 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
 /// The class of volumes that stay with their machine.
-pub const CLASS: &str = "scripted";
+pub(crate) const CLASS: &str = "scripted";
 /// The class of volumes of the network.
-pub const NETWORK: &str = "scripted-network";
+pub(crate) const NETWORK: &str = "scripted-network";
 
 /// The classes.
-pub fn classes() -> [serde_json::Value; 2] {
+pub(crate) fn classes() -> [serde_json::Value; 2] {
     [CLASS, NETWORK].map(|name| {
         json!({
             "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
@@ -27,7 +27,7 @@ fn volume_name(claim_uid: &str) -> String {
 }
 
 /// Makes a volume for a claim. One that is there already is left as it is.
-pub async fn bind(client: &Client, claim: &PersistentVolumeClaim) -> Result<(), kube::Error> {
+pub(crate) async fn bind(client: &Client, claim: &PersistentVolumeClaim) -> Result<(), kube::Error> {
     let (name, namespace) = (claim.name_any(), claim.namespace().unwrap_or_default());
     let uid = claim.uid().unwrap_or_default();
     let volume = volume_name(&uid);
@@ -58,7 +58,7 @@ pub async fn bind(client: &Client, claim: &PersistentVolumeClaim) -> Result<(), 
 }
 
 /// Removes the volume of a claim that is gone.
-pub async fn reclaim(client: &Client, claim: &PersistentVolumeClaim) -> Result<(), kube::Error> {
+pub(crate) async fn reclaim(client: &Client, claim: &PersistentVolumeClaim) -> Result<(), kube::Error> {
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let name = volume_name(&claim.uid().unwrap_or_default());
     match volumes.delete(&name, &DeleteParams::default()).await {

@@ -7,12 +7,12 @@ use indexbuild_testbed::{Cluster, Tools};
 use serde_json::{Value, json};
 
 /// Where the chart is released.
-pub const NAMESPACE: &str = "indexbuild-system";
+pub(crate) const NAMESPACE: &str = "indexbuild-system";
 /// The account of its operator.
 const ACCOUNT: &str = "indexbuild-operator";
 
 /// Installs these templates of the chart.
-pub fn install(cluster: &Cluster, tools: &Tools, templates: &[&str]) {
+pub(crate) fn install(cluster: &Cluster, tools: &Tools, templates: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find(|folder| folder.join("charts").is_dir()).unwrap();
     let mut helm = Command::new(tools.path("helm"));
     helm.args(["template", "indexbuild"]).arg(root.join("charts/indexbuild")).args(["--namespace", NAMESPACE]);
@@ -29,18 +29,18 @@ pub fn install(cluster: &Cluster, tools: &Tools, templates: &[&str]) {
 }
 
 /// A token of the account.
-pub fn token(cluster: &Cluster) -> String {
+pub(crate) fn token(cluster: &Cluster) -> String {
     let made = cluster.kubectl(&["create", "token", ACCOUNT, "-n", NAMESPACE, "--duration", "10h"]);
     made.unwrap_or_else(|error| panic!("{error}")).trim().to_owned()
 }
 
 /// The user name of the account, as the API server's audit log has it.
-pub fn user() -> String {
+pub(crate) fn user() -> String {
     format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}")
 }
 
 /// The chart's rights on its Lease, for Leases of any name in another namespace: tests run several operators.
-pub fn lease_rights(namespace: &str) -> [Value; 2] {
+pub(crate) fn lease_rights(namespace: &str) -> [Value; 2] {
     let metadata = json!({"name": "lease", "namespace": namespace});
     let rbac = "rbac.authorization.k8s.io";
     [

@@ -39,7 +39,7 @@ fn size(file: &Path) -> u64 {
     fs::metadata(file).map_or(0, |metadata| metadata.len())
 }
 
-pub fn run() {
+pub(crate) fn run() {
     let Some(tools) = tools_or_skip("volumes, faults, assertions") else { return };
     let start = Instant::now();
     let mut cluster = Cluster::start(&tools, Options::default()).unwrap_or_else(|error| panic!("{error}"));
