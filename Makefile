@@ -114,8 +114,9 @@ lint: fmt rocksdb ## rustfmt's and clippy's opinion, and dependencies that nobod
 	@scripts/unused-dependencies.py
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets --locked -- -D warnings
 
+# For people who work on it: private items are in it, so that links to them are no mistake.
 docs: rocksdb ## the API documentation
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --workspace --no-deps --locked --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(PROFILE) --workspace --no-deps --locked --document-private-items
 
 debug: ## the lifecycle's tests with the assertions that a release leaves out
 	CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_OPT_LEVEL=1 $(CARGO) test --locked --package indexbuild-lifecycle

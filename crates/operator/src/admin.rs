@@ -169,6 +169,7 @@ impl Admin {
         Ok(Self { listener, address })
     }
 
+    #[cfg(test)]
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
