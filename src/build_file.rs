@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use indexbuild_api::{CheckError, IndexBuild};
+use indexbuild_api::IndexBuild;
+use indexbuild_check::CheckError;
 
 /// Why a build's file is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +29,7 @@ pub(crate) fn read(path: &Path) -> Result<IndexBuild, FileError> {
     let text = std::fs::read_to_string(path).map_err(io)?;
     let absolute = std::path::absolute(path).map_err(io)?;
     let folder = absolute.parent().unwrap_or(Path::new("/"));
-    indexbuild_api::check_build_in(&path.display().to_string(), &text, &|url| resolve(folder, url))
+    indexbuild_check::check_build_in(&path.display().to_string(), &text, &|url| resolve(folder, url))
         .map_err(FileError::Invalid)
 }
 

@@ -37,7 +37,8 @@ pub fn crd_yaml() -> Result<Vec<(String, String)>, serde_saphyr::SerializeError>
 }
 
 /// The structural schema of a definition's one version.
-pub(crate) fn schema_of(crd: &CustomResourceDefinition) -> Value {
+#[must_use]
+pub fn schema_of(crd: &CustomResourceDefinition) -> Value {
     crd.spec
         .versions
         .first()

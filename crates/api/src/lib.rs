@@ -1,5 +1,5 @@
 //! The resources of `indexbuild`: what a user asks for (`IndexBuild`) and the record of one slot
-//! (`EngineDirectory`), with the rules that the API server and local runs both check them by.
+//! (`EngineDirectory`), with the rules that the API server and local runs both check them by (`crates/check`).
 //!
 //! No client and no decisions: types, schemas, names and labels. Words: `docs/glossary.md`.
 #![warn(missing_docs)]
@@ -8,7 +8,6 @@
 
 mod build;
 mod build_status;
-mod check;
 mod conditions;
 mod crd;
 mod directory;
@@ -29,11 +28,8 @@ mod volume;
 
 pub use build::{IndexBuild, IndexBuildSpec, MAX_BUILD_NAME};
 pub use build_status::{IndexBuildStatus, LastError, ManifestStatus, Phase, SlotCounts, VolumeCounts, WorkCounts};
-pub use check::{
-    CheckError, Problem, check_build, check_build_in, check_directory, check_directory_spec, check_object, check_update,
-};
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
-pub use crd::{crd_yaml, crds};
+pub use crd::{crd_yaml, crds, schema_of};
 pub use directory::{
     AfterBuild, Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState,
     Work, WorkKind,

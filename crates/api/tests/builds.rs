@@ -7,7 +7,8 @@ mod table;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use indexbuild_api::{CheckError, IndexBuild, check_build, check_update, crd_yaml, crds, reference_markdown};
+use indexbuild_api::{IndexBuild, crd_yaml, crds, reference_markdown};
+use indexbuild_check::{CheckError, check_build, check_update};
 use table::header;
 
 fn root() -> PathBuf {
@@ -30,7 +31,7 @@ fn unsaid(name: &str, text: &str, error: &CheckError) -> Vec<String> {
         unsaid.push(format!("{name}: expected: {part}\nshown: {shown}"));
     }
     for place in header(text, "at") {
-        let at = |problem: &indexbuild_api::Problem| format!("{}:{}", problem.line, problem.column) == place;
+        let at = |problem: &indexbuild_check::Problem| format!("{}:{}", problem.line, problem.column) == place;
         if !error.problems.iter().any(at) {
             unsaid.push(format!("{name}: no problem at {place}\nshown: {shown}"));
         }

@@ -7,7 +7,8 @@ mod edges;
 use std::collections::BTreeSet;
 
 use edges::{Case, all_places, cases, edges, good, leaves, put, schema};
-use indexbuild_api::{EngineDirectory, IndexBuild, check_build, check_object, crds};
+use indexbuild_api::{EngineDirectory, IndexBuild, crds};
+use indexbuild_check::{check_build, check_object};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;

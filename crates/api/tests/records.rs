@@ -3,8 +3,9 @@
 
 use indexbuild_api::{
     AfterBuild, Chosen, Duration, EngineDirectorySpec, FormerVolume, Grant, Retention, RunLocation, VolumeRef,
-    VolumeState, Work, WorkKind, check_directory_spec, crds,
+    VolumeState, Work, WorkKind, crds,
 };
+use indexbuild_check::check_directory_spec;
 
 fn work(id: &str) -> Work {
     Work {

@@ -1,8 +1,7 @@
 //! The build, as the control plane of a local run keeps it.
 
-use indexbuild_api::{
-    CheckError, ConditionStatus, ConditionType, IndexBuild, IndexBuildSpec, IndexBuildStatus, check_update,
-};
+use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild, IndexBuildSpec, IndexBuildStatus};
+use indexbuild_check::{CheckError, check_update};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

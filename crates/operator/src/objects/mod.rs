@@ -77,7 +77,7 @@ fn with_label(mut metadata: ObjectMeta, key: &str, value: impl ToString) -> Obje
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use indexbuild_api::check_build;
+    use indexbuild_check::check_build;
 
     use super::*;
 

@@ -9,7 +9,7 @@ use kube_cel::cel::{Context, Program, Value as CelValue};
 use serde_json::Value;
 
 /// One entry of `x-kubernetes-validations`.
-pub(super) struct Rule<'a> {
+pub(crate) struct Rule<'a> {
     expression: &'a str,
     message: Option<&'a str>,
     /// Relative to the value that the rule stands at.
@@ -20,7 +20,7 @@ pub(super) struct Rule<'a> {
 
 impl<'a> Rule<'a> {
     /// The rules that stand at a schema.
-    pub(super) fn of(schema: &'a Value) -> Vec<Self> {
+    pub(crate) fn of(schema: &'a Value) -> Vec<Self> {
         let text = |rule: &'a Value, field: &str| rule.get(field).and_then(Value::as_str);
         schema["x-kubernetes-validations"]
             .as_array()
@@ -41,7 +41,7 @@ impl<'a> Rule<'a> {
     }
 
     /// Says what is wrong; nothing, if the rule holds or does not apply. A rule that cannot be evaluated fails, as on the API server.
-    pub(super) fn violation(&self, schema: &Value, value: &Value, old: Option<&Value>) -> Option<String> {
+    pub(crate) fn violation(&self, schema: &Value, value: &Value, old: Option<&Value>) -> Option<String> {
         if self.is_transition() && old.is_none() {
             return None;
         }

@@ -6,27 +6,27 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 use serde_saphyr::Spanned;
 
-use super::problem::Problem;
+use crate::problem::Problem;
 
 /// Line and column, from 1; 0 where there is no file.
-pub(super) type Place = (u64, u64);
+pub(crate) type Place = (u64, u64);
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub place: Place,
     pub content: Content,
 }
 
 /// A key of a map and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub place: Place,
     pub name: String,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Null,
     Bool(bool),
     Number(Number),
@@ -36,7 +36,7 @@ pub(super) enum Content {
 }
 
 impl Node {
-    pub(super) fn field(&self, name: &str) -> Option<&Node> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Node> {
         match &self.content {
             Content::Map(fields) => fields.iter().find(|(key, _)| key.name == name).map(|(_, node)| node),
             Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text(_) | Content::List(_) => None,
@@ -44,7 +44,7 @@ impl Node {
     }
 
     /// Replaces the text at a path of fields, or each text of the list there.
-    pub(super) fn replace_texts(&mut self, path: &[&str], replace: &dyn Fn(&str) -> String) {
+    pub(crate) fn replace_texts(&mut self, path: &[&str], replace: &dyn Fn(&str) -> String) {
         match (path.split_first(), &mut self.content) {
             (None, Content::Text(text)) => *text = replace(text),
             (None, Content::List(items)) => items.iter_mut().for_each(|item| item.replace_texts(&[], replace)),
@@ -58,7 +58,7 @@ impl Node {
     }
 
     /// The name of the value's type, as schemas call it.
-    pub(super) fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match &self.content {
             Content::Null => "null",
             Content::Bool(_) => "boolean",
@@ -71,7 +71,7 @@ impl Node {
         }
     }
 
-    pub(super) fn describe(&self) -> &'static str {
+    pub(crate) fn describe(&self) -> &'static str {
         match &self.content {
             Content::Null => "empty",
             Content::Bool(_) => "a boolean",
@@ -83,14 +83,14 @@ impl Node {
     }
 
     /// The value as the API server shows it in messages.
-    pub(super) fn show(&self) -> String {
+    pub(crate) fn show(&self) -> String {
         match &self.content {
             Content::List(_) | Content::Map(_) => format!("\"{}\"", self.type_name()),
             Content::Null | Content::Bool(_) | Content::Number(_) | Content::Text(_) => self.to_json().to_string(),
         }
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         match &self.content {
             Content::Null => Value::Null,
             Content::Bool(value) => Value::Bool(*value),
@@ -104,7 +104,7 @@ impl Node {
     }
 
     /// A value that stands in no file.
-    pub(super) fn from_json(value: &Value) -> Self {
+    pub(crate) fn from_json(value: &Value) -> Self {
         let place = (0, 0);
         let content = match value {
             Value::Null => Content::Null,
@@ -202,7 +202,7 @@ fn node(spanned: Spanned<Content>) -> Node {
 }
 
 /// Reads a text that must hold exactly one document.
-pub(super) fn parse_one(text: &str) -> Result<Node, Problem> {
+pub(crate) fn parse_one(text: &str) -> Result<Node, Problem> {
     let documents: Vec<Spanned<Content>> = serde_saphyr::from_multiple(text).map_err(|error| {
         let place = error.location().map_or((1, 1), |location| (location.line(), location.column()));
         let message = error.without_snippet().to_string();

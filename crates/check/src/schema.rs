@@ -1,29 +1,29 @@
 //! Walks a structural schema over a marked document: types, bounds, unknown and missing fields, defaults, rules.
 
+use indexbuild_api::MAX_BUILD_NAME;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::cel::Rule;
-use super::problem::Problem;
-use super::yaml::{Content, Key, Node, Place};
-use crate::MAX_BUILD_NAME;
+use crate::cel::Rule;
+use crate::problem::Problem;
+use crate::yaml::{Content, Key, Node, Place};
 
 /// One walk and what it found.
 #[derive(Default)]
-pub(super) struct Walk {
+pub(crate) struct Walk {
     pub problems: Vec<Problem>,
 }
 
 impl Walk {
     /// Checks a whole object; gives it with the schema's defaults.
-    pub(super) fn document(&mut self, schema: &Value, document: &Node, old: Option<&Value>) -> Value {
+    pub(crate) fn document(&mut self, schema: &Value, document: &Node, old: Option<&Value>) -> Value {
         let checked = self.value("", schema, document, old);
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
         checked
     }
 
     /// What the API server checks of every object's name, as far as the definition's rules leave it open.
-    pub(super) fn name(&mut self, document: &Node) {
+    pub(crate) fn name(&mut self, document: &Node) {
         let metadata = document.field("metadata");
         let name = metadata.and_then(|metadata| metadata.field("name"));
         let (place, text) = match (name, metadata) {
@@ -385,9 +385,9 @@ fn hint(schema: &Value) -> String {
 }
 
 fn pattern_hint(pattern: &str, schema: &Value) -> String {
-    if pattern == crate::DURATION_PATTERN {
+    if pattern == indexbuild_api::DURATION_PATTERN {
         ": write a duration such as 90s, 5m or 1h30m".to_owned()
-    } else if pattern == crate::QUANTITY_PATTERN {
+    } else if pattern == indexbuild_api::QUANTITY_PATTERN {
         ": write a quantity such as 512Mi, 50Gi or 2".to_owned()
     } else {
         hint(schema)

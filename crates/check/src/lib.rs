@@ -1,7 +1,7 @@
 //! Checks a build's YAML by the resource's own schema, so that the API server and a local run say the same.
 //!
 //! One source: the `CustomResourceDefinition`. Its types, bounds, defaults and CEL rules are walked here
-//! over the marked YAML, so that each problem names its field and its place in the file.
+//! over the marked YAML, so that each problem names its field and its place in the file. Words: `docs/glossary.md`.
 
 mod cel;
 mod problem;
@@ -11,16 +11,14 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use indexbuild_api::labels::{GROUP, VERSION};
+use indexbuild_api::{EngineDirectory, EngineDirectorySpec, IndexBuild, crds, schema_of};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 pub use problem::{CheckError, Problem};
 use schema::Walk;
 use yaml::{Content, Node};
-
-use crate::crd::{crds, schema_of};
-use crate::labels::{GROUP, VERSION};
-use crate::{EngineDirectory, EngineDirectorySpec, IndexBuild};
 
 /// Checks the text of a YAML file that holds one `IndexBuild`, and gives the build with the schema's
 /// defaults filled in. All problems are reported at once.
