@@ -59,11 +59,11 @@ fn a_table_is_read_without_rocksdb() {
     assert_without("indexbuild-source", &["rocksdb", "librocksdb"]);
 }
 
-/// An interpreter of CEL, and words for people who mistype a field, are for whoever checks a file.
+/// An interpreter of CEL is for whoever checks a file.
 #[test]
 fn decisions_are_made_without_the_checks_of_files() {
     for package in ["indexbuild-lifecycle", "indexbuild-operator", "indexbuild-executor"] {
-        assert_without(package, &["indexbuild-check", "kube-cel", "cel", "strsim"]);
+        assert_without(package, &["indexbuild-check", "kube-cel", "cel"]);
     }
 }
 
