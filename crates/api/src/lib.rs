@@ -25,6 +25,7 @@ mod raw;
 mod reference;
 mod source;
 mod volume;
+mod work_id;
 
 pub use build::{IndexBuild, IndexBuildSpec, MAX_BUILD_NAME};
 pub use build_status::{IndexBuildStatus, LastError, ManifestStatus, Phase, SlotCounts, VolumeCounts, WorkCounts};
@@ -52,3 +53,4 @@ pub use raw::RawObject;
 pub use reference::reference_markdown;
 pub use source::{Credentials, CsvColumn, CsvSource, ParquetSource, SecretRef, SourceSpec};
 pub use volume::{Retention, VolumeRetention, VolumeSpec};
+pub use work_id::{StageName, UnknownStage, UnknownWork, WorkId};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{Report, Work, WorkKind, WorkResult};
+use indexbuild_api::{Report, UnknownWork, Work, WorkId, WorkKind, WorkResult};
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_index::store::Store;
 use indexbuild_text::chain;
@@ -15,7 +15,6 @@ use crate::control::ControlPlane;
 use crate::definitions::{output_lacks, output_options};
 use crate::failure::WorkFailure;
 use crate::memory::Budget;
-use crate::names::WorkName;
 use crate::objects::{Objects, OpenError};
 use crate::outage::{FIRST_ANSWER_WITHIN, FIRST_ANSWER_WITHIN_WHEN_CLEANING, Watch};
 use crate::plan_file::PlanFile;
@@ -185,7 +184,7 @@ impl Attempt {
 
 fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<Job, WorkFailure> {
     let Process { config, control, build, boot_nonce, budget, rate, plans } = process;
-    let name: WorkName = work.id.parse().map_err(|error: crate::names::UnknownWork| WorkFailure::internal(error))?;
+    let name: WorkId = work.id.parse().map_err(|error: UnknownWork| WorkFailure::internal(error))?;
     let meter = Arc::new(Meter::start());
     let runtime = Handle::current();
     let first_answer_within = match work.kind {

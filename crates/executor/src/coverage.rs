@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use indexbuild_api::WorkId;
 use indexbuild_index::digest::SetHash;
 
-use crate::names::WorkName;
 use crate::plan_file::PlanFile;
 use crate::results::{EncodeResult, EntrySum, RunRef};
 
@@ -57,7 +57,7 @@ pub(crate) fn cover<'a>(plan: &PlanFile, results: &'a [EncodeResult]) -> Result<
     let mut rounds = Vec::with_capacity(results.len());
     for result in results {
         let work_id = result.attempt.work_id.as_str();
-        let Ok(WorkName::Encode { round, .. }) = work_id.parse::<WorkName>() else {
+        let Ok(WorkId::Encode { round, .. }) = work_id.parse::<WorkId>() else {
             return Err(contradiction(work_id, "it is no Encode's".to_owned()));
         };
         rounds.push(round);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use indexbuild_api::Chosen;
+use indexbuild_api::{Chosen, WorkId, WorkKind};
 use indexbuild_executor::StoreAccess;
 use indexbuild_executor::definitions::output_options;
 use indexbuild_executor::names::result_path;
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use crate::build::StoredBuild;
+use crate::fault::kind_name;
 use crate::summary::StageSummary;
 
 #[derive(Deserialize)]
@@ -74,17 +75,14 @@ impl Collector {
     }
 }
 
-fn stage_of(work_id: &str) -> &str {
-    work_id.split_once('-').map_or(work_id, |(stage, _)| stage)
-}
-
 fn by_stage(found: &BTreeMap<String, Statistics>) -> Vec<StageSummary> {
-    const ORDER: [&str; 5] = ["plan", "encode", "sort", "publish", "clean"];
-    ORDER
-        .iter()
-        .filter_map(|stage| {
-            let mut summary = StageSummary::new(stage);
-            for (_, statistics) in found.iter().filter(|(work_id, _)| stage_of(work_id) == *stage) {
+    use WorkKind::{Clean, Encode, Plan, Publish, Sort};
+    let kind_of = |work_id: &str| work_id.parse().ok().map(WorkId::kind);
+    [Plan, Encode, Sort, Publish, Clean]
+        .into_iter()
+        .filter_map(|kind| {
+            let mut summary = StageSummary::new(kind_name(kind));
+            for (_, statistics) in found.iter().filter(|(work_id, _)| kind_of(work_id) == Some(kind)) {
                 summary.add(statistics);
             }
             (summary.works > 0).then_some(summary)

@@ -209,14 +209,16 @@ const KINDS: [(&str, WorkKind); 5] = [
     ("clean", WorkKind::Clean),
 ];
 
+/// What people call a kind of work.
+pub(crate) fn kind_name(kind: WorkKind) -> &'static str {
+    KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(name, _)| name)
+}
+
 impl fmt::Display for When {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Working => Ok(()),
-            Self::During { kind, percent } => {
-                let name = KINDS.iter().find(|(_, known)| known == kind).map_or("", |(name, _)| name);
-                write!(f, "@{name}:{percent}%")
-            }
+            Self::During { kind, percent } => write!(f, "@{}:{percent}%", kind_name(*kind)),
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use indexbuild_api::{WorkErrorReason, WorkResult};
+use indexbuild_api::{StageName, WorkErrorReason, WorkId, WorkResult};
 use indexbuild_engine::Volume;
 use indexbuild_index::manifest::{BuildRef, Document, FORMAT_VERSION, Latest, Manifest, Tombstone};
 use indexbuild_index::store::Version;
@@ -60,7 +60,7 @@ fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
                 job.objects.put_if_match(names::MANIFEST, &bytes, &version)?;
                 forget_latest(job)?;
             }
-            None if job.work.inputs.iter().any(|stage| stage == "publish") => {
+            None if job.work.inputs.iter().any(|stage| stage.parse() == Ok(StageName::Publish)) => {
                 return Err(WorkFailure::failed(
                     WorkErrorReason::Verification,
                     false,
@@ -145,7 +145,7 @@ pub(crate) fn retire(objects: &Objects, build: &BuildRef, attempt: &AttemptName)
     let keep = match Document::parse(&bytes) {
         Ok(document) if document.build() != build => return Ok(0),
         // Whoever has chosen it may still read what it handed over.
-        Ok(Document::Manifest(_)) if attempt.work_id == "publish" => return Ok(0),
+        Ok(Document::Manifest(_)) if attempt.work_id.parse() == Ok(WorkId::Publish) => return Ok(0),
         Ok(Document::Manifest(manifest)) => referred(&manifest),
         Ok(Document::Tombstone(_)) => BTreeSet::new(),
         Err(error) => {
@@ -179,7 +179,7 @@ fn forget_latest(job: &Job) -> Result<(), WorkFailure> {
 /// handed over.
 fn sweep(job: &Job, keep: &BTreeSet<String>) -> Result<u64, WorkFailure> {
     let committed = keep.contains(names::PLAN);
-    let publish = format!("{}/", names::work_prefix("publish"));
+    let publish = format!("{}/", names::work_prefix(&WorkId::Publish.to_string()));
     let doomed: Vec<String> = job
         .objects
         .list("")?

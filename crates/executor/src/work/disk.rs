@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use indexbuild_api::{Reason, Waiting};
+use indexbuild_api::{Reason, Waiting, WorkId};
 use indexbuild_engine::{Attempt, EngineError, FormerAttempt, Owner, Volume};
 use indexbuild_text::chain;
 
 use super::Job;
 use crate::failure::WorkFailure;
-use crate::names::WorkName;
 use crate::pulse::WaitsFor;
 
 /// What an attempt needs to begin: its folders and its owner file.
@@ -107,10 +106,10 @@ impl Workplace {
             if former.name == self.attempt.owner().attempt_name() {
                 continue;
             }
-            let disposable = match owner.work_id.parse::<WorkName>() {
-                Ok(WorkName::Encode { .. }) => owner.work_id == job.work.id,
-                Ok(WorkName::Sort { .. }) => true,
-                Ok(WorkName::Plan | WorkName::Publish | WorkName::Clean) | Err(_) => false,
+            let disposable = match owner.work_id.parse::<WorkId>() {
+                Ok(WorkId::Encode { .. }) => owner.work_id == job.work.id,
+                Ok(WorkId::Sort { .. }) => true,
+                Ok(WorkId::Plan | WorkId::Publish | WorkId::Clean) | Err(_) => false,
             };
             if disposable {
                 remove(&self.volume, &former)?;

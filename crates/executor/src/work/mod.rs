@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use indexbuild_api::{Chosen, Work, WorkErrorReason, WorkKind, WorkResult};
+use indexbuild_api::{Chosen, StageName, Work, WorkErrorReason, WorkId, WorkKind, WorkResult};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_lifecycle::world::Stage;
@@ -29,7 +29,7 @@ use crate::config::ExecutorConfig;
 use crate::control::{ContactError, ControlPlane};
 use crate::failure::WorkFailure;
 use crate::memory::Budget;
-use crate::names::{self, WorkName};
+use crate::names;
 use crate::objects::Objects;
 use crate::plan_file::PlanFile;
 use crate::pulse::Pulse;
@@ -48,7 +48,7 @@ pub(crate) struct Job {
     pub config: Arc<ExecutorConfig>,
     pub build: BuildRef,
     pub work: Work,
-    pub name: WorkName,
+    pub name: WorkId,
     pub attempt: AttemptName,
     /// The build's prefix in the output store.
     pub objects: Objects,
@@ -80,11 +80,11 @@ pub(crate) fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
         job.pulse.sleep(STAGE_LOOK)?;
     }
     match job.name {
-        WorkName::Plan => fits(WorkKind::Plan).and_then(|()| plan::plan(job)),
-        WorkName::Encode { round, number } => fits(WorkKind::Encode).and_then(|()| encode::encode(job, round, number)),
-        WorkName::Sort { number } => fits(WorkKind::Sort).and_then(|()| sort::sort(job, number)),
-        WorkName::Publish => fits(WorkKind::Publish).and_then(|()| publish::publish(job)),
-        WorkName::Clean => fits(WorkKind::Clean).and_then(|()| clean::clean(job)),
+        WorkId::Plan => fits(WorkKind::Plan).and_then(|()| plan::plan(job)),
+        WorkId::Encode { round, number } => fits(WorkKind::Encode).and_then(|()| encode::encode(job, round, number)),
+        WorkId::Sort { number } => fits(WorkKind::Sort).and_then(|()| sort::sort(job, number)),
+        WorkId::Publish => fits(WorkKind::Publish).and_then(|()| publish::publish(job)),
+        WorkId::Clean => fits(WorkKind::Clean).and_then(|()| clean::clean(job)),
     }
 }
 
@@ -187,7 +187,7 @@ impl Job {
             return Ok(Arc::clone(plan));
         }
         self.pulse.set_step(Some("reading the plan"));
-        let stage = self.stage("plan")?;
+        let stage = self.stage(&StageName::Plan.to_string())?;
         let chosen = stage.chosen.first().ok_or_else(|| WorkFailure::internal("stage plan names no result"))?;
         let result: PlanResult = self.result(chosen)?;
         let unusable = |why: String| {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use indexbuild_api::{WorkErrorReason, WorkResult};
+use indexbuild_api::{WorkErrorReason, WorkId, WorkResult};
 use indexbuild_index::manifest::{Document, FORMAT_VERSION, IndexFile, Latest, Manifest};
 use indexbuild_index::store::PutOutcome;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::{Job, plan};
 use crate::assemble::{AssembleError, ChosenResults, assemble};
 use crate::failure::WorkFailure;
-use crate::names::{self, WorkName};
+use crate::names;
 use crate::parallel;
 use crate::results::PublishResult;
 use crate::stats::Statistics;
@@ -64,25 +64,25 @@ fn read_results(job: &Job) -> Result<(ChosenResults, Statistics), WorkFailure> {
     job.pulse.set_total(results.chosen.len() as u64);
     for chosen in &results.chosen {
         job.pulse.go_on()?;
-        match WorkName::from_str(&chosen.work_id).map_err(WorkFailure::internal)? {
-            WorkName::Plan => {}
-            WorkName::Encode { .. } => {
+        match WorkId::from_str(&chosen.work_id).map_err(WorkFailure::internal)? {
+            WorkId::Plan => {}
+            WorkId::Encode { .. } => {
                 let result: crate::results::EncodeResult = job.result(chosen)?;
                 figures.merge(&result.statistics);
                 results.encode.push(result);
             }
-            WorkName::Sort { .. } => {
+            WorkId::Sort { .. } => {
                 let result: crate::results::SortResult = job.result(chosen)?;
                 figures.merge(&result.statistics);
                 results.sort.push(result);
             }
-            WorkName::Publish | WorkName::Clean => {
+            WorkId::Publish | WorkId::Clean => {
                 return Err(WorkFailure::internal(format!("{} is no input of publish", chosen.work_id)));
             }
         }
         job.pulse.add_done(1);
     }
-    results.chosen.sort_by_key(|chosen| WorkName::from_str(&chosen.work_id).ok());
+    results.chosen.sort_by_key(|chosen| WorkId::from_str(&chosen.work_id).ok());
     Ok((results, figures))
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use indexbuild_api::{Reason, Waiting, WorkErrorReason, WorkResult};
+use indexbuild_api::{Reason, StageName, Waiting, WorkErrorReason, WorkId, WorkResult};
 use indexbuild_engine::{
     Adopted, BoxError, EngineError, FormerAttempt, Lane, SealedRange, SortJob, SortOptions, SortOutcome, adopt_ranges,
     need_of_sort, sort as sort_lane,
@@ -23,7 +23,6 @@ use super::runs::ChosenRuns;
 use super::upload::{self, Upload, Uploads};
 use crate::coverage::cover;
 use crate::failure::WorkFailure;
-use crate::names::WorkName;
 use crate::plan_file::{PlanFile, SortWork};
 use crate::pulse::WaitsFor;
 use crate::results::{DuplicateSummary, EncodeResult, EntrySum, IngestCheck, RangeResult, SortResult};
@@ -201,12 +200,16 @@ impl Task<'_> {
 
     fn encode_results(&self) -> Result<Vec<EncodeResult>, WorkFailure> {
         let mut results = Vec::new();
-        for name in self.job.work.inputs.iter().filter(|name| name.starts_with("encode")) {
+        for name in &self.job.work.inputs {
+            let stage = StageName::from_str(name).map_err(WorkFailure::internal)?;
+            if !matches!(stage, StageName::Encode | StageName::Repair(_)) {
+                continue;
+            }
             for chosen in &self.job.stage(name)?.chosen {
                 self.job.pulse.go_on()?;
-                match WorkName::from_str(&chosen.work_id).map_err(WorkFailure::internal)? {
-                    WorkName::Encode { .. } => results.push(self.job.result(chosen)?),
-                    other @ (WorkName::Plan | WorkName::Sort { .. } | WorkName::Publish | WorkName::Clean) => {
+                match WorkId::from_str(&chosen.work_id).map_err(WorkFailure::internal)? {
+                    WorkId::Encode { .. } => results.push(self.job.result(chosen)?),
+                    other @ (WorkId::Plan | WorkId::Sort { .. } | WorkId::Publish | WorkId::Clean) => {
                         return Err(WorkFailure::internal(format!("stage {name} holds a result of {other}")));
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use indexbuild_api::{Chosen, EngineDirectorySpec, IndexBuildSpec, RunLocation, Work, WorkKind};
+use indexbuild_api::{Chosen, EngineDirectorySpec, IndexBuildSpec, RunLocation, StageName, Work, WorkId, WorkKind};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -21,35 +21,29 @@ pub const CLEAN_INDEX: &str = "clean-index";
 /// The id of a Clean work, in either stage.
 pub const CLEAN_WORK: &str = "clean";
 
-/// The stage of a repair round, from 1.
+/// The name of a repair round's stage, from 1.
 #[must_use]
 pub(super) fn repair_stage(round: u32) -> String {
-    format!("encode-r{round}")
+    StageName::Repair(round).to_string()
 }
 
 #[must_use]
 pub(super) fn repair_work(round: u32) -> String {
-    format!("encode-r{round}-0")
+    WorkId::Encode { round, number: 0 }.to_string()
 }
 
 /// The round of a repair work's id.
 #[must_use]
 pub(super) fn repair_round(work_id: &str) -> Option<u32> {
-    let (round, _) = work_id.strip_prefix("encode-r")?.split_once('-')?;
-    round.parse().ok()
+    match work_id.parse().ok()? {
+        WorkId::Encode { round, number: _ } => (round > 0).then_some(round),
+        WorkId::Plan | WorkId::Sort { .. } | WorkId::Publish | WorkId::Clean => None,
+    }
 }
 
 /// The stage that a work id belongs to, `clean` aside, which may belong to two.
 fn stage_of(work_id: &str) -> Option<String> {
-    if let Some(round) = repair_round(work_id) {
-        return Some(repair_stage(round));
-    }
-    match work_id {
-        PLAN | PUBLISH => Some(work_id.to_owned()),
-        _ if work_id.starts_with("encode-") => Some(ENCODE.to_owned()),
-        _ if work_id.starts_with("sort-") => Some(SORT.to_owned()),
-        _ => None,
-    }
+    work_id.parse::<WorkId>().ok()?.stage().map(|stage| stage.to_string())
 }
 
 /// The records that are of this build, and not of another one that had its name.
@@ -111,14 +105,14 @@ impl<'w> Stages<'w> {
 
     /// The stage that is worked on, and the ids of all its works.
     pub(super) fn current(&self) -> (&'static str, Vec<String>) {
-        let numbered = |prefix: &str, count: u32| (0..count).map(|number| format!("{prefix}-{number}")).collect();
+        let numbered = |of: fn(u32) -> WorkId, count: u32| (0..count).map(|number| of(number).to_string()).collect();
         let (encode, sort) = self.counts.unwrap_or_default();
         if !self.frozen(PLAN) {
             (PLAN, vec![PLAN.to_owned()])
         } else if !self.frozen(ENCODE) {
-            (ENCODE, numbered(ENCODE, encode))
+            (ENCODE, numbered(|number| WorkId::Encode { round: 0, number }, encode))
         } else if !self.frozen(SORT) {
-            (SORT, numbered(SORT, sort))
+            (SORT, numbered(|number| WorkId::Sort { number }, sort))
         } else {
             (PUBLISH, vec![PUBLISH.to_owned()])
         }
@@ -188,7 +182,7 @@ impl<'w> Stages<'w> {
                 let frozen = [PLAN, ENCODE, SORT, PUBLISH].into_iter().filter(|name| self.frozen(name));
                 (WorkKind::Clean, frozen.map(str::to_owned).collect())
             }
-            _ if id.starts_with("sort-") => {
+            _ if matches!(id.parse(), Ok(WorkId::Sort { .. })) => {
                 (WorkKind::Sort, named(&[PLAN, ENCODE]).into_iter().chain(repairs).collect())
             }
             _ => (WorkKind::Encode, named(&[PLAN])),
@@ -221,7 +215,7 @@ impl<'w> Stages<'w> {
 
     /// Encode results that are on a volume alone.
     pub(super) fn on_volume(&self) -> impl Iterator<Item = &'w Chosen> {
-        let encodes = |stage: &&Stage| stage.name == ENCODE || stage.name.starts_with("encode-r");
+        let encodes = |stage: &&Stage| matches!(stage.name.parse(), Ok(StageName::Encode | StageName::Repair(_)));
         self.world.stages.iter().filter(encodes).flat_map(|stage| &stage.chosen).filter(|chosen| chosen.on_volume)
     }
 }

@@ -3,7 +3,7 @@
 
 use indexbuild_api::{
     DirectoryState, IndexBuildStatus, LastError, ManifestStatus, Phase, Reason, Retention, SlotCounts, VolumeCounts,
-    WorkCounts,
+    WorkCounts, WorkId,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -340,21 +340,20 @@ impl Pass<'_> {
         let mut seen = std::collections::BTreeSet::new();
         let (mut rows, mut entries, mut bytes) = (0_u64, 0_u64, 0_u64);
         for chosen in frozen.chain(recorded).filter(|chosen| seen.insert(chosen.work_id.as_str())) {
-            let first_encode =
-                chosen.work_id.starts_with("encode-") && super::stages::repair_round(&chosen.work_id).is_none();
-            if first_encode {
-                rows = rows.saturating_add(chosen.rows);
-                entries = entries.saturating_add(chosen.entries);
-            } else if chosen.work_id.starts_with("sort-") {
-                bytes = bytes.saturating_add(chosen.bytes);
+            match chosen.work_id.parse() {
+                Ok(WorkId::Encode { round: 0, number: _ }) => {
+                    rows = rows.saturating_add(chosen.rows);
+                    entries = entries.saturating_add(chosen.entries);
+                }
+                Ok(WorkId::Sort { number: _ }) => bytes = bytes.saturating_add(chosen.bytes),
+                Ok(WorkId::Encode { .. } | WorkId::Plan | WorkId::Publish | WorkId::Clean) | Err(_) => {}
             }
         }
         for draft in self.drafts.values() {
             let Some(work) = draft.view.record.spec.work.as_ref() else {
                 continue;
             };
-            let first_encode = work.id.starts_with("encode-") && super::stages::repair_round(&work.id).is_none();
-            if first_encode
+            if matches!(work.id.parse(), Ok(WorkId::Encode { round: 0, number: _ }))
                 && !seen.contains(work.id.as_str())
                 && let Some(report) = draft.report()
             {
