@@ -10,6 +10,7 @@ use indexbuild_text::chain;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::attempt_state::{AttemptState, Ending, View, WaitsFor};
 use crate::config::ExecutorConfig;
 use crate::control::ControlPlane;
 use crate::definitions::{output_lacks, output_options};
@@ -18,7 +19,6 @@ use crate::memory::Budget;
 use crate::objects::{Objects, OpenError};
 use crate::outage::{FIRST_ANSWER_WITHIN, FIRST_ANSWER_WITHIN_WHEN_CLEANING, Watch};
 use crate::plan_file::PlanFile;
-use crate::pulse::{Ending, Pulse, View, WaitsFor};
 use crate::rate::RateLimit;
 use crate::results::AttemptName;
 use crate::stats::Meter;
@@ -43,7 +43,7 @@ pub(crate) struct Attempt {
     epoch: u64,
     boot_nonce: String,
     work_id: String,
-    pulse: Arc<Pulse>,
+    shared: Arc<AttemptState>,
     done: Option<oneshot::Receiver<Result<WorkResult, WorkFailure>>>,
     outcome: Option<Result<WorkResult, WorkFailure>>,
 }
@@ -55,18 +55,18 @@ pub(crate) struct Hung;
 impl Attempt {
     /// Starts to work, on a thread of its own.
     pub(crate) fn start(process: &Process, epoch: u64, work: Work) -> Self {
-        let pulse = Arc::new(Pulse::new());
+        let shared = Arc::new(AttemptState::new());
         let (sender, done) = oneshot::channel();
         let attempt = Self {
             epoch,
             boot_nonce: process.boot_nonce.clone(),
             work_id: work.id.clone(),
-            pulse: Arc::clone(&pulse),
+            shared: Arc::clone(&shared),
             done: Some(done),
             outcome: None,
         };
         tracing::info!(epoch, work = %work.id, "starting work");
-        match job(process, epoch, work, pulse) {
+        match job(process, epoch, work, shared) {
             Err(failure) => {
                 // The receiver is held above, so that this cannot fail.
                 let _ = sender.send(Err(failure));
@@ -97,8 +97,8 @@ impl Attempt {
     }
 
     /// What it shares with its thread.
-    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
-        &self.pulse
+    pub(crate) fn shared(&self) -> &Arc<AttemptState> {
+        &self.shared
     }
 
     pub(crate) fn outcome(&self) -> Option<&Result<WorkResult, WorkFailure>> {
@@ -111,7 +111,7 @@ impl Attempt {
             // A thread that ends without a word has panicked, or was never started.
             let mut outcome =
                 done.await.unwrap_or_else(|_| Err(WorkFailure::internal("the thread that works ended without a word")));
-            if outcome == Err(WorkFailure::Ended) && self.pulse.ending() == Ending::No {
+            if outcome == Err(WorkFailure::Ended) && self.shared.ending() == Ending::No {
                 outcome = Err(WorkFailure::internal("the work ended early, and nobody had told it to"));
             }
             match &outcome {
@@ -140,16 +140,16 @@ impl Attempt {
     /// # Errors
     /// [`Hung`]: the thread still works, or hangs in a close.
     pub(crate) async fn close(&mut self, ending: Ending, grace: Duration, within: Duration) -> Result<(), Hung> {
-        self.pulse.end(ending);
+        self.shared.end(ending);
         if ending == Ending::Seal && tokio::time::timeout(grace, self.ended()).await.is_err() {
             tracing::warn!("sealing takes too long; ending at once");
         }
-        self.pulse.end(Ending::Now);
+        self.shared.end(Ending::Now);
         tokio::time::timeout(within, self.ended()).await.map_err(|_| Hung)
     }
 
     pub(crate) fn report(&self) -> Report {
-        let View { per_mille, rows, bytes, step, waiting } = self.pulse.view();
+        let View { per_mille, rows, bytes, step, waiting } = self.shared.view();
         let mut report = Report {
             epoch: self.epoch,
             boot_nonce: self.boot_nonce.clone(),
@@ -182,7 +182,7 @@ impl Attempt {
     }
 }
 
-fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<Job, WorkFailure> {
+fn job(process: &Process, epoch: u64, work: Work, shared: Arc<AttemptState>) -> Result<Job, WorkFailure> {
     let Process { config, control, build, boot_nonce, budget, rate, plans } = process;
     let name: WorkId = work.id.parse().map_err(|error: UnknownWork| WorkFailure::internal(error))?;
     let meter = Arc::new(Meter::start());
@@ -191,7 +191,7 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
         WorkKind::Plan | WorkKind::Encode | WorkKind::Sort | WorkKind::Publish => FIRST_ANSWER_WITHIN,
         WorkKind::Clean => FIRST_ANSWER_WITHIN_WHEN_CLEANING,
     };
-    let mut objects = objects(config, build, &pulse, &meter, first_answer_within);
+    let mut objects = objects(config, build, &shared, &meter, first_answer_within);
     if config.test.never_wait_for_stores {
         objects = objects.without_waiting();
     }
@@ -202,7 +202,7 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
         work,
         name,
         objects,
-        pulse,
+        shared,
         meter,
         budget: *budget,
         rate: Arc::clone(rate),
@@ -216,12 +216,12 @@ fn job(process: &Process, epoch: u64, work: Work, pulse: Arc<Pulse>) -> Result<J
 fn objects(
     config: &Arc<ExecutorConfig>,
     build: &BuildRef,
-    pulse: &Arc<Pulse>,
+    shared: &Arc<AttemptState>,
     meter: &Arc<Meter>,
     first_answer_within: Duration,
 ) -> Objects {
     let prefix = format!("{}/{}/{}", build.namespace, build.name, build.uid);
-    let watch = Watch::new(WaitsFor::Output, config.site, Arc::clone(pulse), first_answer_within);
+    let watch = Watch::new(WaitsFor::Output, config.site, Arc::clone(shared), first_answer_within);
     let url = &config.build.spec.output.url;
     let config = Arc::clone(config);
     let open = move || {
@@ -236,16 +236,16 @@ fn objects(
             }
         }
     };
-    Objects::new(url, prefix, open, watch, Handle::current(), Arc::clone(pulse), Arc::clone(meter))
+    Objects::new(url, prefix, open, watch, Handle::current(), Arc::clone(shared), Arc::clone(meter))
 }
 
 /// Removes what an attempt that gave way left in the store, if the build has ended meanwhile. In
 /// bounded time: what is not removed by then is left to whoever deletes the prefix.
 pub(crate) async fn retire(process: &Process, attempt: AttemptName, within: Duration) {
     let build = process.build.clone();
-    let pulse = Arc::new(Pulse::new());
+    let shared = Arc::new(AttemptState::new());
     let meter = Arc::new(Meter::start());
-    let objects = objects(&process.config, &build, &pulse, &meter, Duration::ZERO).without_waiting();
+    let objects = objects(&process.config, &build, &shared, &meter, Duration::ZERO).without_waiting();
     let retiring = tokio::task::spawn_blocking(move || clean::retire(&objects, &build, &attempt));
     match tokio::time::timeout(within, retiring).await {
         Ok(Ok(Ok(0))) => {}
@@ -253,7 +253,7 @@ pub(crate) async fn retire(process: &Process, attempt: AttemptName, within: Dura
         Ok(Ok(Err(error))) => tracing::warn!("what came late may stay in the store: {}", chain(&error)),
         Ok(Err(error)) => tracing::warn!(%error, "what came late may stay in the store"),
         Err(_) => {
-            pulse.end(Ending::Now);
+            shared.end(Ending::Now);
             tracing::warn!("what came late may stay in the store: it does not answer in time");
         }
     }

@@ -10,9 +10,9 @@ use indexbuild_index::store::StoreError;
 use indexbuild_source::SourceError;
 use indexbuild_text::{bounded, causes, chain};
 
+use crate::attempt_state::Ended;
 use crate::definitions::DefinitionError;
 use crate::objects::ObjectError;
-use crate::pulse::Ended;
 use crate::source_access::Unanswered;
 
 /// The longest message that a report carries, in characters.

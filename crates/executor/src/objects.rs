@@ -19,8 +19,8 @@ use indexbuild_index::store::{Fault, PutOutcome, Store, StoreError, Version};
 use indexbuild_text::chain;
 use tokio::runtime::Handle;
 
+use crate::attempt_state::{AttemptState, Ended, WaitsFor};
 use crate::outage::{Next, Watch, pause, reopens};
-use crate::pulse::{Ended, Pulse, WaitsFor};
 use crate::stats::{Meter, add_since};
 
 /// For how long a folder's failure is waited for, while the control plane answers.
@@ -101,7 +101,7 @@ pub(crate) struct Objects {
     output: Arc<Output>,
     prefix: String,
     runtime: Handle,
-    pulse: Arc<Pulse>,
+    shared: Arc<AttemptState>,
     meter: Arc<Meter>,
     waits: bool,
     needs_bucket: bool,
@@ -122,12 +122,12 @@ impl Objects {
         open: impl Fn() -> Result<Store, OpenError> + Send + Sync + 'static,
         watch: Watch,
         runtime: Handle,
-        pulse: Arc<Pulse>,
+        shared: Arc<AttemptState>,
         meter: Arc<Meter>,
     ) -> Self {
         let url = url.trim_end_matches('/').to_owned();
         let output = Arc::new(Output { url, open: Box::new(open), store: Mutex::default(), watch });
-        Self { output, prefix, runtime, pulse, meter, waits: true, needs_bucket: true }
+        Self { output, prefix, runtime, shared, meter, waits: true, needs_bucket: true }
     }
 
     /// For a process that is about to end: what fails has failed.
@@ -279,7 +279,7 @@ impl Objects {
                 };
                 tokio::select! {
                     biased;
-                    () = self.pulse.cancelled() => None,
+                    () = self.shared.cancelled() => None,
                     outcome = told_if_long(request, long, || self.output.watch.silent(&what())) => Some(outcome),
                 }
             });
@@ -299,7 +299,7 @@ impl Objects {
                     None if matches!(error, StoreError::NoSpace { .. }) => {
                         shown = true;
                         self.show(Reason::WaitingForSpace, &what(), &error, "free some room there, or enlarge it");
-                        if let Err(ended) = self.pulse.sleep(pause(tries)) {
+                        if let Err(ended) = self.shared.sleep(pause(tries)) {
                             break Err(ended.into());
                         }
                         tries = tries.saturating_add(1);
@@ -312,10 +312,10 @@ impl Objects {
                             shown = true;
                             self.show(Reason::WaitingForStore, &what(), &error, "it is tried again and again");
                         }
-                        if let Err(ended) = self.pulse.sleep(pause(tries)) {
+                        if let Err(ended) = self.shared.sleep(pause(tries)) {
                             break Err(ended.into());
                         }
-                        if self.pulse.in_contact() {
+                        if self.shared.in_contact() {
                             counted += start.elapsed();
                         }
                         tries = tries.saturating_add(1);
@@ -335,7 +335,7 @@ impl Objects {
                     if reopens(fault, tries) {
                         self.output.reopen();
                     }
-                    if let Err(ended) = self.pulse.sleep(pause(tries)) {
+                    if let Err(ended) = self.shared.sleep(pause(tries)) {
                         break Err(ended.into());
                     }
                     tries = tries.saturating_add(1);
@@ -350,14 +350,14 @@ impl Objects {
             }
         };
         if shown {
-            self.pulse.set_waiting(WaitsFor::Room, None);
+            self.shared.set_waiting(WaitsFor::Room, None);
         }
         outcome
     }
 
     fn show(&self, reason: Reason, what: &str, error: &StoreError, way_out: &str) {
         let message = format!("{what}: {}; {way_out}", chain(error));
-        self.pulse.set_waiting(WaitsFor::Room, Some(Waiting { reason, message, needs_help: false }));
+        self.shared.set_waiting(WaitsFor::Room, Some(Waiting { reason, message, needs_help: false }));
     }
 }
 

@@ -11,7 +11,7 @@ use indexbuild_api::{Reason, Waiting};
 use indexbuild_store::Fault;
 use jiff::Timestamp;
 
-use crate::pulse::{Pulse, WaitsFor};
+use crate::attempt_state::{AttemptState, WaitsFor};
 
 /// A local run whose store has not answered once within this time ends: its endpoint or its keys are probably wrong, and
 /// whoever started it sits before it.
@@ -77,7 +77,7 @@ pub(crate) fn pause(tries: u32) -> Duration {
 pub(crate) struct Watch {
     which: WaitsFor,
     site: Site,
-    pulse: Arc<Pulse>,
+    shared: Arc<AttemptState>,
     first_answer_within: Duration,
     state: Mutex<State>,
 }
@@ -98,8 +98,8 @@ struct Failing {
 
 impl Watch {
     #[must_use]
-    pub(crate) fn new(which: WaitsFor, site: Site, pulse: Arc<Pulse>, first_answer_within: Duration) -> Self {
-        Self { which, site, pulse, first_answer_within, state: Mutex::default() }
+    pub(crate) fn new(which: WaitsFor, site: Site, shared: Arc<AttemptState>, first_answer_within: Duration) -> Self {
+        Self { which, site, shared, first_answer_within, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -111,7 +111,7 @@ impl Watch {
         let mut state = self.state();
         state.answered = true;
         if let Some(Failing { told: Some(_), .. }) = state.failing.take() {
-            self.pulse.set_waiting(self.which, None);
+            self.shared.set_waiting(self.which, None);
         }
     }
 
@@ -143,7 +143,7 @@ impl Watch {
             }
             Next::End if fault != Fault::NotFound => {
                 if let Some(Failing { told: Some(_), .. }) = state.failing.take() {
-                    self.pulse.set_waiting(self.which, None);
+                    self.shared.set_waiting(self.which, None);
                 }
             }
             Next::End => {}
@@ -165,7 +165,7 @@ impl Watch {
         };
         let message = format!("{store}, since {}: {what}: {answer}; {way_out}", failing.from);
         failing.told = Some((fault, answer));
-        self.pulse.set_waiting(self.which, Some(Waiting { reason: Reason::WaitingForStore, message, needs_help }));
+        self.shared.set_waiting(self.which, Some(Waiting { reason: Reason::WaitingForStore, message, needs_help }));
     }
 }
 
@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn one_answer_is_enough_to_wait_for_the_next_as_long_as_it_takes() {
-        let pulse = Arc::new(Pulse::new());
-        let watch = Watch::new(WaitsFor::Output, Site::OneMachine, Arc::clone(&pulse), Duration::ZERO);
+        let shared = Arc::new(AttemptState::new());
+        let watch = Watch::new(WaitsFor::Output, Site::OneMachine, Arc::clone(&shared), Duration::ZERO);
         assert_eq!(watch.failed("a", Fault::Outage, "503"), Next::End);
         watch.answered();
         assert_eq!(watch.failed("a", Fault::Outage, "503"), Next::Wait { needs_help: false });
@@ -222,30 +222,30 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_once_with_its_words_and_taken_back_when_the_store_answers_i8() {
-        let pulse = Arc::new(Pulse::new());
-        let watch = Watch::new(WaitsFor::Output, Site::Cluster, Arc::clone(&pulse), FIRST_ANSWER_WITHIN);
+        let shared = Arc::new(AttemptState::new());
+        let watch = Watch::new(WaitsFor::Output, Site::Cluster, Arc::clone(&shared), FIRST_ANSWER_WITHIN);
         watch.failed("cannot read a", Fault::Refused, "403 Forbidden: AccessDenied");
-        let told = pulse.view().waiting.unwrap();
+        let told = shared.view().waiting.unwrap();
         assert!(told.needs_help && told.reason == Reason::WaitingForStore);
         for part in ["the output's store, since 2", "cannot read a", "403 Forbidden: AccessDenied"] {
             assert!(told.message.contains(part), "{part} in {}", told.message);
         }
         watch.failed("cannot read b", Fault::Refused, "403 Forbidden: AccessDenied");
-        assert_eq!(pulse.view().waiting.unwrap(), told, "another object and later: the same is said");
+        assert_eq!(shared.view().waiting.unwrap(), told, "another object and later: the same is said");
         watch.failed("cannot read b", Fault::Refused, "403 Forbidden: ExpiredToken");
-        assert!(pulse.view().waiting.unwrap().message.contains("ExpiredToken"));
+        assert!(shared.view().waiting.unwrap().message.contains("ExpiredToken"));
         watch.answered();
-        assert_eq!(pulse.view().waiting, None);
+        assert_eq!(shared.view().waiting, None);
     }
 
     #[test]
     fn a_short_outage_is_not_told_and_a_silent_one_is() {
-        let pulse = Arc::new(Pulse::new());
-        let watch = Watch::new(WaitsFor::Source, Site::Cluster, Arc::clone(&pulse), FIRST_ANSWER_WITHIN);
+        let shared = Arc::new(AttemptState::new());
+        let watch = Watch::new(WaitsFor::Source, Site::Cluster, Arc::clone(&shared), FIRST_ANSWER_WITHIN);
         watch.failed("cannot read a", Fault::Outage, "503 Service Unavailable");
-        assert_eq!(pulse.view().waiting, None);
+        assert_eq!(shared.view().waiting, None);
         watch.silent("reading a");
-        let told = pulse.view().waiting.unwrap();
+        let told = shared.view().waiting.unwrap();
         assert!(told.message.contains("the source's store") && !told.needs_help, "{told:?}");
     }
 }

@@ -6,10 +6,10 @@ use indexbuild_api::IndexBuildSpec;
 use indexbuild_source::{Failure, Patience, SourceError, SourceSpec, StoreSettings, Verdict};
 use indexbuild_store::Fault;
 
+use crate::attempt_state::{AttemptState, WaitsFor};
 use crate::config::ExecutorConfig;
 use crate::definitions::{self, DefinitionError};
 use crate::outage::{FIRST_ANSWER_WITHIN, Next, Watch, pause, reopens};
-use crate::pulse::{Pulse, WaitsFor};
 
 #[derive(Debug, thiserror::Error)]
 #[error("it has not answered once: {0}; check its endpoint, its credentials, and that it can be reached")]
@@ -18,17 +18,17 @@ pub(crate) struct Unanswered(String);
 /// The table of a build, and how its store is waited for while an attempt reads it.
 pub(crate) fn source(
     config: &Arc<ExecutorConfig>,
-    pulse: &Arc<Pulse>,
+    shared: &Arc<AttemptState>,
 ) -> Result<(SourceSpec, Arc<dyn Patience>), DefinitionError> {
     let source = definitions::source(&config.build.spec)?;
-    let watch = Watch::new(WaitsFor::Source, config.site, Arc::clone(pulse), FIRST_ANSWER_WITHIN);
-    Ok((source, Arc::new(Access { config: Arc::clone(config), pulse: Arc::clone(pulse), watch })))
+    let watch = Watch::new(WaitsFor::Source, config.site, Arc::clone(shared), FIRST_ANSWER_WITHIN);
+    Ok((source, Arc::new(Access { config: Arc::clone(config), shared: Arc::clone(shared), watch })))
 }
 
 #[derive(Debug)]
 struct Access {
     config: Arc<ExecutorConfig>,
-    pulse: Arc<Pulse>,
+    shared: Arc<AttemptState>,
     watch: Watch,
 }
 
@@ -41,7 +41,7 @@ impl Access {
     fn after(&self, failure: &Failure<'_>) -> Verdict {
         let Failure { url, fault, answer, tries } = *failure;
         match self.watch.failed(&format!("cannot read {url}"), fault, answer) {
-            Next::Wait { needs_help: _ } => match self.pulse.sleep(pause(tries)) {
+            Next::Wait { needs_help: _ } => match self.shared.sleep(pause(tries)) {
                 Ok(()) if reopens(fault, tries) => Verdict::Again,
                 Ok(()) => Verdict::AgainAsIs,
                 Err(ended) => Verdict::Stop(Box::new(ended)),

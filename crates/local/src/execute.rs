@@ -57,7 +57,7 @@ impl ActionError {
 
 /// What processes are born with.
 #[derive(Clone, Debug)]
-pub(crate) struct Births {
+pub(crate) struct ProcessSpecs {
     pub executable: PathBuf,
     pub threads: usize,
     /// What each may use, in bytes.
@@ -75,7 +75,7 @@ pub(crate) struct LocalHands<'a> {
     pub hub: &'a Arc<Hub>,
     pub build: &'a mut StoredBuild,
     /// What processes are born with.
-    pub births: &'a Births,
+    pub process_specs: &'a ProcessSpecs,
 }
 
 impl Hands for LocalHands<'_> {
@@ -187,7 +187,7 @@ impl LocalHands<'_> {
             return Ok(());
         }
         let generation = state.volumes.iter().find(|volume| volume.name == claim).map_or(0, |volume| volume.generation);
-        let Births { executable, threads, memory_limit, orphan_after_ms, ca_file } = self.births;
+        let ProcessSpecs { executable, threads, memory_limit, orphan_after_ms, ca_file } = self.process_specs;
         let file = PodFile {
             name: name.to_owned(),
             uid: Uuid::new_v4().to_string(),

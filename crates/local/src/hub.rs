@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use tokio::sync::Notify;
 
 use crate::folder::Layout;
-use crate::inject::{Injector, Strike};
+use crate::inject::{InjectedFault, Injector};
 use crate::journal::Journal;
 use crate::pods::Pods;
 use crate::protocol::{Answer, Ask, PROTOCOL_VERSION, Request};
@@ -82,7 +82,7 @@ pub(crate) struct Hub {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// It is answered, then this happens to its sender.
-    Answer(Box<Answer>, Vec<Strike>),
+    Answer(Box<Answer>, Vec<InjectedFault>),
     /// It is lost: its sender is cut off.
     Lost,
     /// It is answered when the record of the slot changed, or after the time.
@@ -192,27 +192,27 @@ impl Hub {
     }
 
     /// Lets faults happen to a pod.
-    pub(crate) fn strike(&self, pod_uid: &str, strikes: &[Strike]) {
+    pub(crate) fn strike(&self, pod_uid: &str, strikes: &[InjectedFault]) {
         let mut state = self.state();
         let Some((name, slot)) = state.pods.by_uid(pod_uid).map(|pod| (pod.file.name.clone(), pod.file.slot)) else {
             return;
         };
         for strike in strikes {
             let text = match strike {
-                Strike::Cut(lasts) => {
+                InjectedFault::Cut(lasts) => {
                     state.injector.cut(pod_uid, Instant::now(), *lasts);
                     format!("{name} is cut off for {} (asked for)", shown(*lasts))
                 }
-                Strike::Kill => {
+                InjectedFault::Kill => {
                     self.signal(&mut state, &name, Signal::KILL);
                     format!("{name} is killed (asked for)")
                 }
-                Strike::Freeze(lasts) => {
+                InjectedFault::Freeze(lasts) => {
                     self.signal(&mut state, &name, Signal::STOP);
                     state.injector.freeze(pod_uid, Instant::now(), *lasts);
                     format!("{name} is frozen for {} (asked for)", shown(*lasts))
                 }
-                Strike::FillDisk(lasts) => {
+                InjectedFault::FillDisk(lasts) => {
                     if let Err(error) = std::fs::write(self.layout.no_space(slot), b"") {
                         tracing::warn!(%error, "the disk cannot be made to look full");
                     }

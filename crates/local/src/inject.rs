@@ -9,7 +9,7 @@ use crate::fault::{Fault, When};
 
 /// What happens to a slot's process now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Strike {
+pub(crate) enum InjectedFault {
     /// It is cut off for so long.
     Cut(Duration),
     Kill,
@@ -22,7 +22,7 @@ pub(crate) enum Strike {
 /// The faults of a run that have not happened yet, and the cuts that have.
 #[derive(Debug, Default)]
 pub(crate) struct Injector {
-    pending: Vec<(u32, When, Strike)>,
+    pending: Vec<(u32, When, InjectedFault)>,
     at_birth: Vec<Fault>,
     born: BTreeSet<u32>,
     cuts: BTreeMap<String, Instant>,
@@ -48,10 +48,10 @@ impl Injector {
         let pending = faults
             .iter()
             .filter_map(|fault| match fault {
-                Fault::Cut { slot, lasts, when } => Some((*slot, *when, Strike::Cut(*lasts))),
-                Fault::Kill { slot, when } => Some((*slot, *when, Strike::Kill)),
-                Fault::Freeze { slot, lasts, when } => Some((*slot, *when, Strike::Freeze(*lasts))),
-                Fault::FillDisk { slot, lasts, when } => Some((*slot, *when, Strike::FillDisk(*lasts))),
+                Fault::Cut { slot, lasts, when } => Some((*slot, *when, InjectedFault::Cut(*lasts))),
+                Fault::Kill { slot, when } => Some((*slot, *when, InjectedFault::Kill)),
+                Fault::Freeze { slot, lasts, when } => Some((*slot, *when, InjectedFault::Freeze(*lasts))),
+                Fault::FillDisk { slot, lasts, when } => Some((*slot, *when, InjectedFault::FillDisk(*lasts))),
                 Fault::LeakEngine { .. } | Fault::FailWrite { .. } | Fault::KillPoint { .. } | Fault::Trace { .. } => {
                     None
                 }
@@ -61,7 +61,7 @@ impl Injector {
     }
 
     /// What is due for the slot's owner, which has this work in hand, so far; each happens once.
-    pub(crate) fn due(&mut self, slot: u32, kind: WorkKind, percent: u8) -> Vec<Strike> {
+    pub(crate) fn due(&mut self, slot: u32, kind: WorkKind, percent: u8) -> Vec<InjectedFault> {
         let mut due = Vec::new();
         self.pending.retain(|(of, when, strike)| {
             let now = *of == slot && when.is_now(kind, percent);
@@ -143,8 +143,8 @@ mod tests {
     fn a_fault_happens_once_to_its_slot_at_its_moment() {
         let mut injector = injector(&["cut:1:2s@encode:50%", "kill:0"]);
         assert_eq!(injector.due(1, WorkKind::Encode, 10), vec![]);
-        assert_eq!(injector.due(0, WorkKind::Plan, 0), vec![Strike::Kill]);
-        assert_eq!(injector.due(1, WorkKind::Encode, 60), vec![Strike::Cut(Duration::from_secs(2))]);
+        assert_eq!(injector.due(0, WorkKind::Plan, 0), vec![InjectedFault::Kill]);
+        assert_eq!(injector.due(1, WorkKind::Encode, 60), vec![InjectedFault::Cut(Duration::from_secs(2))]);
         assert_eq!(injector.due(1, WorkKind::Encode, 60), vec![]);
     }
 

@@ -14,7 +14,7 @@ use crate::pods::Pod;
 
 /// What a run is told beside the build: it changes nothing that is written down.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wishes {
+pub(crate) struct RunSettings {
     pub clocks: Clocks,
     /// The build pauses: the run was interrupted.
     pub suspend: bool,
@@ -32,11 +32,17 @@ pub(crate) fn millis(duration: Duration) -> Millis {
 }
 
 /// Everything that is observed, at this moment.
-pub(crate) fn observe(hub: &Hub, state: &State, build: &StoredBuild, wishes: &Wishes, started: Instant) -> World {
+pub(crate) fn observe(
+    hub: &Hub,
+    state: &State,
+    build: &StoredBuild,
+    settings: &RunSettings,
+    started: Instant,
+) -> World {
     let now = Instant::now();
     let mut spec = build.spec.clone();
-    spec.suspend |= wishes.suspend;
-    if wishes.keep_volumes {
+    spec.suspend |= settings.suspend;
+    if settings.keep_volumes {
         let mut volume = spec.volume_or_default();
         volume.retention = Some(VolumeRetention {
             when_published: Retention::Retain,
@@ -56,11 +62,11 @@ pub(crate) fn observe(hub: &Hub, state: &State, build: &StoredBuild, wishes: &Wi
             spec,
             status: build.status.clone(),
             deleting: build.deleting,
-            deletion_age: wishes.deletion_age,
+            deletion_age: settings.deletion_age,
             finalizer: build.finalizer,
             reconcile_disabled: false,
-            clocks: wishes.clocks,
-            percent_per_second: wishes.percent_per_second,
+            clocks: settings.clocks,
+            percent_per_second: settings.percent_per_second,
             gone: false,
         },
         slots: slots(state, now),

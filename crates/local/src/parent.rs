@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 
 use crate::build::StoredBuild;
 use crate::collect::Collector;
-use crate::execute::{Births, Hands, LocalHands};
+use crate::execute::{Hands, LocalHands, ProcessSpecs};
 use crate::folder::{self, Folder, StateError};
 use crate::hub::{Hub, State, Watch};
 use crate::inject::{Injector, Over};
 use crate::journal::Journal;
-use crate::observe::{Wishes, millis, observe};
+use crate::observe::{RunSettings, millis, observe};
 use crate::options::{RENEW_INTERVAL, RunError, RunOptions};
 use crate::pods::{Pods, essential_lines_of};
 use crate::progress::ProgressSink;
@@ -43,8 +43,8 @@ const BACKSTOP: Duration = Duration::from_secs(1);
 pub(crate) struct Parent {
     hub: Arc<Hub>,
     build: StoredBuild,
-    births: Births,
-    wishes: Wishes,
+    process_specs: ProcessSpecs,
+    settings: RunSettings,
     progress: Box<dyn ProgressSink>,
     collector: Collector,
     rate: Rate,
@@ -79,7 +79,7 @@ impl Parent {
             replace_after: overrides.replace_after.map_or_else(|| disruption.replace_after.as_millis(), millis),
             orphan_after: overrides.orphan_after.map_or_else(|| disruption.orphan_after.as_millis(), millis),
         };
-        let births = Births {
+        let process_specs = ProcessSpecs {
             executable,
             threads: overrides.threads.unwrap_or_else(|| threads(&build)),
             memory_limit: overrides.memory.unwrap_or_else(|| build.spec.memory_limit_bytes()),
@@ -122,8 +122,8 @@ impl Parent {
         Ok(Self {
             hub: Arc::new(Hub::new(layout, this_machine(), state)),
             build,
-            births,
-            wishes: Wishes { clocks, suspend: false, keep_volumes, deletion_age: 0, percent_per_second: None },
+            process_specs,
+            settings: RunSettings { clocks, suspend: false, keep_volumes, deletion_age: 0, percent_per_second: None },
             progress,
             collector,
             rate: Rate::default(),
@@ -193,16 +193,16 @@ impl Parent {
 
     fn observe(&mut self) -> World {
         let now = Instant::now();
-        self.wishes.percent_per_second = self.rate.percent_per_second(now);
-        self.wishes.deletion_age = if self.build.deleting { millis(now - self.started) } else { 0 };
-        observe(&self.hub, &self.hub.state(), &self.build, &self.wishes, self.started)
+        self.settings.percent_per_second = self.rate.percent_per_second(now);
+        self.settings.deletion_age = if self.build.deleting { millis(now - self.started) } else { 0 };
+        observe(&self.hub, &self.hub.state(), &self.build, &self.settings, self.started)
     }
 
     /// Carries out the actions in their order. Whether anything was done: then it is time to look again.
     fn execute(&mut self, decision: &Decision) -> Result<bool, RunError> {
         let mut changed = false;
-        let Self { hub, build, births, .. } = self;
-        let mut hands = LocalHands { hub, build, births };
+        let Self { hub, build, process_specs, .. } = self;
+        let mut hands = LocalHands { hub, build, process_specs };
         for action in decision.actions.iter().cloned() {
             match hands.carry_out(action) {
                 Ok(()) => changed = true,
@@ -219,7 +219,7 @@ impl Parent {
     fn report(&mut self, world: &World, decision: &Decision) -> Result<(), RunError> {
         let Decision { actions: _, status, requeue: _, end: _, waits, events } = decision;
         self.rate.see(Instant::now(), status.percent.unwrap_or(0));
-        let shown = progress(world, status, self.wishes.percent_per_second, self.started.elapsed());
+        let shown = progress(world, status, self.settings.percent_per_second, self.started.elapsed());
         self.progress.show(&shown);
         for event in events {
             // Told once: the same thing is seen at every look.
@@ -318,7 +318,7 @@ impl Parent {
             return Err(RunError::Interrupted { state: hub.layout.root().to_owned() });
         }
         self.interrupted = Some(now);
-        self.wishes.suspend = true;
+        self.settings.suspend = true;
         state.injector.end_all(now);
         let alive: Vec<String> =
             state.pods.iter().filter(|pod| pod.is_alive()).map(|pod| pod.file.name.clone()).collect();
@@ -343,7 +343,7 @@ impl Parent {
     }
 
     async fn ended(self, world: &World, end: End) -> Result<RunSummary, RunError> {
-        let Self { hub, build, births, collector, started, failed_pod, .. } = self;
+        let Self { hub, build, process_specs, collector, started, failed_pod, .. } = self;
         let status = build.status.clone().unwrap_or_default();
         if end == End::Failed {
             let message = failure(&status);
@@ -386,7 +386,7 @@ impl Parent {
             wall_ms: millis(started.elapsed()),
             failed_attempts: status.failed_attempts.unwrap_or(0),
             stages,
-            memory_limit: births.memory_limit,
+            memory_limit: process_specs.memory_limit,
             children,
             timeline: timeline(state.journal.entries()),
         })

@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::hub::{Hub, Outcome};
-use crate::inject::Strike;
+use crate::inject::InjectedFault;
 use crate::protocol::{Answer, Request, receive, send};
 
 /// How long a child may take to say what it wants.
@@ -62,7 +62,7 @@ async fn connection(hub: &Hub, mut stream: UnixStream) -> io::Result<()> {
     let request: Request = timeout(REQUEST_LIMIT, receive(&mut stream)).await??;
     let pod_uid = request.pod_uid.clone();
     let outcome = hub.answer(request, credentials.pid().unwrap_or(0));
-    let (answer, strikes): (Answer, Vec<Strike>) = match outcome {
+    let (answer, strikes): (Answer, Vec<InjectedFault>) = match outcome {
         Outcome::Answer(answer, strikes) => (*answer, strikes),
         Outcome::Wait(slot, version, within) => {
             wait_for_change(hub, &mut stream, slot, &version, within).await?;

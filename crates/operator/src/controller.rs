@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::objects::Image;
 use crate::orphans;
 use crate::reconcile::{Context, after_error, reconcile};
-use crate::rim::Rim;
+use crate::reporting::Reporting;
 use crate::self_test::SelfTest;
 use crate::switches::TestSwitches;
 
@@ -130,9 +130,9 @@ async fn operate(
         health.set_role(Role::Leading);
         metrics.set_leader(true);
         let lost = held.lost();
-        let rim = Arc::new(Rim::new(client.clone(), metrics.clone(), &identity));
+        let reporting = Arc::new(Reporting::new(client.clone(), metrics.clone(), &identity));
         let end = lost.child_token();
-        let leading = lead(&client, &scopes, &image, &rim, &health, (concurrency, test), end.clone());
+        let leading = lead(&client, &scopes, &image, &reporting, &health, (concurrency, test), end.clone());
         tokio::pin!(leading);
         tokio::select! {
             () = &mut leading => {}
@@ -202,7 +202,7 @@ async fn lead(
     client: &Client,
     scopes: &[Option<String>],
     image: &Image,
-    rim: &Arc<Rim>,
+    reporting: &Arc<Reporting>,
     health: &Health,
     (concurrency, test): (u16, TestSwitches),
     end: CancellationToken,
@@ -224,7 +224,7 @@ async fn lead(
     let mut contexts = Vec::new();
     for namespace in scopes {
         let caches::Watched { caches, builds, parts } = caches::watch(client, namespace.as_deref());
-        let context = Context::new(client.clone(), image.clone(), caches.clone(), nodes.clone(), Arc::clone(rim));
+        let context = Context::new(client.clone(), image.clone(), caches.clone(), nodes.clone(), Arc::clone(reporting));
         let context = Arc::new(context.with_switches(test));
         contexts.push(Arc::clone(&context));
         // Caches fill, whether or not a pass waits.
@@ -239,7 +239,7 @@ async fn lead(
         let controller = watch_builds(context, caches, builds, received, of_nodes, concurrency, end.clone());
         tasks.spawn(controller);
     }
-    housekeeping(client, rim, health, &contexts, &nodes, end.clone()).await;
+    housekeeping(client, reporting, health, &contexts, &nodes, end.clone()).await;
     while tasks.join_next().await.is_some() {}
 }
 
@@ -296,7 +296,7 @@ async fn watch_builds(
 /// What no change triggers. Its turns are the process's sign of life.
 async fn housekeeping(
     client: &Client,
-    rim: &Rim,
+    reporting: &Reporting,
     health: &Health,
     contexts: &[Arc<Context>],
     nodes: &Nodes,
@@ -313,17 +313,17 @@ async fn housekeeping(
             health.set_caches_synced(filled);
         }
         if filled {
-            rim.count(&all);
-            rim.try_ownership(&mut test, client, &all).await;
+            reporting.count(&all);
+            reporting.try_ownership(&mut test, client, &all).await;
             for (context, memories) in contexts.iter().zip(&mut memories) {
                 let uids: HashSet<String> =
                     context.caches.builds.state().iter().filter_map(|build| build.uid()).collect();
                 context.forget_all_but(&uids);
-                rim.tell_unreadable(&context.caches.unreadable()).await;
+                reporting.tell_unreadable(&context.caches.unreadable()).await;
                 orphans::reap(context, memories).await;
             }
-            rim.tell_unreadable(&caches::unreadable(nodes)).await;
-            rim.forget_readable();
+            reporting.tell_unreadable(&caches::unreadable(nodes)).await;
+            reporting.forget_readable();
             tracing::trace!(nodes = nodes.len(), "a turn");
         }
         let pause = if filled { HOUSEKEEPING } else { Duration::from_millis(200) };

@@ -4,12 +4,12 @@
 //! So writes that matter carry preconditions, and this keeps two operators from getting in each other's way.
 //!
 //! - `decide`: what a Lease that was read means, as a pure function of what this process saw and when.
-//! - `hold`: reads and writes of the Lease, and the time until which this process leads.
+//! - `elector`: reads and writes of the Lease, and the time until which this process leads.
 
 mod decide;
-mod hold;
+mod elector;
 #[cfg(test)]
 mod tests;
 
 pub use decide::{Attempt, Observed, Record, Step, Timing, What, step};
-pub use hold::{Held, Leader, LeaderError, Released};
+pub use elector::{Held, Leader, LeaderError, Released};

@@ -20,7 +20,7 @@ mod observe;
 mod orphans;
 mod provide;
 mod reconcile;
-mod rim;
+mod reporting;
 pub mod self_test;
 pub mod shallow;
 pub mod switches;

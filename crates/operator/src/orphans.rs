@@ -44,7 +44,7 @@ pub(crate) async fn reap(context: &Context, memories: &mut BTreeMap<String, Buil
         let reaped = reap_one(context, &owner, memory).await;
         if let Err(OperatorError::Blind(Blind(unreadable))) = reaped {
             memory.count_anew();
-            context.rim.tell_unreadable(&unreadable).await;
+            context.reporting.tell_unreadable(&unreadable).await;
         } else if let Err(error) = reaped {
             tracing::warn!(build = owner.name, uid = owner.uid, error = %error.said(), "a record that outlived its build waits");
         }
@@ -70,11 +70,11 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
     for action in plan(&world).actions {
         let name = action.name();
         let counted = action.clone();
-        let (client, image, announcer) = (&context.client, &context.image, &context.rim.events);
+        let (client, image, announcer) = (&context.client, &context.image, &context.reporting.events);
         let hands = Hands { client, image, announcer, build: None, owner, objects: &objects, world: &world };
         match hands.carry_out(action).await {
             Ok(()) => {
-                context.rim.metrics.acted(&counted);
+                context.reporting.metrics.acted(&counted);
                 tracing::info!(action = name, build = owner.name, uid = owner.uid, "what a build left is cleaned");
             }
             Err(error) if error.is_conflict() => {}

@@ -23,7 +23,7 @@ use crate::metrics::ReconcileResult;
 use crate::objects::{Image, Owner};
 use crate::observe::{Objects, Observed, remains, world};
 use crate::provide;
-use crate::rim::Rim;
+use crate::reporting::Reporting;
 use crate::switches::TestSwitches;
 use crate::trouble::{self, Trouble};
 use crate::unreadable::Blind;
@@ -53,7 +53,7 @@ pub(crate) struct Context {
     pub caches: Caches,
     pub nodes: Nodes,
     /// Events, metrics, and whether ownership is enforced.
-    pub rim: Arc<Rim>,
+    pub reporting: Arc<Reporting>,
     memories: Mutex<HashMap<String, Arc<tokio::sync::Mutex<BuildMemory>>>>,
     node_memory: Mutex<NodeMemory>,
     failures: Mutex<HashMap<String, u32>>,
@@ -68,13 +68,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Context {
     /// A context that remembers nothing yet.
     #[must_use]
-    pub(crate) fn new(client: Client, image: Image, caches: Caches, nodes: Nodes, rim: Arc<Rim>) -> Self {
+    pub(crate) fn new(client: Client, image: Image, caches: Caches, nodes: Nodes, reporting: Arc<Reporting>) -> Self {
         Self {
             client,
             image,
             caches,
             nodes,
-            rim,
+            reporting,
             memories: Mutex::default(),
             node_memory: Mutex::default(),
             failures: Mutex::default(),
@@ -112,7 +112,7 @@ impl Context {
         lock(&self.memories).retain(|uid, _| {
             let known = uids.contains(uid);
             if !known {
-                self.rim.events.forget(uid);
+                self.reporting.events.forget(uid);
             }
             known
         });
@@ -169,7 +169,7 @@ pub(crate) async fn reconcile(
     };
     let outcome = match outcome {
         Err(OperatorError::Blind(Blind(unreadable))) => {
-            context.rim.tell_unreadable(&unreadable).await;
+            context.reporting.tell_unreadable(&unreadable).await;
             Ok(AT_WORK)
         }
         other => other,
@@ -179,7 +179,7 @@ pub(crate) async fn reconcile(
         Err(error) if error.is_conflict() => ReconcileResult::Success,
         Err(_) => ReconcileResult::Error,
     };
-    context.rim.metrics.reconciled(result, begun.elapsed());
+    context.reporting.metrics.reconciled(result, begun.elapsed());
     let uid = build.uid().unwrap_or_default();
     match outcome {
         Ok(wait) => {
@@ -296,7 +296,7 @@ async fn undecided(
     let before = build.status.as_ref();
     let message = blind.0.iter().map(words_about).collect::<Vec<_>>().join("; ");
     let event = action::Event { reason: Reason::Unreadable, warning: true, message: message.clone() };
-    context.rim.events.publish(build, &[event]).await;
+    context.reporting.events.publish(build, &[event]).await;
     let finished = before.and_then(|status| status.condition(ConditionType::Finished));
     if finished.is_none_or(|finished| finished.status != ConditionStatus::True) {
         let mut status = before.cloned().unwrap_or_default();
@@ -341,7 +341,7 @@ async fn execute(
             false
         }
     };
-    let (client, image, announcer) = (&context.client, &context.image, &context.rim.events);
+    let (client, image, announcer) = (&context.client, &context.image, &context.reporting.events);
     let hands = Hands { client, image, announcer, build: Some(build), owner, objects, world };
     for alike in decision.actions.chunk_by(|one, next| one.name() == next.name()) {
         if !provided && matches!(alike, [Action::CreatePod { .. }, ..]) {
@@ -356,7 +356,7 @@ async fn execute(
         for (action, outcome) in alike.iter().zip(outcomes) {
             let (name, slot) = (action.name(), slot_of(action));
             let Err(error) = outcome else {
-                context.rim.metrics.acted(action);
+                context.reporting.metrics.acted(action);
                 if let Some(slot) = slot {
                     memory.trouble.remove(&slot);
                 }
@@ -434,11 +434,11 @@ async fn report(
         trouble::say(&mut status, before, &trouble, &wall);
     }
     if end.is_none() {
-        context.rim.say_ownership(&mut status, before, &wall);
-        events.extend(context.rim.ownership_event());
+        context.reporting.say_ownership(&mut status, before, &wall);
+        events.extend(context.reporting.ownership_event());
     }
     let events = [events, turns(before, &status)].concat();
-    context.rim.events.publish(build, &events).await;
+    context.reporting.events.publish(build, &events).await;
     let said = write_status(context, owner, before, status, end.is_some(), memory).await?;
     let longest = if end.is_some() && actions.is_empty() && said { AT_REST } else { AT_WORK };
     Ok(Duration::from_millis(requeue.max(50)).min(longest))

@@ -146,12 +146,13 @@ fn sort_lane(job: &SortJob<'_>, already: Vec<SealedRange>, engine: &EngineHandle
 
     let pieces = pieces_of(job, lane_number, layout)?;
     let folder = SpillFolder::new(job.attempt.spill_dir());
-    let lay = Lay::out(job, &boundaries, layout, &already, &pieces, &folder)?;
-    let Fetched { parts, passed, mut stats } = lay.fetch(job, layout, &pieces, &folder)?;
-    lay.agrees(job, &passed, &already)?;
+    let sort_layout = SortLayout::out(job, &boundaries, layout, &already, &pieces, &folder)?;
+    let Fetched { parts, passed, mut stats } = sort_layout.fetch(job, layout, &pieces, &folder)?;
+    sort_layout.agrees(job, &passed, &already)?;
 
     job.control.set_step(Step::Sort);
-    let Sorted { mut ranges, missing } = sort_ranges(job, layout, &folder, lay.destinations, parts, &mut stats)?;
+    let Sorted { mut ranges, missing } =
+        sort_ranges(job, layout, &folder, sort_layout.destinations, parts, &mut stats)?;
     let sorted_here: u64 = ranges.iter().map(|range| range.entries + range.duplicates.count).sum();
     ranges.extend(already);
     ranges.sort_by_key(|range| range.range);
@@ -200,14 +201,14 @@ fn pieces_of(job: &SortJob<'_>, lane: u32, layout: Option<&PackedLayout>) -> Res
 }
 
 /// How a lane's entries are laid out for sorting.
-struct Lay {
+struct SortLayout {
     destinations: Vec<Destination>,
     cuts: Vec<Cut>,
     spill_above: Option<u64>,
     in_memory: u64,
 }
 
-impl Lay {
+impl SortLayout {
     fn out(
         job: &SortJob<'_>,
         boundaries: &[Vec<u8>],
@@ -257,14 +258,14 @@ impl Lay {
             if range > job.lane.first_range
                 && let Some(cut) = &begin
             {
-                lay.cuts.push(cut.clone());
+                sort_layout.cuts.push(cut.clone());
             }
-            lay.destinations.push(Destination { range, sealed });
+            sort_layout.destinations.push(Destination { range, sealed });
             if !sealed {
                 let end = lower(range + 1);
                 for cut in cuts_within(&sample, per_sample, budget, begin.as_ref(), end.as_ref(), layout) {
-                    lay.cuts.push(cut);
-                    lay.destinations.push(Destination { range, sealed });
+                    sort_layout.cuts.push(cut);
+                    sort_layout.destinations.push(Destination { range, sealed });
                 }
             }
         }

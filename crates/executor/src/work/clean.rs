@@ -22,15 +22,15 @@ use crate::results::{AttemptName, CleanResult, seal};
 
 /// Removes what no index needs, in the store and on this slot's volume.
 pub(crate) fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
-    job.pulse.set_step(Some("looking for the manifest"));
+    job.shared.set_step(Some("looking for the manifest"));
     let (objects, tombstone) = match settle(job)? {
         Some((keep, tombstone)) => {
-            job.pulse.set_step(Some("deleting objects"));
+            job.shared.set_step(Some("deleting objects"));
             (sweep(job, &keep)?, tombstone)
         }
         None => (0, true),
     };
-    job.pulse.set_step(Some("removing attempts from the volume"));
+    job.shared.set_step(Some("removing attempts from the volume"));
     let attempts_on_volume = sweep_volume(job, tombstone)?;
     let statistics = job.meter.statistics();
     let result = CleanResult { attempt: job.attempt.clone(), tombstone, objects, attempts_on_volume, statistics };
@@ -44,7 +44,7 @@ pub(crate) fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
 fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
     let mut created = false;
     loop {
-        job.pulse.go_on()?;
+        job.shared.go_on()?;
         let standing = match standing(job) {
             Ok(standing) => standing,
             Err(Standing::NoBucket) => return Ok(None),
@@ -188,11 +188,11 @@ fn sweep(job: &Job, keep: &BTreeSet<String>) -> Result<u64, WorkFailure> {
         .filter(|path| !keep.contains(path))
         .filter(|path| !(committed && path.starts_with(&publish) && path.ends_with(names::RESULT)))
         .collect();
-    job.pulse.set_total(doomed.len() as u64);
+    job.shared.set_total(doomed.len() as u64);
     parallel::each(&doomed, |path| {
-        job.pulse.go_on()?;
+        job.shared.go_on()?;
         job.objects.delete(path)?;
-        job.pulse.add_done(1);
+        job.shared.add_done(1);
         Ok::<(), WorkFailure>(())
     })?;
     job.objects.remove_unfinished("")?;

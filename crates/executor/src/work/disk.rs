@@ -7,8 +7,8 @@ use indexbuild_engine::{Attempt, EngineError, FormerAttempt, Owner, Volume};
 use indexbuild_text::chain;
 
 use super::Job;
+use crate::attempt_state::WaitsFor;
 use crate::failure::WorkFailure;
-use crate::pulse::WaitsFor;
 
 /// What an attempt needs to begin: its folders and its owner file.
 const ROOM_TO_BEGIN: u64 = 1 << 20;
@@ -76,11 +76,11 @@ impl Workplace {
                 }
                 Err(error) => break Err(error.into()),
             }
-            if let Err(ended) = job.pulse.sleep(ROOM_RETRY) {
+            if let Err(ended) = job.shared.sleep(ROOM_RETRY) {
                 break Err(ended.into());
             }
         };
-        job.pulse.set_waiting(WaitsFor::Room, None);
+        job.shared.set_waiting(WaitsFor::Room, None);
         outcome
     }
 
@@ -92,7 +92,7 @@ impl Workplace {
         self.sweep(job)?;
         let free = self.volume.free_bytes().map_or_else(|_| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
         show(job, &format!("{message} (free on the volume: {free})"));
-        job.pulse.sleep(ROOM_RETRY)?;
+        job.shared.sleep(ROOM_RETRY)?;
         Ok(())
     }
 
@@ -151,12 +151,12 @@ fn open_with_room(job: &Job) -> Result<Volume, WorkFailure> {
             Err(error) => break Err(error.into()),
             Ok(volume) => break Ok(volume),
         }
-        if let Err(ended) = job.pulse.sleep(ROOM_RETRY) {
+        if let Err(ended) = job.shared.sleep(ROOM_RETRY) {
             break Err(ended.into());
         }
     };
     if shown {
-        job.pulse.set_waiting(WaitsFor::Room, None);
+        job.shared.set_waiting(WaitsFor::Room, None);
     }
     outcome
 }
@@ -171,5 +171,5 @@ fn remove(volume: &Volume, former: &FormerAttempt) -> Result<(), EngineError> {
 fn show(job: &Job, message: &str) {
     let message = message.to_owned();
     let waiting = Waiting { reason: Reason::WaitingForSpace, message, needs_help: false };
-    job.pulse.set_waiting(WaitsFor::Room, Some(waiting));
+    job.shared.set_waiting(WaitsFor::Room, Some(waiting));
 }

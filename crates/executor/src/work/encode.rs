@@ -18,12 +18,12 @@ use super::adopt::{Former, UploadedRun, former_objects, uploaded_runs};
 use super::disk::Workplace;
 use super::reader::TableReader;
 use super::upload::{self, Upload, Uploads};
+use crate::attempt_state::WaitsFor;
 use crate::coverage::parse_hash;
 use crate::failure::{WorkFailure, file_of};
 use crate::memory::run_bytes;
 use crate::objects::PATIENCE;
 use crate::plan_file::PlanFile;
-use crate::pulse::WaitsFor;
 use crate::results::{EncodeResult, EntrySum, RunPlace, RunRef};
 use crate::source_access;
 
@@ -37,12 +37,12 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
     if job.config.test.leak_engine_in_encode {
         leak_engine(&place.attempt)?;
     }
-    job.pulse.set_step(Some("taking over what is sealed"));
+    job.shared.set_step(Some("taking over what is sealed"));
     let taken = TakenOver::look(job, &place, &splits)?;
-    let (source, patience) = source_access::source(&job.config, &job.pulse)?;
+    let (source, patience) = source_access::source(&job.config, &job.shared)?;
     let table = Table::open_patiently(&source, patience, &plan.snapshot)?;
-    job.pulse.set_total(taken.rows_ahead(&plan, &splits));
-    job.pulse.set_step(None);
+    job.shared.set_total(taken.rows_ahead(&plan, &splits));
+    job.shared.set_step(None);
 
     let here: Vec<u32> = splits.iter().copied().filter(|split| !taken.elsewhere(*split)).collect();
     let options = ReadOptions {
@@ -58,7 +58,7 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
         }
         RunLocation::Volume => run(job, &plan, &place, &here, &taken, &reader, None)?,
     };
-    job.pulse.set_waiting(WaitsFor::Room, None);
+    job.shared.set_waiting(WaitsFor::Room, None);
     if !outcome.missing.is_empty() {
         return Err(WorkFailure::Ended);
     }
@@ -296,7 +296,7 @@ fn run(
             threads: job.budget.threads,
             memory: job.budget.encode,
             run_bytes,
-            control: job.pulse.control(),
+            control: job.shared.control(),
             on_sealed: &on_sealed,
         });
         let error = match outcome {
@@ -322,8 +322,8 @@ fn run(
                 }
                 let start = Instant::now();
                 tracing::warn!("the source cannot be read; trying again: {message}");
-                job.pulse.sleep(SOURCE_RETRY)?;
-                let counted = if job.pulse.in_contact() { start.elapsed() } else { Duration::ZERO };
+                job.shared.sleep(SOURCE_RETRY)?;
+                let counted = if job.shared.in_contact() { start.elapsed() } else { Duration::ZERO };
                 outage = Some((already.len(), waited + counted));
             }
             other @ (WorkFailure::Ended | WorkFailure::Failed(_)) => return Err(other),

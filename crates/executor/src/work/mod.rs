@@ -24,6 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
+use crate::attempt_state::AttemptState;
 use crate::backoff::Backoff;
 use crate::config::ExecutorConfig;
 use crate::control::{ContactError, ControlPlane};
@@ -32,7 +33,6 @@ use crate::memory::Budget;
 use crate::names;
 use crate::objects::Objects;
 use crate::plan_file::PlanFile;
-use crate::pulse::Pulse;
 use crate::rate::RateLimit;
 use crate::results::{self, AttemptName, PlanResult, RESULT_VERSION, Sealed};
 use crate::stats::Meter;
@@ -53,7 +53,7 @@ pub(crate) struct Job {
     /// The build's prefix in the output store.
     pub objects: Objects,
     /// What is shared with the loop that watches the record.
-    pub pulse: Arc<Pulse>,
+    pub shared: Arc<AttemptState>,
     pub meter: Arc<Meter>,
     /// The process's memory, divided.
     pub budget: Budget,
@@ -73,11 +73,11 @@ pub(crate) fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
     let fits = |kind| if job.work.kind == kind { Ok(()) } else { Err(WorkFailure::internal(misfit(&job.work))) };
     if job.config.test.stand_still_in == Some(job.work.kind) {
         loop {
-            job.pulse.sleep(STAGE_LOOK)?;
+            job.shared.sleep(STAGE_LOOK)?;
         }
     }
     while job.config.test.begin_when_told_in == Some(job.work.kind) && !job.config.volume.join("go").exists() {
-        job.pulse.sleep(STAGE_LOOK)?;
+        job.shared.sleep(STAGE_LOOK)?;
     }
     match job.name {
         WorkId::Plan => fits(WorkKind::Plan).and_then(|()| plan::plan(job)),
@@ -122,18 +122,18 @@ impl Job {
         let mut waited = Duration::ZERO;
         let mut backoff = Backoff::new(self.control.pace().reads);
         loop {
-            self.pulse.go_on()?;
+            self.shared.go_on()?;
             // While there is no contact, the loop that watches the record asks for both.
-            let pause = if self.pulse.in_contact() { self.control.hold_off().max(backoff.left()) } else { STAGE_LOOK };
+            let pause = if self.shared.in_contact() { self.control.hold_off().max(backoff.left()) } else { STAGE_LOOK };
             if !pause.is_zero() {
-                self.pulse.sleep(pause.min(STAGE_LOOK))?;
+                self.shared.sleep(pause.min(STAGE_LOOK))?;
                 continue;
             }
             let begun = Instant::now();
             let answer = self.runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    () = self.pulse.cancelled() => None,
+                    () = self.shared.cancelled() => None,
                     answer = self.control.stage(name) => Some(answer),
                 }
             });
@@ -186,7 +186,7 @@ impl Job {
         if let Some(plan) = self.plans.get() {
             return Ok(Arc::clone(plan));
         }
-        self.pulse.set_step(Some("reading the plan"));
+        self.shared.set_step(Some("reading the plan"));
         let stage = self.stage(&StageName::Plan.to_string())?;
         let chosen = stage.chosen.first().ok_or_else(|| WorkFailure::internal("stage plan names no result"))?;
         let result: PlanResult = self.result(chosen)?;
@@ -203,7 +203,7 @@ impl Job {
             return Err(unusable(format!("its digest is {digest}, that of the plan chosen is {}", result.plan_digest)));
         }
         let plan = Arc::new(PlanFile::from_bytes(&bytes).map_err(|error| unusable(error.to_string()))?);
-        self.pulse.set_step(None);
+        self.shared.set_step(None);
         Ok(Arc::clone(self.plans.get_or_init(|| plan)))
     }
 

@@ -125,7 +125,7 @@ fn adopt(job: &Job, spec_digest: &str, bytes: &Bytes) -> Result<(PlanFile, Bytes
 fn create(job: &Job, spec_digest: &str) -> Result<(PlanFile, Bytes), WorkFailure> {
     let plan = make(job, spec_digest.to_owned())?;
     let bytes = Bytes::from(plan.to_bytes().map_err(WorkFailure::internal)?);
-    job.pulse.go_on()?;
+    job.shared.go_on()?;
     // Created or not: what stands there now is the plan, ours or that of an attempt that was first.
     job.objects.put_if_absent(names::PLAN, &bytes)?;
     let Some((there, _)) = job.objects.get(names::PLAN)? else {
@@ -137,17 +137,17 @@ fn create(job: &Job, spec_digest: &str) -> Result<(PlanFile, Bytes), WorkFailure
 /// The plan: a pure function of the table's files and the spec, but for the grouping into works.
 fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
     let spec = &job.config.build.spec;
-    let (source, patience) = source_access::source(&job.config, &job.pulse)?;
-    job.pulse.set_step(Some("pinning the table's files"));
+    let (source, patience) = source_access::source(&job.config, &job.shared)?;
+    job.shared.set_step(Some("pinning the table's files"));
     let snapshot = Table::pin_patiently(&source, Arc::clone(&patience))?;
-    job.pulse.go_on()?;
+    job.shared.go_on()?;
     let table = Table::open_patiently(&source, patience, &snapshot)?;
     let definitions = definitions(spec, table.schema())?;
     let columns = projection(&definitions);
-    job.pulse.set_step(Some("listing splits"));
+    job.shared.set_step(Some("listing splits"));
     let splits = table.splits(&columns)?;
-    job.pulse.go_on()?;
-    job.pulse.set_step(Some("sampling"));
+    job.shared.go_on()?;
+    job.shared.set_step(Some("sampling"));
     let sample = Sample::take(job, &table, &splits, &columns, &definitions)?;
     let slots = spec.parallelism;
     let estimated_rows = sample.rows(&splits);
@@ -207,7 +207,7 @@ impl Sample {
             Self { entries: definitions.iter().map(|_| Entries::default()).collect(), rows: 0, stepped: (0, 0) };
         let chosen = choose(splits);
         let rows_each = rows_each(splits, chosen.len());
-        job.pulse.set_total(chosen.len() as u64);
+        job.shared.set_total(chosen.len() as u64);
         let options = ReadOptions {
             batch_rows: rows_each,
             batch_bytes: SPLIT_BYTES,
@@ -215,9 +215,9 @@ impl Sample {
             page_budget: job.budget.page,
         };
         for some in chosen.chunks(job.budget.threads.max(1)) {
-            job.pulse.go_on()?;
+            job.shared.go_on()?;
             for batch in read_all(table, some, columns, &options)? {
-                job.pulse.add_done(1);
+                job.shared.add_done(1);
                 // Whichever thread read it: the plan is the same with one thread and with many.
                 if let Some(batch) = batch?
                     && sample.bytes() < SAMPLED_BYTES

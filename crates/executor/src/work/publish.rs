@@ -22,13 +22,13 @@ pub(crate) fn publish(job: &Job) -> Result<WorkResult, WorkFailure> {
     let standing = plan::check_output(job)?;
     let plan = job.plan()?;
     let plan_digest = Job::plan_digest(&plan)?;
-    job.pulse.set_step(Some("reading the chosen results"));
+    job.shared.set_step(Some("reading the chosen results"));
     let (results, works) = read_results(job)?;
-    job.pulse.set_step(Some("proving that all adds up"));
+    job.shared.set_step(Some("proving that all adds up"));
     let manifest = assemble(&plan, &plan_digest, &results).map_err(|error| refused(job, &error))?;
-    job.pulse.set_step(Some("looking for each file"));
+    job.shared.set_step(Some("looking for each file"));
     check_files(job, &manifest)?;
-    job.pulse.set_step(Some("committing"));
+    job.shared.set_step(Some("committing"));
     let document = Document::Manifest(manifest.clone());
     let bytes = Bytes::from(document.to_bytes().map_err(WorkFailure::internal)?);
     let created = match standing {
@@ -61,9 +61,9 @@ fn read_results(job: &Job) -> Result<(ChosenResults, Statistics), WorkFailure> {
     for name in &job.work.inputs {
         results.chosen.extend(job.stage(name)?.chosen);
     }
-    job.pulse.set_total(results.chosen.len() as u64);
+    job.shared.set_total(results.chosen.len() as u64);
     for chosen in &results.chosen {
-        job.pulse.go_on()?;
+        job.shared.go_on()?;
         match WorkId::from_str(&chosen.work_id).map_err(WorkFailure::internal)? {
             WorkId::Plan => {}
             WorkId::Encode { .. } => {
@@ -80,7 +80,7 @@ fn read_results(job: &Job) -> Result<(ChosenResults, Statistics), WorkFailure> {
                 return Err(WorkFailure::internal(format!("{} is no input of publish", chosen.work_id)));
             }
         }
-        job.pulse.add_done(1);
+        job.shared.add_done(1);
     }
     results.chosen.sort_by_key(|chosen| WorkId::from_str(&chosen.work_id).ok());
     Ok((results, figures))
@@ -105,11 +105,11 @@ fn refused(job: &Job, error: &AssembleError) -> WorkFailure {
 /// Each file exists with its size.
 fn check_files(job: &Job, manifest: &Manifest) -> Result<(), WorkFailure> {
     let files: Vec<&IndexFile> = manifest.indexes.iter().flat_map(|index| &index.files).collect();
-    job.pulse.set_total((manifest.works.len() + files.len()) as u64);
+    job.shared.set_total((manifest.works.len() + files.len()) as u64);
     parallel::each(&files, |file| {
-        job.pulse.go_on()?;
+        job.shared.go_on()?;
         let found = job.objects.size(&file.path)?;
-        job.pulse.add_done(1);
+        job.shared.add_done(1);
         if found == Some(file.bytes) {
             return Ok(());
         }
@@ -129,7 +129,7 @@ fn check_files(job: &Job, manifest: &Manifest) -> Result<(), WorkFailure> {
 
 /// The commit. Whatever the outcome of the request, what stands there afterwards decides.
 fn commit(job: &Job, manifest: &Manifest, bytes: &Bytes) -> Result<bool, WorkFailure> {
-    job.pulse.go_on()?;
+    job.shared.go_on()?;
     let outcome = job.objects.put_if_absent(names::MANIFEST, bytes)?;
     match plan::check_output(job)? {
         Some(standing) => {
@@ -172,7 +172,7 @@ fn point_latest(job: &Job) -> Result<(), WorkFailure> {
     // A process that was killed here left its half of a write, which no later put may come to remove.
     objects.remove_unfinished_puts(names::LATEST)?;
     loop {
-        job.pulse.go_on()?;
+        job.shared.go_on()?;
         let outcome = match objects.get(names::LATEST)? {
             None => objects.put_if_absent(names::LATEST, &bytes)?,
             Some((there, version)) => match Latest::parse(&there) {

@@ -7,8 +7,8 @@ use indexbuild_engine::{Batches, BoxError, InputBatch, InputRows, SplitReader};
 use indexbuild_source::{BatchReader, BatchRows, ReadOptions, SourceBatch, Table};
 
 use super::Job;
+use crate::attempt_state::Ended;
 use crate::plan_file::PlanFile;
-use crate::pulse::Ended;
 use crate::rate::LONGEST_SLEEP;
 
 /// The table, projected to what the plan's indexes need.
@@ -23,7 +23,7 @@ pub(super) struct TableReader<'a> {
 
 impl SplitReader for TableReader<'_> {
     fn read(&self, split: u32) -> Result<Batches<'_>, BoxError> {
-        self.job.pulse.go_on()?;
+        self.job.shared.go_on()?;
         let split = usize::try_from(split)
             .ok()
             .and_then(|place| self.plan.splits.get(place))
@@ -41,7 +41,7 @@ struct Throttled<'a> {
 impl Throttled<'_> {
     /// Sleeps until so many rows have their turn.
     fn await_turn(&self, rows: u64) -> Result<(), Ended> {
-        let Job { rate, pulse, meter, .. } = self.job;
+        let Job { rate, shared, meter, .. } = self.job;
         let turn = rate.take(rows, Instant::now());
         loop {
             let wait = rate.wait(turn, Instant::now());
@@ -49,7 +49,7 @@ impl Throttled<'_> {
                 break;
             }
             let start = Instant::now();
-            pulse.sleep(wait.min(LONGEST_SLEEP))?;
+            shared.sleep(wait.min(LONGEST_SLEEP))?;
             crate::stats::add_since(&meter.counters.throttle_ns, start);
         }
         Ok(())

@@ -67,7 +67,7 @@ impl<'a> ChosenRuns<'a> {
         let tables: Vec<Mutex<Option<Found<'_>>>> = runs.iter().map(|_| Mutex::new(None)).collect();
         let numbers: Vec<usize> = (0..runs.len()).collect();
         parallel::each(&numbers, |number| {
-            job.pulse.go_on()?;
+            job.shared.go_on()?;
             let opened = open_one(job, volume, runs[*number], index, lane)?;
             *tables[*number].lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
             Ok::<(), WorkFailure>(())

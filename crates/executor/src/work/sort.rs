@@ -21,10 +21,10 @@ use super::adopt::{Former, former_objects};
 use super::disk::Workplace;
 use super::runs::ChosenRuns;
 use super::upload::{self, Upload, Uploads};
+use crate::attempt_state::WaitsFor;
 use crate::coverage::cover;
 use crate::failure::WorkFailure;
 use crate::plan_file::{PlanFile, SortWork};
-use crate::pulse::WaitsFor;
 use crate::results::{DuplicateSummary, EncodeResult, EntrySum, IngestCheck, RangeResult, SortResult};
 
 /// The object with pairs of rows that have equal keys.
@@ -50,22 +50,22 @@ pub(crate) fn sort(job: &Job, number: u32) -> Result<WorkResult, WorkFailure> {
         usize::try_from(work.lane).ok().and_then(|lane| index_plan.lanes.get(lane)).copied().ok_or_else(unknown)?;
     let task = Task { job, plan: &plan, work, lane };
 
-    job.pulse.set_step(Some("reading the chosen results"));
+    job.shared.set_step(Some("reading the chosen results"));
     let results = task.encode_results()?;
     let coverage = cover(&plan, &results)
         .map_err(|error| WorkFailure::failed(WorkErrorReason::Verification, false, error.to_string()))?;
     let place = Workplace::begin(job)?;
-    job.pulse.set_step(Some("opening runs"));
+    job.shared.set_step(Some("opening runs"));
     let runs = ChosenRuns::open(job, &place.volume, &coverage.runs, work.index, work.lane)?;
-    job.pulse.set_step(Some("taking over what is sealed"));
+    job.shared.set_step(Some("taking over what is sealed"));
     let taken = TakenOver::look(&task, &place)?;
-    job.pulse.set_total(2 * runs.entries(work.index, work.lane));
+    job.shared.set_total(2 * runs.entries(work.index, work.lane));
     let bytes = runs.bytes(work.index, work.lane);
     place.admit(job, need_of_sort(bytes, bytes))?;
-    job.pulse.set_step(None);
+    job.shared.set_step(None);
 
     let outcome = upload::beside(job, |uploads| task.run(&place, &runs, &taken, uploads))?;
-    job.pulse.set_waiting(WaitsFor::Room, None);
+    job.shared.set_waiting(WaitsFor::Room, None);
     drop(runs);
     if !outcome.missing.is_empty() || outcome.check.is_none() {
         return Err(WorkFailure::Ended);
@@ -206,7 +206,7 @@ impl Task<'_> {
                 continue;
             }
             for chosen in &self.job.stage(name)?.chosen {
-                self.job.pulse.go_on()?;
+                self.job.shared.go_on()?;
                 match WorkId::from_str(&chosen.work_id).map_err(WorkFailure::internal)? {
                     WorkId::Encode { .. } => results.push(self.job.result(chosen)?),
                     other @ (WorkId::Plan | WorkId::Sort { .. } | WorkId::Publish | WorkId::Clean) => {
@@ -245,7 +245,7 @@ impl Task<'_> {
                 already: already.clone(),
                 threads: job.budget.threads,
                 memory: job.budget.sort,
-                control: job.pulse.control(),
+                control: job.shared.control(),
                 on_sealed: &on_sealed,
                 options: SortOptions {
                     leak_engine_handle: job.config.test.leak_engine_handle,
@@ -268,8 +268,8 @@ impl Task<'_> {
                     let message = chain(&error);
                     tracing::error!("{message}");
                     let waiting = Waiting { reason: Reason::InternalError, message, needs_help: false };
-                    job.pulse.set_waiting(WaitsFor::Engine, Some(waiting));
-                    job.pulse.sleep(SHARED_RETRY)?;
+                    job.shared.set_waiting(WaitsFor::Engine, Some(waiting));
+                    job.shared.sleep(SHARED_RETRY)?;
                 }
                 _ => match WorkFailure::from_error(&error) {
                     WorkFailure::NoSpace(message) => place.wait_for_room(job, &message)?,

@@ -6,7 +6,7 @@ use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildStatus
 use super::Pass;
 use super::mode::Mode;
 use super::volumes::{Class, former_class};
-use super::waits::{severity, truncate, words};
+use super::waits::{describe_wait, severity, truncate};
 use crate::action::{Event, Wait};
 
 impl Pass<'_> {
@@ -44,7 +44,7 @@ impl Pass<'_> {
         let worst = self.worst_wait();
         let severity = |wait: &Wait| severity(wait, self.mode);
         let ready_said = before.condition(ConditionType::Ready).map(|ready| ready.message.as_str());
-        let going_on = worst.map_or_else(|| self.going_on(status), |wait| words(wait, self.world, ready_said));
+        let going_on = worst.map_or_else(|| self.going_on(status), |wait| describe_wait(wait, self.world, ready_said));
         if published {
             say(
                 ConditionType::Ready,
@@ -218,7 +218,7 @@ impl Pass<'_> {
 
 /// What to tell people of a build's turns: that it is published, has failed, is stalled.
 #[must_use]
-pub fn turns(before: Option<&IndexBuildStatus>, after: &IndexBuildStatus) -> Vec<Event> {
+pub fn transition_events(before: Option<&IndexBuildStatus>, after: &IndexBuildStatus) -> Vec<Event> {
     let holds = |status: &IndexBuildStatus, condition_type| {
         status.condition(condition_type).is_some_and(|condition| condition.status == ConditionStatus::True)
     };

@@ -4,9 +4,9 @@
 mod assign;
 mod budget;
 mod conditions;
-mod disruption;
 mod grants;
 mod mode;
+mod slot;
 mod stages;
 mod status;
 mod volumes;

@@ -3,9 +3,9 @@
 use indexbuild_api::{DirectoryState, FormerVolume, Reason, Retention, VolumeState};
 
 use super::Pass;
-use super::disruption::caught_up;
 use super::grants::Draft;
 use super::mode::Mode;
+use super::slot::caught_up;
 use crate::action::{Action, End, Event, StopReason};
 use crate::evidence::{Condemned, Evidence};
 use crate::world::{ClaimPhase, Millis, NodeReady, PodState, PodView, World};

@@ -77,9 +77,11 @@ impl Pass<'_> {
         let (status, reason, message) = match (wait, old) {
             (None, None) => return before.clone(),
             (None, Some(_)) => (ConditionStatus::False, Reason::AsExpected, String::new()),
-            (Some(wait), _) => {
-                (ConditionStatus::True, wait.reason, words(wait, self.world, old.map(|old| old.message.as_str())))
-            }
+            (Some(wait), _) => (
+                ConditionStatus::True,
+                wait.reason,
+                describe_wait(wait, self.world, old.map(|old| old.message.as_str())),
+            ),
         };
         let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
         let mut message = message;
@@ -99,7 +101,7 @@ impl Pass<'_> {
 
 /// A wait in words. `before` is what was said of it last: its deadline is kept while it is about right.
 #[must_use]
-pub fn words(wait: &Wait, world: &World, before: Option<&str>) -> String {
+pub fn describe_wait(wait: &Wait, world: &World, before: Option<&str>) -> String {
     let Wait { reason: _, slot: _, what, until, acts, ends_when, stalls: _ } = wait;
     let left = until.saturating_sub(world.now);
     let Some(deadline) = deadline(&world.wall, left).filter(|_| *acts) else {

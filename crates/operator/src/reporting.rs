@@ -15,14 +15,14 @@ use crate::trouble;
 use crate::unreadable::{Known, words};
 
 /// What all passes tell through.
-pub(crate) struct Rim {
+pub(crate) struct Reporting {
     pub events: Announcer,
     pub metrics: Metrics,
     unreadable: Mutex<Known>,
     ownership: RwLock<(ConditionStatus, Reason, String)>,
 }
 
-impl Rim {
+impl Reporting {
     #[must_use]
     pub(crate) fn new(client: Client, metrics: Metrics, identity: &str) -> Self {
         let events = Announcer::new(client, identity);

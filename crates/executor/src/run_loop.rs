@@ -16,6 +16,7 @@ use indexbuild_lifecycle::owner::{Current, ExitReason, GiveWayReason, OwnerState
 use indexbuild_lifecycle::world::{Millis, Record};
 
 use crate::attempt::{Attempt, Hung, Process, handles_closed, retire};
+use crate::attempt_state::Ending;
 use crate::backoff::{Backoff, LONGEST_PAUSE, Pace};
 use crate::build_file::{Limits, WatchedFile};
 use crate::config::{ExecutorConfig, TestSwitches};
@@ -23,9 +24,8 @@ use crate::control::{ContactError, ControlPlane, WriteError};
 use crate::exit::ExitStatus;
 use crate::failure::WorkFailure;
 use crate::memory::Budget;
-use crate::news::{Heed, NEWS_APART, Wait, news};
-use crate::pulse::Ending;
 use crate::rate::RateLimit;
+use crate::wake::{REPORTS_APART, WaitChange, WakeOn, wake};
 
 /// What a pod has for sealing after SIGTERM; the kubelet kills it 30 s after, so that this and the three that follow
 /// are less than that together.
@@ -115,7 +115,7 @@ async fn until_stopped(config: ExecutorConfig, control: Arc<dyn ControlPlane>, s
         config,
     };
     let Pace { reads, watches, writes } = process.control.pace();
-    let mut life = Life {
+    let mut run_loop = RunLoop {
         process,
         state,
         build_file,
@@ -131,7 +131,7 @@ async fn until_stopped(config: ExecutorConfig, control: Arc<dyn ControlPlane>, s
         claiming: Backoff::new(writes),
         reporting: Backoff::new(writes),
     };
-    let status = life.live(stop).await;
+    let status = run_loop.live(stop).await;
     tracing::info!(code = status.code(), "executor ends: {status}");
     status
 }
@@ -146,7 +146,7 @@ struct Reported {
 
 type Stop<'a> = BoxFuture<'a, ()>;
 
-struct Life {
+struct RunLoop {
     process: Process,
     state: OwnerState,
     build_file: Option<WatchedFile>,
@@ -166,7 +166,7 @@ struct Life {
     reporting: Backoff,
 }
 
-impl Life {
+impl RunLoop {
     async fn live(&mut self, mut stop: Stop<'_>) -> ExitStatus {
         loop {
             self.look_at_limits();
@@ -184,20 +184,20 @@ impl Life {
                 Some(Err(ContactError::Unreachable(_))) => Seen::Unreachable,
             };
             let now = self.now();
-            let (due, heed) = match next(&self.state, seen, now) {
-                Step::Wait | Step::GoOn => (None, Heed::End),
-                Step::Claim => (self.claim_if_due().await, Heed::End),
+            let (due, wake_on) = match next(&self.state, seen, now) {
+                Step::Wait | Step::GoOn => (None, WakeOn::End),
+                Step::Claim => (self.claim_if_due().await, WakeOn::End),
                 Step::Start { epoch, work } => {
                     if let Err(status) = self.start(epoch, work).await {
                         return status;
                     }
-                    (Some(Duration::ZERO), Heed::End)
+                    (Some(Duration::ZERO), WakeOn::End)
                 }
                 Step::Report => {
                     if let Some(status) = self.report_if_due().await {
                         return status;
                     }
-                    (Some(self.report_due_in()), Heed::News)
+                    (Some(self.report_due_in()), WakeOn::News)
                 }
                 Step::GiveWay(GiveWayReason::HigherEpoch | GiveWayReason::Revoked)
                 | Step::Exit(ExitReason::Superseded)
@@ -206,12 +206,12 @@ impl Life {
                     if let Some(status) = self.report_if_due().await {
                         return status;
                     }
-                    (Some(self.report_due_in()), Heed::News)
+                    (Some(self.report_due_in()), WakeOn::News)
                 }
                 Step::GiveWay(reason) => return self.give_way(reason).await,
                 Step::Exit(reason) => return self.exit(reason).await,
             };
-            self.pause(&mut stop, due, heed).await;
+            self.pause(&mut stop, due, wake_on).await;
         }
     }
 
@@ -280,23 +280,23 @@ impl Life {
         }
         let Some(attempt) = &self.attempt else { return };
         match &silence {
-            Some(silence) if attempt.pulse().in_contact() => tracing::warn!(
+            Some(silence) if attempt.shared().in_contact() => tracing::warn!(
                 epoch = attempt.epoch(),
                 "no contact with the control plane; going on with the work: {silence}"
             ),
-            None if !attempt.pulse().in_contact() => {
+            None if !attempt.shared().in_contact() => {
                 tracing::info!(epoch = attempt.epoch(), "contact with the control plane again");
             }
             Some(_) | None => {}
         }
-        attempt.pulse().set_contact(silence.is_none());
+        attempt.shared().set_contact(silence.is_none());
     }
 
     /// Stays away for as long as the control plane asks all its callers to.
     async fn hold_off(&mut self, stop: &mut Stop<'_>) {
         let asked = self.process.control.hold_off().min(LONGEST_PAUSE).min(self.patience_left());
         if !asked.is_zero() && !self.state.stop_requested {
-            self.rest(stop, asked, Heed::Nothing).await;
+            self.rest(stop, asked, WakeOn::Nothing).await;
         }
     }
 
@@ -308,14 +308,14 @@ impl Life {
 
     /// Waits until there may be something to do: the record changed, there is news of the attempt, something is due by
     /// itself, a call that failed may be made again, or somebody asks to stop.
-    async fn pause(&mut self, stop: &mut Stop<'_>, due: Option<Duration>, heed: Heed) {
+    async fn pause(&mut self, stop: &mut Stop<'_>, due: Option<Duration>, wake_on: WakeOn) {
         let Some(version) = self.version.clone() else {
-            return self.rest(stop, self.reading.left().min(self.patience_left()), Heed::Nothing).await;
+            return self.rest(stop, self.reading.left().min(self.patience_left()), WakeOn::Nothing).await;
         };
         let within = due.unwrap_or(self.interval);
         if within > SHORTEST_PAUSE && self.watching.left().is_zero() {
             let begun = Instant::now();
-            match self.watch(stop, &version, within, heed).await {
+            match self.watch(stop, &version, within, wake_on).await {
                 None => return,
                 Some(Ok(())) if begun.elapsed().saturating_add(SHORTEST_PAUSE) >= within => {
                     self.watching.succeeded();
@@ -338,7 +338,7 @@ impl Life {
             Some(due) => due.min(again),
             None => again,
         };
-        self.rest(stop, wait, heed).await;
+        self.rest(stop, wait, wake_on).await;
     }
 
     /// Waits for a change of the record; `None` when there is news of the attempt or somebody asks to stop.
@@ -347,9 +347,9 @@ impl Life {
         stop: &mut Stop<'_>,
         version: &str,
         within: Duration,
-        heed: Heed,
+        wake_on: WakeOn,
     ) -> Option<Result<(), ContactError>> {
-        let wait = self.wait_to_tell(heed);
+        let wait = self.wait_to_tell(wake_on);
         let control = Arc::clone(&self.process.control);
         let changed = async move {
             let floor = tokio::time::sleep(SHORTEST_PAUSE);
@@ -362,20 +362,20 @@ impl Life {
                 self.stop_requested();
                 None
             }
-            () = news(&mut self.attempt, wait) => None,
+            () = wake(&mut self.attempt, wait) => None,
             answer = changed => Some(answer),
         }
     }
 
     /// Waits for so long, or until what is to be heeded.
-    async fn rest(&mut self, stop: &mut Stop<'_>, time: Duration, heed: Heed) {
+    async fn rest(&mut self, stop: &mut Stop<'_>, time: Duration, wake_on: WakeOn) {
         let over = tokio::time::sleep(time.max(SHORTEST_PAUSE));
         tokio::pin!(over);
-        let wait = self.wait_to_tell(heed);
+        let wait = self.wait_to_tell(wake_on);
         loop {
             tokio::select! {
                 () = stop.as_mut(), if !self.state.stop_requested => return self.stop_requested(),
-                () = news(&mut self.attempt, wait) => if heed != Heed::Nothing { return },
+                () = wake(&mut self.attempt, wait) => if wake_on != WakeOn::Nothing { return },
                 () = &mut over => return,
             }
         }
@@ -412,15 +412,15 @@ impl Life {
     }
 
     /// What of a wait is to be told, and how soon it may be.
-    fn wait_to_tell(&self, heed: Heed) -> Option<Wait> {
-        match heed {
-            Heed::News => Some(Wait { wanted: !self.reported.waiting, apart: self.news_due_in() }),
-            Heed::End | Heed::Nothing => None,
+    fn wait_to_tell(&self, wake_on: WakeOn) -> Option<WaitChange> {
+        match wake_on {
+            WakeOn::News => Some(WaitChange { wanted: !self.reported.waiting, apart: self.wait_report_due_in() }),
+            WakeOn::End | WakeOn::Nothing => None,
         }
     }
 
-    fn news_due_in(&self) -> Duration {
-        let apart = self.reported.at.map_or(Duration::ZERO, |at| NEWS_APART.saturating_sub(at.elapsed()));
+    fn wait_report_due_in(&self) -> Duration {
+        let apart = self.reported.at.map_or(Duration::ZERO, |at| REPORTS_APART.saturating_sub(at.elapsed()));
         apart.max(self.reporting.left())
     }
 
@@ -443,14 +443,14 @@ impl Life {
             Some(attempt) => (
                 attempt.has_ended(),
                 matches!(attempt.outcome(), Some(Err(WorkFailure::Failed(_) | WorkFailure::NoSpace(_)))),
-                attempt.pulse().view().waiting.is_some(),
+                attempt.shared().view().waiting.is_some(),
             ),
             None => return None,
         };
         if ended {
             self.look_for_leaks().await;
         }
-        let waits = waiting != self.reported.waiting && self.news_due_in().is_zero();
+        let waits = waiting != self.reported.waiting && self.wait_report_due_in().is_zero();
         let news = (ended && !self.reported.outcome) || waits;
         let due = self.reported.at.is_none_or(|at| at.elapsed() >= self.interval);
         if (!news && !due) || !self.reporting.left().is_zero() {

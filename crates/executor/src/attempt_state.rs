@@ -52,7 +52,7 @@ pub(crate) struct View {
 
 /// One attempt's shared state.
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct AttemptState {
     control: Arc<Control>,
     ending: watch::Sender<Ending>,
     bell: Condvar,
@@ -70,13 +70,13 @@ struct Shown {
     waiting: BTreeMap<WaitsFor, Waiting>,
 }
 
-impl Default for Pulse {
+impl Default for AttemptState {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Pulse {
+impl AttemptState {
     /// An attempt that goes on.
     #[must_use]
     pub(crate) fn new() -> Self {
@@ -236,51 +236,51 @@ mod tests {
 
     #[test]
     fn a_wish_to_end_cuts_a_wait_short_and_is_never_taken_back() {
-        let pulse = Arc::new(Pulse::new());
+        let shared = Arc::new(AttemptState::new());
         let waiter = std::thread::spawn({
-            let pulse = Arc::clone(&pulse);
-            move || pulse.sleep(Duration::from_secs(600))
+            let shared = Arc::clone(&shared);
+            move || shared.sleep(Duration::from_secs(600))
         });
-        pulse.end(Ending::Now);
+        shared.end(Ending::Now);
         assert_eq!(waiter.join().unwrap(), Err(Ended));
-        pulse.end(Ending::Seal);
-        assert_eq!(pulse.ending(), Ending::Now);
-        assert!(pulse.control().is_cancelled());
+        shared.end(Ending::Seal);
+        assert_eq!(shared.ending(), Ending::Now);
+        assert!(shared.control().is_cancelled());
     }
 
     #[tokio::test]
     async fn that_a_wait_begins_or_ends_is_heard_at_once() {
-        let pulse = Arc::new(Pulse::new());
-        pulse.waits(false).await;
+        let shared = Arc::new(AttemptState::new());
+        shared.waits(false).await;
         let waiting = |message: &str| Waiting {
             reason: indexbuild_api::Reason::WaitingForStore,
             message: message.to_owned(),
             needs_help: false,
         };
         let heard = tokio::spawn({
-            let pulse = Arc::clone(&pulse);
-            async move { pulse.waits(true).await }
+            let shared = Arc::clone(&shared);
+            async move { shared.waits(true).await }
         });
-        pulse.set_waiting(WaitsFor::Source, Some(waiting("the source")));
+        shared.set_waiting(WaitsFor::Source, Some(waiting("the source")));
         heard.await.unwrap();
-        pulse.set_waiting(WaitsFor::Output, Some(waiting("the output")));
-        pulse.set_waiting(WaitsFor::Source, None);
-        pulse.waits(true).await;
-        pulse.set_waiting(WaitsFor::Output, None);
-        pulse.waits(false).await;
+        shared.set_waiting(WaitsFor::Output, Some(waiting("the output")));
+        shared.set_waiting(WaitsFor::Source, None);
+        shared.waits(true).await;
+        shared.set_waiting(WaitsFor::Output, None);
+        shared.waits(false).await;
     }
 
     #[tokio::test]
     async fn sealing_does_not_cancel_what_is_on_its_way() {
-        let pulse = Pulse::new();
-        pulse.end(Ending::Seal);
-        assert!(pulse.control().is_stopping() && !pulse.control().is_cancelled());
+        let shared = AttemptState::new();
+        shared.end(Ending::Seal);
+        assert!(shared.control().is_stopping() && !shared.control().is_cancelled());
         tokio::select! {
             biased;
-            () = pulse.cancelled() => panic!("cancelled"),
+            () = shared.cancelled() => panic!("cancelled"),
             () = std::future::ready(()) => {}
         }
-        pulse.end(Ending::Now);
-        pulse.cancelled().await;
+        shared.end(Ending::Now);
+        shared.cancelled().await;
     }
 }

@@ -80,7 +80,7 @@ fn jittered(duration: Duration) -> Duration {
 }
 
 /// The Lease as one process sees it: its own writes, and what it read last.
-struct Desk {
+struct LeaseClient {
     api: Api<Lease>,
     /// `namespace/name`, for messages.
     full_name: String,
@@ -102,7 +102,7 @@ enum Wrote {
     Refused,
 }
 
-impl Desk {
+impl LeaseClient {
     /// How long one call may take: three fit into the deadline.
     fn call_limit(&self) -> Duration {
         self.timing.renew_deadline / 3
@@ -210,7 +210,7 @@ impl Desk {
     }
 }
 
-pub struct Leader(Desk);
+pub struct Leader(LeaseClient);
 
 impl fmt::Debug for Leader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -238,7 +238,7 @@ impl Leader {
         if identity.is_empty() {
             return Err(LeaderError::Identity(full_name));
         }
-        Ok(Self(Desk {
+        Ok(Self(LeaseClient {
             api: Api::namespaced(client, namespace),
             full_name,
             name: name.to_owned(),
@@ -263,23 +263,23 @@ impl Leader {
     /// An API server that does not answer, and permissions that are missing, are waited for and logged: both are
     /// usual while a cluster or a release is being set up.
     pub async fn acquire(self, stop: &CancellationToken) -> Option<Held> {
-        let Self(mut desk) = self;
-        info!(lease = desk.full_name, identity = desk.identity, "waiting to lead");
+        let Self(mut lease_client) = self;
+        info!(lease = lease_client.full_name, identity = lease_client.identity, "waiting to lead");
         loop {
             let got = tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                got = try_once(&mut desk) => got,
+                got = try_once(&mut lease_client) => got,
             };
             let pause = match got {
                 Ok(Tried::Held { sent, version }) => {
-                    info!(lease = desk.full_name, identity = desk.identity, "leading");
-                    return Some(Held::start(desk, sent, version));
+                    info!(lease = lease_client.full_name, identity = lease_client.identity, "leading");
+                    return Some(Held::start(lease_client, sent, version));
                 }
                 Ok(Tried::Wait(pause)) => pause,
                 Err(error) => {
                     warn!(error = &error as &dyn std::error::Error, "leader election goes on trying");
-                    jittered(desk.timing.retry)
+                    jittered(lease_client.timing.retry)
                 }
             };
             tokio::select! {
@@ -296,21 +296,21 @@ enum Tried {
     Wait(Duration),
 }
 
-async fn try_once(desk: &mut Desk) -> Result<Tried, CallError> {
-    let limit = desk.call_limit();
-    let retry = jittered(desk.timing.retry);
-    let version = match desk.look(limit).await? {
+async fn try_once(lease_client: &mut LeaseClient) -> Result<Tried, CallError> {
+    let limit = lease_client.call_limit();
+    let retry = jittered(lease_client.timing.retry);
+    let version = match lease_client.look(limit).await? {
         Step::Hold { sent, version } => return Ok(Tried::Held { sent, version }),
         Step::Wait { until } => {
-            debug!(lease = desk.full_name, "held by somebody else");
+            debug!(lease = lease_client.full_name, "held by somebody else");
             return Ok(Tried::Wait(until.saturating_sub(now()).clamp(Duration::from_millis(10), retry)));
         }
         Step::Create => None,
         Step::Acquire { version } => Some(version),
     };
-    let record = desk.taken();
-    let wrote = desk.write(record, version.as_deref(), limit).await?;
-    match (wrote, desk.last()) {
+    let record = lease_client.taken();
+    let wrote = lease_client.write(record, version.as_deref(), limit).await?;
+    match (wrote, lease_client.last()) {
         (Wrote::Done(version), Some(attempt)) => Ok(Tried::Held { sent: attempt.sent, version }),
         // Another was faster, or this process's own earlier write arrived: the next look tells.
         (Wrote::Refused | Wrote::Done(_), _) => Ok(Tried::Wait(retry)),
@@ -331,7 +331,7 @@ pub struct Held {
     lost: CancellationToken,
     stop: CancellationToken,
     until: Arc<AtomicU64>,
-    task: Option<JoinHandle<(Desk, String)>>,
+    task: Option<JoinHandle<(LeaseClient, String)>>,
 }
 
 impl fmt::Debug for Held {
@@ -341,10 +341,11 @@ impl fmt::Debug for Held {
 }
 
 impl Held {
-    fn start(desk: Desk, sent: Duration, version: String) -> Self {
+    fn start(lease_client: LeaseClient, sent: Duration, version: String) -> Self {
         let until = Arc::new(AtomicU64::new(0));
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
-        let renewal = Renewal { desk, version, until: Arc::clone(&until), lost: lost.clone(), stop: stop.clone() };
+        let renewal =
+            Renewal { lease_client, version, until: Arc::clone(&until), lost: lost.clone(), stop: stop.clone() };
         renewal.held_from(sent);
         Self { lost, stop, until, task: Some(tokio::spawn(renewal.run())) }
     }
@@ -370,7 +371,7 @@ impl Held {
         let held = self.holds();
         self.lost.cancel();
         match ended {
-            Ok((desk, version)) if held => give_up(desk, version).await,
+            Ok((lease_client, version)) if held => give_up(lease_client, version).await,
             Ok(_) | Err(_) => Released::NotHeld,
         }
     }
@@ -383,23 +384,23 @@ impl Drop for Held {
     }
 }
 
-async fn give_up(mut desk: Desk, mut version: String) -> Released {
-    let limit = desk.call_limit();
+async fn give_up(mut lease_client: LeaseClient, mut version: String) -> Released {
+    let limit = lease_client.call_limit();
     for _ in 0..3 {
-        let Some(last) = desk.last() else { return Released::NotHeld };
+        let Some(last) = lease_client.last() else { return Released::NotHeld };
         let free = Record { holder: None, renewed: Some(wall_clock()), ..last.record.clone() };
-        match desk.write(free, Some(&version), limit).await {
+        match lease_client.write(free, Some(&version), limit).await {
             Ok(Wrote::Done(_)) => {
-                info!(lease = desk.full_name, "released");
+                info!(lease = lease_client.full_name, "released");
                 return Released::Yes;
             }
             Ok(Wrote::Refused) => {}
             Err(error) => warn!(error = &error as &dyn std::error::Error, "the Lease is not released yet"),
         }
-        match desk.look(limit).await {
+        match lease_client.look(limit).await {
             // One of this process's own writes arrived late, perhaps the release itself.
             Ok(Step::Hold { sent: _, version: found } | Step::Acquire { version: found }) => {
-                if desk.is_free() {
+                if lease_client.is_free() {
                     return Released::Yes;
                 }
                 version = found;
@@ -411,7 +412,7 @@ async fn give_up(mut desk: Desk, mut version: String) -> Released {
     Released::Unconfirmed
 }
 
-impl Desk {
+impl LeaseClient {
     fn is_free(&self) -> bool {
         match self.observed.as_ref().map(|observed| &observed.what) {
             Some(What::There { record, version: _ }) => record.holder.is_none(),
@@ -421,7 +422,7 @@ impl Desk {
 }
 
 struct Renewal {
-    desk: Desk,
+    lease_client: LeaseClient,
     version: String,
     until: Arc<AtomicU64>,
     lost: CancellationToken,
@@ -430,7 +431,7 @@ struct Renewal {
 
 impl Renewal {
     fn held_from(&self, sent: Duration) {
-        let until = sent.saturating_add(self.desk.timing.renew_deadline).as_millis();
+        let until = sent.saturating_add(self.lease_client.timing.renew_deadline).as_millis();
         self.until.fetch_max(u64::try_from(until).unwrap_or(u64::MAX), Ordering::AcqRel);
     }
 
@@ -438,21 +439,21 @@ impl Renewal {
         Duration::from_millis(self.until.load(Ordering::Acquire)).saturating_sub(now())
     }
 
-    async fn run(mut self) -> (Desk, String) {
-        let mut pause = jittered(self.desk.timing.retry);
+    async fn run(mut self) -> (LeaseClient, String) {
+        let mut pause = jittered(self.lease_client.timing.retry);
         // After a write without an answer, what is there is read before it is written again.
         let mut look_first = false;
         loop {
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return (self.desk, self.version),
+                () = self.stop.cancelled() => return (self.lease_client, self.version),
                 () = tokio::time::sleep(pause.min(self.remaining())) => {}
             }
             let remaining = self.remaining();
             if remaining.is_zero() {
                 return self.lose("no renewal was confirmed in time");
             }
-            let limit = self.desk.call_limit().min(remaining);
+            let limit = self.lease_client.call_limit().min(remaining);
             let stop = self.stop.clone();
             let turn = self.turn(look_first, limit);
             let turn = tokio::select! {
@@ -461,10 +462,10 @@ impl Renewal {
                 turn = turn => Some(turn),
             };
             match turn {
-                None => return (self.desk, self.version),
+                None => return (self.lease_client, self.version),
                 Some(Ok(Turn::Renewed)) => {
                     look_first = false;
-                    pause = jittered(self.desk.timing.retry);
+                    pause = jittered(self.lease_client.timing.retry);
                 }
                 Some(Ok(Turn::LookAgain)) => {
                     look_first = true;
@@ -472,14 +473,14 @@ impl Renewal {
                 }
                 Some(Ok(Turn::WriteAgain)) => {
                     look_first = false;
-                    pause = jittered(self.desk.timing.retry / 4);
+                    pause = jittered(self.lease_client.timing.retry / 4);
                 }
                 Some(Ok(Turn::Lost)) => return self.lose("somebody else changed it"),
                 Some(Err(error)) => {
                     let left = self.remaining();
                     warn!(error = &error as &dyn std::error::Error, ?left, "the Lease is not renewed yet");
                     look_first = true;
-                    pause = jittered(self.desk.timing.retry / 4);
+                    pause = jittered(self.lease_client.timing.retry / 4);
                 }
             }
         }
@@ -487,7 +488,7 @@ impl Renewal {
 
     async fn turn(&mut self, look_first: bool, limit: Duration) -> Result<Turn, CallError> {
         if look_first {
-            return Ok(match self.desk.look(limit).await? {
+            return Ok(match self.lease_client.look(limit).await? {
                 Step::Hold { sent, version } => {
                     // A write that had no answer has taken effect after all: it counts from when it was sent.
                     self.held_from(sent);
@@ -497,13 +498,13 @@ impl Renewal {
                 Step::Acquire { .. } | Step::Create | Step::Wait { .. } => Turn::Lost,
             });
         }
-        let Some(last) = self.desk.last() else { return Ok(Turn::Lost) };
+        let Some(last) = self.lease_client.last() else { return Ok(Turn::Lost) };
         let record = Record { renewed: Some(wall_clock()), ..last.record.clone() };
         let version = self.version.clone();
-        Ok(match self.desk.write(record, Some(&version), limit).await? {
+        Ok(match self.lease_client.write(record, Some(&version), limit).await? {
             Wrote::Done(version) => {
                 self.version = version;
-                if let Some(sent) = self.desk.last().map(|attempt| attempt.sent) {
+                if let Some(sent) = self.lease_client.last().map(|attempt| attempt.sent) {
                     self.held_from(sent);
                 }
                 Turn::Renewed
@@ -512,11 +513,11 @@ impl Renewal {
         })
     }
 
-    fn lose(self, why: &str) -> (Desk, String) {
+    fn lose(self, why: &str) -> (LeaseClient, String) {
         self.until.store(0, Ordering::Release);
-        warn!(lease = self.desk.full_name, why, "not leading any more: everything stops");
+        warn!(lease = self.lease_client.full_name, why, "not leading any more: everything stops");
         self.lost.cancel();
-        (self.desk, self.version)
+        (self.lease_client, self.version)
     }
 }
 
