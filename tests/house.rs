@@ -67,6 +67,21 @@ fn decisions_are_made_without_the_checks_of_files() {
     }
 }
 
+/// One place for endpoints, credentials, certificates, idle connections.
+#[test]
+fn nobody_but_the_store_crate_makes_a_client_of_an_object_store() {
+    let builders =
+        ["AmazonS3Builder", "GoogleCloudStorageBuilder", "MicrosoftAzureBuilder", "HttpBuilder", "LocalFileSystem"];
+    let makers: BTreeSet<PathBuf> = rust()
+        .into_iter()
+        .map(|(path, text)| (path.strip_prefix(ROOT).unwrap().to_path_buf(), code_of(&text)))
+        .filter(|(path, _)| path.iter().any(|folder| folder == "src"))
+        .filter(|(_, code)| builders.iter().any(|builder| code.contains(builder)))
+        .map(|(path, _)| path)
+        .collect();
+    assert_eq!(makers, BTreeSet::from([PathBuf::from("crates/store/src/client.rs")]));
+}
+
 /// The control: what the engine is built with is found.
 #[test]
 fn the_engine_is_built_with_rocksdb_control() {

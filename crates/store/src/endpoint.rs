@@ -7,12 +7,6 @@ pub struct BadEndpoint {
     why: String,
 }
 
-impl From<BadEndpoint> for object_store::Error {
-    fn from(error: BadEndpoint) -> Self {
-        Self::Generic { store: "object store", source: Box::new(error) }
-    }
-}
-
 /// Whether a store's endpoint is an address at all. object_store signs a request before it looks at its address, and
 /// panics where that is none: asked here first, it is an error that names it.
 pub fn check_endpoint(endpoint: &str) -> Result<(), BadEndpoint> {

@@ -1,6 +1,6 @@
 //! What all who ask an object store share: the tables that are read, and the indexes that are written.
 //!
-//! [`Connector`] makes clients whose connections live on [`runtime()`], the one of the process, and that trust
+//! [`client()`] makes the client of a store, and nobody else does. [`Connector`] makes HTTP clients whose connections live on [`runtime()`], the one of the process, and that trust
 //! [`CaCertificates`] beside the system's. A client keeps its connections alive, and each is driven by a task of the runtime
 //! on which it was opened. Where two runtimes use one client, a request may be sent on a connection that the other one
 //! opened and does not drive just now, and hangs until its time is up. A store that closes each connection hides that; most
@@ -14,6 +14,7 @@
 
 mod answer;
 mod ca;
+mod client;
 mod connector;
 mod credentials;
 mod endpoint;
@@ -22,6 +23,7 @@ mod runtime;
 
 pub use answer::answer;
 pub use ca::{BadCaFile, CaCertificates};
+pub use client::{Access, ClientError, Provider, client};
 pub use connector::Connector;
 pub use credentials::{is_known, lacking};
 pub use endpoint::{BadEndpoint, check_endpoint};

@@ -1,9 +1,9 @@
 //! An object store over the network, through the `object_store` crate.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +12,11 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use indexbuild_durable as durable;
 use indexbuild_durable::fault::{self, Op};
-use indexbuild_store::{Connector, Fault, check_endpoint};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::http::HttpBuilder;
+use indexbuild_store::{Access, ClientError, Fault, Provider, client};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    BackoffConfig, ClientConfigKey, ClientOptions, MultipartUpload, ObjectStore, ObjectStoreExt, ObjectStoreScheme,
-    PutMode, PutOptions, PutPayload, RetryConfig, UpdateVersion,
+    BackoffConfig, MultipartUpload, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload,
+    RetryConfig, UpdateVersion,
 };
 use tokio::io::AsyncReadExt;
 use url::Url;
@@ -31,9 +27,6 @@ use super::{PutOutcome, StoreError, StoreOptions, Version};
 const WHOLE_BYTES: u64 = 16 << 20;
 const PART_BYTES: usize = 8 << 20;
 const PARTS_IN_FLIGHT: usize = 2;
-/// An unused connection is closed after so long: one that a partition has cut looks like any other, and each request
-/// that is sent on it is lost.
-const IDLE_CONNECTION: &str = "5 seconds";
 
 #[derive(Debug)]
 pub(super) struct RemoteRoot {
@@ -48,27 +41,29 @@ impl RemoteRoot {
         let unknown = || StoreError::UnknownScheme { url: url.to_owned() };
         let remote = |source| StoreError::Remote { url: url.to_owned(), source: Box::new(source) };
         let (scheme, prefix) = ObjectStoreScheme::parse(parsed).map_err(|_| unknown())?;
-        let connector = Connector::new(options.ca.clone());
-        let connector = connector.map_err(|source| StoreError::Io { url: url.to_owned(), source })?;
+        let StoreOptions { endpoint, region, allow_http, extra, ca } = options;
         let prefix = prefix.to_string();
-        let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::AmazonS3 => {
-                Arc::new(s3(url, options)?.with_http_connector(connector).build().map_err(remote)?)
-            }
-            ObjectStoreScheme::GoogleCloudStorage => {
-                Arc::new(gcs(url, options)?.with_http_connector(connector).build().map_err(remote)?)
-            }
-            ObjectStoreScheme::MicrosoftAzure => {
-                Arc::new(azure(url, options)?.with_http_connector(connector).build().map_err(remote)?)
-            }
+        let none = BTreeMap::new();
+        let access =
+            Access { endpoint: endpoint.as_deref(), region: region.as_deref(), allow_http: *allow_http, extra, ca };
+        let opened = match scheme {
+            ObjectStoreScheme::AmazonS3 => client(Provider::S3, url, access, retry()),
+            ObjectStoreScheme::GoogleCloudStorage => client(Provider::Gcs, url, access, retry()),
+            ObjectStoreScheme::MicrosoftAzure => client(Provider::Azure, url, access, retry()),
             ObjectStoreScheme::Http => {
-                let client = ClientOptions::new().with_allow_http(options.allow_http || parsed.scheme() == "http");
-                let origin = parsed[..url::Position::BeforePath].to_owned();
-                let builder = HttpBuilder::new().with_url(origin).with_client_options(client);
-                Arc::new(builder.with_http_connector(connector).build().map_err(remote)?)
+                let allow_http = *allow_http || parsed.scheme() == "http";
+                let access = Access { allow_http, extra: &none, ..access };
+                client(Provider::Http, &parsed[..url::Position::BeforePath], access, RetryConfig::default())
             }
             _ => return Err(unknown()),
         };
+        let store = opened.map_err(|error| match error {
+            ClientError::Runtime(source) => StoreError::Io { url: url.to_owned(), source },
+            ClientError::Store(source) => remote(source),
+            error @ (ClientError::UnknownOption(_) | ClientError::Endpoint(_)) => {
+                StoreError::InvalidUrl { url: url.to_owned(), why: error.to_string() }
+            }
+        })?;
         let whole = parsed[..url::Position::AfterPath].trim_end_matches('/');
         let base = whole.strip_suffix(prefix.as_str()).unwrap_or(whole).trim_end_matches('/').to_owned();
         Ok((Self { store, base }, prefix))
@@ -280,17 +275,6 @@ async fn send_parts(upload: &mut dyn MultipartUpload, source: &mut tokio::fs::Fi
     Ok(())
 }
 
-fn key<K: FromStr>(url: &str, name: &str) -> Result<K, StoreError> {
-    name.to_ascii_lowercase()
-        .parse()
-        .map_err(|_| StoreError::InvalidUrl { url: url.to_owned(), why: format!("its store knows no option `{name}`") })
-}
-
-fn checked(url: &str, endpoint: Option<String>) -> Result<(), StoreError> {
-    let Some(endpoint) = endpoint else { return Ok(()) };
-    check_endpoint(&endpoint).map_err(|error| StoreError::InvalidUrl { url: url.to_owned(), why: error.to_string() })
-}
-
 /// A few quick tries; whoever calls knows for how long an outage is to be waited for. It asks again often: after a
 /// partition each pause is time lost.
 fn retry() -> RetryConfig {
@@ -299,66 +283,4 @@ fn retry() -> RetryConfig {
         max_retries: 10,
         retry_timeout: Duration::from_secs(20),
     }
-}
-
-fn s3(url: &str, options: &StoreOptions) -> Result<AmazonS3Builder, StoreError> {
-    let StoreOptions { endpoint, region, allow_http, extra, ca: _ } = options;
-    let mut builder = AmazonS3Builder::from_env()
-        .with_url(url)
-        .with_retry(retry())
-        .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
-    if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint);
-    }
-    if let Some(region) = region {
-        builder = builder.with_region(region);
-    }
-    if *allow_http {
-        builder = builder.with_allow_http(true);
-    }
-    for (name, value) in extra {
-        builder = builder.with_config(key::<AmazonS3ConfigKey>(url, name)?, value);
-    }
-    for key in [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint] {
-        checked(url, builder.get_config_value(&key))?;
-    }
-    Ok(builder)
-}
-
-fn gcs(url: &str, options: &StoreOptions) -> Result<GoogleCloudStorageBuilder, StoreError> {
-    let StoreOptions { endpoint, region: _, allow_http, extra, ca: _ } = options;
-    let mut builder = GoogleCloudStorageBuilder::from_env()
-        .with_url(url)
-        .with_retry(retry())
-        .with_config(GoogleConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
-    if let Some(endpoint) = endpoint {
-        builder = builder.with_config(key::<GoogleConfigKey>(url, "google_base_url")?, endpoint);
-    }
-    if *allow_http {
-        builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true");
-    }
-    for (name, value) in extra {
-        builder = builder.with_config(key::<GoogleConfigKey>(url, name)?, value);
-    }
-    checked(url, builder.get_config_value(&GoogleConfigKey::BaseUrl))?;
-    Ok(builder)
-}
-
-fn azure(url: &str, options: &StoreOptions) -> Result<MicrosoftAzureBuilder, StoreError> {
-    let StoreOptions { endpoint, region: _, allow_http, extra, ca: _ } = options;
-    let mut builder = MicrosoftAzureBuilder::from_env()
-        .with_url(url)
-        .with_retry(retry())
-        .with_config(AzureConfigKey::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
-    if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint.clone());
-    }
-    if *allow_http {
-        builder = builder.with_allow_http(true);
-    }
-    for (name, value) in extra {
-        builder = builder.with_config(key::<AzureConfigKey>(url, name)?, value);
-    }
-    checked(url, builder.get_config_value(&AzureConfigKey::Endpoint))?;
-    Ok(builder)
 }

@@ -2,7 +2,6 @@
 
 mod blocking;
 mod bucket;
-mod client;
 mod listing;
 mod location;
 mod open;

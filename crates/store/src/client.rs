@@ -1,0 +1,118 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::http::HttpBuilder;
+use object_store::{ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+
+use crate::ca::CaCertificates;
+use crate::connector::Connector;
+use crate::endpoint::{BadEndpoint, check_endpoint};
+
+/// An unused connection is closed after so long: one that a partition has cut looks like any other, and each request
+/// that is sent on it is lost.
+const IDLE_CONNECTION: &str = "5 seconds";
+
+/// Whose interface a store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    S3,
+    Gcs,
+    Azure,
+    /// A web server.
+    Http,
+}
+
+/// How a store is reached. What is not said here comes from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    pub endpoint: Option<&'a str>,
+    pub region: Option<&'a str>,
+    pub allow_http: bool,
+    /// Further options by their `object_store` names, in upper or lower case.
+    pub extra: &'a BTreeMap<String, String>,
+    /// May vouch for the endpoint's certificate, beside the system's.
+    pub ca: &'a CaCertificates,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("its store knows no option `{0}`")]
+    UnknownOption(String),
+    #[error(transparent)]
+    Endpoint(#[from] BadEndpoint),
+    #[error(transparent)]
+    Runtime(io::Error),
+    #[error(transparent)]
+    Store(#[from] object_store::Error),
+}
+
+fn option<K: std::str::FromStr>(name: &str) -> Result<K, ClientError> {
+    name.to_ascii_lowercase().parse().map_err(|_| ClientError::UnknownOption(name.to_owned()))
+}
+
+/// The builders of the providers have all of this in common, but no trait.
+macro_rules! built {
+    ($builder:ident, $key:ident, $url:ident, $access:ident, $retry:ident, $connector:ident,
+     endpoint: $endpoint:ident, region: $region:expr, endpoints: [$($known:ident),+]) => {{
+        let Access { endpoint, region, allow_http, extra, ca: _ } = $access;
+        let mut builder = $builder::from_env()
+            .with_url($url)
+            .with_retry($retry)
+            .with_http_connector($connector)
+            .with_config($key::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
+        if allow_http {
+            builder = builder.with_config($key::Client(ClientConfigKey::AllowHttp), "true");
+        }
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_config($key::$endpoint, endpoint);
+        }
+        let region_key: Option<$key> = $region;
+        if let (Some(key), Some(region)) = (region_key, region) {
+            builder = builder.with_config(key, region);
+        }
+        for (name, value) in extra {
+            builder = builder.with_config(option::<$key>(name)?, value);
+        }
+        for key in [$($key::$known),+] {
+            if let Some(endpoint) = builder.get_config_value(&key) {
+                check_endpoint(&endpoint)?;
+            }
+        }
+        Arc::new(builder.build()?)
+    }};
+}
+
+/// The client of the bucket (of a web server: the origin) that `url` names: the one place that makes one.
+///
+/// # Errors
+/// [`ClientError`]: nothing was asked yet.
+pub fn client(
+    provider: Provider,
+    url: &str,
+    access: Access<'_>,
+    retry: RetryConfig,
+) -> Result<Arc<dyn ObjectStore>, ClientError> {
+    let connector = Connector::new(access.ca.clone()).map_err(ClientError::Runtime)?;
+    Ok(match provider {
+        Provider::S3 => built!(AmazonS3Builder, AmazonS3ConfigKey, url, access, retry, connector,
+            endpoint: Endpoint, region: Some(AmazonS3ConfigKey::Region), endpoints: [S3Endpoint, Endpoint]),
+        Provider::Gcs => built!(GoogleCloudStorageBuilder, GoogleConfigKey, url, access, retry, connector,
+            endpoint: BaseUrl, region: None, endpoints: [BaseUrl]),
+        Provider::Azure => built!(MicrosoftAzureBuilder, AzureConfigKey, url, access, retry, connector,
+            endpoint: Endpoint, region: None, endpoints: [Endpoint]),
+        Provider::Http => {
+            let Access { endpoint: _, region: _, allow_http, extra, ca: _ } = access;
+            let mut options = ClientOptions::new().with_allow_http(allow_http);
+            for (name, value) in extra {
+                options = options.with_config(option::<ClientConfigKey>(name)?, value);
+            }
+            let builder = HttpBuilder::new().with_url(url).with_client_options(options).with_retry(retry);
+            Arc::new(builder.with_http_connector(connector).build()?)
+        }
+    })
+}
