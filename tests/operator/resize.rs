@@ -51,17 +51,23 @@ pub(crate) fn resize(world: &World) {
     working(world, 6);
     // Left alone, it would end its work first.
     let leaving = world.at_work(NAMESPACE, RESIZED, 3, 1);
-    // Its volume goes with it: others take over what is in the store, which a run is a moment after it was sealed.
-    let uid = text(&leaving, "/spec/buildUID");
+    // Its volume goes with it: others take over what is in the store, which a run is once its sidecar is, a moment after it
+    // was sealed. It stands still from then on: what it sealed between this look and its end would be lost with it.
+    let (uid, pod) = (text(&leaving, "/spec/buildUID"), text(&leaving, "/spec/grant/podName"));
     world.until("what it sealed is in the store", Duration::from_secs(30), |world| {
+        world.cluster.freeze_container(pod, true).map_err(|error| error.to_string())?;
         let nonce = text(&leaving, "/spec/grant/bootNonce");
         let sealed = world.witness.sealed(uid).into_iter().filter(|run| run.nonce == nonce);
         let missing: Vec<_> =
-            sealed.filter(|run| world.witness.in_store(uid, &format!("{}.run", run.name)).is_none()).collect();
-        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}")) }
+            sealed.filter(|run| world.witness.in_store(uid, &format!("{}.json", run.name)).is_none()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        world.cluster.freeze_container(pod, false).map_err(|error| error.to_string())?;
+        Err(format!("{missing:?}"))
     });
     set(world, RESIZED, 2);
-    world.cluster.kill_container(text(&leaving, "/spec/grant/podName")).unwrap();
+    world.cluster.kill_container(pod).unwrap();
     world.until("the slots that are not wanted are gone", Duration::from_secs(150), |world| {
         let left: Vec<_> =
             world.slots(NAMESPACE, RESIZED).iter().map(|record| record["spec"]["slot"].clone()).collect();
