@@ -7,7 +7,7 @@ mod scene;
 use indexbuild_api::{
     Condition, ConditionStatus, ConditionType, IndexBuildStatus, Reason, VolumeState, WorkErrorReason, names,
 };
-use indexbuild_lifecycle::plan::turns;
+use indexbuild_lifecycle::plan::transition_events;
 use indexbuild_lifecycle::world::{NodeReady, PodState, World};
 use indexbuild_lifecycle::{Action, plan};
 use scene::*;
@@ -162,7 +162,7 @@ fn a_retry_says_of_which_work_and_when() {
 }
 
 #[test]
-fn the_turns_of_a_build_are_told_once_each() {
+fn the_transitions_of_a_build_are_told_once_each() {
     let status = |name, status| IndexBuildStatus {
         conditions: vec![Condition {
             condition_type: name,
@@ -175,10 +175,10 @@ fn the_turns_of_a_build_are_told_once_each() {
         ..IndexBuildStatus::default()
     };
     let failed = status(ConditionType::Failed, ConditionStatus::True);
-    let events = turns(None, &failed);
+    let events = transition_events(None, &failed);
     assert_eq!((events.len(), events[0].reason, events[0].warning), (1, Reason::DuplicateKey, true));
-    assert!(turns(Some(&failed), &failed).is_empty());
+    assert!(transition_events(Some(&failed), &failed).is_empty());
     let complete = status(ConditionType::Complete, ConditionStatus::True);
-    assert!(!turns(None, &complete)[0].warning);
-    assert!(turns(None, &status(ConditionType::Stalled, ConditionStatus::False)).is_empty());
+    assert!(!transition_events(None, &complete)[0].warning);
+    assert!(transition_events(None, &status(ConditionType::Stalled, ConditionStatus::False)).is_empty());
 }

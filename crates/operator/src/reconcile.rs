@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use indexbuild_api::{ConditionStatus, ConditionType, Guarded, IndexBuild, IndexBuildStatus, Reason, apart, labels};
-use indexbuild_lifecycle::plan::{turns, words};
+use indexbuild_lifecycle::plan::{describe_wait, transition_events};
 use indexbuild_lifecycle::world::{BuildView, NodeReady, World};
 use indexbuild_lifecycle::{Action, Decision, Millis, action, plan};
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -401,7 +401,7 @@ async fn report(
         let slot = crate::views::pod(pod).map(|pod| pod.slot);
         let said = before.and_then(|before| before.condition(ConditionType::Ready));
         let waits = waits.iter().filter(|wait| wait.slot == slot && wait.reason == Reason::WaitingForPod);
-        waits.map(|wait| words(wait, world, said.map(|said| said.message.as_str()))).next()
+        waits.map(|wait| describe_wait(wait, world, said.map(|said| said.message.as_str()))).next()
     };
     let mut hindered: Vec<Trouble> = wanted().filter_map(|pod| Some(trouble::of_pod(pod)?.and(waited(pod)))).collect();
     // What their status does not say is told in events: asked for where something takes long, and only then.
@@ -437,7 +437,7 @@ async fn report(
         context.reporting.say_ownership(&mut status, before, &wall);
         events.extend(context.reporting.ownership_event());
     }
-    let events = [events, turns(before, &status)].concat();
+    let events = [events, transition_events(before, &status)].concat();
     context.reporting.events.publish(build, &events).await;
     let said = write_status(context, owner, before, status, end.is_some(), memory).await?;
     let longest = if end.is_some() && actions.is_empty() && said { AT_REST } else { AT_WORK };

@@ -226,7 +226,7 @@ impl SortLayout {
         }
         let memory = memory_of(&whole, layout.map_or(0, PackedLayout::width));
         let stored = whole.packed.bytes + whole.general.bytes;
-        let mut lay = Self {
+        let mut sort_layout = Self {
             destinations: Vec::new(),
             cuts: Vec::new(),
             spill_above: (stored > job.memory / 2).then_some(job.memory / 2),
@@ -269,7 +269,7 @@ impl SortLayout {
                 }
             }
         }
-        Ok(lay)
+        Ok(sort_layout)
     }
 
     fn fetch(

@@ -32,8 +32,8 @@ pub fn stage_names(world: &World) -> Vec<String> {
     [PLAN, ENCODE, SORT, PUBLISH, CLEAN, CLEAN_INDEX].into_iter().map(str::to_owned).chain(repairs).collect()
 }
 
-pub use conditions::turns;
-pub use waits::words;
+pub use conditions::transition_events;
+pub use waits::describe_wait;
 
 pub use stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, ENCODE, PLAN, PUBLISH, SORT};
 
