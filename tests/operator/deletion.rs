@@ -1,4 +1,5 @@
-//! A build that is deleted in each of its stages: its pods are gone within ten seconds, and nothing is left (I9).
+//! A build that is deleted in each of its stages: its pods are gone long before their grace period would end them, and
+//! nothing is left (I9).
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::support::{NAMESPACE, World, message, switch, text};
 
-/// Within which pods are gone on a healthy cluster.
-const GONE: Duration = Duration::from_secs(10);
+/// Half of a pod's grace period, which an executor that heeds nothing takes. On a machine of its own it is 4 s, beside
+/// another cluster up to 9 s.
+const GONE: Duration = Duration::from_secs(15);
 
 const STAGES: [&str; 4] = ["Plan", "Encode", "Sort", "Publish"];
 
@@ -59,9 +61,7 @@ fn delete(world: &World, name: &str) {
     world.until(&format!("the pods of {name} are gone"), Duration::from_secs(60), |world| {
         let pods = world.pods(NAMESPACE, name);
         let left: Vec<_> = pods.iter().map(|pod| text(pod, "/metadata/name").to_owned()).collect();
-        let build = world.cluster.get(&["ib", name, "-n", NAMESPACE, "--ignore-not-found"]).unwrap_or_default();
-        let there = build["metadata"]["uid"] == uid;
-        if left.is_empty() && !there { Ok(()) } else { Err(format!("pods {left:?}; build {}", build["status"])) }
+        if left.is_empty() { Ok(()) } else { Err(format!("pods {left:?}")) }
     });
     let took = start.elapsed();
     world.assert_gone(NAMESPACE, name, &uid, Duration::from_secs(20));

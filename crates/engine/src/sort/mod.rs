@@ -8,6 +8,7 @@ mod check;
 mod duplicates;
 mod fetch;
 mod finish;
+mod long;
 mod memory;
 mod part;
 mod range;

@@ -5,6 +5,7 @@
 use indexbuild_index::{Frame, PackedLayout};
 
 use super::fetch::{Fetch, Piece};
+use super::long;
 use super::memory::memory_of;
 use super::part::{Part, SpillFolder, each_frame, whole_packed};
 use crate::buffers::Buffers;
@@ -17,6 +18,8 @@ use crate::route::{Cut, Router};
 const FILL: u64 = 60;
 /// Parts that one part is cut into at most; each may be cut again.
 const MOST_PARTS: u64 = 64;
+/// Whole entries in a sample that are too few to cut at.
+const FEW: u64 = 128;
 const SAMPLED_PIECES: usize = 64;
 const SAMPLED_BYTES: u64 = 64 << 10;
 const SAMPLED_ENTRIES: usize = 128;
@@ -124,8 +127,13 @@ pub(crate) fn cut_again(
 ) -> Result<Vec<Part>, EngineError> {
     let width = layout.map_or(0, PackedLayout::width);
     let parts = memory_of(&part, width).div_ceil((budget * FILL / 100).max(1)).clamp(2, MOST_PARTS);
-    let sample = sample_part(&part, layout, budget / 8)?;
-    let (cuts, identical) = quantiles(&sample, usize::try_from(parts).unwrap_or(2), layout);
+    let parts = usize::try_from(parts).unwrap_or(2);
+    let sampled = budget / 8;
+    let (cuts, identical) = if layout.is_none() && is_long(&part, sampled) {
+        long::cuts(&part, parts, sampled)?
+    } else {
+        quantiles(&sample_part(&part, layout, sampled)?, parts, layout)
+    };
     let router = Router::new(&cuts, 0);
     let mut buffers = Buffers::new(router.destinations(), budget);
     let mut made: Vec<Part> = Vec::new();
@@ -159,6 +167,11 @@ pub(crate) fn cut_again(
     })?;
     *spilled += empty(&mut buffers, &mut made, folder)?;
     Ok(made)
+}
+
+/// Whether a sample of so many bytes would hold too few entries to cut at.
+fn is_long(part: &Part, sampled: u64) -> bool {
+    part.general.bytes > part.general.entries.saturating_mul(sampled / FEW)
 }
 
 fn empty(buffers: &mut Buffers, parts: &mut [Part], folder: &SpillFolder) -> Result<u64, EngineError> {
