@@ -162,6 +162,7 @@ mod tests {
     use crate::sort::recut::cut_again;
 
     type Entry = (Vec<u8>, Vec<u8>);
+    type Shape = Box<dyn Fn(u32) -> Entry>;
 
     const BUDGET: u64 = 256 << 10;
 
@@ -205,7 +206,7 @@ mod tests {
         const LONG: usize = 20_000;
         let number = |number: u32| number.wrapping_mul(2_654_435_761).to_be_bytes().to_vec();
         let long = |byte: u8| vec![byte; LONG];
-        let shapes: [(&str, Box<dyn Fn(u32) -> Entry>); 7] = [
+        let shapes: [(&str, Shape); 7] = [
             ("keys differ", Box::new(|at| (number(at), long(7)))),
             ("keys differ after a long prefix", Box::new(|at| ([long(7), number(at)].concat(), Vec::new()))),
             ("one key, values differ", Box::new(|at| (vec![1], [number(at), long(7)].concat()))),
