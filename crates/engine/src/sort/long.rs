@@ -162,7 +162,7 @@ mod tests {
     use crate::sort::recut::cut_again;
 
     type Entry = (Vec<u8>, Vec<u8>);
-    type Shape = Box<dyn Fn(u32) -> Entry>;
+    type Shape = fn(u32) -> Entry;
 
     const BUDGET: u64 = 256 << 10;
 
@@ -203,17 +203,20 @@ mod tests {
 
     #[test]
     fn long_entries_are_written_a_few_times_however_many_there_are_and_wherever_they_differ() {
-        const LONG: usize = 20_000;
-        let number = |number: u32| number.wrapping_mul(2_654_435_761).to_be_bytes().to_vec();
-        let long = |byte: u8| vec![byte; LONG];
+        fn number(number: u32) -> Vec<u8> {
+            number.wrapping_mul(2_654_435_761).to_be_bytes().to_vec()
+        }
+        fn long(byte: u8) -> Vec<u8> {
+            vec![byte; 20_000]
+        }
         let shapes: [(&str, Shape); 7] = [
-            ("keys differ", Box::new(|at| (number(at), long(7)))),
-            ("keys differ after a long prefix", Box::new(|at| ([long(7), number(at)].concat(), Vec::new()))),
-            ("one key, values differ", Box::new(|at| (vec![1], [number(at), long(7)].concat()))),
-            ("one key, values differ at their end", Box::new(|at| (vec![1], [long(7), number(at)].concat()))),
-            ("a key is the begin of another", Box::new(|at| (vec![7; at as usize * 100], Vec::new()))),
-            ("most are one and the same", Box::new(|at| (number(if at % 10 == 0 { at } else { 10 }), long(7)))),
-            ("all are one and the same", Box::new(|_| (vec![1], long(7)))),
+            ("keys differ", |at| (number(at), long(7))),
+            ("keys differ after a long prefix", |at| ([long(7), number(at)].concat(), Vec::new())),
+            ("one key, values differ", |at| (vec![1], [number(at), long(7)].concat())),
+            ("one key, values differ at their end", |at| (vec![1], [long(7), number(at)].concat())),
+            ("a key is the begin of another", |at| (vec![7; at as usize * 100], Vec::new())),
+            ("most are one and the same", |at| (number(if at % 10 == 0 { at } else { 10 }), long(7))),
+            ("all are one and the same", |_| (vec![1], long(7))),
         ];
         let folder = tempfile::tempdir().unwrap();
         for (name, shape) in shapes {
