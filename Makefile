@@ -46,13 +46,13 @@ test-only: rocksdb python ## the tests that ONLY='*pattern*' matches, each `prog
 	@scripts/run-tests.py --only "$(ONLY)" -- $(PROFILE) --workspace --locked
 
 test-long: build tools ## what takes longer: 50 million rows; every write swept; 200 builds at once
-	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-source --example long_values
+	@$(CARGO) build $(PROFILE) --locked --quiet --workspace --example long_values
 	@scripts/memory.sh $(INDEXBUILD) $(TARGET)/release/examples/long_values 50000000
 	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
 	    --test without_nodes --test scale -- --nocapture
 
 memory: build ## 10 million rows within 256 MiB, and values of 1 MB within 128 MiB
-	@$(CARGO) build $(PROFILE) --locked --quiet --package indexbuild-source --example long_values
+	@$(CARGO) build $(PROFILE) --locked --quiet --workspace --example long_values
 	@scripts/memory.sh $(INDEXBUILD) $(TARGET)/release/examples/long_values 10000000
 
 bench: build python ## side by side with DuckDB and with plain RocksDB, as ratios
