@@ -84,6 +84,8 @@ pub(crate) fn observe(
             cordoned: false,
         }],
         stages: state.stages.values().cloned().collect::<Vec<Stage>>(),
+        hindrances: Vec::new(),
+        enforcement: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod ended;
 mod error;
 pub mod events;
 mod execute;
+mod hindrances;
 pub mod leader;
 mod memory;
 pub mod metrics;
@@ -24,7 +25,6 @@ mod reporting;
 pub mod self_test;
 pub mod shallow;
 pub mod switches;
-mod trouble;
 mod unreadable;
 pub mod views;
 

@@ -90,8 +90,8 @@ pub(crate) struct BuildMemory {
     pub provided: Option<Provided>,
     /// Claims of somebody else under names of ours, by name: the slot and generation that we meant.
     pub foreign_claims: BTreeMap<String, (u32, u32)>,
-    /// Why the last action for a slot was refused, if it was.
-    pub trouble: BTreeMap<u32, String>,
+    /// Why the last action for a slot, or with `None` for all of them, failed, where it did.
+    pub failed_actions: BTreeMap<Option<u32>, String>,
     /// Pods that have not started and claims without a volume, by UID, and since when that is seen.
     unstarted: BTreeMap<String, Millis>,
 }

@@ -350,6 +350,8 @@ pub(crate) fn remains(
         claims: [claims, objects.foreign.clone()].concat(),
         nodes: node_views(objects, nodes, now),
         stages: Vec::new(),
+        hindrances: Vec::new(),
+        enforcement: None,
     })
 }
 

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use indexbuild_api::{ConditionStatus, ConditionType, Guarded, IndexBuild, IndexBuildStatus, Reason, apart, labels};
-use indexbuild_lifecycle::plan::{describe_wait, transition_events};
-use indexbuild_lifecycle::world::{BuildView, NodeReady, World};
-use indexbuild_lifecycle::{Action, Decision, Millis, action, plan};
-use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{ListParams, Patch, PatchParams};
+use indexbuild_api::{Guarded, IndexBuild, IndexBuildStatus, labels};
+use indexbuild_lifecycle::plan::{transition_events, unreadable, unreadable_event, unsupported};
+use indexbuild_lifecycle::world::{BuildView, World};
+use indexbuild_lifecycle::{Action, Decision, Millis, plan};
+use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action as Requeue;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::json;
@@ -18,6 +17,7 @@ use serde_json::json;
 use crate::caches::{Caches, Nodes};
 use crate::error::OperatorError;
 use crate::execute::{Hands, slot_of};
+use crate::hindrances::hindrances;
 use crate::memory::{BuildMemory, NodeMemory};
 use crate::metrics::ReconcileResult;
 use crate::objects::{Image, Owner};
@@ -25,9 +25,7 @@ use crate::observe::{Objects, Observed, remains, world};
 use crate::provide;
 use crate::reporting::Reporting;
 use crate::switches::TestSwitches;
-use crate::trouble::{self, Trouble};
 use crate::unreadable::Blind;
-use crate::unreadable::words as words_about;
 
 /// The longest time between two looks at a build that is worked on.
 const AT_WORK: Duration = Duration::from_secs(5);
@@ -36,10 +34,6 @@ const AT_REST: Duration = Duration::from_secs(300);
 /// Pauses where somebody else wrote first: the first, and the longest. A cache that lags, or that is cut off from its
 /// watch, loses every write until it has caught up.
 const AFTER_CONFLICT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// After so many milliseconds without a container on its node, or without a volume, events are asked why.
-const LATE: Millis = 8_000;
-/// Stands for what hinders all slots alike.
-const ALL_SLOTS: u32 = u32::MAX;
 /// So many writes of one kind are on their way at once.
 const ABREAST: usize = 8;
 /// Pauses after errors: the first, and the longest.
@@ -143,6 +137,7 @@ impl Context {
 
     fn completed(&self, mut world: World) -> World {
         self.caches.ended.remember(&mut world);
+        world.enforcement = Some(self.reporting.enforcement());
         self.switches.falsify(&mut world);
         world
     }
@@ -241,13 +236,12 @@ async fn pass(build: &IndexBuild, context: &Context) -> Result<Duration, Operato
     let memory = context.memory(&owner.uid);
     let mut memory = memory.lock().await;
     let memory = &mut *memory;
-    if let Some(trouble) = trouble::unsupported(&build.spec).filter(|_| build.metadata.deletion_timestamp.is_none()) {
-        let mut status = IndexBuildStatus {
-            observed_generation: build.metadata.generation.unwrap_or_default(),
-            ..IndexBuildStatus::default()
-        };
-        refuse(&mut status, build.status.as_ref(), &trouble);
-        write_status(context, &owner, build.status.as_ref(), status, true, memory).await?;
+    let before = build.status.as_ref();
+    let (generation, wall) = (build.metadata.generation.unwrap_or_default(), jiff::Timestamp::now().to_string());
+    if build.metadata.deletion_timestamp.is_none()
+        && let Some(status) = unsupported(&build.spec, generation, before, &wall)
+    {
+        write_status(context, &owner, before, status, true, memory).await?;
         return Ok(AT_REST);
     }
     // Observe, and plan.
@@ -294,14 +288,8 @@ async fn undecided(
 ) -> Result<Duration, OperatorError> {
     memory.count_anew();
     let before = build.status.as_ref();
-    let message = blind.0.iter().map(words_about).collect::<Vec<_>>().join("; ");
-    let event = action::Event { reason: Reason::Unreadable, warning: true, message: message.clone() };
-    context.reporting.events.publish(build, &[event]).await;
-    let finished = before.and_then(|status| status.condition(ConditionType::Finished));
-    if finished.is_none_or(|finished| finished.status != ConditionStatus::True) {
-        let mut status = before.cloned().unwrap_or_default();
-        let wall = jiff::Timestamp::now().to_string();
-        trouble::stall(&mut status, before, &Trouble { reason: Reason::Unreadable, message }, &wall);
+    context.reporting.events.publish(build, &[unreadable_event(&blind.0)]).await;
+    if let Some(status) = unreadable(&blind.0, before, &jiff::Timestamp::now().to_string()) {
         write_status(context, owner, before, status, true, memory).await?;
     }
     Err(blind.into())
@@ -331,12 +319,12 @@ async fn execute(
     };
     let provided = match provided {
         Ok(()) => {
-            memory.trouble.remove(&ALL_SLOTS);
+            memory.failed_actions.remove(&None);
             true
         }
         Err(error) => {
             tracing::warn!(error = %error.said(), "what executors need is not provided");
-            memory.trouble.insert(ALL_SLOTS, error.said());
+            memory.failed_actions.insert(None, error.said());
             failed = Some(error);
             false
         }
@@ -357,8 +345,8 @@ async fn execute(
             let (name, slot) = (action.name(), slot_of(action));
             let Err(error) = outcome else {
                 context.reporting.metrics.acted(action);
-                if let Some(slot) = slot {
-                    memory.trouble.remove(&slot);
+                if slot.is_some() {
+                    memory.failed_actions.remove(&slot);
                 }
                 continue;
             };
@@ -370,7 +358,7 @@ async fn execute(
                 tracing::debug!(action = name, slot, %error, "somebody else wrote first");
             } else {
                 tracing::warn!(action = name, slot, error = %error.said(), "an action failed");
-                memory.trouble.insert(slot.unwrap_or(0), error.said());
+                memory.failed_actions.insert(slot.or(Some(0)), error.said());
             }
             failed = failed.filter(|first: &OperatorError| !first.is_conflict()).or(Some(error));
         }
@@ -389,90 +377,21 @@ async fn report(
     decision: Decision,
     memory: &mut BuildMemory,
 ) -> Result<Duration, OperatorError> {
-    let Decision { actions, mut status, requeue, end, waits, mut events } = decision;
-    let wall = jiff::Timestamp::now().to_string();
+    let Decision { actions, mut status, requeue, end, waits: _, events } = decision;
     memory.see_percent(status.percent.unwrap_or(0), context.now());
     if end.is_some() {
-        memory.trouble.clear();
+        memory.failed_actions.clear();
     }
-    let wanted = || objects.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    // Until when a pod is waited for, and what is done then.
-    let waited = |pod: &Pod| {
-        let slot = crate::views::pod(pod).map(|pod| pod.slot);
-        let said = before.and_then(|before| before.condition(ConditionType::Ready));
-        let waits = waits.iter().filter(|wait| wait.slot == slot && wait.reason == Reason::WaitingForPod);
-        waits.map(|wait| describe_wait(wait, world, said.map(|said| said.message.as_str()))).next()
-    };
-    let mut hindered: Vec<Trouble> = wanted().filter_map(|pod| Some(trouble::of_pod(pod)?.and(waited(pod)))).collect();
-    // What their status does not say is told in events: asked for where something takes long, and only then.
-    // A pod whose process has claimed its grant runs, whatever the kubelet of a node that was lost since said last.
-    let claimed = |pod: &Pod| {
-        let grants = world.slots.iter().filter_map(|slot| slot.record.spec.grant.as_ref());
-        let mut claimed = grants.filter(|grant| !grant.boot_nonce.is_empty());
-        claimed.any(|grant| pod.metadata.uid.as_deref() == Some(grant.pod_uid.as_str()))
-    };
-    let unstarted: Vec<_> = wanted().filter(|pod| trouble::is_unstarted(pod) && !claimed(pod)).collect();
-    let unbound: Vec<_> = objects.claims.iter().filter(|claim| trouble::is_unbound(claim)).collect();
-    let uids = unstarted.iter().filter_map(|pod| pod.metadata.uid.as_deref());
-    let uids: Vec<_> = uids.chain(unbound.iter().filter_map(|claim| claim.metadata.uid.as_deref())).collect();
-    let late = memory.late(&uids, LATE, context.now());
-    let is_late = |uid: Option<String>| uid.is_some_and(|uid| late.contains(&uid));
-    if let Some(claim) = unbound.iter().find(|claim| is_late(claim.uid()))
-        && let Some(told) = trouble::of_unbound(claim, &warnings(context, owner, claim.uid()).await)
-    {
-        hindered.insert(0, told);
-    }
-    if let Some(pod) = unstarted.iter().find(|pod| is_late(pod.uid()))
-        && hindered.is_empty()
-    {
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        let lost = node.filter(|name| world.node(name).is_some_and(|node| node.ready != NodeReady::True));
-        let warnings = if lost.is_none() { warnings(context, owner, pod.uid()).await } else { Vec::new() };
-        hindered.push(trouble::of_unstarted(pod, lost, &warnings).and(waited(pod)));
-    }
-    if let Some(trouble) = trouble::first(hindered.into_iter(), &memory.trouble).filter(|_| end.is_none()) {
-        trouble::say(&mut status, before, &trouble, &wall);
-    }
-    if end.is_none() {
-        context.reporting.say_ownership(&mut status, before, &wall);
-        events.extend(context.reporting.ownership_event());
+    // What was just done may have been refused: the status is that of the build with what hinders it now.
+    let hindrances = hindrances(&context.client, objects, world, memory).await;
+    if !hindrances.is_empty() {
+        status = plan(&World { hindrances, ..world.clone() }).status;
     }
     let events = [events, transition_events(before, &status)].concat();
     context.reporting.events.publish(build, &events).await;
     let said = write_status(context, owner, before, status, end.is_some(), memory).await?;
     let longest = if end.is_some() && actions.is_empty() && said { AT_REST } else { AT_WORK };
     Ok(Duration::from_millis(requeue.max(50)).min(longest))
-}
-
-/// The warnings about an object, as far as they can be read; none where events may not be.
-async fn warnings(context: &Context, owner: &Owner, uid: Option<String>) -> Vec<Event> {
-    let about = format!("involvedObject.uid={},type=Warning", uid.unwrap_or_default());
-    let events = Api::<Guarded<Event>>::namespaced(context.client.clone(), &owner.namespace);
-    match events.list(&ListParams::default().fields(&about).limit(50)).await {
-        Ok(events) => apart(events.items).0.into_iter().map(Arc::unwrap_or_clone).collect(),
-        Err(error) => {
-            tracing::debug!(%error, "events are not read");
-            Vec::new()
-        }
-    }
-}
-
-/// A build that cannot be carried out here.
-fn refuse(status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, trouble: &Trouble) {
-    use indexbuild_api::ConditionStatus::{False, True};
-    let wall = jiff::Timestamp::now().to_string();
-    let Trouble { reason, message } = trouble;
-    let all = [
-        (ConditionType::Ready, False),
-        (ConditionType::Stalled, True),
-        (ConditionType::Reconciling, False),
-        (ConditionType::Progressing, False),
-        (ConditionType::Complete, False),
-        (ConditionType::Finished, False),
-    ];
-    for (condition, holds) in all {
-        trouble::put(status, before, condition, holds, *reason, message, &wall);
-    }
 }
 
 /// Writes the status where it says something new (I8); a last word at once. Whether all is said.
