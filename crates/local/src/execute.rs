@@ -28,15 +28,6 @@ use indexbuild_timeline::What;
 const ALLOCATOR: (&str, &str) =
     ("_RJEM_MALLOC_CONF", "background_thread:true,dirty_decay_ms:500,muzzy_decay_ms:0,narenas:4");
 
-/// Carries out the lifecycle's actions.
-pub(crate) trait Hands {
-    /// Carries out one action. What it finds done already counts as done.
-    ///
-    /// # Errors
-    /// [`ActionError`]: a conflict means to look again; everything else is for a person.
-    fn carry_out(&mut self, action: Action) -> Result<(), ActionError>;
-}
-
 /// Why an action was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ActionError {
@@ -70,7 +61,7 @@ pub(crate) struct ProcessSpecs {
 
 /// Carries out actions on this machine.
 #[derive(Debug)]
-pub(crate) struct LocalHands<'a> {
+pub(crate) struct Hands<'a> {
     /// What is known and written.
     pub hub: &'a Arc<Hub>,
     pub build: &'a mut StoredBuild,
@@ -78,8 +69,12 @@ pub(crate) struct LocalHands<'a> {
     pub process_specs: &'a ProcessSpecs,
 }
 
-impl Hands for LocalHands<'_> {
-    fn carry_out(&mut self, action: Action) -> Result<(), ActionError> {
+impl Hands<'_> {
+    /// Carries out one action. What it finds done already counts as done.
+    ///
+    /// # Errors
+    /// [`ActionError`]: a conflict means to look again; everything else is for a person.
+    pub(crate) fn carry_out(&mut self, action: Action) -> Result<(), ActionError> {
         let hub = Arc::clone(self.hub);
         let mut state = hub.state();
         tracing::debug!(?action, "an action");
@@ -171,9 +166,7 @@ impl Hands for LocalHands<'_> {
         }
         Ok(())
     }
-}
 
-impl LocalHands<'_> {
     fn finalizer(&mut self, finalizer: bool) -> Result<(), StateError> {
         let changed = StoredBuild { finalizer, ..self.build.clone() };
         changed.store(&self.hub.layout)?;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::build::StoredBuild;
 use crate::collect::Collector;
-use crate::execute::{Hands, LocalHands, ProcessSpecs};
+use crate::execute::{Hands, ProcessSpecs};
 use crate::folder::{self, Folder, StateError};
 use crate::hub::{Hub, State, Watch};
 use crate::inject::{Injector, Over};
@@ -202,7 +202,7 @@ impl Parent {
     fn execute(&mut self, decision: &Decision) -> Result<bool, RunError> {
         let mut changed = false;
         let Self { hub, build, process_specs, .. } = self;
-        let mut hands = LocalHands { hub, build, process_specs };
+        let mut hands = Hands { hub, build, process_specs };
         for action in decision.actions.iter().cloned() {
             match hands.carry_out(action) {
                 Ok(()) => changed = true,
