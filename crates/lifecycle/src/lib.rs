@@ -8,6 +8,7 @@
 pub mod action;
 pub mod admission;
 pub mod evidence;
+pub mod observer;
 pub mod owner;
 pub mod plan;
 pub mod record;

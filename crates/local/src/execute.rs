@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::build::StoredBuild;
 use crate::fault::{self, Fault};
 use crate::folder::{self, StateError};
-use crate::hub::{Hub, State, Watch};
+use crate::hub::{Hub, State};
 use crate::pods::PodFile;
 use crate::process::{self, Birth};
 use crate::records::{Change, RecordError};
@@ -83,7 +83,6 @@ impl Hands<'_> {
             Action::RemoveFinalizer => self.finalizer(false)?,
             Action::CreateDirectory { slot, spec } => match state.records.create(slot, spec.clone()) {
                 Ok(()) => {
-                    state.watches.insert(slot, Watch::new(Instant::now()));
                     note_grant(&mut state, slot, None, &spec, Some(OwnerChangeReason::FirstOwner));
                 }
                 Err(RecordError::Conflict { .. }) => {}
@@ -94,11 +93,6 @@ impl Hands<'_> {
                 let time = jiff::Timestamp::now().to_string();
                 let write = Change { spec: spec.clone(), state: to, change, conditions, node };
                 state.records.update(slot, &version, write, &time)?;
-                let granted = old.as_ref().and_then(|old| old.grant.as_ref()) != spec.grant.as_ref();
-                let watch = state.watches.entry(slot).or_insert_with(|| Watch::new(Instant::now()));
-                if granted {
-                    watch.grant = Instant::now();
-                }
                 note_grant(&mut state, slot, old.as_ref(), &spec, change);
                 hub.changed.notify_waiters();
             }

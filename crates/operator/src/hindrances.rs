@@ -49,7 +49,7 @@ pub(crate) async fn hindrances(
     let unbound: Vec<_> = objects.claims.iter().filter(|claim| is_unbound(claim)).collect();
     let uids = unstarted.iter().filter_map(|pod| pod.metadata.uid.as_deref());
     let uids: Vec<_> = uids.chain(unbound.iter().filter_map(|claim| claim.metadata.uid.as_deref())).collect();
-    let late = memory.late(&uids, LATE, world.now);
+    let late = memory.observer.late(&uids, LATE, world.now);
     let is_late = |uid: Option<String>| uid.is_some_and(|uid| late.contains(&uid));
 
     let mut hindrances: Vec<_> = wanted().filter_map(|pod| of_pod(pod)).collect();

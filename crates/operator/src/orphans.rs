@@ -43,7 +43,7 @@ pub(crate) async fn reap(context: &Context, memories: &mut BTreeMap<String, Buil
         let memory = memories.entry(owner.uid.clone()).or_default();
         let reaped = reap_one(context, &owner, memory).await;
         if let Err(OperatorError::Blind(Blind(unreadable))) = reaped {
-            memory.count_anew();
+            memory.observer.count_anew();
             context.reporting.tell_unreadable(&unreadable).await;
         } else if let Err(error) = reaped {
             tracing::warn!(build = owner.name, uid = owner.uid, error = %error.said(), "a record that outlived its build waits");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use indexbuild_api::{Guarded, IndexBuild, IndexBuildStatus, labels};
+use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::plan::{transition_events, unreadable, unreadable_event, unsupported};
 use indexbuild_lifecycle::world::{BuildView, World};
 use indexbuild_lifecycle::{Action, Decision, Millis, plan};
@@ -18,7 +19,7 @@ use crate::caches::{Caches, Nodes};
 use crate::error::OperatorError;
 use crate::execute::{Hands, slot_of};
 use crate::hindrances::hindrances;
-use crate::memory::{BuildMemory, NodeMemory};
+use crate::memory::BuildMemory;
 use crate::metrics::ReconcileResult;
 use crate::objects::{Image, Owner};
 use crate::observe::{Objects, Observed, remains, world};
@@ -49,7 +50,7 @@ pub(crate) struct Context {
     /// Events, metrics, and whether ownership is enforced.
     pub reporting: Arc<Reporting>,
     memories: Mutex<HashMap<String, Arc<tokio::sync::Mutex<BuildMemory>>>>,
-    node_memory: Mutex<NodeMemory>,
+    node_memory: Mutex<NodeObserver>,
     failures: Mutex<HashMap<String, u32>>,
     started: Instant,
     switches: TestSwitches,
@@ -218,7 +219,7 @@ async fn read(build: &Guarded<IndexBuild>, context: &Context) -> Result<Option<A
     }
     let owner = Owner::of(build);
     let memory = context.memory(&owner.uid);
-    memory.lock().await.count_anew();
+    memory.lock().await.observer.count_anew();
     live(context, &owner).await
 }
 
@@ -286,7 +287,7 @@ async fn undecided(
     blind: Blind,
     memory: &mut BuildMemory,
 ) -> Result<Duration, OperatorError> {
-    memory.count_anew();
+    memory.observer.count_anew();
     let before = build.status.as_ref();
     context.reporting.events.publish(build, &[unreadable_event(&blind.0)]).await;
     if let Some(status) = unreadable(&blind.0, before, &jiff::Timestamp::now().to_string()) {
@@ -378,7 +379,7 @@ async fn report(
     memory: &mut BuildMemory,
 ) -> Result<Duration, OperatorError> {
     let Decision { actions, mut status, requeue, end, waits: _, events } = decision;
-    memory.see_percent(status.percent.unwrap_or(0), context.now());
+    memory.observer.see_percent(status.percent.unwrap_or(0), context.now());
     if end.is_some() {
         memory.failed_actions.clear();
     }
