@@ -82,13 +82,13 @@ fn nobody_but_the_store_crate_makes_a_client_of_an_object_store() {
     assert_eq!(makers, BTreeSet::from([PathBuf::from("crates/store/src/client.rs")]));
 }
 
-/// Where a text makes a `Condition`: its type's definition and implementations, and longer names, aside.
+/// Whether code makes a `Condition`: its type's definition and implementations, patterns, and longer names aside.
 fn makes_condition(code: &str) -> bool {
     code.match_indices("Condition {").any(|(at, _)| {
         let before = &code[..at];
         let longer = before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '_');
-        let names_type = ["struct ", "impl ", "for ", "-> "].iter().any(|word| before.ends_with(word));
-        !longer && !names_type
+        let names_it = ["struct ", "impl ", "for ", "-> ", "let "].iter().any(|word| before.ends_with(word));
+        !longer && !names_it
     })
 }
 
@@ -117,6 +117,7 @@ fn a_condition_that_is_made_is_found_control() {
         "impl Shown for Condition {",
         "fn worst(&self) -> Condition {",
         "PodCondition { status }",
+        "let Condition { reason, .. } = one;",
         "status.condition(ConditionType::Ready)",
     ] {
         assert!(!makes_condition(read), "{read}");

@@ -19,11 +19,20 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::caches::{Caches, Nodes};
-use crate::error::is_status;
+use crate::error::{OperatorError, is_status};
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::unreadable::Blind;
 use crate::views;
+
+/// A build as the API server has it now; `None`: it is not there, or another one has its name.
+pub(crate) async fn live(client: &Client, owner: &Owner) -> Result<Option<Arc<IndexBuild>>, OperatorError> {
+    let api = Api::<Guarded<IndexBuild>>::namespaced(client.clone(), &owner.namespace);
+    let live =
+        api.get_opt(&owner.name).await.map_err(OperatorError::api(format!("build {} is not read", owner.name)))?;
+    let live = live.filter(|live| live.uid().as_deref() == Some(owner.uid.as_str()));
+    Ok(live.map(|live| live.read()).transpose().map_err(|unreadable| Blind(vec![unreadable]))?)
+}
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {

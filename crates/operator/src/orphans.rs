@@ -9,13 +9,13 @@ use indexbuild_api::{EngineDirectory, Guarded, IndexBuild};
 use indexbuild_lifecycle::plan;
 use kube::{Api, ResourceExt as _};
 
+use crate::apply::Hands;
 use crate::caches::readable;
+use crate::context::Context;
 use crate::error::OperatorError;
-use crate::execute::Hands;
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::observe::Objects;
-use crate::reconcile::Context;
 use crate::unreadable::Blind;
 
 /// The builds of records whose own build is not there, as far as the caches tell. One that cannot be read is there. Of a
@@ -70,8 +70,7 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
     for action in plan(&world).actions {
         let name = action.name();
         let counted = action.clone();
-        let (client, image, announcer) = (&context.client, &context.image, &context.reporting.events);
-        let hands = Hands { client, image, announcer, build: None, owner, objects: &objects, world: &world };
+        let hands = Hands { context, build: None, owner, objects: &objects, world: &world };
         match hands.carry_out(action).await {
             Ok(()) => {
                 context.reporting.metrics.acted(&counted);

@@ -36,6 +36,7 @@ pub fn stage_names(world: &World) -> Vec<String> {
 
 pub use conditions::transition_events;
 pub use undecided::{unreadable, unreadable_event, unsupported};
+pub use volumes::kept_claim;
 
 pub use stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, ENCODE, PLAN, PUBLISH, SORT};
 
