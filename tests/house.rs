@@ -82,6 +82,48 @@ fn nobody_but_the_store_crate_makes_a_client_of_an_object_store() {
     assert_eq!(makers, BTreeSet::from([PathBuf::from("crates/store/src/client.rs")]));
 }
 
+/// Whether code makes a `Condition`: its type's definition and implementations, patterns, and longer names aside.
+fn makes_condition(code: &str) -> bool {
+    code.match_indices("Condition {").any(|(at, _)| {
+        let before = &code[..at];
+        let longer = before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '_');
+        let names_it = ["struct ", "impl ", "for ", "-> ", "let "].iter().any(|word| before.ends_with(word));
+        !longer && !names_it
+    })
+}
+
+/// One author of status: what is said, in which words and how loud, is decided where it is decided what is done.
+#[test]
+fn nobody_but_the_lifecycle_makes_a_condition() {
+    let makers: BTreeSet<PathBuf> = rust()
+        .into_iter()
+        .map(|(path, text)| (path.strip_prefix(ROOT).unwrap().to_path_buf(), code_of(&text)))
+        .filter(|(path, code)| path.iter().any(|folder| folder == "src") && makes_condition(code))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(!makers.is_empty(), "the lifecycle makes them");
+    let others: Vec<_> = makers.iter().filter(|path| !path.starts_with("crates/lifecycle/src")).collect();
+    assert!(others.is_empty(), "{others:?}: what is observed goes into the lifecycle's World, which says it");
+}
+
+/// The control: a condition that is made is found, and one that is read is not.
+#[test]
+fn a_condition_that_is_made_is_found_control() {
+    for made in ["let one = Condition { status, reason };", "vec![Condition {\n", "indexbuild_api::Condition { .. }"] {
+        assert!(makes_condition(made), "{made}");
+    }
+    for read in [
+        "pub struct Condition {",
+        "impl Shown for Condition {",
+        "fn worst(&self) -> Condition {",
+        "PodCondition { status }",
+        "let Condition { reason, .. } = one;",
+        "status.condition(ConditionType::Ready)",
+    ] {
+        assert!(!makes_condition(read), "{read}");
+    }
+}
+
 /// The control: what the engine is built with is found.
 #[test]
 fn the_engine_is_built_with_rocksdb_control() {

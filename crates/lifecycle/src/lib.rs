@@ -2,12 +2,14 @@
 //! status come out. No client, no clock, no runtime; `now` is an argument.
 //!
 //! [`plan::plan`] is the control plane's side, [`owner::next`] an executor's, [`admission`] the rules by
-//! which the record of ownership may change. `docs/lifecycle.md` explains states and evidence.
+//! which the record of ownership may change, [`observer`] what remembers since when things are as they are.
+//! `docs/lifecycle.md` explains states and evidence.
 //! Words and guards: `docs/glossary.md`.
 
 pub mod action;
 pub mod admission;
 pub mod evidence;
+pub mod observer;
 pub mod owner;
 pub mod plan;
 pub mod record;

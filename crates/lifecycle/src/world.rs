@@ -34,6 +34,10 @@ pub struct World {
     /// The nodes that are known; empty where nodes cannot be read.
     pub nodes: Vec<NodeView>,
     pub stages: Vec<Stage>,
+    /// What hinders its pods and volumes, as far as anybody says. No action depends on it.
+    pub hindrances: Vec<Hindrance>,
+    /// Whether reports of anybody but the owner are refused; `None` where there is nobody to refuse them.
+    pub enforcement: Option<Enforcement>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -226,6 +230,75 @@ pub enum NodeReady {
     True,
     False,
     Unknown,
+}
+
+/// What hinders a build outside of it. What others said of it is passed on in their words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// A claim has had no volume for long, and a warning says why.
+    ClaimUnbound {
+        claim: String,
+        warning: Warning,
+    },
+    /// A pod's container cannot be started, and that does not end by itself: no image, a bad configuration.
+    ContainerStuck {
+        pod: String,
+        reason: String,
+        said: Option<String>,
+    },
+    /// A pod has scheduling gates.
+    PodGated {
+        pod: String,
+        said: Option<String>,
+    },
+    PodFitsNowhere {
+        pod: String,
+        said: Option<String>,
+    },
+    /// A pod has been on its node for long, and none of its containers was made.
+    PodUnstarted {
+        pod: String,
+        why: Unstarted,
+    },
+    /// An action failed, for this slot or, with `None`, for all of them.
+    ActionFailed {
+        slot: Option<u32>,
+        message: String,
+    },
+}
+
+/// Why a pod has not started on its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unstarted {
+    NodeNotReady {
+        node: String,
+    },
+    Warned(Warning),
+    /// Nobody says; these Secrets are what it mounts.
+    Unknown {
+        secrets: Vec<String>,
+    },
+}
+
+/// A warning about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    pub reason: String,
+    pub message: String,
+}
+
+/// Whether reports are accepted from the owner alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enforcement {
+    /// A report from somebody else was refused by the rule about owners.
+    Enforced,
+    /// A report from somebody else would have been accepted.
+    NotEnforced { message: String },
+    /// It could not be tried.
+    Unknown {
+        /// Why, and what would change it.
+        why: String,
+    },
 }
 
 /// A frozen stage: which attempts count. Immutable once it is there (G6).

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::build::StoredBuild;
 use crate::fault::{self, Fault};
 use crate::folder::{self, StateError};
-use crate::hub::{Hub, State, Watch};
+use crate::hub::{Hub, State};
 use crate::pods::PodFile;
 use crate::process::{self, Birth};
 use crate::records::{Change, RecordError};
@@ -27,15 +27,6 @@ use indexbuild_timeline::What;
 /// Gives memory back soon after it is freed, so that what a process holds is what it uses.
 const ALLOCATOR: (&str, &str) =
     ("_RJEM_MALLOC_CONF", "background_thread:true,dirty_decay_ms:500,muzzy_decay_ms:0,narenas:4");
-
-/// Carries out the lifecycle's actions.
-pub(crate) trait Hands {
-    /// Carries out one action. What it finds done already counts as done.
-    ///
-    /// # Errors
-    /// [`ActionError`]: a conflict means to look again; everything else is for a person.
-    fn carry_out(&mut self, action: Action) -> Result<(), ActionError>;
-}
 
 /// Why an action was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +61,7 @@ pub(crate) struct ProcessSpecs {
 
 /// Carries out actions on this machine.
 #[derive(Debug)]
-pub(crate) struct LocalHands<'a> {
+pub(crate) struct Hands<'a> {
     /// What is known and written.
     pub hub: &'a Arc<Hub>,
     pub build: &'a mut StoredBuild,
@@ -78,8 +69,12 @@ pub(crate) struct LocalHands<'a> {
     pub process_specs: &'a ProcessSpecs,
 }
 
-impl Hands for LocalHands<'_> {
-    fn carry_out(&mut self, action: Action) -> Result<(), ActionError> {
+impl Hands<'_> {
+    /// Carries out one action. What it finds done already counts as done.
+    ///
+    /// # Errors
+    /// [`ActionError`]: a conflict means to look again; everything else is for a person.
+    pub(crate) fn carry_out(&mut self, action: Action) -> Result<(), ActionError> {
         let hub = Arc::clone(self.hub);
         let mut state = hub.state();
         tracing::debug!(?action, "an action");
@@ -88,7 +83,6 @@ impl Hands for LocalHands<'_> {
             Action::RemoveFinalizer => self.finalizer(false)?,
             Action::CreateDirectory { slot, spec } => match state.records.create(slot, spec.clone()) {
                 Ok(()) => {
-                    state.watches.insert(slot, Watch::new(Instant::now()));
                     note_grant(&mut state, slot, None, &spec, Some(OwnerChangeReason::FirstOwner));
                 }
                 Err(RecordError::Conflict { .. }) => {}
@@ -99,11 +93,6 @@ impl Hands for LocalHands<'_> {
                 let time = jiff::Timestamp::now().to_string();
                 let write = Change { spec: spec.clone(), state: to, change, conditions, node };
                 state.records.update(slot, &version, write, &time)?;
-                let granted = old.as_ref().and_then(|old| old.grant.as_ref()) != spec.grant.as_ref();
-                let watch = state.watches.entry(slot).or_insert_with(|| Watch::new(Instant::now()));
-                if granted {
-                    watch.grant = Instant::now();
-                }
                 note_grant(&mut state, slot, old.as_ref(), &spec, change);
                 hub.changed.notify_waiters();
             }
@@ -171,9 +160,7 @@ impl Hands for LocalHands<'_> {
         }
         Ok(())
     }
-}
 
-impl LocalHands<'_> {
     fn finalizer(&mut self, finalizer: bool) -> Result<(), StateError> {
         let changed = StoredBuild { finalizer, ..self.build.clone() };
         changed.store(&self.hub.layout)?;

@@ -22,37 +22,6 @@ use crate::records::{RecordError, Records};
 use crate::volumes::Volume;
 use indexbuild_timeline::What;
 
-/// When a slot's report last said something new, by this process's monotonic clock.
-#[derive(Clone, Debug)]
-pub(crate) struct Watch {
-    /// Since when the report is as it is, or since this parent watches.
-    pub report: Instant,
-    /// Since when the work is as far as it is.
-    pub progress: Instant,
-    /// Since when the grant is as it is.
-    pub grant: Instant,
-    progress_was: String,
-}
-
-impl Watch {
-    #[must_use]
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { report: now, progress: now, grant: now, progress_was: String::new() }
-    }
-
-    fn saw(&mut self, report: &Report, now: Instant) {
-        self.report = now;
-        let progress = format!(
-            "{}/{}/{:?}/{:?}/{:?}/{:?}",
-            report.epoch, report.boot_nonce, report.progress, report.rows, report.bytes, report.step
-        );
-        if progress != self.progress_was {
-            self.progress = now;
-            self.progress_was = progress;
-        }
-    }
-}
-
 /// Everything that is observed and written.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -62,7 +31,6 @@ pub(crate) struct State {
     pub stages: BTreeMap<String, Stage>,
     pub injector: Injector,
     pub journal: Journal,
-    pub watches: BTreeMap<u32, Watch>,
 }
 
 /// The parent's shared state.
@@ -164,10 +132,7 @@ impl Hub {
                     }
                 }
                 let mut state = self.state();
-                let written = state.records.report(slot, &pod_uid, (*report).clone());
-                if written.is_ok() {
-                    state.watches.entry(slot).or_insert_with(|| Watch::new(now)).saw(&report, now);
-                }
+                let written = state.records.report(slot, &pod_uid, *report);
                 self.written(&written);
                 Outcome::Answer(Box::new(answer_of(written)), Vec::new())
             }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use indexbuild_api::{Retention, VolumeRetention};
+use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, Millis, NodeReady, NodeView, PodState, PodView, SlotView, Stage,
-    Termination, World,
+    BuildView, ClaimPhase, ClaimView, Clocks, Millis, NodeReady, NodeView, PodState, PodView, Stage, Termination, World,
 };
 
 use crate::build::StoredBuild;
-use crate::hub::{Hub, State, Watch};
+use crate::hub::{Hub, State};
 use crate::pods::Pod;
 
 /// What a run is told beside the build: it changes nothing that is written down.
@@ -20,10 +20,6 @@ pub(crate) struct RunSettings {
     pub suspend: bool,
     /// Volumes stay at the end.
     pub keep_volumes: bool,
-    /// How long the run knows that the build was given up.
-    pub deletion_age: Millis,
-    /// How fast the build advances.
-    pub percent_per_second: Option<f64>,
 }
 
 /// Milliseconds of a duration.
@@ -37,9 +33,11 @@ pub(crate) fn observe(
     state: &State,
     build: &StoredBuild,
     settings: &RunSettings,
+    observer: &mut Observer,
     started: Instant,
 ) -> World {
-    let now = Instant::now();
+    let at = Instant::now();
+    let now = millis(at - started);
     let mut spec = build.spec.clone();
     spec.suspend |= settings.suspend;
     if settings.keep_volumes {
@@ -52,7 +50,7 @@ pub(crate) fn observe(
         spec.volume = Some(volume);
     }
     World {
-        now: millis(now - started),
+        now,
         wall: jiff::Timestamp::now().to_string(),
         build: BuildView {
             uid: build.uid.clone(),
@@ -62,15 +60,15 @@ pub(crate) fn observe(
             spec,
             status: build.status.clone(),
             deleting: build.deleting,
-            deletion_age: settings.deletion_age,
+            deletion_age: observer.deletion_age(build.deleting, now),
             finalizer: build.finalizer,
             reconcile_disabled: false,
             clocks: settings.clocks,
-            percent_per_second: settings.percent_per_second,
+            percent_per_second: observer.percent_per_second(now),
             gone: false,
         },
-        slots: slots(state, now),
-        pods: state.pods.iter().map(|pod| pod_view(hub, state, pod, now)).collect(),
+        slots: observer.slots(state.records.slots().filter_map(|slot| state.records.get(slot)).collect(), now),
+        pods: state.pods.iter().map(|pod| pod_view(hub, state, pod, at)).collect(),
         claims: claims(state),
         nodes: vec![NodeView {
             name: hub.node.name.clone(),
@@ -84,24 +82,9 @@ pub(crate) fn observe(
             cordoned: false,
         }],
         stages: state.stages.values().cloned().collect::<Vec<Stage>>(),
+        hindrances: Vec::new(),
+        enforcement: None,
     }
-}
-
-fn slots(state: &State, now: Instant) -> Vec<SlotView> {
-    state
-        .records
-        .slots()
-        .filter_map(|slot| {
-            let record = state.records.get(slot)?;
-            let watch = state.watches.get(&slot).cloned().unwrap_or_else(|| Watch::new(now));
-            Some(SlotView {
-                record,
-                report_age: millis(now - watch.report),
-                progress_age: millis(now - watch.progress),
-                grant_age: millis(now - watch.grant),
-            })
-        })
-        .collect()
 }
 
 /// A pod that is cut off looks as it did when it was last heard of: nobody is told that it ended.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indexbuild_api::{IndexBuildStatus, Phase};
 use indexbuild_durable as durable;
 use indexbuild_executor::StoreAccess;
+use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{Clocks, Stage};
 use indexbuild_lifecycle::{Decision, End, World, plan};
 use rustix::process::Signal;
@@ -15,9 +16,9 @@ use tokio::sync::mpsc;
 
 use crate::build::StoredBuild;
 use crate::collect::Collector;
-use crate::execute::{Hands, LocalHands, ProcessSpecs};
+use crate::execute::{Hands, ProcessSpecs};
 use crate::folder::{self, Folder, StateError};
-use crate::hub::{Hub, State, Watch};
+use crate::hub::{Hub, State};
 use crate::inject::{Injector, Over};
 use crate::journal::Journal;
 use crate::observe::{RunSettings, millis, observe};
@@ -27,7 +28,7 @@ use crate::progress::ProgressSink;
 use crate::records::{Records, this_machine};
 use crate::server;
 use crate::summary::{ChildSummary, RunSummary};
-use crate::view::{Rate, progress};
+use crate::view::progress;
 use crate::volumes;
 use indexbuild_timeline::{What, timeline};
 
@@ -47,7 +48,7 @@ pub(crate) struct Parent {
     settings: RunSettings,
     progress: Box<dyn ProgressSink>,
     collector: Collector,
-    rate: Rate,
+    observer: Observer,
     said: BTreeSet<String>,
     started: Instant,
     signals: bool,
@@ -110,7 +111,6 @@ impl Parent {
                 .map_err(|source| StateError::Io { folder: layout.root().to_owned(), source })?;
         }
         let state = State {
-            watches: records.slots().map(|slot| (slot, Watch::new(now))).collect(),
             pods: Pods::load(layout.clone())?,
             volumes: volumes::load(&layout)?,
             stages,
@@ -123,10 +123,10 @@ impl Parent {
             hub: Arc::new(Hub::new(layout, this_machine(), state)),
             build,
             process_specs,
-            settings: RunSettings { clocks, suspend: false, keep_volumes, deletion_age: 0, percent_per_second: None },
+            settings: RunSettings { clocks, suspend: false, keep_volumes },
             progress,
             collector,
-            rate: Rate::default(),
+            observer: Observer::default(),
             said: BTreeSet::new(),
             started: now,
             signals,
@@ -192,17 +192,15 @@ impl Parent {
     }
 
     fn observe(&mut self) -> World {
-        let now = Instant::now();
-        self.settings.percent_per_second = self.rate.percent_per_second(now);
-        self.settings.deletion_age = if self.build.deleting { millis(now - self.started) } else { 0 };
-        observe(&self.hub, &self.hub.state(), &self.build, &self.settings, self.started)
+        let Self { hub, build, settings, observer, started, .. } = self;
+        observe(hub, &hub.state(), build, settings, observer, *started)
     }
 
     /// Carries out the actions in their order. Whether anything was done: then it is time to look again.
     fn execute(&mut self, decision: &Decision) -> Result<bool, RunError> {
         let mut changed = false;
         let Self { hub, build, process_specs, .. } = self;
-        let mut hands = LocalHands { hub, build, process_specs };
+        let mut hands = Hands { hub, build, process_specs };
         for action in decision.actions.iter().cloned() {
             match hands.carry_out(action) {
                 Ok(()) => changed = true,
@@ -218,8 +216,9 @@ impl Parent {
 
     fn report(&mut self, world: &World, decision: &Decision) -> Result<(), RunError> {
         let Decision { actions: _, status, requeue: _, end: _, waits, events } = decision;
-        self.rate.see(Instant::now(), status.percent.unwrap_or(0));
-        let shown = progress(world, status, self.settings.percent_per_second, self.started.elapsed());
+        let elapsed = self.started.elapsed();
+        self.observer.see_percent(status.percent.unwrap_or(0), millis(elapsed));
+        let shown = progress(world, status, elapsed);
         self.progress.show(&shown);
         for event in events {
             // Told once: the same thing is seen at every look.

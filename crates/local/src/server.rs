@@ -196,7 +196,6 @@ mod tests {
             stages: BTreeMap::new(),
             injector: Injector::new(&faults),
             journal: Journal::open(&layout.journal()),
-            watches: BTreeMap::new(),
         };
         if state.records.get(0).is_none() {
             state.records.create(0, spec(1, "old", "")).unwrap();

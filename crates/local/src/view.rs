@@ -1,7 +1,6 @@
 //! From what is observed to what a person sees.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indexbuild_api::IndexBuildStatus;
 use indexbuild_lifecycle::World;
@@ -12,39 +11,11 @@ use crate::progress::{Progress, SlotProgress};
 /// After so many renew intervals without a word a slot is shown as silent.
 const SILENT_AFTER: u64 = 4;
 
-/// The rate is that of the last so many seconds.
-const WINDOW: Duration = Duration::from_secs(30);
-
-/// How fast a build advances.
-#[derive(Debug, Default)]
-pub(crate) struct Rate {
-    seen: VecDeque<(Instant, u32)>,
-}
-
-impl Rate {
-    /// Takes the percent of the whole that is done now.
-    pub(crate) fn see(&mut self, now: Instant, percent: u32) {
-        if self.seen.back().is_none_or(|(_, last)| *last != percent) {
-            self.seen.push_back((now, percent));
-        }
-        while self.seen.len() > 2 && self.seen.get(1).is_some_and(|(at, _)| now - *at > WINDOW) {
-            self.seen.pop_front();
-        }
-    }
-
-    /// Percent of the whole per second; `None` until something was seen to advance.
-    pub(crate) fn percent_per_second(&self, now: Instant) -> Option<f64> {
-        let (at, percent) = self.seen.front()?;
-        let (_, last) = self.seen.back()?;
-        let seconds = (now - *at).as_secs_f64();
-        (last > percent && seconds > 0.5).then(|| f64::from(last - percent) / seconds)
-    }
-}
-
 /// How far the run is.
-pub(crate) fn progress(world: &World, status: &IndexBuildStatus, rate: Option<f64>, elapsed: Duration) -> Progress {
+pub(crate) fn progress(world: &World, status: &IndexBuildStatus, elapsed: Duration) -> Progress {
     let percent = status.percent.unwrap_or(0).min(100);
     let left = f64::from(100 - percent);
+    let rate = world.build.percent_per_second;
     let eta =
         rate.filter(|rate| *rate > 0.0 && percent < 100).and_then(|rate| Duration::try_from_secs_f64(left / rate).ok());
     Progress {
@@ -79,23 +50,5 @@ fn of_slot(slot: &SlotView, renew_interval: Millis) -> SlotProgress {
         bytes: report.and_then(|report| report.bytes).unwrap_or(0),
         silent: late.then(|| Duration::from_millis(quiet)),
         waiting: report.and_then(|report| report.waiting.as_ref()).map(|waiting| waiting.message.clone()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_that_of_the_last_while_and_none_before_anything_advanced() {
-        let start = Instant::now();
-        let mut rate = Rate::default();
-        assert_eq!(rate.percent_per_second(start), None);
-        rate.see(start, 0);
-        rate.see(start + Duration::from_secs(5), 0);
-        assert_eq!(rate.percent_per_second(start + Duration::from_secs(5)), None);
-        rate.see(start + Duration::from_secs(10), 20);
-        let per_second = rate.percent_per_second(start + Duration::from_secs(10)).unwrap();
-        assert!((per_second - 2.0).abs() < 1e-9, "{per_second}");
     }
 }

@@ -20,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Admin, AdminError, Health, Role};
 use crate::caches::{self, Caches, Nodes};
 use crate::client::{ClientError, client};
+use crate::context::Context;
 use crate::leader::{Leader, LeaderError, Timing};
 use crate::metrics::Metrics;
 use crate::objects::Image;
 use crate::orphans;
-use crate::reconcile::{Context, after_error, reconcile};
+use crate::reconcile::{after_error, reconcile};
 use crate::reporting::Reporting;
 use crate::self_test::SelfTest;
 use crate::switches::TestSwitches;
@@ -132,7 +133,16 @@ async fn operate(
         let lost = held.lost();
         let reporting = Arc::new(Reporting::new(client.clone(), metrics.clone(), &identity));
         let end = lost.child_token();
-        let leading = lead(&client, &scopes, &image, &reporting, &health, (concurrency, test), end.clone());
+        let leading = Leading {
+            client: &client,
+            scopes: &scopes,
+            image: &image,
+            reporting: &reporting,
+            health: &health,
+            concurrency,
+            test,
+        };
+        let leading = leading.watch(end.clone());
         tokio::pin!(leading);
         tokio::select! {
             () = &mut leading => {}
@@ -197,50 +207,93 @@ async fn wait_to_lead(candidate: Leader, health: &Health, stop: &CancellationTok
     }
 }
 
-/// Watches and looks until `end`.
-async fn lead(
-    client: &Client,
-    scopes: &[Option<String>],
-    image: &Image,
-    reporting: &Arc<Reporting>,
-    health: &Health,
-    (concurrency, test): (u16, TestSwitches),
-    end: CancellationToken,
-) {
-    let mut tasks = JoinSet::new();
-    let (nodes, node_stream) = caches::watch_nodes(client);
-    let (node_changes, _) = broadcast::channel::<()>(16);
-    let sender = node_changes.clone();
-    tasks.spawn(until(end.clone(), async move {
-        let mut stream = node_stream;
-        while let Some(node) = stream.next().await {
-            if let Err(error) = node {
-                tracing::debug!(%error, "the watch of nodes is begun anew");
-            }
-            // Nobody listens: then nobody has builds.
-            let _ = sender.send(());
-        }
-    }));
-    let mut contexts = Vec::new();
-    for namespace in scopes {
-        let caches::Watched { caches, builds, parts } = caches::watch(client, namespace.as_deref());
-        let context = Context::new(client.clone(), image.clone(), caches.clone(), nodes.clone(), Arc::clone(reporting));
-        let context = Arc::new(context.with_switches(test));
-        contexts.push(Arc::clone(&context));
-        // Caches fill, whether or not a pass waits.
-        let (forward, received) = futures::channel::mpsc::unbounded();
+/// What a process that leads works with.
+#[derive(Clone, Copy)]
+struct Leading<'a> {
+    client: &'a Client,
+    /// The namespaces that are watched; `None`: all of them.
+    scopes: &'a [Option<String>],
+    image: &'a Image,
+    reporting: &'a Arc<Reporting>,
+    health: &'a Health,
+    concurrency: u16,
+    test: TestSwitches,
+}
+
+impl Leading<'_> {
+    /// Watches and looks until `end`.
+    async fn watch(self, end: CancellationToken) {
+        let Self { client, scopes, image, reporting, health: _, concurrency, test } = self;
+        let mut tasks = JoinSet::new();
+        let (nodes, node_stream) = caches::watch_nodes(client);
+        let (node_changes, _) = broadcast::channel::<()>(16);
+        let sender = node_changes.clone();
         tasks.spawn(until(end.clone(), async move {
-            let mut parts = parts;
-            while let Some(part) = parts.next().await {
-                let _ = forward.unbounded_send(part);
+            let mut stream = node_stream;
+            while let Some(node) = stream.next().await {
+                if let Err(error) = node {
+                    tracing::debug!(%error, "the watch of nodes is begun anew");
+                }
+                // Nobody listens: then nobody has builds.
+                let _ = sender.send(());
             }
         }));
-        let of_nodes = node_changes.subscribe();
-        let controller = watch_builds(context, caches, builds, received, of_nodes, concurrency, end.clone());
-        tasks.spawn(controller);
+        let mut contexts = Vec::new();
+        for namespace in scopes {
+            let caches::Watched { caches, builds, parts } = caches::watch(client, namespace.as_deref());
+            let context = Context::new(client.clone(), image.clone(), caches, nodes.clone(), Arc::clone(reporting));
+            let context = Arc::new(context.with_switches(test));
+            contexts.push(Arc::clone(&context));
+            // Caches fill, whether or not a pass waits.
+            let (forward, received) = futures::channel::mpsc::unbounded();
+            tasks.spawn(until(end.clone(), async move {
+                let mut parts = parts;
+                while let Some(part) = parts.next().await {
+                    let _ = forward.unbounded_send(part);
+                }
+            }));
+            let of_nodes = node_changes.subscribe();
+            let controller = watch_builds(context, builds, received, of_nodes, concurrency, end.clone());
+            tasks.spawn(controller);
+        }
+        self.housekeeping(&contexts, &nodes, end.clone()).await;
+        while tasks.join_next().await.is_some() {}
     }
-    housekeeping(client, reporting, health, &contexts, &nodes, end.clone()).await;
-    while tasks.join_next().await.is_some() {}
+
+    /// What no change triggers. Its turns are the process's sign of life.
+    async fn housekeeping(self, contexts: &[Arc<Context>], nodes: &Nodes, end: CancellationToken) {
+        let Self { client, scopes: _, image: _, reporting, health, concurrency: _, test: _ } = self;
+        let mut test = SelfTest::new();
+        let mut memories: Vec<BTreeMap<_, _>> = contexts.iter().map(|_| BTreeMap::new()).collect();
+        let all: Vec<Caches> = contexts.iter().map(|context| context.caches.clone()).collect();
+        let mut filled = false;
+        loop {
+            health.beat();
+            if !filled {
+                filled = all.iter().all(is_filled);
+                health.set_caches_synced(filled);
+            }
+            if filled {
+                reporting.count(&all);
+                reporting.try_ownership(&mut test, client, &all).await;
+                for (context, memories) in contexts.iter().zip(&mut memories) {
+                    let uids: HashSet<String> =
+                        context.caches.builds.state().iter().filter_map(|build| build.uid()).collect();
+                    context.forget_all_but(&uids);
+                    reporting.tell_unreadable(&context.caches.unreadable()).await;
+                    orphans::reap(context, memories).await;
+                }
+                reporting.tell_unreadable(&caches::unreadable(nodes)).await;
+                reporting.forget_readable();
+                tracing::trace!(nodes = nodes.len(), "a turn");
+            }
+            let pause = if filled { HOUSEKEEPING } else { Duration::from_millis(200) };
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
 }
 
 async fn until(end: CancellationToken, task: impl Future<Output = ()>) {
@@ -252,13 +305,13 @@ async fn until(end: CancellationToken, task: impl Future<Output = ()>) {
 
 async fn watch_builds(
     context: Arc<Context>,
-    caches: Caches,
     builds: futures::stream::BoxStream<'static, Result<Guarded<IndexBuild>, kube::runtime::watcher::Error>>,
     parts: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<Guarded<IndexBuild>>>,
     of_nodes: broadcast::Receiver<()>,
     concurrency: u16,
     end: CancellationToken,
 ) {
+    let caches = context.caches.clone();
     // A cache that was never filled is not looked at: what is absent from it means nothing.
     let filled = async {
         let Caches { builds: _, directories, pods, claims, stages, ended: _ } = &caches;
@@ -291,47 +344,6 @@ async fn watch_builds(
         .run(reconcile, after_error, context)
         .for_each(|_| std::future::ready(()))
         .await;
-}
-
-/// What no change triggers. Its turns are the process's sign of life.
-async fn housekeeping(
-    client: &Client,
-    reporting: &Reporting,
-    health: &Health,
-    contexts: &[Arc<Context>],
-    nodes: &Nodes,
-    end: CancellationToken,
-) {
-    let mut test = SelfTest::new();
-    let mut memories: Vec<BTreeMap<_, _>> = contexts.iter().map(|_| BTreeMap::new()).collect();
-    let all: Vec<Caches> = contexts.iter().map(|context| context.caches.clone()).collect();
-    let mut filled = false;
-    loop {
-        health.beat();
-        if !filled {
-            filled = all.iter().all(is_filled);
-            health.set_caches_synced(filled);
-        }
-        if filled {
-            reporting.count(&all);
-            reporting.try_ownership(&mut test, client, &all).await;
-            for (context, memories) in contexts.iter().zip(&mut memories) {
-                let uids: HashSet<String> =
-                    context.caches.builds.state().iter().filter_map(|build| build.uid()).collect();
-                context.forget_all_but(&uids);
-                reporting.tell_unreadable(&context.caches.unreadable()).await;
-                orphans::reap(context, memories).await;
-            }
-            reporting.tell_unreadable(&caches::unreadable(nodes)).await;
-            reporting.forget_readable();
-            tracing::trace!(nodes = nodes.len(), "a turn");
-        }
-        let pause = if filled { HOUSEKEEPING } else { Duration::from_millis(200) };
-        tokio::select! {
-            () = end.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
 }
 
 fn is_filled(caches: &Caches) -> bool {

@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{IndexBuild, Reason, Unreadable};
+use indexbuild_api::{IndexBuild, Unreadable};
 use indexbuild_lifecycle::action::Event;
+use indexbuild_lifecycle::plan::unreadable_event;
 use indexbuild_text::bounded;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
@@ -75,8 +76,7 @@ impl Announcer {
             uid: Some(uid),
             ..ObjectReference::default()
         };
-        let message = crate::unreadable::words(unreadable);
-        let event = Event { reason: Reason::Unreadable, warning: true, message };
+        let event = unreadable_event(std::slice::from_ref(unreadable));
         self.publish_one(&reference, &event).await;
     }
 
@@ -167,6 +167,8 @@ fn note(event: &Event) -> events::Event {
 
 #[cfg(test)]
 mod tests {
+    use indexbuild_api::Reason;
+
     use super::*;
 
     fn event(message: &str) -> Event {

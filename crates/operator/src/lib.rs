@@ -1,30 +1,33 @@
 //! The operator: observes builds on the Kubernetes API, asks the lifecycle what to do, and does it.
 //!
-//! [`controller::run`] is the process. A pass over a build is [`reconcile::reconcile`]: observe, plan, execute,
+//! [`controller::run`] is the process. A pass over a build is [`reconcile::reconcile`]: observe, plan, apply,
 //! report; it decides nothing itself. Words: `docs/glossary.md`.
 
 mod admin;
+mod apply;
 mod caches;
 pub mod check;
 pub mod client;
+mod context;
 mod controller;
 mod ended;
 mod error;
 pub mod events;
-mod execute;
+mod hindrances;
 pub mod leader;
 mod memory;
 pub mod metrics;
 pub mod objects;
 mod observe;
 mod orphans;
+mod plan;
 mod provide;
 mod reconcile;
+mod report;
 mod reporting;
 pub mod self_test;
 pub mod shallow;
 pub mod switches;
-mod trouble;
 mod unreadable;
 pub mod views;
 

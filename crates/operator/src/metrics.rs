@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use indexbuild_api::{DirectoryState, Phase, VolumeCounts};
 use indexbuild_lifecycle::Action;
+use indexbuild_lifecycle::world::Enforcement;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -75,17 +76,6 @@ pub enum ReconcileResult {
     Success,
     /// Something failed and is tried again.
     Error,
-}
-
-/// Whether reports are accepted from the owner alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ownership {
-    /// Yes: the refusal was tried.
-    Enforced,
-    /// No: the refusal was tried and did not come.
-    NotEnforced,
-    /// It could not be tried.
-    Unknown,
 }
 
 /// A label's value that is a name of a closed set, or a kind of the API.
@@ -203,7 +193,7 @@ impl Metrics {
         this.set_volumes(VolumeCounts::default());
         this.set_unreadable(&BTreeMap::new());
         this.set_leader(false);
-        this.set_ownership(Ownership::Unknown);
+        this.set_ownership(&Enforcement::Unknown { why: String::new() });
         for result in [ReconcileResult::Success, ReconcileResult::Error] {
             drop(this.reconciles.get_or_create(&with_result(result)));
         }
@@ -263,11 +253,11 @@ impl Metrics {
     }
 
     /// Whether reports are accepted from the owner alone.
-    pub fn set_ownership(&self, ownership: Ownership) {
-        self.ownership.set(match ownership {
-            Ownership::Enforced => 1,
-            Ownership::NotEnforced => 0,
-            Ownership::Unknown => -1,
+    pub fn set_ownership(&self, enforcement: &Enforcement) {
+        self.ownership.set(match enforcement {
+            Enforcement::Enforced => 1,
+            Enforcement::NotEnforced { .. } => 0,
+            Enforcement::Unknown { .. } => -1,
         });
     }
 
@@ -396,7 +386,7 @@ mod tests {
         metrics.reconciled(ReconcileResult::Error, Duration::from_secs(2));
         metrics.acted(&Action::AddFinalizer);
         metrics.set_leader(true);
-        metrics.set_ownership(Ownership::NotEnforced);
+        metrics.set_ownership(&Enforcement::NotEnforced { message: String::new() });
         metrics.api_request(Verb::Patch, "enginedirectories/status", Code::Status(409));
         metrics.api_request(Verb::Watch, "pods", Code::None);
         let text = metrics.text().unwrap();

@@ -10,6 +10,7 @@ use indexbuild_api::{
     EngineDirectory, Guarded, IndexBuild, IndexBuildSpec, IndexBuildStatus, Unreadable, apart, labels, names,
 };
 use indexbuild_lifecycle::Millis;
+use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, World};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
@@ -18,11 +19,20 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::caches::{Caches, Nodes};
-use crate::error::is_status;
-use crate::memory::{BuildMemory, NodeMemory};
+use crate::error::{OperatorError, is_status};
+use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::unreadable::Blind;
 use crate::views;
+
+/// A build as the API server has it now; `None`: it is not there, or another one has its name.
+pub(crate) async fn live(client: &Client, owner: &Owner) -> Result<Option<Arc<IndexBuild>>, OperatorError> {
+    let api = Api::<Guarded<IndexBuild>>::namespaced(client.clone(), &owner.namespace);
+    let live =
+        api.get_opt(&owner.name).await.map_err(OperatorError::api(format!("build {} is not read", owner.name)))?;
+    let live = live.filter(|live| live.uid().as_deref() == Some(owner.uid.as_str()));
+    Ok(live.map(|live| live.read()).transpose().map_err(|unreadable| Blind(vec![unreadable]))?)
+}
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Objects {
@@ -289,7 +299,7 @@ pub(crate) fn world(
     observed: Observed<'_>,
     objects: &Objects,
     memory: &mut BuildMemory,
-    nodes: &mut NodeMemory,
+    nodes: &mut NodeObserver,
 ) -> Result<World, Blind> {
     let Observed { build, status, now, wall } = observed;
     let (mut stages, mut unreadable) = (Vec::new(), Vec::new());
@@ -311,14 +321,14 @@ pub(crate) fn world(
         spec: build.spec.clone(),
         status,
         deleting,
-        deletion_age: memory.deletion_age(deleting, now),
+        deletion_age: memory.observer.deletion_age(deleting, now),
         finalizer: build.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER),
         reconcile_disabled: build
             .annotations()
             .get(labels::RECONCILE)
             .is_some_and(|value| value == labels::RECONCILE_DISABLED),
         clocks: clocks(&build.spec),
-        percent_per_second: memory.percent_per_second(now),
+        percent_per_second: memory.observer.percent_per_second(now),
         gone: false,
     };
     Ok(World { stages, ..remains(build, now, wall, objects, memory, nodes)? })
@@ -331,7 +341,7 @@ pub(crate) fn remains(
     wall: String,
     objects: &Objects,
     memory: &mut BuildMemory,
-    nodes: &mut NodeMemory,
+    nodes: &mut NodeObserver,
 ) -> Result<World, Blind> {
     let mut unreadable = objects.unreadable.clone();
     let pods = viewed(&objects.pods, views::pod, &build, &mut unreadable);
@@ -345,11 +355,13 @@ pub(crate) fn remains(
         now,
         wall,
         build,
-        slots: memory.slots(records, now),
+        slots: memory.observer.slots(records, now),
         pods,
         claims: [claims, objects.foreign.clone()].concat(),
         nodes: node_views(objects, nodes, now),
         stages: Vec::new(),
+        hindrances: Vec::new(),
+        enforcement: None,
     })
 }
 
@@ -379,17 +391,17 @@ where
     seen
 }
 
-fn node_views(objects: &Objects, memory: &mut NodeMemory, now: Millis) -> Vec<NodeView> {
+fn node_views(objects: &Objects, observer: &mut NodeObserver, now: Millis) -> Vec<NodeView> {
     let there = objects.nodes.iter().map(|node| {
         let name = node.name_any();
-        let age = memory.unready_age(&name, views::node_ready(node) == NodeReady::True, now);
+        let age = observer.unready_age(&name, views::node_ready(node) == NodeReady::True, now);
         views::node(node, age, objects.detached.contains(&name))
     });
     let mut nodes: Vec<_> = there.collect();
     // Of one that cannot be read nothing is known but that it is there.
     nodes.extend(objects.unread_nodes.iter().map(|name| NodeView {
         gone: false,
-        unready_age: memory.unready_age(name, false, now),
+        unready_age: observer.unready_age(name, false, now),
         ..views::gone_node(name, false)
     }));
     nodes.extend(objects.gone.iter().map(|name| views::gone_node(name, objects.detached.contains(name))));
@@ -447,7 +459,7 @@ mod tests {
         };
         let objects = Objects::cached(&caches, &store(&nodes), &owner);
         let observed = Observed { build: &build, status: None, now: 0, wall: String::new() };
-        world(observed, &objects, &mut BuildMemory::default(), &mut NodeMemory::default())
+        world(observed, &objects, &mut BuildMemory::default(), &mut NodeObserver::default())
     }
 
     /// An object of the build.

@@ -9,13 +9,13 @@ use indexbuild_api::{EngineDirectory, Guarded, IndexBuild};
 use indexbuild_lifecycle::plan;
 use kube::{Api, ResourceExt as _};
 
+use crate::apply::Hands;
 use crate::caches::readable;
+use crate::context::Context;
 use crate::error::OperatorError;
-use crate::execute::Hands;
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::observe::Objects;
-use crate::reconcile::Context;
 use crate::unreadable::Blind;
 
 /// The builds of records whose own build is not there, as far as the caches tell. One that cannot be read is there. Of a
@@ -43,7 +43,7 @@ pub(crate) async fn reap(context: &Context, memories: &mut BTreeMap<String, Buil
         let memory = memories.entry(owner.uid.clone()).or_default();
         let reaped = reap_one(context, &owner, memory).await;
         if let Err(OperatorError::Blind(Blind(unreadable))) = reaped {
-            memory.count_anew();
+            memory.observer.count_anew();
             context.reporting.tell_unreadable(&unreadable).await;
         } else if let Err(error) = reaped {
             tracing::warn!(build = owner.name, uid = owner.uid, error = %error.said(), "a record that outlived its build waits");
@@ -70,8 +70,7 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
     for action in plan(&world).actions {
         let name = action.name();
         let counted = action.clone();
-        let (client, image, announcer) = (&context.client, &context.image, &context.reporting.events);
-        let hands = Hands { client, image, announcer, build: None, owner, objects: &objects, world: &world };
+        let hands = Hands { context, build: None, owner, objects: &objects, world: &world };
         match hands.carry_out(action).await {
             Ok(()) => {
                 context.reporting.metrics.acted(&counted);

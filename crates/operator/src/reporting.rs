@@ -3,43 +3,36 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use indexbuild_api::{ConditionStatus, IndexBuildStatus, Phase, Reason, Unreadable, VolumeCounts};
-use indexbuild_lifecycle::action::Event;
+use indexbuild_api::{Phase, Unreadable, VolumeCounts};
+use indexbuild_lifecycle::plan::unreadable_event;
+use indexbuild_lifecycle::world::Enforcement;
 use kube::{Client, ResourceExt as _};
 
 use crate::caches::{Caches, readable};
 use crate::events::Announcer;
 use crate::metrics::Metrics;
 use crate::self_test::SelfTest;
-use crate::trouble;
-use crate::unreadable::{Known, words};
+use crate::unreadable::Known;
 
 /// What all passes tell through.
 pub(crate) struct Reporting {
     pub events: Announcer,
     pub metrics: Metrics,
     unreadable: Mutex<Known>,
-    ownership: RwLock<(ConditionStatus, Reason, String)>,
+    enforcement: RwLock<Enforcement>,
 }
 
 impl Reporting {
     #[must_use]
     pub(crate) fn new(client: Client, metrics: Metrics, identity: &str) -> Self {
         let events = Announcer::new(client, identity);
-        let ownership = RwLock::new(SelfTest::new().answer().condition());
-        Self { events, metrics, unreadable: Mutex::default(), ownership }
+        let enforcement = RwLock::new(SelfTest::new().answer().clone());
+        Self { events, metrics, unreadable: Mutex::default(), enforcement }
     }
 
-    /// Puts into a build's conditions whether the API server refuses reports of anybody but the owner.
-    pub(crate) fn say_ownership(&self, status: &mut IndexBuildStatus, before: Option<&IndexBuildStatus>, wall: &str) {
-        let (holds, reason, message) = self.ownership.read().unwrap_or_else(PoisonError::into_inner).clone();
-        trouble::say_enforced(status, before, holds, reason, &message, wall);
-    }
-
-    /// What people are told of it as an event: that a former owner is not stopped by the API server.
-    pub(crate) fn ownership_event(&self) -> Option<Event> {
-        let (holds, reason, message) = self.ownership.read().unwrap_or_else(PoisonError::into_inner).clone();
-        (holds == ConditionStatus::False).then_some(Event { reason, warning: true, message })
+    /// Whether the API server refuses reports of anybody but the owner.
+    pub(crate) fn enforcement(&self) -> Enforcement {
+        self.enforcement.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tries whether ownership is enforced, where that is due and there is a record to try it on.
@@ -54,8 +47,8 @@ impl Reporting {
         // Always the same one while it is there: its name is in what people are told.
         records.sort_by_key(|record| (record.namespace(), record.name_any()));
         let answer = test.run(client, records.iter().map(Arc::as_ref)).await;
-        self.metrics.set_ownership(answer.ownership());
-        *self.ownership.write().unwrap_or_else(PoisonError::into_inner) = answer.condition();
+        self.metrics.set_ownership(answer);
+        *self.enforcement.write().unwrap_or_else(PoisonError::into_inner) = answer.clone();
     }
 
     /// Tells of what is there and cannot be read: once in the log, as an event of the object, and as long as it is so in
@@ -63,7 +56,13 @@ impl Reporting {
     pub(crate) async fn tell_unreadable(&self, unreadable: &[Unreadable]) {
         let new = self.known().see(unreadable, Instant::now());
         for one in &new {
-            tracing::warn!(kind = one.kind, namespace = one.namespace, name = one.name, "{}", words(one));
+            tracing::warn!(
+                kind = one.kind,
+                namespace = one.namespace,
+                name = one.name,
+                "{}",
+                unreadable_event(std::slice::from_ref(one)).message
+            );
         }
         self.count_unreadable();
         futures::future::join_all(new.iter().map(|one| self.events.publish_unreadable(one))).await;

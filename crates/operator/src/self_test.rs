@@ -3,16 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{ConditionStatus, EngineDirectory, Guarded, Reason, Report};
+use indexbuild_api::{EngineDirectory, Guarded, Report};
 use indexbuild_lifecycle::admission::Refusal;
+use indexbuild_lifecycle::world::Enforcement;
 use indexbuild_text::bounded;
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Error, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
-
-use crate::metrics::Ownership;
 
 /// How often an answer is looked at again: somebody may remove the policy, or its binding.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -25,46 +24,10 @@ const CANDIDATES: usize = 3;
 /// How much of the API server's words is passed on.
 const LONGEST: usize = 512;
 
-/// Whether reports are accepted from the owner alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A report from the operator was refused by the rule about owners.
-    Enforced,
-    /// A report from the operator would have been accepted.
-    NotEnforced { message: String },
-    /// It could not be tried.
-    Unknown {
-        /// Why, and what would change it.
-        why: String,
-    },
-}
-
-impl Answer {
-    /// As the condition `OwnershipEnforced` says it.
-    pub fn condition(&self) -> (ConditionStatus, Reason, String) {
-        match self {
-            Self::Enforced => {
-                let message = "The API server refused a trial report that did not come from the slot's owner.";
-                (ConditionStatus::True, Reason::Enforced, message.to_owned())
-            }
-            Self::NotEnforced { message } => (ConditionStatus::False, Reason::NotEnforced, message.clone()),
-            Self::Unknown { why } => (ConditionStatus::Unknown, Reason::Pending, why.clone()),
-        }
-    }
-
-    pub const fn ownership(&self) -> Ownership {
-        match self {
-            Self::Enforced => Ownership::Enforced,
-            Self::NotEnforced { .. } => Ownership::NotEnforced,
-            Self::Unknown { .. } => Ownership::Unknown,
-        }
-    }
-
-    const fn valid_for(&self) -> Duration {
-        match self {
-            Self::Enforced => AGAIN,
-            Self::NotEnforced { .. } | Self::Unknown { .. } => SOONER,
-        }
+const fn valid_for(answer: &Enforcement) -> Duration {
+    match answer {
+        Enforcement::Enforced => AGAIN,
+        Enforcement::NotEnforced { .. } | Enforcement::Unknown { .. } => SOONER,
     }
 }
 
@@ -86,7 +49,7 @@ enum Reply<'a> {
 /// The trial, and its last answer.
 #[derive(Debug)]
 pub struct SelfTest {
-    answer: Answer,
+    answer: Enforcement,
     at: Option<Instant>,
 }
 
@@ -102,13 +65,13 @@ impl SelfTest {
         Self { answer: no_record(), at: None }
     }
 
-    pub const fn answer(&self) -> &Answer {
+    pub const fn answer(&self) -> &Enforcement {
         &self.answer
     }
 
     /// Whether it is time to try again.
     pub fn is_due(&self, now: Instant) -> bool {
-        self.at.is_none_or(|at| now.saturating_duration_since(at) >= self.answer.valid_for())
+        self.at.is_none_or(|at| now.saturating_duration_since(at) >= valid_for(&self.answer))
     }
 
     /// Tries it on one of these records: only one that exists can be tried on. The API server looks an object up before
@@ -118,7 +81,7 @@ impl SelfTest {
         &mut self,
         client: &Client,
         records: impl IntoIterator<Item = &'a EngineDirectory>,
-    ) -> &Answer {
+    ) -> &Enforcement {
         let mut answer = no_record();
         for record in records.into_iter().take(CANDIDATES) {
             match try_on(client, record).await {
@@ -126,14 +89,14 @@ impl SelfTest {
                     answer = found;
                     break;
                 }
-                None => answer = Answer::Unknown { why: gone(record) },
+                None => answer = Enforcement::Unknown { why: gone(record) },
             }
         }
         if answer != self.answer {
             match &answer {
-                Answer::Enforced => info!("reports from others than the owner are refused by the API server"),
-                Answer::NotEnforced { message } => warn!(message, "ownership is not enforced"),
-                Answer::Unknown { why } => warn!(why, "it is not known whether ownership is enforced"),
+                Enforcement::Enforced => info!("reports from others than the owner are refused by the API server"),
+                Enforcement::NotEnforced { message } => warn!(message, "ownership is not enforced"),
+                Enforcement::Unknown { why } => warn!(why, "it is not known whether ownership is enforced"),
             }
         }
         self.answer = answer;
@@ -142,8 +105,8 @@ impl SelfTest {
     }
 }
 
-fn no_record() -> Answer {
-    Answer::Unknown {
+fn no_record() -> Enforcement {
+    Enforcement::Unknown {
         why: "Not tried yet: it is tried on the first EngineDirectory that exists, and there is none.".to_owned(),
     }
 }
@@ -157,7 +120,7 @@ fn gone(record: &EngineDirectory) -> String {
 }
 
 /// Tries it on one record; `None` when that is gone.
-async fn try_on(client: &Client, record: &EngineDirectory) -> Option<Answer> {
+async fn try_on(client: &Client, record: &EngineDirectory) -> Option<Enforcement> {
     let name = record.name_any();
     let api: Api<Guarded<EngineDirectory>> = match record.namespace() {
         Some(namespace) => Api::namespaced(client.clone(), &namespace),
@@ -190,9 +153,9 @@ fn trial(record: &EngineDirectory, now: Timestamp) -> Report {
 }
 
 /// What a reply says about the rule.
-fn classify(reply: Reply<'_>, record: &str) -> Answer {
+fn classify(reply: Reply<'_>, record: &str) -> Enforcement {
     match reply {
-        Reply::Accepted => Answer::NotEnforced {
+        Reply::Accepted => Enforcement::NotEnforced {
             message: format!(
                 "The API server would have accepted a report about EngineDirectory {record} from the operator, which \
                  is not its owner: a former owner that comes back is not stopped by the API server either, only by its \
@@ -202,26 +165,26 @@ fn classify(reply: Reply<'_>, record: &str) -> Answer {
         Reply::Refused { code, message } => {
             let said = bounded(message, LONGEST);
             if message.contains(&Refusal::NotOwner.to_string()) {
-                Answer::Enforced
+                Enforcement::Enforced
             } else if code == 403 && message.contains("cannot patch resource") {
                 let why = format!(
                     "Not tried: the operator lacks the permission to patch enginedirectories/status. Grant it, as the \
                      chart's role does. The API server said: {said}"
                 );
-                Answer::Unknown { why }
+                Enforcement::Unknown { why }
             } else if (400..500).contains(&code) && code != 409 && code != 429 {
                 let why = format!(
                     "A trial report about EngineDirectory {record} was refused, but not by the rule about owners, \
                      which therefore is not known to hold. The API server said ({code}): {said}"
                 );
-                Answer::Unknown { why }
+                Enforcement::Unknown { why }
             } else {
-                Answer::Unknown { why: format!("A trial was not answered; it is repeated. HTTP {code}: {said}") }
+                Enforcement::Unknown { why: format!("A trial was not answered; it is repeated. HTTP {code}: {said}") }
             }
         }
         Reply::Failed { why } => {
             let why = bounded(why, LONGEST);
-            Answer::Unknown { why: format!("A trial was not answered; it is repeated: {why}") }
+            Enforcement::Unknown { why: format!("A trial was not answered; it is repeated: {why}") }
         }
     }
 }
@@ -238,14 +201,14 @@ mod tests {
         ValidatingAdmissionPolicy 'indexbuild-owner' with binding 'indexbuild-owner' denied request: only the owner of \
         the current grant may write status.claim and status.report";
 
-    fn refused(code: u16, message: &str) -> Answer {
+    fn refused(code: u16, message: &str) -> Enforcement {
         classify(Reply::Refused { code, message }, "shop/orders-0123abcd-0")
     }
 
     #[test]
     fn only_the_refusal_of_the_rule_about_owners_counts_as_enforced() {
-        assert_eq!(refused(403, BY_POLICY), Answer::Enforced);
-        assert_eq!(refused(422, BY_POLICY), Answer::Enforced, "a policy may name another reason than Forbidden");
+        assert_eq!(refused(403, BY_POLICY), Enforcement::Enforced);
+        assert_eq!(refused(422, BY_POLICY), Enforcement::Enforced, "a policy may name another reason than Forbidden");
         for (code, message) in [
             (
                 403,
@@ -266,20 +229,20 @@ mod tests {
         ] {
             let answer = refused(code, message);
             assert!(
-                matches!(&answer, Answer::Unknown { why } if why.contains(message)),
+                matches!(&answer, Enforcement::Unknown { why } if why.contains(message)),
                 "{code} {message}: {answer:?}"
             );
         }
         let lacks = refused(403, "User \"x\" cannot patch resource \"enginedirectories/status\"");
-        assert!(matches!(lacks, Answer::Unknown { why } if why.contains("Grant it")));
+        assert!(matches!(lacks, Enforcement::Unknown { why } if why.contains("Grant it")));
     }
 
     #[test]
     fn an_accepted_trial_says_what_that_means_and_a_silence_says_nothing() {
-        let Answer::NotEnforced { message } = classify(Reply::Accepted, "shop/a") else { panic!("accepted") };
+        let Enforcement::NotEnforced { message } = classify(Reply::Accepted, "shop/a") else { panic!("accepted") };
         assert!(message.contains("shop/a") && message.contains("Install"), "{message}");
         let silent = classify(Reply::Failed { why: "connection refused" }, "shop/a");
-        assert!(matches!(silent, Answer::Unknown { .. }));
+        assert!(matches!(silent, Enforcement::Unknown { .. }));
     }
 
     #[test]
@@ -288,9 +251,9 @@ mod tests {
         let now = Instant::now();
         assert!(test.is_due(now));
         for (answer, seconds) in [
-            (Answer::Enforced, 600),
-            (Answer::NotEnforced { message: String::new() }, 30),
-            (Answer::Unknown { why: String::new() }, 30),
+            (Enforcement::Enforced, 600),
+            (Enforcement::NotEnforced { message: String::new() }, 30),
+            (Enforcement::Unknown { why: String::new() }, 30),
         ] {
             test = SelfTest { answer, at: Some(now) };
             assert!(!test.is_due(now + Duration::from_secs(seconds - 1)));

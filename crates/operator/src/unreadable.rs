@@ -18,17 +18,6 @@ pub(crate) const AT_ONCE: usize = 16;
 #[error("{}", self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub(crate) struct Blind(pub Vec<Unreadable>);
 
-/// What cannot be read, in words: which object, why, what follows, and what to do.
-pub(crate) fn words(unreadable: &Unreadable) -> String {
-    let Unreadable { kind, api_version: _, namespace, name, uid: _, why: _ } = unreadable;
-    let place = if namespace.is_empty() { String::new() } else { format!(" -n {namespace}") };
-    let kind = kind.to_lowercase();
-    format!(
-        "{unreadable}; nothing is decided about its build until it can be read; `kubectl edit {kind} {name}{place}` corrects it, \
-         or a newer operator reads it"
-    )
-}
-
 /// Objects that cannot be read.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
@@ -111,21 +100,5 @@ mod tests {
         let told: Vec<_> = (0..10).map(|_| known.see(&all, Instant::now()).len()).collect();
         assert_eq!(told, [16, 16, 16, 16, 16, 16, 4, 0, 0, 0]);
         assert_eq!(known.count()["IndexBuild"], 100);
-    }
-
-    #[test]
-    fn what_is_told_names_the_object_the_cause_and_the_way_out() {
-        let said = words(&build("\"100Ei\" is more than 16Ei"));
-        for part in [
-            "IndexBuild shop/orders cannot be read",
-            "100Ei",
-            "nothing is decided",
-            "kubectl edit indexbuild orders -n shop",
-        ] {
-            assert!(said.contains(part), "{said}");
-        }
-        let node =
-            Unreadable { kind: "Node".to_owned(), namespace: String::new(), name: "n1".to_owned(), ..build("x") };
-        assert!(words(&node).contains("`kubectl edit node n1`"), "{}", words(&node));
     }
 }

@@ -4,6 +4,7 @@
 use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildStatus, Phase, Reason};
 
 use super::Pass;
+use super::hindrances::enforced;
 use super::mode::Mode;
 use super::volumes::{Class, former_class};
 use super::waits::{describe_wait, severity, truncate};
@@ -129,7 +130,23 @@ impl Pass<'_> {
             let reason = if volumes.held > 0 { Reason::AsExpected } else { Reason::NoVolumes };
             say(ConditionType::VolumesHeld, ConditionStatus::False, reason, String::new());
         }
-        self.dated(before, list)
+        if let Some((reason, message)) = self.hindrance(ready_said, ended).filter(|_| !published) {
+            for (condition_type, status, why, what) in &mut list {
+                match condition_type {
+                    ConditionType::Ready => {}
+                    // The build is stalled by it if nobody works.
+                    ConditionType::Stalled if !working => *status = ConditionStatus::True,
+                    ConditionType::Progressing if !working => *status = ConditionStatus::False,
+                    _ => continue,
+                }
+                (*why, *what) = (reason, message.clone());
+            }
+        }
+        if let Some(enforcement) = self.world.enforcement.as_ref().filter(|_| !self.is_over(ended)) {
+            let (status, reason, message) = enforced(enforcement);
+            list.push((ConditionType::OwnershipEnforced, status, reason, message));
+        }
+        beside(before, dated(before, self.world.build.generation, &self.world.wall, list))
     }
 
     /// How far the build is, and what a person can do where it rests because somebody wanted that.
@@ -182,38 +199,42 @@ impl Pass<'_> {
             )
         }
     }
+}
 
-    /// `lastTransitionTime` changes only when the status does. Conditions that are not this function's stay.
-    fn dated(
-        &self,
-        before: &IndexBuildStatus,
-        list: Vec<(ConditionType, ConditionStatus, Reason, String)>,
-    ) -> Vec<Condition> {
-        let mut conditions: Vec<Condition> = list
-            .into_iter()
-            .map(|(condition_type, status, reason, mut message)| {
-                truncate(&mut message);
-                let old = before.condition(condition_type).filter(|old| old.status == status);
-                Condition {
-                    condition_type,
-                    status,
-                    reason,
-                    message,
-                    last_transition_time: old
-                        .and_then(|old| old.last_transition_time.clone())
-                        .or_else(|| Some(self.world.wall.clone())),
-                    observed_generation: Some(self.world.build.generation),
-                }
-            })
-            .collect();
-        for other in &before.conditions {
-            if !conditions.iter().any(|condition| condition.condition_type == other.condition_type) {
-                conditions.push(other.clone());
-            }
+/// Conditions that say this. `lastTransitionTime` changes only when the status does.
+pub(super) fn dated(
+    before: &IndexBuildStatus,
+    generation: i64,
+    wall: &str,
+    list: Vec<(ConditionType, ConditionStatus, Reason, String)>,
+) -> Vec<Condition> {
+    let dated = |(condition_type, status, reason, mut message)| {
+        truncate(&mut message);
+        let old = before.condition(condition_type).filter(|old| old.status == status);
+        let since = old.and_then(|old| old.last_transition_time.clone());
+        Condition {
+            condition_type,
+            status,
+            reason,
+            message,
+            last_transition_time: since.or_else(|| Some(wall.to_owned())),
+            observed_generation: Some(generation),
         }
-        conditions.sort_by_key(|condition| condition.condition_type);
-        conditions
+    };
+    let mut conditions: Vec<Condition> = list.into_iter().map(dated).collect();
+    conditions.sort_by_key(|condition| condition.condition_type);
+    conditions
+}
+
+/// Conditions, and those of before that speak of something else.
+pub(super) fn beside(before: &IndexBuildStatus, mut conditions: Vec<Condition>) -> Vec<Condition> {
+    for other in &before.conditions {
+        if !conditions.iter().any(|condition| condition.condition_type == other.condition_type) {
+            conditions.push(other.clone());
+        }
     }
+    conditions.sort_by_key(|condition| condition.condition_type);
+    conditions
 }
 
 /// What to tell people of a build's turns: that it is published, has failed, is stalled.

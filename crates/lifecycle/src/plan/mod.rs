@@ -5,10 +5,12 @@ mod assign;
 mod budget;
 mod conditions;
 mod grants;
+mod hindrances;
 mod mode;
 mod slot;
 mod stages;
 mod status;
+mod undecided;
 mod volumes;
 mod waits;
 
@@ -33,7 +35,8 @@ pub fn stage_names(world: &World) -> Vec<String> {
 }
 
 pub use conditions::transition_events;
-pub use waits::describe_wait;
+pub use undecided::{unreadable, unreadable_event, unsupported};
+pub use volumes::kept_claim;
 
 pub use stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, ENCODE, PLAN, PUBLISH, SORT};
 

@@ -37,6 +37,7 @@ impl Pass<'_> {
             self.wait_on(Reason::MostNodesLost, None, again, what, "half of the nodes or more are ready again");
         }
         let release = self.releases_finalizer(ended);
+        let over = self.is_over(ended);
         let status = self.status(ended);
         let requeue = self.requeue();
         // Told before the record lets go of the volume: nobody would know of it after a crash in between.
@@ -76,7 +77,7 @@ impl Pass<'_> {
         events.extend(super::conditions::falls_silent(world.build.status.as_ref(), &status, &waits));
         let said: Vec<_> = world.slots.iter().map(|slot| slot.record.status.conditions.as_slice()).collect();
         events.extend(super::conditions::begins_to_wait(&said, world.build.status.as_ref(), &waits));
-        let over = ended || (release && world.build.deleting);
+        events.extend(super::hindrances::unenforced(world.enforcement.as_ref()).filter(|_| !over));
         let end = if over { Mode::of(world).end() } else { None };
         let requeue =
             if actions.is_empty() { requeue } else { requeue.min(world.build.clocks.renew_interval / 5).max(1) };
@@ -104,6 +105,11 @@ impl Pass<'_> {
     /// of its volumes.
     fn stands_alone(&self, draft: &Draft<'_>) -> bool {
         self.mode != Mode::Drain(End::Aborted) || draft.view.record.status.state == DirectoryState::Tombstone
+    }
+
+    /// Whether nothing is left to do, or nothing is done any more: then nothing hinders the build.
+    pub(super) fn is_over(&self, ended: bool) -> bool {
+        ended || (self.world.build.deleting && self.releases_finalizer(ended))
     }
 
     /// The finalizer goes when the commit is clean and no volume waits, unless the index is to go with its build;

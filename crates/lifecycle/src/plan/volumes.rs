@@ -8,7 +8,22 @@ use super::mode::Mode;
 use super::slot::caught_up;
 use crate::action::{Action, End, Event, StopReason};
 use crate::evidence::{Condemned, Evidence};
-use crate::world::{ClaimPhase, Millis, NodeReady, PodState, PodView, World};
+use crate::world::{BuildView, ClaimPhase, Millis, NodeReady, PodState, PodView, World};
+
+/// What people are told about a volume that outlives its build: nothing else remembers why it is there.
+#[must_use]
+pub fn kept_claim(world: &World, slot: u32, claim: &str) -> Event {
+    let BuildView { uid, name, namespace, .. } = &world.build;
+    let record = world.slots.iter().map(|slot| &slot.record.spec).find(|record| record.slot == slot);
+    let why = match record.and_then(|record| record.after_build) {
+        Some(_) => "spec.volume.retention.whenDeleted of that build was Retain",
+        None => "its record, which an older version wrote, does not say whether it was to go with that build",
+    };
+    let message = format!(
+        "volume {claim} of build {name} (UID {uid}), which was deleted, is kept: {why}; its last owner is gone, and nothing uses it any more; `kubectl delete pvc -n {namespace} {claim}` removes it"
+    );
+    Event { reason: Reason::VolumesRetained, warning: false, message }
+}
 
 /// Of which class a volume is. Exhaustive: only `Idle` and `Superseded` may be reused or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -101,7 +101,7 @@ impl Pass<'_> {
 
 /// A wait in words. `before` is what was said of it last: its deadline is kept while it is about right.
 #[must_use]
-pub fn describe_wait(wait: &Wait, world: &World, before: Option<&str>) -> String {
+pub(super) fn describe_wait(wait: &Wait, world: &World, before: Option<&str>) -> String {
     let Wait { reason: _, slot: _, what, until, acts, ends_when, stalls: _ } = wait;
     let left = until.saturating_sub(world.now);
     let Some(deadline) = deadline(&world.wall, left).filter(|_| *acts) else {

@@ -440,6 +440,8 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                     claims,
                     nodes,
                     stages,
+                    hindrances: vec![],
+                    enforcement: None,
                 }
             },
         )

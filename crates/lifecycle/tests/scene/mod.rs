@@ -54,6 +54,8 @@ pub(crate) fn world() -> World {
             })
             .collect(),
         stages: vec![],
+        hindrances: vec![],
+        enforcement: None,
     }
 }
 

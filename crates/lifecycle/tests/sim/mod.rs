@@ -290,7 +290,18 @@ impl Sim {
             // What looks after records that outlived their build knows nothing else of it.
             let build = BuildView::gone(UID.to_owned(), "orders".to_owned(), "shop".to_owned());
             let (now, wall) = (self.now, self.wall());
-            return World { now, wall, build, slots, pods, claims: self.claims(), nodes, stages: vec![] };
+            return World {
+                now,
+                wall,
+                build,
+                slots,
+                pods,
+                claims: self.claims(),
+                nodes,
+                stages: vec![],
+                hindrances: vec![],
+                enforcement: None,
+            };
         }
         World {
             now: self.now,
@@ -315,6 +326,8 @@ impl Sim {
             claims: self.claims(),
             nodes,
             stages: self.stages.values().cloned().collect(),
+            hindrances: vec![],
+            enforcement: None,
         }
     }
 

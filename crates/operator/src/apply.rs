@@ -1,33 +1,97 @@
-//! Execute: one action of the lifecycle, carried out on the API server.
+//! Apply: the lifecycle's actions, carried out on the API server.
 //!
 //! Every change of a record is a compare-and-set (G1), every delete names a UID, and what is there already counts
 //! as done only where it is ours.
 
-use indexbuild_api::{
-    DirectoryState, EngineDirectory, EngineDirectorySpec, Guarded, IndexBuild, Reason, labels, names,
-};
+use futures::StreamExt as _;
+use indexbuild_api::{DirectoryState, EngineDirectory, EngineDirectorySpec, Guarded, IndexBuild, labels, names};
 use indexbuild_lifecycle::Action;
-use indexbuild_lifecycle::action::Event;
+use indexbuild_lifecycle::plan::kept_claim;
 use indexbuild_lifecycle::record::{StatusChange, can_wait, status_after, status_noted};
 use indexbuild_lifecycle::world::{Stage, World};
 use json_patch::{Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
+use crate::context::Context;
 use crate::error::{OperatorError, is_status};
-use crate::events::Announcer;
-use crate::objects::{self, Image, Owner, PodPlace};
+use crate::memory::BuildMemory;
+use crate::objects::{self, Owner, PodPlace};
 use crate::observe::{Objects, is_of_build};
-use crate::views;
+use crate::plan::Pass;
+use crate::{provide, views};
+
+/// So many writes of one kind are on their way at once.
+const ABREAST: usize = 8;
+
+/// Carries out the actions in their order; those of one kind, each of which is about another slot, side by side, as a
+/// build may have hundreds. One that fails does not hinder the others; the next pass looks again.
+pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(), OperatorError> {
+    let Pass { context, owner, build, objects, world, decision } = pass;
+    let mut failed = None;
+    let makes_pods = decision.actions.iter().any(|action| matches!(action, Action::CreatePod { .. }));
+    // What executors are allowed and told is there before the first of them, and follows the spec, the slots and the
+    // stages while they run.
+    let follows = memory.provided.is_some() && !decision.actions.is_empty();
+    let follows = follows && !world.slots.is_empty() && decision.end.is_none() && world.build.finalizer;
+    let provided = if makes_pods || follows || provide::is_behind(build, world, decision, memory) {
+        provide::provide(&context.client, build, owner, world, memory).await
+    } else {
+        Ok(())
+    };
+    let provided = match provided {
+        Ok(()) => {
+            memory.failed_actions.remove(&None);
+            true
+        }
+        Err(error) => {
+            tracing::warn!(error = %error.said(), "what executors need is not provided");
+            memory.failed_actions.insert(None, error.said());
+            failed = Some(error);
+            false
+        }
+    };
+    let hands = Hands { context, build: Some(build), owner, objects, world };
+    for alike in decision.actions.chunk_by(|one, next| one.name() == next.name()) {
+        if !provided && matches!(alike, [Action::CreatePod { .. }, ..]) {
+            continue;
+        }
+        let carried_out = |action: &Action| {
+            let (hands, action) = (&hands, action.clone());
+            async move { hands.carry_out(action).await }
+        };
+        let under_way: Vec<_> = alike.iter().map(carried_out).collect();
+        let outcomes: Vec<_> = futures::stream::iter(under_way).buffered(ABREAST).collect().await;
+        for (action, outcome) in alike.iter().zip(outcomes) {
+            let (name, slot) = (action.name(), slot_of(action));
+            let Err(error) = outcome else {
+                context.reporting.metrics.acted(action);
+                if slot.is_some() {
+                    memory.failed_actions.remove(&slot);
+                }
+                continue;
+            };
+            if let (Action::CreateClaim { slot, generation, name }, OperatorError::Foreign { .. }) = (action, &error) {
+                // The lifecycle takes another name, once it sees that this one is taken.
+                memory.foreign_claims.insert(name.clone(), (*slot, *generation));
+            }
+            if error.is_conflict() {
+                tracing::debug!(action = name, slot, %error, "somebody else wrote first");
+            } else {
+                tracing::warn!(action = name, slot, error = %error.said(), "an action failed");
+                memory.failed_actions.insert(slot.or(Some(0)), error.said());
+            }
+            failed = failed.filter(|first: &OperatorError| !first.is_conflict()).or(Some(error));
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
 
 /// Carries out actions about one build.
 pub(crate) struct Hands<'a> {
-    pub client: &'a Client,
-    /// The image that executors run.
-    pub image: &'a Image,
-    pub announcer: &'a Announcer,
+    pub context: &'a Context,
     /// The build, as it was read. `None`: it is gone, and nothing is made for it any more.
     pub build: Option<&'a IndexBuild>,
     pub owner: &'a Owner,
@@ -36,7 +100,7 @@ pub(crate) struct Hands<'a> {
     pub world: &'a World,
 }
 
-pub(crate) fn slot_of(action: &Action) -> Option<u32> {
+fn slot_of(action: &Action) -> Option<u32> {
     match action {
         Action::CreateDirectory { slot, .. }
         | Action::UpdateDirectory { slot, .. }
@@ -85,7 +149,7 @@ impl Hands<'_> {
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone,
     {
-        Api::namespaced(self.client.clone(), &self.owner.namespace)
+        Api::namespaced(self.context.client.clone(), &self.owner.namespace)
     }
 
     /// Carries out one action. What it finds done already counts as done.
@@ -120,25 +184,15 @@ impl Hands<'_> {
             }
             Action::KeepClaim { slot, name, uid, evidence } => {
                 tracing::info!(claim = %name, proof = evidence.kind().describe(), "a volume is kept");
-                self.announcer.tell_claim(&self.owner.namespace, &name, &uid, &self.kept(slot, &name)).await;
+                self.context
+                    .reporting
+                    .events
+                    .tell_claim(&self.owner.namespace, &name, &uid, &kept_claim(self.world, slot, &name))
+                    .await;
                 Ok(())
             }
             Action::FreezeStage { stage } => self.freeze(&stage).await,
         }
-    }
-
-    /// What people are told about a volume that outlives its build: nothing else remembers why it is there.
-    fn kept(&self, slot: u32, claim: &str) -> Event {
-        let Owner { namespace, name, uid } = self.owner;
-        let after = self.objects.directory(slot).and_then(|directory| directory.spec.after_build);
-        let why = match after {
-            Some(_) => "spec.volume.retention.whenDeleted of that build was Retain",
-            None => "its record, which an older version wrote, does not say whether it was to go with that build",
-        };
-        let message = format!(
-            "volume {claim} of build {name} (UID {uid}), which was deleted, is kept: {why}; its last owner is gone, and nothing uses it any more; `kubectl delete pvc -n {namespace} {claim}` removes it"
-        );
-        Event { reason: Reason::VolumesRetained, warning: false, message }
     }
 
     fn build(&self) -> Result<&IndexBuild, OperatorError> {
@@ -250,7 +304,7 @@ impl Hands<'_> {
 
     async fn create_pod(&self, place: PodPlace) -> Result<(), OperatorError> {
         let name = place.name.clone();
-        let pod = objects::pod(self.build()?, self.owner, self.image, place)?;
+        let pod = objects::pod(self.build()?, self.owner, &self.context.image, place)?;
         let api = self.api::<Pod>();
         created(api.create(&post(), &Guarded::readable(pod)).await, &api, "Pod", &name, self.owner).await
     }

@@ -1,0 +1,128 @@
+//! What the passes over all builds share: the client, the caches, and what is remembered.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use indexbuild_api::{IndexBuild, IndexBuildStatus};
+use indexbuild_lifecycle::Millis;
+use indexbuild_lifecycle::observer::NodeObserver;
+use indexbuild_lifecycle::world::{BuildView, World};
+use kube::Client;
+
+use crate::caches::{Caches, Nodes};
+use crate::memory::BuildMemory;
+use crate::objects::{Image, Owner};
+use crate::observe::{Objects, Observed, remains, world};
+use crate::reporting::Reporting;
+use crate::switches::TestSwitches;
+use crate::unreadable::Blind;
+
+pub(crate) struct Context {
+    pub client: Client,
+    /// The image that executors run.
+    pub image: Image,
+    /// What is watched where this operator looks.
+    pub caches: Caches,
+    pub nodes: Nodes,
+    /// Events, metrics, and whether ownership is enforced.
+    pub reporting: Arc<Reporting>,
+    memories: Mutex<HashMap<String, Arc<tokio::sync::Mutex<BuildMemory>>>>,
+    node_observer: Mutex<NodeObserver>,
+    failures: Mutex<HashMap<String, u32>>,
+    started: Instant,
+    switches: TestSwitches,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    /// A context that remembers nothing yet.
+    #[must_use]
+    pub(crate) fn new(client: Client, image: Image, caches: Caches, nodes: Nodes, reporting: Arc<Reporting>) -> Self {
+        Self {
+            client,
+            image,
+            caches,
+            nodes,
+            reporting,
+            memories: Mutex::default(),
+            node_observer: Mutex::default(),
+            failures: Mutex::default(),
+            started: Instant::now(),
+            switches: TestSwitches::default(),
+        }
+    }
+
+    /// With behaviour that only tests ask for.
+    #[must_use]
+    pub(crate) fn with_switches(self, switches: TestSwitches) -> Self {
+        Self { switches, ..self }
+    }
+
+    /// Milliseconds of this process's own monotonic clock.
+    pub(crate) fn now(&self) -> Millis {
+        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Counts one more failure in a row of a build's passes. How many there are now.
+    pub(crate) fn failed(&self, uid: String) -> u32 {
+        let mut all = lock(&self.failures);
+        let failures = all.entry(uid).or_default();
+        *failures = failures.saturating_add(1);
+        *failures
+    }
+
+    /// Begins to count a build's failures anew.
+    pub(crate) fn succeeded(&self, uid: &str) {
+        lock(&self.failures).remove(uid);
+    }
+
+    pub(crate) fn memory(&self, uid: &str) -> Arc<tokio::sync::Mutex<BuildMemory>> {
+        Arc::clone(lock(&self.memories).entry(uid.to_owned()).or_default())
+    }
+
+    /// Forgets builds that are not there any more.
+    pub(crate) fn forget_all_but(&self, uids: &HashSet<String>) {
+        lock(&self.failures).retain(|uid, _| uids.contains(uid));
+        lock(&self.memories).retain(|uid, _| {
+            let known = uids.contains(uid);
+            if !known {
+                self.reporting.events.forget(uid);
+            }
+            known
+        });
+    }
+
+    /// The lifecycle's view of a build.
+    pub(crate) fn world(
+        &self,
+        build: &IndexBuild,
+        status: Option<IndexBuildStatus>,
+        objects: &Objects,
+        memory: &mut BuildMemory,
+    ) -> Result<World, Blind> {
+        let observed = Observed { build, status, now: self.now(), wall: jiff::Timestamp::now().to_string() };
+        let objects = self.switches.hide(objects);
+        let world = world(observed, &objects, memory, &mut lock(&self.node_observer))?;
+        Ok(self.completed(world))
+    }
+
+    /// The lifecycle's view of what a build left whose object is gone.
+    pub(crate) fn remains(&self, owner: &Owner, objects: &Objects, memory: &mut BuildMemory) -> Result<World, Blind> {
+        let Owner { namespace, name, uid } = owner.clone();
+        let (build, wall) = (BuildView::gone(uid, name, namespace), jiff::Timestamp::now().to_string());
+        let objects = self.switches.hide(objects);
+        let world = remains(build, self.now(), wall, &objects, memory, &mut lock(&self.node_observer))?;
+        Ok(self.completed(world))
+    }
+
+    fn completed(&self, mut world: World) -> World {
+        self.caches.ended.remember(&mut world);
+        world.enforcement = Some(self.reporting.enforcement());
+        self.switches.falsify(&mut world);
+        world
+    }
+}

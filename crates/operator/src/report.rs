@@ -1,0 +1,98 @@
+//! Report: a build's status and events, and when to look again.
+
+use std::time::Duration;
+
+use indexbuild_api::{Guarded, IndexBuild, IndexBuildStatus, labels};
+use indexbuild_lifecycle::plan::{transition_events, unreadable, unreadable_event};
+use indexbuild_lifecycle::{Decision, World, plan};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::error::{OperatorError, is_status};
+use crate::hindrances::hindrances;
+use crate::memory::BuildMemory;
+use crate::objects::Owner;
+use crate::plan::Pass;
+use crate::unreadable::Blind;
+
+/// The longest time between two looks at a build that is worked on.
+pub(crate) const AT_WORK: Duration = Duration::from_secs(5);
+/// The longest time between two looks at a build that has ended.
+pub(crate) const AT_REST: Duration = Duration::from_secs(300);
+
+/// Says how the build is, as people and programs see it. How long it may be until the next look.
+pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<Duration, OperatorError> {
+    let Pass { context, owner, build, objects, world, decision } = pass;
+    let Decision { actions, mut status, requeue, end, waits: _, events } = decision;
+    memory.observer.see_percent(status.percent.unwrap_or(0), context.now());
+    if end.is_some() {
+        memory.failed_actions.clear();
+    }
+    let before = world.build.status.clone();
+    // What was just done may have been refused: the status is that of the build with what hinders it now.
+    let hindrances = hindrances(&context.client, &objects, &world, memory).await;
+    if !hindrances.is_empty() {
+        status = plan(&World { hindrances, ..world }).status;
+    }
+    let events = [events, transition_events(before.as_ref(), &status)].concat();
+    context.reporting.events.publish(&build, &events).await;
+    let said = write_status(context, owner, before.as_ref(), status, end.is_some(), memory).await?;
+    let longest = if end.is_some() && actions.is_empty() && said { AT_REST } else { AT_WORK };
+    Ok(Duration::from_millis(requeue.max(50)).min(longest))
+}
+
+/// Says of a build about which nothing is decided which object stands in the way.
+pub(crate) async fn report_undecided(
+    context: &Context,
+    build: &IndexBuild,
+    owner: &Owner,
+    blind: &Blind,
+    memory: &mut BuildMemory,
+) -> Result<(), OperatorError> {
+    memory.observer.count_anew();
+    let before = build.status.as_ref();
+    context.reporting.events.publish(build, &[unreadable_event(&blind.0)]).await;
+    if let Some(status) = unreadable(&blind.0, before, &jiff::Timestamp::now().to_string()) {
+        write_status(context, owner, before, status, true, memory).await?;
+    }
+    Ok(())
+}
+
+/// Writes the status where it says something new (I8); a last word at once. Whether all is said.
+pub(crate) async fn write_status(
+    context: &Context,
+    owner: &Owner,
+    before: Option<&IndexBuildStatus>,
+    status: IndexBuildStatus,
+    last_word: bool,
+    memory: &mut BuildMemory,
+) -> Result<bool, OperatorError> {
+    let now = context.now();
+    let differs = before != Some(&status);
+    if !differs || !(last_word || memory.status_is_due(before, &status, now)) {
+        return Ok(!differs);
+    }
+    let patch = json!({
+        "apiVersion": "indexbuild.dev/v1alpha1",
+        "kind": "IndexBuild",
+        "metadata": {"name": owner.name, "uid": owner.uid},
+        "status": status,
+    });
+    let api = Api::<Guarded<IndexBuild>>::namespaced(context.client.clone(), &owner.namespace);
+    let written =
+        api.patch_status(&owner.name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(patch)).await;
+    match written {
+        Ok(_) => {
+            memory.wrote_status(status, now);
+            Ok(true)
+        }
+        // Deleted meanwhile: nobody is left to be told.
+        Err(error) if is_status(&error, 404) => Ok(true),
+        Err(error) => {
+            memory.forget_status();
+            Err(OperatorError::api(format!("the status of build {} is not written", owner.name))(error))
+        }
+    }
+}
