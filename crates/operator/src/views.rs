@@ -37,6 +37,7 @@ pub fn pod(pod: &Pod) -> Option<PodView> {
         epoch: label(pod, labels::EPOCH)?,
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
         deleting: pod.metadata.deletion_timestamp.is_some(),
+        disrupted: condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True"),
         state: pod_state(pod),
     })
 }
@@ -71,8 +72,12 @@ fn is_queued(pod: &Pod) -> bool {
 
 /// What is said of the pod's way to a node.
 pub fn scheduled(pod: &Pod) -> Option<&PodCondition> {
-    let conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    conditions.into_iter().find(|condition| condition.type_ == "PodScheduled")
+    condition(pod, "PodScheduled")
+}
+
+fn condition<'p>(pod: &'p Pod, named: &str) -> Option<&'p PodCondition> {
+    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    conditions.find(|condition| condition.type_ == named)
 }
 
 /// G8: container statuses are written by the kubelet alone; a phase is also written by the pod garbage collector,
@@ -133,7 +138,7 @@ pub fn node_ready(node: &Node) -> NodeReady {
 }
 
 /// A node that is there. `volumes_detached`: that no network volume of the build is attached to it any more.
-pub fn node(node: &Node, unready_age: Millis, volumes_detached: bool) -> NodeView {
+pub fn node(node: &Node, readiness_age: Millis, volumes_detached: bool) -> NodeView {
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     let spec = node.spec.as_ref();
     NodeView {
@@ -141,7 +146,7 @@ pub fn node(node: &Node, unready_age: Millis, volumes_detached: bool) -> NodeVie
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
         system_uuid: info.map(|info| info.system_uuid.clone()).unwrap_or_default(),
         ready: node_ready(node),
-        unready_age,
+        readiness_age,
         out_of_service: is_out_of_service(node),
         gone: false,
         volumes_detached,
@@ -162,7 +167,7 @@ pub fn gone_node(name: &str, volumes_detached: bool) -> NodeView {
         boot_id: String::new(),
         system_uuid: String::new(),
         ready: NodeReady::Unknown,
-        unready_age: 0,
+        readiness_age: 0,
         out_of_service: false,
         gone: true,
         volumes_detached,
