@@ -135,6 +135,9 @@ pub struct PodView {
     /// a node under pressure. Whoever ends so has not failed. An out-of-memory kill and a pod above its own limit do not
     /// have it.
     pub disrupted: bool,
+    /// The exit code of our own container, where that ended before anybody asked the pod to end: beside it a container
+    /// that a webhook has added may run on.
+    pub own_exit: Option<i32>,
     /// What is known of its process.
     pub state: PodState,
 }

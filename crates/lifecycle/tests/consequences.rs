@@ -9,7 +9,7 @@ use indexbuild_api::{
     OwnerChangeReason, Reason, Waiting, WorkErrorReason,
 };
 use indexbuild_lifecycle::world::{ClaimPhase, ClaimView, NodeReady, NodeView, PodState, PodView, World};
-use indexbuild_lifecycle::{Action, Decision, plan};
+use indexbuild_lifecycle::{Action, Decision, StopReason, plan};
 use scene::{
     carry_out, changed, encoding, replaced, report_mut, reports_error, silent, stage, stranded, terminated, update,
 };
@@ -149,6 +149,27 @@ fn who_is_evicted_or_preempted_has_not_failed_and_who_is_killed_for_memory_has()
     }
 }
 
+#[test]
+fn the_end_of_our_container_ends_the_owner_and_its_volume_moves_when_the_pod_has_ended_g8() {
+    for (code, counted) in [(1, 1), (11, 0)] {
+        let mut world = encoding();
+        world.pods[0].own_exit = Some(code);
+        let decision = plan(&world);
+        let stop = decision.actions.iter().any(
+            |action| matches!(action, Action::StopPod { uid, reason: StopReason::OwnerEnded, .. } if uid == "pod-0"),
+        );
+        assert!(stop, "at once, not after replaceAfter: {:?}", decision.actions);
+        assert_eq!(changed(&decision, 0), None, "the container beside it has the volume mounted");
+        act(&mut world, &decision);
+        assert_eq!(changed(&plan(&world), 0), None);
+        world.pods[0].state = terminated(code);
+        let decision = plan(&world);
+        act(&mut world, &decision);
+        assert!(changed(&decision, 0).is_some());
+        assert_eq!(failed_attempts(&world, 0), counted, "exit code {code}, though the pod was asked to end");
+    }
+}
+
 /// A slot that cleans, whose pod ends again and again: how often cleaning is given up within twelve pods.
 fn times_given_up(mut world: World, exit_code: i32, drained: bool) -> usize {
     let mut given_up = 0;
@@ -172,6 +193,7 @@ fn times_given_up(mut world: World, exit_code: i32, drained: bool) -> usize {
                 node: Some("node-0".to_owned()),
                 deleting: false,
                 disrupted: false,
+                own_exit: None,
                 state: PodState::Running,
             }];
         } else if grant.boot_nonce.is_empty() {
@@ -301,6 +323,7 @@ fn never_registering(node_ready: NodeReady, ready_for: u64) -> (usize, Option<St
                         node: Some("node-0".to_owned()),
                         deleting: false,
                         disrupted: false,
+                        own_exit: None,
                         state: PodState::Running,
                     });
                 }

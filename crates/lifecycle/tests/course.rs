@@ -74,6 +74,7 @@ fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
             node: Some("node-0".to_owned()),
             deleting: false,
             disrupted: false,
+            own_exit: None,
             state: PodState::Running,
         };
         world.slots[0].record.status.report =

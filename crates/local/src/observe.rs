@@ -128,6 +128,7 @@ fn pod_view(hub: &Hub, state: &State, pod: &Pod, now: Instant) -> PodView {
         // No kubelet removes what is left of a process that was told to end and did: it is removed like any other.
         deleting: pod.deleting && !matches!(pod_state, PodState::Terminated(_)),
         disrupted: false,
+        own_exit: None,
         state: pod_state,
     }
 }

@@ -59,8 +59,10 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
         return None;
     };
     let stalled = deleting && draft.stall() >= draft.no_progress_limit();
-    // A pod that somebody asked to end (a drain, a pause, a node under pressure) ends as it was asked to.
-    let by_itself = !deleting && !disrupted && exit_code != 0 && exit_code != i32::from(ORPHANED_EXIT_CODE);
+    // A pod that somebody asked to end (a drain, a pause, a node under pressure) ends as it was asked to; not so one that
+    // was asked to because our container in it had ended.
+    let asked = deleting && pod.is_some_and(|pod| pod.own_exit.is_none());
+    let by_itself = !asked && !disrupted && exit_code != 0 && exit_code != i32::from(ORPHANED_EXIT_CODE);
     (by_itself || stalled).then(|| Failure {
         work_id: work.id.clone(),
         reason: WorkErrorReason::Internal,

@@ -153,6 +153,10 @@ impl<'w> Pass<'w> {
             self.retry(draft, failure);
             return;
         }
+        if pod.own_exit.is_some() {
+            self.stop(draft, StopReason::OwnerEnded);
+            return;
+        }
         draft.state = Some(DirectoryState::Starting);
         let grant = draft.spec.grant.clone().unwrap_or_default();
         if grant.pod_uid.is_empty() {
@@ -303,6 +307,9 @@ impl<'w> Pass<'w> {
         }
         if silence >= clocks.replace_after && !self.lost {
             self.replace(draft, wanted);
+        } else if draft.pod().is_some_and(|pod| pod.own_exit.is_some()) {
+            // The process is gone. Its volume moves when the pod has ended, which has it mounted.
+            self.stop(draft, StopReason::OwnerEnded);
         } else if silence > draft.quiet_limit() {
             let left = clocks.replace_after.saturating_sub(silence).max(clocks.renew_interval);
             let what = format!("{} is silent{}", budget::describe(draft), self.place_of(draft));
@@ -385,6 +392,10 @@ impl<'w> Pass<'w> {
     fn idle(&mut self, draft: &mut Draft<'w>, wanted: bool) {
         let alive_long = draft.silence() < draft.clocks().replace_after;
         draft.state = Some(DirectoryState::Idle);
+        if draft.pod().is_some_and(|pod| pod.own_exit.is_some()) {
+            self.stop(draft, StopReason::OwnerEnded);
+            return;
+        }
         match self.mode {
             Mode::Run if wanted => {
                 if !alive_long && !self.lost && !self.unassigned().is_empty() {

@@ -295,6 +295,7 @@ fn pod() -> impl Strategy<Value = PodView> {
             node,
             deleting,
             disrupted: false,
+            own_exit: None,
             state,
         },
     )

@@ -90,6 +90,7 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         node: Some(node.clone()),
         deleting: false,
         disrupted: false,
+        own_exit: None,
         state: PodState::Running,
     });
     world.claims.push(ClaimView {
@@ -299,6 +300,7 @@ pub(crate) fn replaced() -> World {
         node: Some("node-2".to_owned()),
         deleting: false,
         disrupted: false,
+        own_exit: None,
         state: PodState::Running,
     });
     world.slots[0].record.spec.former_volumes = vec![former];

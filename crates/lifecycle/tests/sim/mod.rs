@@ -278,6 +278,7 @@ impl Sim {
                 node: Some(self.nodes[process.node].name.clone()),
                 deleting: process.deleting,
                 disrupted: false,
+                own_exit: None,
                 state: process.shown.clone(),
             })
             .collect();
