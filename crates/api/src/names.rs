@@ -30,6 +30,9 @@ pub fn stage(build_name: &str, build_uid: &str, stage: &str) -> String {
     format!("{build_name}-{}-{stage}", short_uid(build_uid))
 }
 
+/// The container of an executor's pod: webhooks may add others to it.
+pub const CONTAINER: &str = "executor";
+
 /// The key of a stage's `ConfigMap`.
 pub const STAGE_KEY: &str = "stage.json";
 

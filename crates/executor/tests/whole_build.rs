@@ -66,11 +66,11 @@ async fn an_index_goes_with_its_build_where_the_work_says_so_and_stays_where_it_
             Document::Tombstone(_) => {
                 assert!(removes_index);
                 assert_eq!(Scene::files(&scene.prefix()), ["manifest.json"]);
-                assert!(!latest.exists());
+                assert!(Latest::parse(&std::fs::read(&latest).unwrap()).unwrap().is_none());
             }
             Document::Manifest(_) => {
                 assert!(!removes_index);
-                assert!(latest.exists());
+                assert!(!Latest::parse(&std::fs::read(&latest).unwrap()).unwrap().is_none());
             }
         }
     }
@@ -265,7 +265,50 @@ async fn an_index_that_goes_with_its_build_leaves_a_tombstone_and_nothing_else()
     scene.done("pod-1", indexbuild_api::Work { removes_index: true, ..clean }).await;
     assert!(matches!(scene.document(), Document::Tombstone(_)));
     assert_eq!(Scene::files(&scene.prefix()), ["manifest.json"]);
-    assert!(!latest.exists(), "it named the index that is gone");
+    let named = || Latest::parse(&std::fs::read(&latest).unwrap()).unwrap();
+    assert!(named().is_none(), "it named the index that is gone");
+    // A process that put the tombstone and was killed then left LATEST as it was: the next Clean finishes it.
+    let ours = Latest { version: 1, build_uid: UID.to_owned(), created: String::new() };
+    std::fs::write(&latest, ours.to_bytes().unwrap()).unwrap();
+    let clean = scene.work("clean", &["plan", "encode", "sort", "publish"]);
+    scene.done("pod-1", indexbuild_api::Work { removes_index: true, ..clean.clone() }).await;
+    assert!(named().is_none(), "a retry finishes what the first one began");
+    // Controls: that of another build stays, and so does what is not understood.
+    let other = Latest { build_uid: "another".to_owned(), ..ours };
+    for stays in [other.to_bytes().unwrap(), b"not ours".to_vec()] {
+        std::fs::write(&latest, &stays).unwrap();
+        scene.done("pod-1", indexbuild_api::Work { removes_index: true, ..clean.clone() }).await;
+        assert_eq!(std::fs::read(&latest).unwrap(), stays);
+    }
+    scene.parent.revoke();
+    assert_eq!(child.exit().await, ExitStatus::Done);
+}
+
+/// What stands at `LATEST` and is not ours fails a build before its table is read, and before its commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_latest_that_is_not_ours_is_seen_before_the_table_is_read_and_before_the_commit() {
+    let _turn = TURN.lock().await;
+    let scene = Scene::new();
+    let latest = scene.prefix().parent().unwrap().join("LATEST");
+    let child = scene.child("pod-1");
+    let (encodes, sorts) = scene.plan("pod-1").await;
+    scene.encode("pod-1", encodes).await;
+    scene.sort("pod-1", sorts, &["plan", "encode"]).await;
+    std::fs::write(&latest, "somebody's notes").unwrap();
+    let error = scene.failed("pod-1", scene.work("publish", &["plan", "encode", "sort"])).await;
+    assert_eq!((error.reason, error.retryable), (WorkErrorReason::OutputConflict, false));
+    assert!(error.message.contains("LATEST") && error.message.contains("remove it"), "{}", error.message);
+    assert!(!scene.prefix().join("manifest.json").exists(), "nothing was committed");
+    assert_eq!(child.exit().await, ExitStatus::WorkFailed);
+    let child = scene.child("pod-2");
+    let error = scene.failed("pod-2", scene.work("plan", &[])).await;
+    assert_eq!(error.reason, WorkErrorReason::OutputConflict);
+    assert_eq!(child.exit().await, ExitStatus::WorkFailed);
+    // Control: one that names no build any more is replaced.
+    std::fs::write(&latest, Latest::none().to_bytes().unwrap()).unwrap();
+    let child = scene.child("pod-3");
+    scene.done("pod-3", scene.work("publish", &["plan", "encode", "sort"])).await;
+    assert_eq!(Latest::parse(&std::fs::read(&latest).unwrap()).unwrap().build_uid, UID);
     scene.parent.revoke();
     assert_eq!(child.exit().await, ExitStatus::Done);
 }

@@ -160,9 +160,9 @@ pub struct ChosenWork {
 pub struct Latest {
     /// [`FORMAT_VERSION`].
     pub version: u32,
-    /// The build it points to.
+    /// The build it points to. Empty: to none, as the last one was deleted with its index.
     pub build_uid: String,
-    /// When that build was created, RFC 3339. `LATEST` never goes back to an earlier one.
+    /// When that build was created, RFC 3339. `LATEST` never goes back to an earlier one. Empty where it names none.
     pub created: String,
 }
 
@@ -255,6 +255,19 @@ impl Manifest {
 }
 
 impl Latest {
+    /// What takes the place of a `LATEST` whose build was deleted with its index. Object stores delete without a
+    /// condition: deleted, it could be that of the next build, written a moment before.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { version: FORMAT_VERSION, build_uid: String::new(), created: String::new() }
+    }
+
+    /// Whether it names no build.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.build_uid.is_empty()
+    }
+
     /// Reads the content of `LATEST`.
     ///
     /// # Errors

@@ -63,6 +63,8 @@ pub enum StopReason {
     ScaledDown,
     /// Its work does not advance.
     NoProgress,
+    /// Our container in it has ended, and another one runs on.
+    OwnerEnded,
     /// The build has ended, or is being aborted.
     BuildEnded,
     /// It has ended already; only its object is removed, as nothing refers to it.

@@ -137,20 +137,18 @@ impl Observer {
     }
 }
 
-/// Since when nodes are not ready, for all builds together.
+/// Since when nodes are ready or not, for all builds together.
 #[derive(Clone, Debug, Default)]
 pub struct NodeObserver {
-    unready: BTreeMap<String, Millis>,
+    ready: BTreeMap<String, Since<bool>>,
 }
 
 impl NodeObserver {
-    /// For how long a node has not been ready; 0 where it is.
-    pub fn unready_age(&mut self, node: &str, ready: bool, now: Millis) -> Millis {
-        if ready {
-            self.unready.remove(node);
-            return 0;
-        }
-        now.saturating_sub(*self.unready.entry(node.to_owned()).or_insert(now))
+    /// For how long a node has been ready, or not ready, as it is now.
+    pub fn readiness_age(&mut self, node: &str, ready: bool, now: Millis) -> Millis {
+        let seen = self.ready.entry(node.to_owned()).or_insert_with(|| Since::new(ready, now));
+        seen.see(ready, now);
+        seen.age(now)
     }
 }
 

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Milliseconds of the observer's own monotonic clock. Two machines' clocks are never compared.
 pub type Millis = u64;
 
+/// A node that has not been ready for so long is switched off rather than cut off.
+const SWITCHED_OFF: Millis = 3_600_000;
+
 /// The record of one slot, as it was read.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -132,6 +135,13 @@ pub struct PodView {
     pub node: Option<String>,
     /// Whether its deletion was asked for.
     pub deleting: bool,
+    /// Whether the cluster ends it for reasons of its own (the pod's condition `DisruptionTarget`): a drain, a preemption,
+    /// a node under pressure. Whoever ends so has not failed. An out-of-memory kill and a pod above its own limit do not
+    /// have it.
+    pub disrupted: bool,
+    /// The exit code of our own container, where that ended before anybody asked the pod to end: beside it a container
+    /// that a webhook has added may run on.
+    pub own_exit: Option<i32>,
     /// What is known of its process.
     pub state: PodState,
 }
@@ -213,8 +223,8 @@ pub struct NodeView {
     pub boot_id: String,
     pub system_uuid: String,
     pub ready: NodeReady,
-    /// For how long it has not been ready; 0 where it is.
-    pub unready_age: Millis,
+    /// For how long it has been ready, or not ready, as it is now.
+    pub readiness_age: Millis,
     /// Whether somebody put the out-of-service taint.
     pub out_of_service: bool,
     /// Whether its Node object is gone (a live read said 404).
@@ -313,10 +323,14 @@ pub struct Stage {
 
 impl World {
     /// Whether more than half of the nodes look lost at once. Then it is probably the observer that is cut
-    /// off, and nothing is destroyed or replaced (failure-modes.md #23).
+    /// off, and nothing is destroyed or replaced (failure-modes.md #23). Nodes that have not been ready for long are no
+    /// sign of it: a pool that is switched off would otherwise stop every replacement for good.
     #[must_use]
     pub fn most_nodes_lost(&self) -> bool {
-        let known = self.nodes.iter().filter(|node| !node.gone);
+        let known = self
+            .nodes
+            .iter()
+            .filter(|node| !node.gone && (node.ready == NodeReady::True || node.readiness_age < SWITCHED_OFF));
         let lost = known.clone().filter(|node| node.ready != NodeReady::True).count();
         lost * 2 > known.count()
     }

@@ -73,6 +73,8 @@ fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
             epoch: grant.epoch,
             node: Some("node-0".to_owned()),
             deleting: false,
+            disrupted: false,
+            own_exit: None,
             state: PodState::Running,
         };
         world.slots[0].record.status.report =
@@ -115,6 +117,8 @@ fn progress_not_liveness_tells_a_stall_and_it_ends_at_its_deadline() {
     let decision = plan(&world);
     let stalled = decision.status.condition(ConditionType::Stalled).unwrap();
     assert!(stalled.reason == Reason::WaitingForSpace && stalled.message.contains("12 MiB"));
+    // Who waits for room goes on by itself; who says nothing of what it waits for is ended.
+    report_mut(&mut world, 0).waiting = None;
     world.slots[0].progress_age = 30_000;
     let decision = plan(&world);
     assert!(decision.actions.contains(&Action::StopPod {

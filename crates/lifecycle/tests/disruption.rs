@@ -173,6 +173,8 @@ fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound
         epoch: 4,
         node: None,
         deleting: false,
+        disrupted: false,
+        own_exit: None,
         state: PodState::Pending,
     };
     world.slots[0].grant_age = 9_000;

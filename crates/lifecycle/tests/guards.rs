@@ -289,6 +289,8 @@ fn g9_a_new_owner_begins_without_pod_or_nonce_and_each_is_bound_once() {
         epoch: 4,
         node: Some("node-1".to_owned()),
         deleting: false,
+        disrupted: false,
+        own_exit: None,
         state: PodState::Pending,
     });
     let decision = plan(&world);

@@ -75,7 +75,7 @@ pub(crate) fn observe(
             boot_id: hub.node.boot_id.clone(),
             system_uuid: hub.node.system_uuid.clone(),
             ready: NodeReady::True,
-            unready_age: 0,
+            readiness_age: 0,
             out_of_service: false,
             gone: false,
             volumes_detached: false,
@@ -110,6 +110,8 @@ fn pod_view(hub: &Hub, state: &State, pod: &Pod, now: Instant) -> PodView {
         node: Some(hub.node.name.clone()),
         // No kubelet removes what is left of a process that was told to end and did: it is removed like any other.
         deleting: pod.deleting && !matches!(pod_state, PodState::Terminated(_)),
+        disrupted: false,
+        own_exit: None,
         state: pod_state,
     }
 }

@@ -394,14 +394,14 @@ where
 fn node_views(objects: &Objects, observer: &mut NodeObserver, now: Millis) -> Vec<NodeView> {
     let there = objects.nodes.iter().map(|node| {
         let name = node.name_any();
-        let age = observer.unready_age(&name, views::node_ready(node) == NodeReady::True, now);
+        let age = observer.readiness_age(&name, views::node_ready(node) == NodeReady::True, now);
         views::node(node, age, objects.detached.contains(&name))
     });
     let mut nodes: Vec<_> = there.collect();
     // Of one that cannot be read nothing is known but that it is there.
     nodes.extend(objects.unread_nodes.iter().map(|name| NodeView {
         gone: false,
-        unready_age: observer.unready_age(name, false, now),
+        readiness_age: observer.readiness_age(name, false, now),
         ..views::gone_node(name, false)
     }));
     nodes.extend(objects.gone.iter().map(|name| views::gone_node(name, objects.detached.contains(name))));

@@ -79,7 +79,7 @@ impl TestSwitches {
         if believe_nodes_ready {
             for node in &mut world.nodes {
                 node.ready = NodeReady::True;
-                node.unready_age = 0;
+                node.readiness_age = 0;
             }
         }
         for slot in &mut world.slots {

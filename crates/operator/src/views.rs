@@ -4,6 +4,7 @@ use indexbuild_api::{EngineDirectory, Unreadable, labels, names};
 use indexbuild_lifecycle::world::{
     ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Stage, Termination,
 };
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, PersistentVolumeClaim, Pod, PodCondition};
 use kube::ResourceExt as _;
 
@@ -37,8 +38,22 @@ pub fn pod(pod: &Pod) -> Option<PodView> {
         epoch: label(pod, labels::EPOCH)?,
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
         deleting: pod.metadata.deletion_timestamp.is_some(),
+        disrupted: condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True"),
+        own_exit: own_exit(pod),
         state: pod_state(pod),
     })
+}
+
+/// How our own container ended, where it did before anybody asked the pod to end. The kubelet tells whole seconds.
+fn own_exit(pod: &Pod) -> Option<i32> {
+    let containers = pod.status.as_ref()?.container_statuses.as_deref()?;
+    let end = containers.iter().find(|status| status.name == names::CONTAINER).and_then(ended)?;
+    let Some(deletion) = &pod.metadata.deletion_timestamp else {
+        return Some(end.exit_code);
+    };
+    let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
+    let asked = deletion.0.checked_sub(grace).ok()?;
+    (end.finished_at.as_ref()?.0 < asked).then_some(end.exit_code)
 }
 
 fn pod_state(pod: &Pod) -> PodState {
@@ -71,21 +86,27 @@ fn is_queued(pod: &Pod) -> bool {
 
 /// What is said of the pod's way to a node.
 pub fn scheduled(pod: &Pod) -> Option<&PodCondition> {
-    let conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    conditions.into_iter().find(|condition| condition.type_ == "PodScheduled")
+    condition(pod, "PodScheduled")
+}
+
+fn condition<'p>(pod: &'p Pod, named: &str) -> Option<&'p PodCondition> {
+    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    conditions.find(|condition| condition.type_ == named)
 }
 
 /// G8: container statuses are written by the kubelet alone; a phase is also written by the pod garbage collector,
 /// which proves nothing.
 fn termination(pod: &Pod, containers: &[ContainerStatus], all_ended: bool) -> Termination {
     let ends: Vec<_> = containers.iter().filter_map(ended).collect();
+    let own = containers.iter().find(|status| status.name == names::CONTAINER).and_then(ended);
     let known = |end: &&k8s_openapi::api::core::v1::ContainerStateTerminated| {
         end.container_id.as_ref().is_some_and(|id| !id.is_empty()) && end.reason.as_deref() != Some(NOT_FOUND)
     };
     let finished =
         ends.iter().map(|end| end.finished_at.as_ref().map(|time| time.0.to_string())).collect::<Option<Vec<_>>>();
     Termination {
-        exit_code: ends.iter().map(|end| end.exit_code).find(|code| *code != 0).unwrap_or(0),
+        // Not that of a container which a webhook has added.
+        exit_code: own.or_else(|| ends.first().copied()).map_or(0, |end| end.exit_code),
         finished_at: finished.and_then(|times| times.into_iter().max()).unwrap_or_default(),
         kubelet_written: all_ended,
         container_id_present: all_ended && ends.iter().all(known),
@@ -133,7 +154,7 @@ pub fn node_ready(node: &Node) -> NodeReady {
 }
 
 /// A node that is there. `volumes_detached`: that no network volume of the build is attached to it any more.
-pub fn node(node: &Node, unready_age: Millis, volumes_detached: bool) -> NodeView {
+pub fn node(node: &Node, readiness_age: Millis, volumes_detached: bool) -> NodeView {
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     let spec = node.spec.as_ref();
     NodeView {
@@ -141,7 +162,7 @@ pub fn node(node: &Node, unready_age: Millis, volumes_detached: bool) -> NodeVie
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
         system_uuid: info.map(|info| info.system_uuid.clone()).unwrap_or_default(),
         ready: node_ready(node),
-        unready_age,
+        readiness_age,
         out_of_service: is_out_of_service(node),
         gone: false,
         volumes_detached,
@@ -162,7 +183,7 @@ pub fn gone_node(name: &str, volumes_detached: bool) -> NodeView {
         boot_id: String::new(),
         system_uuid: String::new(),
         ready: NodeReady::Unknown,
-        unready_age: 0,
+        readiness_age: 0,
         out_of_service: false,
         gone: true,
         volumes_detached,
@@ -279,6 +300,52 @@ mod tests {
         always.spec.as_mut().unwrap().restart_policy = Some("Always".to_owned());
         let PodState::Terminated(end) = pod(&always).unwrap().state else { panic!("terminated") };
         assert!(!is_final(&end));
+    }
+
+    /// A sidecar that a webhook has added runs on, and its own end hides nothing.
+    #[test]
+    fn the_end_of_our_own_container_is_seen_beside_another_one_and_only_if_nobody_asked_for_it() {
+        let with_sidecar = |sidecar: Value| {
+            let mut status = terminated(json!({"exitCode": 7}));
+            status["phase"] = json!("Running");
+            let beside = json!({"name": "proxy", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": sidecar});
+            status["containerStatuses"].as_array_mut().unwrap().insert(0, beside);
+            let mut two = a_pod(status);
+            let spec = two.spec.as_mut().unwrap();
+            let mut second = spec.containers[0].clone();
+            second.name = "proxy".to_owned();
+            spec.containers.push(second);
+            two
+        };
+        let runs = with_sidecar(json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}));
+        let view = pod(&runs).unwrap();
+        assert_eq!((view.state, view.own_exit), (PodState::Running, Some(7)));
+        // The deletion's time is that of the request and the grace; our container ended at 00:01:00.
+        for (deletion, own_exit) in [("2026-01-01T00:01:31Z", Some(7)), ("2026-01-01T00:01:30Z", None)] {
+            let mut asked = runs.clone();
+            asked.metadata.deletion_grace_period_seconds = Some(30);
+            asked.metadata.deletion_timestamp = Some(serde_json::from_value(json!(deletion)).unwrap());
+            assert_eq!(pod(&asked).unwrap().own_exit, own_exit, "{deletion}");
+        }
+        let both = with_sidecar(json!({"terminated": {
+            "exitCode": 137, "containerID": "containerd://b", "finishedAt": "2026-01-01T00:02:00Z"
+        }}));
+        let PodState::Terminated(end) = pod(&both).unwrap().state else { panic!("both have ended") };
+        assert!(is_final(&end));
+        assert_eq!(end.exit_code, 7, "how the sidecar was ended says nothing of ours");
+    }
+
+    #[test]
+    fn a_pod_that_the_cluster_ends_for_its_own_reasons_is_told_by_its_condition_alone() {
+        let said = |status: &str| {
+            let mut end = terminated(json!({"exitCode": 137}));
+            end["reason"] = json!("Evicted");
+            end["conditions"] =
+                json!([{"type": "DisruptionTarget", "status": status, "reason": "TerminationByKubelet"}]);
+            pod(&a_pod(end)).unwrap().disrupted
+        };
+        assert!(said("True") && !said("False"));
+        assert!(!pod(&a_pod(terminated(json!({"exitCode": 137, "reason": "OOMKilled"})))).unwrap().disrupted);
     }
 
     #[test]

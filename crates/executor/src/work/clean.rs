@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use indexbuild_api::{StageName, WorkErrorReason, WorkId, WorkResult};
 use indexbuild_engine::Volume;
-use indexbuild_index::manifest::{BuildRef, Document, FORMAT_VERSION, Latest, Manifest, Tombstone};
+use indexbuild_index::manifest::{BuildRef, Document, FORMAT_VERSION, Manifest, Tombstone};
 use indexbuild_index::store::Version;
 
-use super::Job;
+use super::{Job, latest};
 use crate::failure::WorkFailure;
 use crate::names;
 use crate::objects::{ObjectError, Objects};
@@ -51,14 +51,19 @@ fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
             Err(Standing::Failed(failure)) => return Err(failure),
         };
         match standing {
-            Some((Document::Tombstone(_), _)) => return Ok(Some((BTreeSet::from([names::MANIFEST.to_owned()]), true))),
+            Some((Document::Tombstone(_), _)) => {
+                // Also where another process put the tombstone, and ended before it came to this.
+                if job.work.removes_index {
+                    latest::forget(job)?;
+                }
+                return Ok(Some((BTreeSet::from([names::MANIFEST.to_owned()]), true)));
+            }
             Some((Document::Manifest(manifest), version)) => {
                 if !job.work.removes_index {
                     return Ok(Some((referred(&manifest), false)));
                 }
                 let bytes = tombstone(job, "the build was deleted, and its index with it (deletionPolicy Delete)")?;
                 job.objects.put_if_match(names::MANIFEST, &bytes, &version)?;
-                forget_latest(job)?;
             }
             None if job.work.inputs.iter().any(|stage| stage.parse() == Ok(StageName::Publish)) => {
                 return Err(WorkFailure::failed(
@@ -162,17 +167,6 @@ pub(crate) fn retire(objects: &Objects, build: &BuildRef, attempt: &AttemptName)
     }
     objects.remove_unfinished(&attempt.prefix())?;
     Ok(removed)
-}
-
-/// Takes `LATEST` away, if it names this build.
-fn forget_latest(job: &Job) -> Result<(), WorkFailure> {
-    let objects = job.objects.at(format!("{}/{}", job.build.namespace, job.build.name));
-    match objects.get(names::LATEST)? {
-        Some((bytes, _)) if Latest::parse(&bytes).is_ok_and(|latest| latest.build_uid == job.build.uid) => {
-            Ok(objects.delete(names::LATEST)?)
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 /// Deletes all objects under the build's prefix but those to keep and, after a commit, what Publish

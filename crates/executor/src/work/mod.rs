@@ -2,6 +2,7 @@
 
 pub(crate) mod clean;
 pub(crate) mod encode;
+mod latest;
 pub(crate) mod plan;
 pub(crate) mod publish;
 pub(crate) mod sort;

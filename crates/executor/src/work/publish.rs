@@ -1,15 +1,13 @@
 //! Publish: prove that all adds up, then commit.
 
-use std::cmp::Ordering;
 use std::str::FromStr;
 
 use bytes::Bytes;
 use indexbuild_api::{WorkErrorReason, WorkId, WorkResult};
-use indexbuild_index::manifest::{Document, FORMAT_VERSION, IndexFile, Latest, Manifest};
+use indexbuild_index::manifest::{Document, IndexFile, Manifest};
 use indexbuild_index::store::PutOutcome;
-use jiff::Timestamp;
 
-use super::{Job, plan};
+use super::{Job, latest, plan};
 use crate::assemble::{AssembleError, ChosenResults, assemble};
 use crate::failure::WorkFailure;
 use crate::names;
@@ -33,9 +31,12 @@ pub(crate) fn publish(job: &Job) -> Result<WorkResult, WorkFailure> {
     let bytes = Bytes::from(document.to_bytes().map_err(WorkFailure::internal)?);
     let created = match standing {
         Some(standing) => adopt(job, &manifest, &standing)?,
-        None => commit(job, &manifest, &bytes)?,
+        None => {
+            latest::check(job)?;
+            commit(job, &manifest, &bytes)?
+        }
     };
-    point_latest(job)?;
+    latest::point(job)?;
 
     let entries = manifest.indexes.iter().map(|index| index.entries).sum();
     let file_bytes = manifest.indexes.iter().map(|index| index.bytes).sum();
@@ -160,68 +161,4 @@ fn adopt(job: &Job, ours: &Manifest, standing: &Document) -> Result<bool, WorkFa
             ours.put_id
         ),
     ))
-}
-
-/// Points `LATEST` to this build, unless it points to one that was created later.
-fn point_latest(job: &Job) -> Result<(), WorkFailure> {
-    let objects = job.objects.at(format!("{}/{}", job.build.namespace, job.build.name));
-    let created =
-        job.config.build.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
-    let ours = Latest { version: FORMAT_VERSION, build_uid: job.build.uid.clone(), created };
-    let bytes = Bytes::from(ours.to_bytes().map_err(WorkFailure::internal)?);
-    // A process that was killed here left its half of a write, which no later put may come to remove.
-    objects.remove_unfinished_puts(names::LATEST)?;
-    loop {
-        job.shared.go_on()?;
-        let outcome = match objects.get(names::LATEST)? {
-            None => objects.put_if_absent(names::LATEST, &bytes)?,
-            Some((there, version)) => match Latest::parse(&there) {
-                Ok(there) if there == ours => return Ok(()),
-                Ok(there) if newer(&there, &ours) => {
-                    tracing::info!(latest = %there.build_uid, "LATEST points to a build that was created later, and stays");
-                    return Ok(());
-                }
-                Ok(_) => objects.put_if_match(names::LATEST, &bytes, &version)?,
-                Err(error) => {
-                    return Err(WorkFailure::failed(
-                        WorkErrorReason::OutputConflict,
-                        false,
-                        format!("{} under {} is not ours: {error}", names::LATEST, objects.url()),
-                    ));
-                }
-            },
-        };
-        match outcome {
-            PutOutcome::Created => return Ok(()),
-            // Somebody else wrote, or our own write whose reply was lost: look again.
-            PutOutcome::Exists => {}
-        }
-    }
-}
-
-/// Whether the build that `there` names was created after ours; of two of the same instant, the
-/// UIDs decide, so that all agree.
-fn newer(there: &Latest, ours: &Latest) -> bool {
-    let order = match (Timestamp::from_str(&there.created), Timestamp::from_str(&ours.created)) {
-        (Ok(there), Ok(ours)) => there.cmp(&ours),
-        (Ok(_), Err(_)) => Ordering::Greater,
-        (Err(_), Ok(_)) => Ordering::Less,
-        (Err(_), Err(_)) => Ordering::Equal,
-    };
-    order.then_with(|| there.build_uid.cmp(&ours.build_uid)) == Ordering::Greater
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn latest_never_goes_back_to_a_build_created_earlier() {
-        let latest = |uid: &str, created: &str| Latest { version: 1, build_uid: uid.into(), created: created.into() };
-        let old = latest("z", "2026-01-02T03:04:05Z");
-        let new = latest("a", "2026-01-02T05:04:05+01:00");
-        assert!(newer(&new, &old) && !newer(&old, &new));
-        let twin = latest("b", "2026-01-02T04:04:05Z");
-        assert!(newer(&twin, &new) != newer(&new, &twin), "one of two of the same instant stays");
-    }
 }

@@ -63,6 +63,12 @@ pub enum ReadError {
         /// The place.
         url: String,
     },
+    /// `LATEST` names no build.
+    #[error("there is no index at {url}: the last build there was deleted with its index (deletionPolicy Delete)")]
+    NoLatest {
+        /// The place.
+        url: String,
+    },
     /// `LATEST` names a build without a manifest.
     #[error("LATEST names the build at {url}, which has no manifest.json; it was removed by hand")]
     NoManifest {

@@ -160,6 +160,9 @@ async fn find(store: Store) -> Result<(Store, Manifest), ReadError> {
         (store, bytes)
     } else if let Some((bytes, _)) = store.get(LATEST).await? {
         let latest = Latest::parse(&bytes).map_err(document(format!("{}/{LATEST}", store.url())))?;
+        if latest.is_none() {
+            return Err(ReadError::NoLatest { url: store.url() });
+        }
         let build = store.child(&latest.build_uid);
         let Some((bytes, _)) = build.get(MANIFEST).await? else {
             return Err(ReadError::NoManifest { url: build.url() });

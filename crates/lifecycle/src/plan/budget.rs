@@ -7,7 +7,7 @@ use crate::evidence::EvidenceKind;
 use crate::owner::ORPHANED_EXIT_CODE;
 use crate::world::{Millis, World};
 
-/// Clean is tried so often before it is given up: a store that is away must not keep a build from its end.
+/// Clean fails so often before it is given up, once an index is committed: what is left does no harm then.
 pub(super) const CLEAN_ATTEMPTS: usize = 4;
 
 /// Repair rounds that a build survives, beside its `backoffLimit`.
@@ -26,8 +26,8 @@ pub(super) struct Failure {
     pub message: String,
     /// Whether another attempt is useless.
     pub permanent: bool,
-    /// Whether it counts against the budget. Drains, partitions, reboots and outages of a store do not, nor does damage
-    /// that a repair round mends.
+    /// Whether it counts against the budget. Drains, partitions, reboots, outages of a store and full disks do not, nor
+    /// does damage that a repair round mends.
     pub counts: bool,
     /// The splits to encode again.
     pub damaged: Vec<u32>,
@@ -46,18 +46,23 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
             reason: error.reason,
             message: error.message.clone(),
             permanent: !error.retryable,
-            counts: error.retryable && !repairable && error.reason != WorkErrorReason::StoreUnavailable,
+            counts: error.retryable
+                && !repairable
+                && !matches!(error.reason, WorkErrorReason::StoreUnavailable | WorkErrorReason::NoSpace),
             damaged: if repairable { error.damaged_splits.clone() } else { Vec::new() },
         });
     }
     let pod = draft.pod();
     let deleting = pod.is_some_and(|pod| pod.deleting);
+    let disrupted = pod.is_some_and(|pod| pod.disrupted);
     let EvidenceKind::Terminated { exit_code } = draft.evidence()?.kind() else {
         return None;
     };
     let stalled = deleting && draft.stall() >= draft.no_progress_limit();
-    // A pod that somebody asked to end (a drain, a pause) ends as it was asked to.
-    let by_itself = !deleting && exit_code != 0 && exit_code != i32::from(ORPHANED_EXIT_CODE);
+    // A pod that somebody asked to end (a drain, a pause, a node under pressure) ends as it was asked to; not so one that
+    // was asked to because our container in it had ended.
+    let asked = deleting && pod.is_some_and(|pod| pod.own_exit.is_none());
+    let by_itself = !asked && !disrupted && exit_code != 0 && exit_code != i32::from(ORPHANED_EXIT_CODE);
     (by_itself || stalled).then(|| Failure {
         work_id: work.id.clone(),
         reason: WorkErrorReason::Internal,
@@ -86,6 +91,13 @@ pub(super) fn counted(world: &World) -> u32 {
     let records = records.fold(0_u32, u32::saturating_add);
     let said = world.build.status.as_ref().and_then(|status| status.failed_attempts);
     records.max(said.unwrap_or(0))
+}
+
+/// How often the slot's work has failed, since it last advanced. Ends that are nobody's fault do not count.
+pub(super) fn failed_tries(draft: &Draft<'_>) -> usize {
+    let history = &draft.view.record.status.history;
+    let since = history.iter().rev().take_while(|change| is_retry(change.reason));
+    since.filter(|change| is_failure(change.reason)).count()
 }
 
 /// How often the slot's owner has changed, since its work last advanced.
@@ -147,8 +159,11 @@ pub(super) fn backoff(draft: &Draft<'_>) -> Millis {
 
 /// Whether the last change of owner was because its attempt failed.
 pub(super) fn has_failed(draft: &Draft<'_>) -> bool {
-    let last = draft.view.record.status.history.last().map(|change| change.reason);
-    matches!(last, Some(OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress))
+    draft.view.record.status.history.last().is_some_and(|change| is_failure(change.reason))
+}
+
+const fn is_failure(reason: OwnerChangeReason) -> bool {
+    matches!(reason, OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress)
 }
 
 /// How many of the latest changes of owner are such ones, without another in between.

@@ -104,7 +104,9 @@ impl<'w> Draft<'w> {
             && self.silence() <= self.quiet_limit()
             && !self.report().is_some_and(|report| report.ending)
             && self.pod().is_some_and(|pod| {
-                !pod.deleting && matches!(pod.state, PodState::Running | PodState::Unknown | PodState::Pending)
+                !pod.deleting
+                    && pod.own_exit.is_none()
+                    && matches!(pod.state, PodState::Running | PodState::Unknown | PodState::Pending)
             })
     }
 

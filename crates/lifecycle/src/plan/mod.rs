@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use indexbuild_api::{Reason, WorkErrorReason};
 
-use crate::action::{Action, Decision, Event, Wait};
+use crate::action::{Action, Decision, End, Event, Wait};
 use crate::world::World;
 use budget::Failure;
 use grants::Draft;
@@ -265,10 +265,18 @@ impl<'w> Pass<'w> {
         }
     }
 
+    /// Why cleaning is given up, if it is. At a deletion when its time is over; of a committed index after some failures,
+    /// as what is left does no harm. Never of a build that has failed: until its tombstone stands in the store, a late
+    /// Publish could commit there.
     fn cleaning_is_hopeless(&self) -> Option<String> {
         let build = &self.world.build;
-        if build.deleting && build.deletion_age >= mode::time_box(build) {
-            return Some("the time allowed for it is over".to_owned());
+        match self.mode.end()? {
+            End::Aborted => {
+                let over = build.deletion_age >= mode::time_box(build);
+                return over.then(|| "the time allowed for it is over".to_owned());
+            }
+            End::Failed => return None,
+            End::Complete => {}
         }
         let cleaners = self.drafts.values().filter(|draft| {
             draft
@@ -285,7 +293,7 @@ impl<'w> Pass<'w> {
             {
                 return Some(failure.message);
             }
-            if budget::tries(draft) >= budget::CLEAN_ATTEMPTS {
+            if budget::failed_tries(draft) >= budget::CLEAN_ATTEMPTS {
                 return Some(format!("{} attempts did not succeed", budget::CLEAN_ATTEMPTS));
             }
         }

@@ -9,11 +9,17 @@ use super::mode::Mode;
 use super::stages::{CLEAN_WORK, repair_round, repair_work};
 use crate::action::{Action, End, StopReason};
 use crate::evidence::Evidence;
-use crate::world::{ClaimPhase, NodeReady, PodState, PodView};
+use crate::world::{ClaimPhase, Millis, NodeReady, NodeView, PodState, PodView};
 
 /// A replacement that has reported this much of its work has caught up: what a cut-off owner had done before is
 /// hardly worth doing its rest again.
 const CAUGHT_UP: f64 = 0.5;
+
+/// After so long it is told that a pod which runs has not registered.
+const TELL_UNREGISTERED: Millis = 60_000;
+
+/// What keeps a process from registering.
+const NO_WAY: &str = "it finds no way to the Kubernetes API (a NetworkPolicy, a proxy, a certificate authority that it does not know; its log says which address it tried)";
 
 /// The most splits that a repair round encodes again; more take further rounds.
 const MAX_SPLITS: usize = 1_000;
@@ -147,6 +153,10 @@ impl<'w> Pass<'w> {
             self.retry(draft, failure);
             return;
         }
+        if pod.own_exit.is_some() {
+            self.stop(draft, StopReason::OwnerEnded);
+            return;
+        }
         draft.state = Some(DirectoryState::Starting);
         let grant = draft.spec.grant.clone().unwrap_or_default();
         if grant.pod_uid.is_empty() {
@@ -163,11 +173,13 @@ impl<'w> Pass<'w> {
             return;
         }
         let patience = draft.clocks().replace_after;
+        let unregistered = self.never_registered(draft, pod);
         // Another pod would wait for the same scheduler, and leave behind what is sealed on this one's volume.
         let queued = pod.state == PodState::Queued && pod.node.is_none();
         if draft.view.grant_age < patience || self.lost || queued {
             let left = patience.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
             let place = match &pod.node {
+                Some(node) if unregistered.is_some() => format!("runs on node {node} and has not registered: {NO_WAY}"),
                 Some(node) => format!("has not begun on node {node}"),
                 None if queued => "was not looked at by the scheduler yet".to_owned(),
                 None => "is on no node yet".to_owned(),
@@ -182,6 +194,20 @@ impl<'w> Pass<'w> {
             } else {
                 self.wait(Reason::WaitingForPod, Some(slot), left, what, ends_when);
             }
+            let late = draft.view.grant_age >= TELL_UNREGISTERED.min(patience / 2);
+            if let Some(wait) = self.waits.last_mut().filter(|_| late && unregistered.is_some()) {
+                wait.stalls = true;
+            }
+            return;
+        }
+        if let Some(failure) = unregistered {
+            self.error = Some(failure.clone());
+            let work = self.same_work(draft);
+            draft.bump(OwnerChangeReason::AttemptFailed, work, Next::NewPod, Place::New(VolumeState::Idle));
+            count(draft, Some(&failure));
+            if draft.bumped() {
+                self.tell_failure(draft, &failure);
+            }
             return;
         }
         // failure-modes.md #29: a bound volume may hold the pod at a node that takes none. The volume is idle: nobody
@@ -190,6 +216,24 @@ impl<'w> Pass<'w> {
         let place = if bound { Place::New(VolumeState::Idle) } else { Place::Keep };
         let work = self.same_work(draft);
         draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, place);
+    }
+
+    /// The failure that it is when a pod runs on a node that stays well, and never registers: the next one would not
+    /// either. Of one on a node that is away, or was, nothing is known.
+    fn never_registered(&self, draft: &Draft<'w>, pod: &PodView) -> Option<Failure> {
+        let node = pod.node.as_deref()?;
+        let waited = draft.view.grant_age.min(draft.clocks().replace_after);
+        let stayed_well = |node: &NodeView| node.ready == NodeReady::True && node.readiness_age >= waited;
+        let well = self.world.node(node).is_some_and(stayed_well);
+        let work = draft.spec.work.as_ref()?;
+        (well && pod.state == PodState::Running && !self.lost).then(|| Failure {
+            work_id: work.id.clone(),
+            reason: WorkErrorReason::Internal,
+            message: format!("pod {} ran on node {node} and never registered: {NO_WAY}", pod.name),
+            permanent: false,
+            counts: true,
+            damaged: Vec::new(),
+        })
     }
 
     // ---- a grant that a process is bound to ----
@@ -221,12 +265,12 @@ impl<'w> Pass<'w> {
         }
         let failure = budget::failure(draft, false);
         if !wanted {
-            count(draft, failure.as_ref());
             self.release(draft, self.why_unwanted());
-        } else if self.mode == Mode::Suspend {
             count(draft, failure.as_ref());
+        } else if self.mode == Mode::Suspend {
             let work = draft.spec.work.clone();
             self.rebind(draft, OwnerChangeReason::Suspended, work);
+            count(draft, failure.as_ref());
         } else {
             self.retry(draft, failure);
         }
@@ -263,6 +307,9 @@ impl<'w> Pass<'w> {
         }
         if silence >= clocks.replace_after && !self.lost {
             self.replace(draft, wanted);
+        } else if draft.pod().is_some_and(|pod| pod.own_exit.is_some()) {
+            // The process is gone. Its volume moves when the pod has ended, which has it mounted.
+            self.stop(draft, StopReason::OwnerEnded);
         } else if silence > draft.quiet_limit() {
             let left = clocks.replace_after.saturating_sub(silence).max(clocks.renew_interval);
             let what = format!("{} is silent{}", budget::describe(draft), self.place_of(draft));
@@ -308,7 +355,7 @@ impl<'w> Pass<'w> {
     fn replace(&mut self, draft: &mut Draft<'w>, wanted: bool) {
         let failure = budget::failure(draft, false);
         let failed = failure.is_some();
-        count(draft, failure.as_ref());
+        let counted = failure.clone();
         let owner = budget::describe(draft);
         if wanted {
             let reason = if failed { OwnerChangeReason::AttemptFailed } else { OwnerChangeReason::Replaced };
@@ -322,12 +369,22 @@ impl<'w> Pass<'w> {
         } else {
             draft.bump(self.why_unwanted(), None, Next::NewPod, Place::None(VolumeState::Stranded));
         }
+        count(draft, counted.as_ref());
         if draft.bumped() {
             self.events.push(crate::action::Event {
                 reason: Reason::OwnerReplaced,
                 warning: true,
                 message: format!("{owner} was silent for replaceAfter: its epoch is over, and another one takes its place on a new volume"),
             });
+        } else {
+            let held = draft.spec.former_volumes.len();
+            let what =
+                format!("{owner} is silent, and cannot be replaced: the slot holds {held} volumes of former owners");
+            let again = draft.clocks().replace_after;
+            self.wait_on(Reason::OwnerSilent, Some(draft.slot()), again, what, super::volumes::PROOFS);
+            if let Some(wait) = self.waits.last_mut() {
+                wait.stalls = true;
+            }
         }
     }
 
@@ -335,6 +392,10 @@ impl<'w> Pass<'w> {
     fn idle(&mut self, draft: &mut Draft<'w>, wanted: bool) {
         let alive_long = draft.silence() < draft.clocks().replace_after;
         draft.state = Some(DirectoryState::Idle);
+        if draft.pod().is_some_and(|pod| pod.own_exit.is_some()) {
+            self.stop(draft, StopReason::OwnerEnded);
+            return;
+        }
         match self.mode {
             Mode::Run if wanted => {
                 if !alive_long && !self.lost && !self.unassigned().is_empty() {
@@ -423,7 +484,7 @@ impl<'w> Pass<'w> {
             }
             return;
         };
-        if failure.permanent {
+        if failure.permanent && self.mode.end() == Some(End::Complete) {
             // Only a Clean gets here: it is given up.
             return;
         }
@@ -443,19 +504,23 @@ impl<'w> Pass<'w> {
         self.rebind(draft, reason, work);
         count(draft, Some(&failure));
         if draft.bumped() && failure.counts {
-            let (limit, failed) = (self.world.build.spec.backoff_limit, draft.spec.failed_attempts);
-            let Failure { work_id, message, .. } = &failure;
-            let message = format!(
-                "{work_id}: {message}; slot {} tries again (its failed attempts: {failed}; backoffLimit: {limit})",
-                draft.slot()
-            );
-            self.events.push(crate::action::Event { reason: Reason::WorkFailed, warning: true, message });
+            self.tell_failure(draft, &failure);
         } else if draft.bumped() && failure.reason == WorkErrorReason::StoreUnavailable {
             let Failure { work_id, message, .. } = &failure;
             let message =
                 format!("{work_id}: {message}; slot {} tries again, and it counts as no failure", draft.slot());
             self.events.push(crate::action::Event { reason: Reason::WaitingForStore, warning: true, message });
         }
+    }
+
+    fn tell_failure(&mut self, draft: &Draft<'w>, failure: &Failure) {
+        let (limit, failed) = (self.world.build.spec.backoff_limit, draft.spec.failed_attempts);
+        let Failure { work_id, message, .. } = failure;
+        let message = format!(
+            "{work_id}: {message}; slot {} tries again (its failed attempts: {failed}; backoffLimit: {limit})",
+            draft.slot()
+        );
+        self.events.push(crate::action::Event { reason: Reason::WorkFailed, warning: true, message });
     }
 
     /// What follows a report of damaged runs: the next repair round; the same work with rounds that are done since
@@ -572,9 +637,10 @@ pub(super) fn caught_up(draft: &Draft<'_>) -> bool {
     went_on || half || draft.result().is_some()
 }
 
-/// Counts a failed attempt in the write that ends it, so that each is counted once.
+/// Counts a failed attempt in the write that ends it, so that each is counted once: not in a pass that cannot end it (a
+/// record that is full of former volumes), which would count it again and again.
 fn count(draft: &mut Draft<'_>, failure: Option<&Failure>) {
-    if failure.is_some_and(|failure| failure.counts && failure.work_id != CLEAN_WORK) {
+    if draft.bumped() && failure.is_some_and(|failure| failure.counts && failure.work_id != CLEAN_WORK) {
         draft.spec.failed_attempts = draft.view.record.spec.failed_attempts.saturating_add(1);
     }
 }

@@ -43,7 +43,11 @@ impl Pass<'_> {
         if is_outage(waiting) {
             // Looked at again when it has lasted so long that somebody should know.
             let again = if late == 0 { clocks.replace_after } else { late }.max(clocks.renew_interval);
-            self.wait_on(*reason, Some(slot), again, what, "the store does what it is asked");
+            let ends_when = match reason {
+                Reason::WaitingForSpace => "there is room again",
+                _ => "the store does what it is asked",
+            };
+            self.wait_on(*reason, Some(slot), again, what, ends_when);
         } else {
             let left = draft.no_progress_limit().saturating_sub(stall);
             let ends_when = "it advances; after orphanAfter its attempt is ended and counted";
@@ -132,9 +136,9 @@ fn near(said: Timestamp, deadline: Timestamp, left: Millis) -> bool {
     off <= (left / 10).max(5_000)
 }
 
-/// Whether an owner waits for a store that is away or refuses.
+/// Whether an owner waits for what another attempt would wait for too: a store that is away or refuses, or a full disk.
 pub(super) fn is_outage(waiting: &Waiting) -> bool {
-    waiting.reason == Reason::WaitingForStore
+    matches!(waiting.reason, Reason::WaitingForStore | Reason::WaitingForSpace)
 }
 
 /// Waits that always need somebody's help.

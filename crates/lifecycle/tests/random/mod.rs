@@ -294,6 +294,8 @@ fn pod() -> impl Strategy<Value = PodView> {
             epoch,
             node,
             deleting,
+            disrupted: false,
+            own_exit: None,
             state,
         },
     )
@@ -334,7 +336,7 @@ fn node() -> impl Strategy<Value = NodeView> {
             boot_id,
             system_uuid,
             ready,
-            unready_age: 0,
+            readiness_age: 0,
             out_of_service,
             gone,
             volumes_detached,

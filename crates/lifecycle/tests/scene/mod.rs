@@ -46,7 +46,7 @@ pub(crate) fn world() -> World {
                 boot_id: "boot-1".to_owned(),
                 system_uuid: format!("machine-{index}"),
                 ready: NodeReady::True,
-                unready_age: 0,
+                readiness_age: 0,
                 out_of_service: false,
                 gone: false,
                 volumes_detached: false,
@@ -91,6 +91,8 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         epoch,
         node: Some(node.clone()),
         deleting: false,
+        disrupted: false,
+        own_exit: None,
         state: PodState::Running,
     });
     world.claims.push(ClaimView {
@@ -299,6 +301,8 @@ pub(crate) fn replaced() -> World {
         epoch: 2,
         node: Some("node-2".to_owned()),
         deleting: false,
+        disrupted: false,
+        own_exit: None,
         state: PodState::Running,
     });
     world.slots[0].record.spec.former_volumes = vec![former];

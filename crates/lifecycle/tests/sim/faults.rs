@@ -11,11 +11,13 @@ impl Sim {
             }
             if self.nodes[index].connected && self.rng.percent(faults.partition) {
                 self.nodes[index].connected = false;
+                self.nodes[index].changed_at = self.now;
                 self.nodes[index].reconnect_at = self.now + self.rng.below(40_000);
                 self.note(format!("partition of node {index}"));
                 self.count("partition");
             } else if !self.nodes[index].connected && self.now >= self.nodes[index].reconnect_at {
                 self.nodes[index].connected = true;
+                self.nodes[index].changed_at = self.now;
             }
             if self.rng.percent(faults.reboot) {
                 self.nodes[index].boot += 1;
@@ -37,8 +39,10 @@ impl Sim {
             if !self.processes[index].alive {
                 continue;
             }
-            if self.rng.percent(faults.cut) {
-                self.processes[index].cut_until = self.now + self.rng.below(40_000);
+            if self.rng.percent(faults.cut) && (self.has_registered(index) || self.processes[index].cut_until == 0) {
+                // A process that finds no way at all is a failure, and no partition: that is for tests of their own.
+                let longest = if self.has_registered(index) { 40_000 } else { 4_000 };
+                self.processes[index].cut_until = self.now + self.rng.below(longest);
                 self.note(format!("cut {}", self.processes[index].name));
                 self.count("cut");
             }
@@ -75,6 +79,12 @@ impl Sim {
             self.spec.suspend = !self.spec.suspend;
             self.count("suspend");
         }
+    }
+
+    fn has_registered(&self, index: usize) -> bool {
+        let Process { slot, uid, .. } = &self.processes[index];
+        let claim = self.entries.get(slot).and_then(|entry| entry.status.claim.as_ref());
+        claim.is_some_and(|claim| claim.pod_uid == *uid)
     }
 
     /// Faults stop.

@@ -101,6 +101,8 @@ struct Node {
     boot: u64,
     connected: bool,
     reconnect_at: u64,
+    /// When it was connected, or cut off, as it is now.
+    changed_at: u64,
     gone: bool,
 }
 
@@ -180,7 +182,14 @@ impl Sim {
         let mut rng = Rng(seed);
         let plan_works = (1 + rng.below(6) as u32, 1 + rng.below(5) as u32);
         let nodes = (0..4)
-            .map(|index| Node { name: format!("node-{index}"), boot: 1, connected: true, reconnect_at: 0, gone: false })
+            .map(|index| Node {
+                name: format!("node-{index}"),
+                boot: 1,
+                connected: true,
+                reconnect_at: 0,
+                changed_at: 0,
+                gone: false,
+            })
             .collect();
         let spec = IndexBuildSpec {
             parallelism,
@@ -268,6 +277,8 @@ impl Sim {
                 epoch: process.epoch,
                 node: Some(self.nodes[process.node].name.clone()),
                 deleting: process.deleting,
+                disrupted: false,
+                own_exit: None,
                 state: process.shown.clone(),
             })
             .collect();
@@ -279,7 +290,7 @@ impl Sim {
                 boot_id: format!("boot-{}", node.boot),
                 system_uuid: format!("machine-{}", node.name),
                 ready: if node.connected { NodeReady::True } else { NodeReady::Unknown },
-                unready_age: 0,
+                readiness_age: self.now - node.changed_at,
                 out_of_service: false,
                 gone: node.gone,
                 volumes_detached: node.gone,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexbuild_api::{
     Credentials, EnvVar, ExecutorSpec, IndexBuild, SecretRef, TaintEffect, Toleration, TolerationOperator,
-    TopologySpreadConstraint, WhenUnsatisfiable, labels,
+    TopologySpreadConstraint, WhenUnsatisfiable, labels, names,
 };
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -202,7 +202,7 @@ fn container(
         format!("--bind=0.0.0.0:{PORT}"),
     ];
     core::Container {
-        name: "executor".to_owned(),
+        name: names::CONTAINER.to_owned(),
         image: Some(image.reference.clone()),
         image_pull_policy: Some(image.pull_policy.clone()),
         args: Some(arguments.to_vec()),

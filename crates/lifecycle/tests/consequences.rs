@@ -1,0 +1,369 @@
+//! Each failure has its fair consequence: what is nobody's fault is not counted, what is counted is counted once, and
+//! what cannot succeed comes to an end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod scene;
+
+use indexbuild_api::{
+    Claim, Condition, ConditionStatus, ConditionType, DirectoryState, FormerVolume, IndexBuildStatus,
+    OwnerChangeReason, Reason, Waiting, WorkErrorReason,
+};
+use indexbuild_lifecycle::world::{ClaimPhase, ClaimView, NodeReady, NodeView, PodState, PodView, World};
+use indexbuild_lifecycle::{Action, Decision, StopReason, plan};
+use scene::{
+    carry_out, changed, encoding, replaced, report_mut, reports_error, silent, stage, stranded, terminated, update,
+};
+
+/// Carries out what changes objects too.
+fn act(world: &mut World, decision: &Decision) {
+    carry_out(world, decision);
+    for action in &decision.actions {
+        match action {
+            Action::DeleteDirectory { slot, .. } => world.slots.retain(|view| view.record.spec.slot != *slot),
+            Action::DeleteClaim { name, .. } => world.claims.retain(|claim| claim.name != *name),
+            Action::StopPod { uid, .. } => {
+                world.pods.iter_mut().filter(|pod| pod.uid == *uid).for_each(|pod| pod.deleting = true);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn failed_attempts(world: &World, slot: usize) -> u32 {
+    world.slots[slot].record.spec.failed_attempts
+}
+
+fn one_slot() -> World {
+    let mut world = encoding();
+    world.build.spec.parallelism = 1;
+    world.slots.truncate(1);
+    world.pods.truncate(1);
+    world.claims.truncate(1);
+    world
+}
+
+#[test]
+fn who_waits_for_room_on_a_full_disk_or_store_is_left_alone_however_long_it_takes() {
+    for (reason, left_alone) in
+        [(Reason::WaitingForSpace, true), (Reason::WaitingForStore, true), (Reason::WaitingForPod, false)]
+    {
+        let mut world = encoding();
+        report_mut(&mut world, 0).waiting =
+            Some(Waiting { reason, message: "5 GiB are lacking".to_owned(), needs_help: true });
+        world.slots[0].report_age = 100;
+        world.slots[0].progress_age = 31_000;
+        let decision = plan(&world);
+        let stopped = decision.actions.iter().any(|action| matches!(action, Action::StopPod { .. }));
+        assert_eq!(!stopped, left_alone, "{reason:?}: {:?}", decision.actions);
+        if left_alone {
+            let stalled = decision.status.condition(ConditionType::Stalled).unwrap();
+            assert_eq!(stalled.status, ConditionStatus::True, "somebody must make room: {stalled:?}");
+            assert!(stalled.message.contains("5 GiB are lacking"), "{stalled:?}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_is_counted_once_though_the_record_can_hold_no_more_volumes() {
+    for formers in [63, 64] {
+        let mut world = encoding();
+        world.slots[0].record.spec.former_volumes = (0..formers)
+            .map(|index| FormerVolume {
+                claim_name: format!("c{index}"),
+                claim_uid: format!("u{index}"),
+                epoch: 1,
+                ..stranded(0)
+            })
+            .collect();
+        for index in 0..formers {
+            world.claims.push(ClaimView {
+                name: format!("c{index}"),
+                uid: format!("u{index}"),
+                slot: 0,
+                generation: 10 + index,
+                phase: ClaimPhase::Bound,
+                foreign: false,
+                lock_taken: None,
+            });
+        }
+        reports_error(&mut world, 0, WorkErrorReason::Internal, true, vec![]);
+        silent(&mut world, 0, 11_000);
+        let decision = plan(&world);
+        if formers == 64 {
+            let waits: Vec<_> = decision.waits.iter().filter(|wait| wait.stalls).map(|wait| &wait.what).collect();
+            assert!(waits.iter().any(|what| what.contains("64 volumes")), "it is told: {waits:?}");
+        }
+        for _ in 0..3 {
+            let decision = plan(&world);
+            act(&mut world, &decision);
+        }
+        assert_eq!(failed_attempts(&world, 0), u32::from(formers == 63), "{formers} former volumes");
+    }
+}
+
+#[test]
+fn failures_of_a_slot_that_went_stay_counted_and_later_ones_are_added() {
+    let mut world = encoding();
+    world.slots[0].record.spec.failed_attempts = 2;
+    world.slots[1].record.spec.failed_attempts = 3;
+    let decision = plan(&world);
+    act(&mut world, &decision);
+    assert_eq!(world.build.status.as_ref().unwrap().failed_attempts, Some(5));
+    // The second slot goes: nobody needs it, its pod has ended and its volume is gone.
+    world.build.spec.parallelism = 1;
+    for round in 0..8 {
+        let decision = plan(&world);
+        act(&mut world, &decision);
+        world.slots.iter_mut().for_each(|view| view.grant_age += 2_000);
+        if round == 1 {
+            world.pods[1].state = terminated(0);
+        }
+    }
+    assert!(world.claims.iter().all(|claim| claim.slot == 0), "its volume is gone: {:?}", world.claims);
+    world.pods.retain(|pod| pod.slot == 0);
+    for _ in 0..4 {
+        let decision = plan(&world);
+        act(&mut world, &decision);
+    }
+    world.slots[0].record.spec.failed_attempts = 4; // two more failures
+    assert_eq!(plan(&world).status.failed_attempts, Some(7));
+    // Control: a slot that never failed leaves no record.
+    world.slots.iter_mut().filter(|view| view.record.spec.slot == 1).for_each(|view| {
+        view.record.spec.failed_attempts = 0;
+    });
+    let decision = plan(&world);
+    assert!(decision.actions.iter().any(|action| matches!(action, Action::DeleteDirectory { slot: 1, .. })));
+}
+
+#[test]
+fn who_is_evicted_or_preempted_has_not_failed_and_who_is_killed_for_memory_has() {
+    for (disrupted, counted) in [(true, 0), (false, 1)] {
+        let mut world = encoding();
+        world.pods[0].state = terminated(137);
+        world.pods[0].disrupted = disrupted;
+        let decision = plan(&world);
+        act(&mut world, &decision);
+        assert_eq!(failed_attempts(&world, 0), counted, "disrupted: {disrupted}");
+        let reason = if disrupted { OwnerChangeReason::Rebound } else { OwnerChangeReason::AttemptFailed };
+        assert_eq!(changed(&decision, 0), Some(reason));
+    }
+}
+
+#[test]
+fn the_end_of_our_container_ends_the_owner_and_its_volume_moves_when_the_pod_has_ended_g8() {
+    for (code, counted) in [(1, 1), (11, 0)] {
+        let mut world = encoding();
+        world.pods[0].own_exit = Some(code);
+        let decision = plan(&world);
+        let stop = decision.actions.iter().any(
+            |action| matches!(action, Action::StopPod { uid, reason: StopReason::OwnerEnded, .. } if uid == "pod-0"),
+        );
+        assert!(stop, "at once, not after replaceAfter: {:?}", decision.actions);
+        assert_eq!(changed(&decision, 0), None, "the container beside it has the volume mounted");
+        act(&mut world, &decision);
+        assert_eq!(changed(&plan(&world), 0), None);
+        world.pods[0].state = terminated(code);
+        let decision = plan(&world);
+        act(&mut world, &decision);
+        assert!(changed(&decision, 0).is_some());
+        assert_eq!(failed_attempts(&world, 0), counted, "exit code {code}, though the pod was asked to end");
+    }
+}
+
+/// A slot that cleans, whose pod ends again and again: how often cleaning is given up within twelve pods.
+fn times_given_up(mut world: World, exit_code: i32, drained: bool) -> usize {
+    let mut given_up = 0;
+    for round in 0..24 {
+        let decision = plan(&world);
+        let empty = |action: &&Action| matches!(action, Action::FreezeStage { stage } if stage.chosen.is_empty());
+        given_up += decision.actions.iter().filter(empty).count();
+        act(&mut world, &decision);
+        if given_up > 0 || world.slots.is_empty() {
+            break;
+        }
+        world.slots[0].grant_age = 400_000;
+        world.slots[0].report_age = 10;
+        let grant = world.slots[0].record.spec.grant.clone().unwrap();
+        if grant.pod_uid.is_empty() {
+            world.pods = vec![PodView {
+                name: grant.pod_name,
+                uid: format!("p{round}"),
+                slot: 0,
+                epoch: grant.epoch,
+                node: Some("node-0".to_owned()),
+                deleting: false,
+                disrupted: false,
+                own_exit: None,
+                state: PodState::Running,
+            }];
+        } else if grant.boot_nonce.is_empty() {
+            world.slots[0].record.status.claim =
+                Some(Claim { pod_uid: grant.pod_uid, boot_nonce: format!("n{round}") });
+        } else if world.slots[0].record.spec.work.as_ref().is_some_and(|work| work.id == "clean") {
+            world.pods[0].deleting = drained;
+            world.pods[0].state = terminated(exit_code);
+        }
+    }
+    given_up
+}
+
+fn failed_build() -> World {
+    let mut world = one_slot();
+    world.build.status = Some(IndexBuildStatus {
+        conditions: vec![Condition {
+            condition_type: ConditionType::Failed,
+            status: ConditionStatus::True,
+            reason: Reason::BackoffLimitExceeded,
+            message: "it failed".to_owned(),
+            last_transition_time: None,
+            observed_generation: None,
+        }],
+        ..IndexBuildStatus::default()
+    });
+    world
+}
+
+fn published_build() -> World {
+    let mut world = one_slot();
+    for (name, works) in
+        [("encode", vec!["encode-0", "encode-1"]), ("sort", vec!["sort-0", "sort-1"]), ("publish", vec!["publish"])]
+    {
+        world.stages.push(stage(name, &works));
+    }
+    world
+}
+
+#[test]
+fn drains_use_up_no_try_of_a_clean_up_and_a_failed_build_cleans_until_its_tombstone_stands() {
+    let mut deleted = one_slot();
+    deleted.build.deleting = true;
+    deleted.build.deletion_age = 100;
+    assert_eq!(times_given_up(deleted.clone(), 0, true), 0, "a deletion, drained");
+    assert_eq!(times_given_up(deleted.clone(), 1, false), 0, "a deletion, failing: it has its time");
+    assert_eq!(times_given_up(failed_build(), 0, true), 0, "a failed build, drained");
+    assert_eq!(times_given_up(failed_build(), 1, false), 0, "a failed build, failing");
+    assert_eq!(times_given_up(published_build(), 0, true), 0, "a committed index, drained");
+    // Controls: what is left of a committed index does no harm; a deletion has its time.
+    assert_eq!(times_given_up(published_build(), 1, false), 1, "a committed index, failing");
+    deleted.build.deletion_age = 1_000_000;
+    assert_eq!(times_given_up(deleted, 0, true), 1, "the time of a deletion is over");
+}
+
+#[test]
+fn nodes_that_are_switched_off_stop_nothing_and_nodes_that_were_just_lost_do_i23() {
+    for (unready, replaced) in [(86_400_000, true), (60_000, false)] {
+        let mut world = encoding();
+        for index in 0..10 {
+            world.nodes.push(NodeView {
+                name: format!("off-{index}"),
+                ready: NodeReady::Unknown,
+                readiness_age: unready,
+                ..world.nodes[0].clone()
+            });
+        }
+        silent(&mut world, 0, 3_600_000);
+        assert_eq!(changed(&plan(&world), 0).is_some(), replaced, "not ready for {unready} ms");
+    }
+}
+
+#[test]
+fn the_finalizer_goes_only_after_the_tombstone_was_seen() {
+    let mut world = replaced();
+    world.build.deleting = true;
+    world.build.deletion_age = 100;
+    world.build.spec.parallelism = 1;
+    world.slots.truncate(1);
+    world.pods.clear();
+    world.claims.retain(|claim| claim.uid == "claim-9");
+    world.stages.push(stage("clean", &[]));
+    // Its own owner and volume are gone already, the stranded one is unheard of.
+    let record = &mut world.slots[0].record;
+    (record.spec.volume, record.spec.work) = (None, None);
+    let grant = record.spec.grant.as_mut().unwrap();
+    (grant.pod_uid, grant.boot_nonce) = (String::new(), String::new());
+    record.status.state = DirectoryState::Idle;
+    let decision = plan(&world);
+    assert_eq!(update(&decision, 0).map(|(_, state, _)| state), Some(DirectoryState::Tombstone));
+    assert!(!decision.actions.contains(&Action::RemoveFinalizer), "a compare-and-set that is lost loses the record");
+    act(&mut world, &decision);
+    assert!(plan(&world).actions.contains(&Action::RemoveFinalizer), "the tombstone was read");
+}
+
+/// A pod that runs and never registers, again and again: how many pods, and what was said.
+fn never_registering(node_ready: NodeReady, ready_for: u64) -> (usize, Option<String>, World) {
+    let mut world = one_slot();
+    world.slots[0].record.spec.grant.as_mut().unwrap().boot_nonce.clear();
+    world.slots[0].record.status.claim = None;
+    world.slots[0].record.status.report = None;
+    world.nodes[0].ready = node_ready;
+    world.nodes[0].readiness_age = ready_for;
+    let mut pods = 0;
+    for round in 0..200 {
+        world.slots[0].grant_age = 400_000;
+        let decision = plan(&world);
+        act(&mut world, &decision);
+        for action in &decision.actions {
+            match action {
+                Action::CreateClaim { name, generation, .. } => world.claims.push(ClaimView {
+                    name: name.clone(),
+                    uid: format!("u{round}"),
+                    slot: 0,
+                    generation: *generation,
+                    phase: ClaimPhase::Bound,
+                    foreign: false,
+                    lock_taken: None,
+                }),
+                Action::CreatePod { name, epoch, .. } => {
+                    pods += 1;
+                    world.pods.push(PodView {
+                        name: name.clone(),
+                        uid: format!("p{round}"),
+                        slot: 0,
+                        epoch: *epoch,
+                        node: Some("node-0".to_owned()),
+                        deleting: false,
+                        disrupted: false,
+                        own_exit: None,
+                        state: PodState::Running,
+                    });
+                }
+                _ => {}
+            }
+        }
+        world.pods.iter_mut().filter(|pod| pod.deleting).for_each(|pod| pod.state = terminated(0));
+        let current = world.slots[0].record.spec.grant.clone().unwrap();
+        world.pods.retain(|pod| pod.name == current.pod_name || !pod.deleting);
+        let failed = decision.status.condition(ConditionType::Failed).unwrap();
+        if failed.status == ConditionStatus::True {
+            return (pods, Some(failed.message.clone()), world);
+        }
+    }
+    (pods, None, world)
+}
+
+#[test]
+fn pods_that_run_and_never_register_are_counted_told_and_come_to_an_end() {
+    let (pods, said, _) = never_registering(NodeReady::True, 1_000_000);
+    let said = said.expect("the build fails");
+    assert!(pods <= 7, "{pods} pods");
+    assert!(said.contains("never registered") && said.contains("NetworkPolicy"), "{said}");
+
+    // Told within two minutes, long before patience is over.
+    let mut world = one_slot();
+    world.build.clocks.replace_after = 600_000;
+    world.slots[0].record.spec.grant.as_mut().unwrap().boot_nonce.clear();
+    world.slots[0].record.status.claim = None;
+    world.nodes[0].readiness_age = 1_000_000;
+    for (age, told) in [(5_000, ConditionStatus::False), (61_000, ConditionStatus::True)] {
+        world.slots[0].grant_age = age;
+        let decision = plan(&world);
+        let stalled = decision.status.condition(ConditionType::Stalled).unwrap();
+        assert_eq!(stalled.status, told, "after {age} ms: {stalled:?}");
+        assert!(told == ConditionStatus::False || stalled.message.contains("has not registered"), "{stalled:?}");
+    }
+    // Controls: of a pod on a node that is away, or came back just now, nothing is known.
+    for (node_ready, ready_for) in [(NodeReady::Unknown, 1_000_000), (NodeReady::True, 5_000)] {
+        let (_, said, world) = never_registering(node_ready, ready_for);
+        assert_eq!((said, failed_attempts(&world, 0)), (None, 0), "{node_ready:?} for {ready_for} ms");
+    }
+}
