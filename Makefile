@@ -18,7 +18,7 @@ PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug generated recorded check deny image packages rocksdb python stores clean
+.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug generated scenarios recorded check deny image packages rocksdb python stores clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -126,7 +126,7 @@ doctest: rocksdb
 
 # The tests that say that a file is stale; with INDEXBUILD_UPDATE they write it.
 GENERATING := the_definitions_in_crds the_reference_in_docs the_metrics_in_docs the_schema_in_the_docs
-generated: rocksdb ## make anew what is generated: crds/, the chart's copies, deploy/, docs/ (tests/gitops: make recorded)
+generated: rocksdb scenarios ## make anew what is generated: crds/, the chart's copies, deploy/, docs/ (tests/gitops: make recorded)
 	@for test in $(GENERATING); do \
 	    grep -rqF "fn $$test" crates || { echo "GENERATING in the Makefile names a test that is gone: $$test" >&2; exit 1; }; done
 	INDEXBUILD_UPDATE=1 $(CARGO) test $(PROFILE) --workspace --locked --test builds --test reference -- $(GENERATING)
@@ -134,6 +134,10 @@ generated: rocksdb ## make anew what is generated: crds/, the chart's copies, de
 	@$(MAKE) --no-print-directory tools
 	scripts/manifests.sh > deploy/.indexbuild.yaml && mv deploy/.indexbuild.yaml deploy/indexbuild.yaml
 	@git status --short -- crds charts deploy docs
+
+scenarios: rocksdb ## record the decisions in crates/lifecycle/tests/scenarios anew; then read what has changed in the stories
+	INDEXBUILD_UPDATE=1 $(CARGO) test $(PROFILE) --workspace --locked --test scenarios
+	@git diff --stat -- crates/lifecycle/tests/scenarios
 
 recorded: rocksdb tools ## record tests/gitops anew, from real builds in every stage on a cluster of this machine (needs root)
 	scripts/record-gitops.sh

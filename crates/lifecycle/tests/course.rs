@@ -20,29 +20,6 @@ fn with_nothing_to_do_nothing_is_written() {
 }
 
 #[test]
-fn a_build_begins_with_its_finalizer_then_with_the_plan_in_slot_0() {
-    let mut world = world();
-    world.build.finalizer = false;
-    assert_eq!(plan(&world).actions, vec![Action::AddFinalizer]);
-    world.build.finalizer = true;
-    let decision = plan(&world);
-    let [Action::CreateDirectory { slot: 0, spec }] = decision.actions.as_slice() else {
-        panic!("{:?}", decision.actions)
-    };
-    assert_eq!(spec.work.as_ref().unwrap().id, "plan");
-    assert_eq!(
-        spec.grant.as_ref().unwrap(),
-        &Grant {
-            epoch: 1,
-            pod_name: names::pod("orders", UID, 0, 1),
-            pod_uid: String::new(),
-            boot_nonce: String::new()
-        }
-    );
-    assert_eq!(decision.status.phase, Some(Phase::Pending));
-}
-
-#[test]
 fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
     let mut world = encoding();
     world.build.spec.backoff_limit = 3;
@@ -143,31 +120,6 @@ fn a_new_owner_is_not_blamed_for_what_the_former_one_did_not_do() {
 }
 
 #[test]
-fn damaged_splits_are_encoded_again_in_a_round_and_the_sort_is_granted_with_it() {
-    let mut world = world();
-    world.stages = vec![planned(2, 1), stage("encode", &["encode-0", "encode-1"])];
-    add_slot(&mut world, 0, 3, "sort-0");
-    reports_error(&mut world, 0, WorkErrorReason::DamagedInput, true, vec![7, 3, 7]);
-    world.pods[0].state = terminated(10);
-    let decision = plan(&world);
-    let (spec, ..) = update(&decision, 0).unwrap();
-    let round = spec.work.as_ref().unwrap();
-    assert_eq!((round.id.as_str(), round.kind, &round.splits), ("encode-r1-0", WorkKind::Encode, &vec![3, 7]));
-    assert_eq!(spec.failed_attempts, 0);
-    carry_out(&mut world, &decision);
-    world.slots[0].record.spec.chosen.push(choice("encode-r1-0"));
-    let decision = plan(&world);
-    carry_out(&mut world, &decision);
-    assert!(world.stages.iter().any(|stage| stage.name == "encode-r1"));
-    let decision = plan(&world);
-    let sort = update(&decision, 0).unwrap().0.work.clone().unwrap();
-    assert_eq!(
-        (sort.id.as_str(), sort.inputs),
-        ("sort-0", vec!["plan".to_owned(), "encode".to_owned(), "encode-r1".to_owned()])
-    );
-}
-
-#[test]
 fn sorts_go_only_to_the_volume_that_alone_holds_their_runs_while_it_is_there() {
     let mut world = encoding();
     let on_volume = |id: &str| Chosen { on_volume: true, ..choice(id) };
@@ -191,36 +143,6 @@ fn an_empty_table_passes_its_empty_stages() {
     let decision = plan(&world);
     carry_out(&mut world, &decision);
     assert!(plan(&world).actions.iter().any(|action| matches!(action, Action::CreateDirectory { slot: 0, spec } if spec.work.as_ref().unwrap().id == "publish")));
-}
-
-#[test]
-fn a_pause_stops_pods_gracefully_one_by_one_and_keeps_works_and_volumes() {
-    let mut world = encoding();
-    world.build.spec.suspend = true;
-    let decision = plan(&world);
-    assert_eq!(
-        decision
-            .actions
-            .iter()
-            .filter(|action| matches!(action, Action::StopPod { reason: StopReason::Suspended, .. }))
-            .count(),
-        1
-    );
-    world.pods[0].deleting = true;
-    world.pods[0].state = terminated(0);
-    let decision = plan(&world);
-    let (spec, _, change) = update(&decision, 0).unwrap();
-    assert_eq!(
-        (change, spec.work.as_ref().unwrap().id.as_str(), &spec.volume),
-        (Some(OwnerChangeReason::Suspended), "encode-0", &world.slots[0].record.spec.volume)
-    );
-    carry_out(&mut world, &decision);
-    world.slots[0].grant_age = 50_000;
-    let decision = plan(&world);
-    assert!(!decision.actions.iter().any(|action| matches!(action, Action::CreatePod { .. })));
-    assert_eq!(decision.status.phase, Some(Phase::Suspended));
-    world.build.spec.suspend = false;
-    assert!(plan(&world).actions.iter().any(|action| matches!(action, Action::CreatePod { slot: 0, epoch: 4, .. })));
 }
 
 /// I9: the time for a deletion is bounded.

@@ -51,19 +51,6 @@ fn after_patience_a_new_owner_works_on_a_new_volume_and_the_old_one_is_stranded(
     assert_eq!(spec.failed_attempts, 0, "a partition is no failure");
 }
 
-/// failure-modes.md #10, #27: rebind.
-#[test]
-fn with_evidence_the_volume_goes_on_with_a_new_pod_and_a_drain_is_no_failure() {
-    let mut world = encoding();
-    world.pods[0].state = terminated(0);
-    world.pods[0].deleting = true;
-    let decision = plan(&world);
-    let (spec, _, change) = update(&decision, 0).unwrap();
-    assert_eq!((change, spec.failed_attempts), (Some(OwnerChangeReason::Rebound), 0));
-    assert_eq!(spec.volume, world.slots[0].record.spec.volume);
-    assert_eq!(spec.work.as_ref().unwrap().id, "encode-0");
-}
-
 /// An end that is nobody's fault is not made to wait for what failed before it: a reboot after a failure would cost the
 /// backoff of both. What ends again and again is slowed down, so that a node that kills each pod is not flooded.
 #[test]
@@ -91,15 +78,6 @@ fn an_end_without_fault_is_not_waited_for_whatever_failed_before_and_repeated_en
     assert!(once > 0 && why.contains("its owners ended several times in a row"), "{why}");
     let (twice, _) = waits(&[OwnerChangeReason::Rebound, OwnerChangeReason::OwnerEnded]).unwrap();
     assert!(twice > once, "{once} ms and then {twice} ms");
-}
-
-/// failure-modes.md #9.
-#[test]
-fn a_pod_that_is_not_there_proves_nothing() {
-    let mut world = encoding();
-    world.pods.remove(0);
-    silent(&mut world, 0, 5_000);
-    assert_eq!(changed(&plan(&world), 0), None);
 }
 
 #[test]
@@ -194,54 +172,6 @@ fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound
     assert_eq!(changed(&decision, 0), None);
     let wait = decision.waits.iter().find(|wait| wait.slot == Some(0)).unwrap();
     assert!(!wait.acts && wait.what.contains("was not looked at by the scheduler yet"), "{wait:?}");
-}
-
-/// failure-modes.md #17.
-#[test]
-fn a_lost_claim_is_left_for_a_new_volume() {
-    let mut world = encoding();
-    world.claims[0].phase = ClaimPhase::Lost;
-    let decision = plan(&world);
-    let (spec, _, change) = update(&decision, 0).unwrap();
-    assert_eq!((change, spec.former_volumes[0].state), (Some(OwnerChangeReason::Replaced), VolumeState::Lost));
-}
-
-/// failure-modes.md #31.
-#[test]
-fn a_record_deleted_by_hand_begins_above_every_epoch_that_is_seen_and_holds_what_it_finds() {
-    let mut world = encoding();
-    world.slots.remove(0);
-    world.pods[0].epoch = 41;
-    let decision = plan(&world);
-    let spec = decision
-        .actions
-        .iter()
-        .find_map(|action| match action {
-            Action::CreateDirectory { slot: 0, spec } => Some(spec),
-            _ => None,
-        })
-        .unwrap();
-    assert_eq!(spec.grant.as_ref().unwrap().epoch, 42);
-    assert_eq!(spec.former_volumes[0].state, VolumeState::Stranded);
-    assert!(Evidence::of_former(&world, &spec.former_volumes[0]).is_none());
-    assert!(decision.events.iter().any(|event| event.warning));
-}
-
-#[test]
-fn a_slot_that_goes_finishes_its_work_and_loses_it_only_by_a_higher_epoch() {
-    let mut world = settled(encoding());
-    world.build.spec.parallelism = 1;
-    assert_eq!(changed(&plan(&world), 1), None, "it finishes");
-    silent(&mut world, 1, 10_000);
-    let decision = plan(&world);
-    let (spec, _, change) = update(&decision, 1).unwrap();
-    assert_eq!((change, &spec.work, &spec.volume), (Some(OwnerChangeReason::ScaledDown), &None, &None));
-    assert_eq!(spec.former_volumes[0].state, VolumeState::Stranded);
-    assert_eq!(changed(&decision, 0), None, "nobody else has the work before the first one's right has ended");
-    carry_out(&mut world, &decision);
-    reports_result(&mut world, 0);
-    let decision = plan(&world);
-    assert_eq!(update(&decision, 0).unwrap().0.work.as_ref().unwrap().id, "encode-1");
 }
 
 #[test]

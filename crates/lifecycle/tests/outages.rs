@@ -5,7 +5,7 @@ mod scene;
 
 use indexbuild_api::{ConditionStatus, ConditionType, Reason, Waiting, WorkErrorReason};
 use indexbuild_lifecycle::world::{NodeView, World};
-use indexbuild_lifecycle::{Action, Decision, plan};
+use indexbuild_lifecycle::{Decision, plan};
 use scene::*;
 
 const SAID: &str = "the output's store, since 2026-01-01T00:00:00Z: cannot read plan.json: 503 Service Unavailable";
@@ -22,10 +22,6 @@ fn unchanged(world: &mut World, slot: usize, age: u64) {
 fn says(decision: &Decision, condition: ConditionType) -> (ConditionStatus, Reason, String) {
     let found = decision.status.condition(condition).unwrap();
     (found.status, found.reason, found.message.clone())
-}
-
-fn stops(decision: &Decision) -> bool {
-    decision.actions.iter().any(|action| matches!(action, Action::StopPod { .. }))
 }
 
 /// Eight slots that encode, each on a node of its own.
@@ -94,46 +90,4 @@ fn what_an_owner_waits_for_is_told_at_once_by_condition_record_and_event() {
     let decision = plan(&world);
     carry_out(&mut world, &decision);
     assert_eq!(waiting(&world).unwrap().status, ConditionStatus::False, "its end is said too");
-}
-
-#[test]
-fn an_outage_stalls_after_replace_after_and_a_refusal_at_once() {
-    let mut world = settled(encoding());
-    waits(&mut world, 1, Reason::WaitingForStore, false);
-    for (age, stalled) in
-        [(200, ConditionStatus::False), (9_000, ConditionStatus::False), (10_000, ConditionStatus::True)]
-    {
-        unchanged(&mut world, 1, age);
-        let (status, reason, message) = says(&plan(&world), ConditionType::Stalled);
-        assert_eq!(status, stalled, "after {age} ms");
-        if status == ConditionStatus::True {
-            assert_eq!(reason, Reason::WaitingForStore);
-            assert!(message.contains(SAID));
-        }
-    }
-    waits(&mut world, 1, Reason::WaitingForStore, true);
-    unchanged(&mut world, 1, 200);
-    let (status, reason, _) = says(&plan(&world), ConditionType::Stalled);
-    assert_eq!((status, reason), (ConditionStatus::True, Reason::WaitingForStore), "though the other slot works");
-}
-
-#[test]
-fn who_waits_for_a_store_is_never_ended_for_it() {
-    for needs_help in [false, true] {
-        let mut world = settled(encoding());
-        waits(&mut world, 1, Reason::WaitingForStore, needs_help);
-        unchanged(&mut world, 1, 100_000_000);
-        let decision = plan(&world);
-        assert!(!stops(&decision), "{:?}", decision.actions);
-        let wait = decision.waits.iter().find(|wait| wait.slot == Some(1)).unwrap();
-        assert!(!wait.acts && wait.until > world.now, "it is looked at again: {wait:?}");
-    }
-}
-
-/// The control: one that does not advance, and names no store, is ended after `orphanAfter`.
-#[test]
-fn who_does_not_advance_without_naming_a_store_is_ended_control() {
-    let mut world = settled(encoding());
-    unchanged(&mut world, 1, 31_000);
-    assert!(stops(&plan(&world)));
 }

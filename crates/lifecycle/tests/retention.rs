@@ -133,51 +133,6 @@ fn after_build(world: &World) -> Option<Retention> {
 }
 
 #[test]
-fn a_volume_that_stays_when_its_build_is_deleted_outlives_build_and_record() {
-    let mut world = with(DELETED_STAYS);
-    let claim = world.claims[0].clone();
-    pass(&mut world);
-    world.build.deleting = true;
-    pass(&mut world);
-    owner_ends(&mut world);
-    assert_eq!(delete(&mut world), Vec::<String>::new());
-    assert_eq!((state(&world), after_build(&world)), (DirectoryState::Tombstone, Some(Retention::Retain)));
-    let mut left = gone(world);
-    assert_eq!(reap(&mut left), vec![format!("kept {}", claim.name)], "told once");
-    assert_eq!(left.claims, vec![claim], "the volume is there, untouched");
-    assert_eq!(left.slots, vec![], "its record is not needed any more");
-}
-
-/// The control: the same with the other policy.
-#[test]
-fn a_volume_that_goes_with_its_build_goes_once_its_owner_is_proved_gone() {
-    let mut world = with(ALL_GO);
-    let name = world.claims[0].name.clone();
-    // Its node is cut off: nothing proves that its owner is gone.
-    delete(&mut world);
-    assert_eq!((state(&world), after_build(&world)), (DirectoryState::Tombstone, Some(Retention::Delete)));
-    let mut left = gone(world);
-    assert_eq!(reap(&mut left), Vec::<String>::new());
-    assert_eq!((left.slots.len(), left.claims.len()), (1, 1), "not without proof");
-    owner_ends(&mut left);
-    assert_eq!(reap(&mut left), vec![format!("deleted {name}")]);
-    assert_eq!((left.slots, left.claims), (vec![], vec![]));
-}
-
-#[test]
-fn a_volume_that_stays_and_whose_owner_is_cut_off_keeps_its_record_until_that_is_proved_gone() {
-    let mut world = with(DELETED_STAYS);
-    let claim = world.claims[0].clone();
-    delete(&mut world);
-    let mut left = gone(world);
-    assert_eq!(reap(&mut left), Vec::<String>::new());
-    assert_eq!((left.slots.len(), state(&left)), (1, DirectoryState::Tombstone), "it says who may still write");
-    owner_ends(&mut left);
-    assert_eq!(reap(&mut left), vec![format!("kept {}", claim.name)]);
-    assert_eq!((left.slots, left.claims), (vec![], vec![claim]));
-}
-
-#[test]
 fn of_several_volumes_each_is_kept_as_its_own_owner_is_proved_gone() {
     let mut world = replaced();
     world.build.spec.parallelism = 1;

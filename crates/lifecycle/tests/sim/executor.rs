@@ -8,7 +8,7 @@ impl Sim {
         let node = &self.nodes[self.processes[index].node];
         let reachable = node.connected && self.processes[index].cut_until <= now;
         let process = &mut self.processes[index];
-        if !process.alive || process.frozen_until > now || process.born + TICK > now {
+        if !process.alive || !process.scheduled || process.frozen_until > now || process.born + self.tick > now {
             return;
         }
         let slot = process.slot;
@@ -124,11 +124,12 @@ impl Sim {
         } else {
             Ok(result)
         };
-        let todo = 1 + self.rng.below(8);
+        let todo = if self.by_hand { 1 } else { 1 + self.rng.below(8) };
         let process = &mut self.processes[index];
         process.open = Some((epoch, nonce));
         process.owner.current = Some(Current { epoch, work_id: work.id.clone() });
         process.todo = todo;
+        (process.progress, process.rows, process.stuck, process.waiting) = (0.0, 0, false, None);
         process.outcome = Some(outcome);
         process.work = Some(work);
         process.sent = false;
@@ -142,10 +143,19 @@ impl Sim {
         if process.todo == 0 {
             return;
         }
-        process.todo -= 1;
-        if process.todo > 0 {
+        if self.by_hand {
+            process.rows += u64::from(!process.stuck);
             return;
         }
+        process.todo -= 1;
+        if process.todo == 0 {
+            self.end_work(index);
+        }
+    }
+
+    /// The work in hand has come to its end, whatever that is.
+    pub(super) fn end_work(&mut self, index: usize) {
+        let process = &mut self.processes[index];
         let Some(work) = process.work.clone() else {
             return;
         };
@@ -180,12 +190,18 @@ impl Sim {
         let Some(current) = process.owner.current.clone() else {
             return;
         };
+        let (progress, rows) = if self.by_hand {
+            (process.progress, process.rows)
+        } else {
+            (1.0 / (1.0 + process.todo as f64), 100 - process.todo)
+        };
         let mut report = Report {
             epoch: current.epoch,
             boot_nonce: process.owner.boot_nonce.clone(),
             renew_time: self.wall(),
-            progress: Some(1.0 / (1.0 + process.todo as f64)),
-            rows: Some(100 - process.todo),
+            progress: Some(progress),
+            rows: Some(rows),
+            waiting: process.waiting.clone(),
             ..Report::default()
         };
         let mut exits = false;

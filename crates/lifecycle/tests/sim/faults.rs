@@ -26,11 +26,8 @@ impl Sim {
                 self.count("reboot");
             }
             if self.rng.percent(faults.node_gone) && self.nodes.iter().filter(|node| !node.gone).count() > 3 {
-                self.nodes[index].gone = true;
-                self.die(index, 137);
-                for process in self.processes.iter_mut().filter(|process| process.node == index) {
-                    process.object = false;
-                }
+                self.lose_node(index);
+                self.nodes[index].detached = true;
                 self.note(format!("node {index} gone"));
                 self.count("node gone");
             }
@@ -87,6 +84,15 @@ impl Sim {
         claim.is_some_and(|claim| claim.pod_uid == *uid)
     }
 
+    /// A machine is destroyed: its Node object goes, and what ran there.
+    pub(super) fn lose_node(&mut self, index: usize) {
+        self.nodes[index].gone = true;
+        self.die(index, 137);
+        for process in self.processes.iter_mut().filter(|process| process.node == index) {
+            process.object = false;
+        }
+    }
+
     /// Faults stop.
     pub(super) fn heal(&mut self) {
         self.spec.suspend = false;
@@ -124,13 +130,17 @@ impl Sim {
             let process = &mut self.processes[index];
             if !process.object {
                 // A pod whose object vanished is torn down as an orphan.
-                if process.alive && process.born + TICK < now {
+                if process.alive && process.born + self.tick < now {
                     process.owner.stop_requested = true;
                 }
                 continue;
             }
-            if process.alive {
-                process.shown = PodState::Running;
+            if process.deleting && !process.scheduled {
+                (process.object, process.alive) = (false, false);
+            } else if process.alive {
+                if process.scheduled {
+                    process.shown = PodState::Running;
+                }
                 if process.deleting {
                     process.owner.stop_requested = true;
                     if process.frozen_until > now + 5_000 {

@@ -1,7 +1,10 @@
 //! A small simulated world: a control plane whose truth is not what its observers see, nodes, kubelets,
 //! executors that do what `owner::next` says, and an operator that does what `plan` says, with crashes,
 //! stale reads and late messages. It asserts the protocol's invariants at every step, on the truth.
+//! A test that steers it by hand ([`by_hand`]) says itself what happens.
+#![allow(dead_code)] // each test file uses some
 
+pub(crate) mod by_hand;
 mod executor;
 mod faults;
 mod operator;
@@ -10,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{
     Claim, EngineDirectorySpec, EngineDirectoryStatus, IndexBuildSpec, IndexBuildStatus, Report, Retention,
-    VolumeRetention, VolumeSpec, WorkError, WorkErrorReason, WorkKind, WorkResult,
+    VolumeRetention, VolumeSpec, Waiting, WorkError, WorkErrorReason, WorkKind, WorkResult,
 };
 use indexbuild_lifecycle::admission::{self, OPERATOR};
 use indexbuild_lifecycle::owner::{self, Current, OwnerState, Seen, Step};
@@ -24,9 +27,10 @@ pub(crate) const TICK: u64 = 500;
 pub(crate) const RENEW: u64 = 1_000;
 pub(crate) const REPLACE: u64 = 10_000;
 pub(crate) const ORPHAN: u64 = 30_000;
-const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
+pub(crate) const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
 
 /// A small deterministic generator (splitmix64).
+#[derive(Clone)]
 pub(crate) struct Rng(pub u64);
 
 impl Rng {
@@ -87,6 +91,7 @@ impl Faults {
     };
 }
 
+#[derive(Clone)]
 struct Entry {
     spec: EngineDirectorySpec,
     status: EngineDirectoryStatus,
@@ -96,6 +101,7 @@ struct Entry {
     grant_seen: u64,
 }
 
+#[derive(Clone)]
 struct Node {
     name: String,
     boot: u64,
@@ -104,8 +110,11 @@ struct Node {
     /// When it was connected, or cut off, as it is now.
     changed_at: u64,
     gone: bool,
+    detached: bool,
+    out_of_service: bool,
 }
 
+#[derive(Clone)]
 struct Process {
     name: String,
     uid: String,
@@ -113,6 +122,8 @@ struct Process {
     epoch: u64,
     claim_uid: String,
     node: usize,
+    /// Whether the scheduler has put it on its node.
+    scheduled: bool,
     /// The object in the API.
     object: bool,
     deleting: bool,
@@ -128,11 +139,17 @@ struct Process {
     /// The attempt that it holds open: its directory on its volume.
     open: Option<(u64, String)>,
     todo: u64,
+    /// What it reports of an attempt that is steered by hand.
+    progress: f64,
+    rows: u64,
+    stuck: bool,
+    waiting: Option<Waiting>,
     outcome: Option<Result<WorkResult, WorkError>>,
     work: Option<indexbuild_api::Work>,
     sent: bool,
 }
 
+#[derive(Clone)]
 enum Message {
     Claim(u32, String, Claim),
     Report(u32, String, Box<Report>),
@@ -144,10 +161,17 @@ pub(crate) enum Manifest {
     Tombstone,
 }
 
+#[derive(Clone)]
 pub(crate) struct Sim {
     pub rng: Rng,
     pub faults: Faults,
     pub now: u64,
+    pub tick: u64,
+    pub clocks: Clocks,
+    /// Whether works end, and how, as somebody says, and not by themselves.
+    by_hand: bool,
+    /// Whether a volume is found for a new claim.
+    claims_bind: bool,
     pub spec: IndexBuildSpec,
     pub status: Option<IndexBuildStatus>,
     pub finalizer: bool,
@@ -189,6 +213,8 @@ impl Sim {
                 reconnect_at: 0,
                 changed_at: 0,
                 gone: false,
+                detached: false,
+                out_of_service: false,
             })
             .collect();
         let spec = IndexBuildSpec {
@@ -208,6 +234,10 @@ impl Sim {
             rng,
             faults,
             now: 1_000,
+            tick: TICK,
+            clocks: Clocks { renew_interval: RENEW, replace_after: REPLACE, orphan_after: ORPHAN },
+            by_hand: false,
+            claims_bind: true,
             spec,
             status: None,
             finalizer: false,
@@ -275,7 +305,7 @@ impl Sim {
                 uid: process.uid.clone(),
                 slot: process.slot,
                 epoch: process.epoch,
-                node: Some(self.nodes[process.node].name.clone()),
+                node: process.scheduled.then(|| self.nodes[process.node].name.clone()),
                 deleting: process.deleting,
                 disrupted: false,
                 own_exit: None,
@@ -291,9 +321,9 @@ impl Sim {
                 system_uuid: format!("machine-{}", node.name),
                 ready: if node.connected { NodeReady::True } else { NodeReady::Unknown },
                 readiness_age: self.now - node.changed_at,
-                out_of_service: false,
+                out_of_service: node.out_of_service,
                 gone: node.gone,
-                volumes_detached: node.gone,
+                volumes_detached: node.detached,
                 cordoned: false,
             })
             .collect();
@@ -328,7 +358,7 @@ impl Sim {
                 deletion_age: self.deleting_since.map_or(0, |since| self.now - since),
                 finalizer: self.finalizer,
                 reconcile_disabled: false,
-                clocks: Clocks { renew_interval: RENEW, replace_after: REPLACE, orphan_after: ORPHAN },
+                clocks: self.clocks,
                 percent_per_second: None,
                 gone: false,
             },
@@ -379,22 +409,27 @@ impl Sim {
     // ---- one tick ----
 
     pub(crate) fn tick(&mut self, faulty: bool) {
-        self.now += TICK;
+        self.now += self.tick;
         if faulty {
             self.inject();
         } else {
             self.heal();
         }
-        self.deliver();
-        self.kubelets();
-        for index in 0..self.processes.len() {
-            self.executor(index, faulty);
-        }
+        self.live(faulty);
         self.operator(faulty);
         let world = self.world();
         self.snapshots.push(world);
         if self.snapshots.len() > 6 {
             self.snapshots.remove(0);
+        }
+    }
+
+    /// What happens without the operator.
+    fn live(&mut self, faulty: bool) {
+        self.deliver();
+        self.kubelets();
+        for index in 0..self.processes.len() {
+            self.executor(index, faulty);
         }
     }
 

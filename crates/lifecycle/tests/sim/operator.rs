@@ -22,9 +22,7 @@ impl Sim {
             self.delayed = Some((at, decision));
             return;
         }
-        let world = self.world();
-        let decision = plan(&world);
-        assert_eq!(decision, plan(&world), "the same world, the same decision");
+        let (world, decision) = self.decide();
         let crash = faulty && self.rng.percent(self.faults.crash);
         let limit = if crash { self.rng.below(decision.actions.len() as u64 + 1) as usize } else { usize::MAX };
         let (status, end) = (decision.status.clone(), decision.end);
@@ -37,7 +35,20 @@ impl Sim {
                 entry.progress_seen = self.now;
                 entry.grant_seen = self.now;
             }
-        } else if world.build.gone {
+        } else {
+            self.conclude(&world, status, end);
+        }
+    }
+
+    pub(super) fn decide(&self) -> (World, Decision) {
+        let world = self.world();
+        let decision = plan(&world);
+        assert_eq!(decision, plan(&world), "the same world, the same decision");
+        (world, decision)
+    }
+
+    pub(super) fn conclude(&mut self, world: &World, status: IndexBuildStatus, end: Option<End>) {
+        if world.build.gone {
             // Whoever let it go may have crashed before saying so.
             self.end.get_or_insert(End::Aborted);
         } else {
@@ -150,7 +161,7 @@ impl Sim {
                             uid,
                             slot,
                             generation,
-                            phase: ClaimPhase::Bound,
+                            phase: if self.claims_bind { ClaimPhase::Bound } else { ClaimPhase::Pending },
                             foreign: false,
                             lock_taken: None,
                         },
@@ -174,7 +185,10 @@ impl Sim {
                 if usable.is_empty() {
                     return;
                 }
-                let node = usable[self.rng.below(usable.len() as u64) as usize];
+                // By hand, each slot has a node of its own while that one is there.
+                let place = if self.by_hand { u64::from(slot) } else { self.rng.below(usable.len() as u64) };
+                let node = usable[place as usize % usable.len()];
+                let bound = self.claims[&claim].phase == ClaimPhase::Bound;
                 self.created_pods.insert(name.clone());
                 self.note(format!("create {name} on node {node}"));
                 self.processes.push(Process {
@@ -184,6 +198,7 @@ impl Sim {
                     epoch,
                     claim_uid,
                     node,
+                    scheduled: bound || !self.by_hand,
                     object: true,
                     deleting: false,
                     shown: PodState::Pending,
@@ -196,7 +211,7 @@ impl Sim {
                     owner: OwnerState {
                         pod_uid: uid,
                         boot_nonce: nonce,
-                        orphan_after: ORPHAN,
+                        orphan_after: self.clocks.orphan_after,
                         last_contact: now,
                         claimed: false,
                         current: None,
@@ -204,6 +219,10 @@ impl Sim {
                     },
                     open: None,
                     todo: 0,
+                    progress: 0.0,
+                    rows: 0,
+                    stuck: false,
+                    waiting: None,
                     outcome: None,
                     work: None,
                     sent: false,
