@@ -11,8 +11,8 @@ mod sidecar;
 mod table;
 mod writer;
 
-pub use self::sidecar::{RunIndex, RunSidecar, SealedRun};
-pub use self::table::{PieceRef, ReadAt, RunTable, TableIndex};
+pub use self::sidecar::{RunSidecar, SealedRun};
+pub use self::table::{EntrySum, PieceRef, ReadAt, RunTable, TableIndex};
 
-pub(crate) use self::sidecar::{run_names, sidecar_of, with_sidecars};
+pub(crate) use self::sidecar::{run_names, sidecar_of, sidecars};
 pub(crate) use self::writer::{Counts, IndexShape, RunWriter};

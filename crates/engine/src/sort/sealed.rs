@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use indexbuild_durable as durable;
 use indexbuild_index::SetHash;
+use indexbuild_index::manifest::IndexFile;
 use serde::{Deserialize, Serialize};
 
 use super::duplicates::Duplicates;
@@ -43,25 +44,31 @@ pub struct SealedRange {
     /// Number of the range in the index's plan.
     pub range: u32,
     pub entries: u64,
-    #[serde(with = "set_hash")]
     pub hash: SetHash,
     /// Keys that a unique index holds more than once; only the first row of each is in the files.
     #[serde(default)]
     pub duplicates: Duplicates,
     pub files: Vec<SealedSst>,
+    /// Where its sidecar is, in this attempt's folder.
+    #[serde(skip)]
+    pub sidecar: PathBuf,
 }
 
-mod set_hash {
-    use super::SetHash;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(hash: &SetHash, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hash.hex())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SetHash, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        SetHash::from_hex(&text).ok_or_else(|| D::Error::custom("not 32 hex digits"))
+impl SealedSst {
+    /// The file as the manifest names it, an object at `path`.
+    pub fn in_manifest(&self, range: u32, path: String) -> IndexFile {
+        let Self {
+            name: _,
+            path: _,
+            first_key,
+            last_key,
+            entries,
+            bytes,
+            entry_bytes,
+            content_digest,
+            file_digest,
+        } = self.clone();
+        IndexFile { path, range, first_key, last_key, entries, bytes, entry_bytes, content_digest, file_digest }
     }
 }
 
@@ -91,9 +98,18 @@ impl SealedRange {
             index,
             sealed: self.clone(),
         };
-        let path = sidecar_path(attempt, self.range);
-        let text = serde_json::to_vec_pretty(&sidecar).map_err(io::Error::from).at("write", &path)?;
-        durable::write_atomic(&path, &text).at("write", &path)
+        let text = serde_json::to_vec_pretty(&sidecar).map_err(io::Error::from).at("write", &self.sidecar)?;
+        durable::write_atomic(&self.sidecar, &text).at("write", &self.sidecar)
+    }
+
+    /// What a sidecar says; `None`: it is not understood.
+    pub fn parse(sidecar: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<RangeSidecar>(sidecar).ok().map(|sidecar| sidecar.sealed)
+    }
+
+    /// The range that a sidecar is of, by its file name; `None`: that is no sidecar's.
+    pub fn of_sidecar(name: &str) -> Option<u32> {
+        name.strip_suffix(".json")?.strip_prefix('r')?.split('-').next()?.parse().ok()
     }
 }
 
@@ -102,7 +118,7 @@ pub(crate) fn sst_path(attempt: &Attempt, range: u32, number: usize) -> PathBuf 
     attempt.ranges_dir().join(format!("r{range:05}-{number:03}-{}.sst", attempt.owner().prefix()))
 }
 
-fn sidecar_path(attempt: &Attempt, range: u32) -> PathBuf {
+pub(crate) fn sidecar_path(attempt: &Attempt, range: u32) -> PathBuf {
     attempt.ranges_dir().join(format!("r{range:05}-{}.json", attempt.owner().prefix()))
 }
 
