@@ -230,3 +230,28 @@ pub fn statistics(bytes: &[u8], chosen: &str) -> Result<Statistics, BadResult> {
     }
     open(bytes, chosen).map(|OfAnyKind { statistics }| statistics)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten<T: Serialize + DeserializeOwned>(recorded: &str) -> String {
+        let result: T = open(recorded.as_bytes(), &digest_bytes(recorded.as_bytes())).unwrap();
+        String::from_utf8(seal(&result).unwrap().bytes).unwrap()
+    }
+
+    #[test]
+    fn recorded_results_are_read_and_written_byte_for_byte() {
+        let encode = include_str!("../tests/recorded/encode_result.json");
+        assert_eq!(rewritten::<EncodeResult>(encode), encode);
+        let sort = include_str!("../tests/recorded/sort_result.json");
+        assert_eq!(rewritten::<SortResult>(sort), sort);
+    }
+
+    #[test]
+    fn the_figures_of_a_result_are_read_if_it_is_the_one_chosen() {
+        let recorded = include_bytes!("../tests/recorded/sort_result.json");
+        assert_eq!(statistics(recorded, &digest_bytes(recorded)).unwrap().rows, 3);
+        assert!(matches!(statistics(recorded, "another"), Err(BadResult::Digest { .. })));
+    }
+}

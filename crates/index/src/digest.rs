@@ -1,6 +1,11 @@
 //! Digests: of one entry, of a set of entries, of a stream of entries, of a file.
 //!
-//! An entry is hashed as its *frame*: `[u32 LE key length][key][u32 LE value length][value]`.
+//! An entry is hashed as its *frame*, lengths little endian:
+//!
+//! ```text
+//! byte  0                      4       4 + k                      8 + k     8 + k + v
+//!       │ key length k: u32    │ key   │ value length v: u32      │ value   │
+//! ```
 
 use std::fmt;
 use std::fs::File;

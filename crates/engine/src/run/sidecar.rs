@@ -120,10 +120,38 @@ pub(crate) fn sidecars(folder: &Path) -> Result<Vec<PathBuf>, EngineError> {
     for entry in entries {
         let entry = entry.at("list", folder)?;
         let path = entry.path();
-        if !durable::is_temporary(&entry.file_name()) && path.extension().is_some_and(|extension| extension == SIDECAR) {
+        if !durable::is_temporary(&entry.file_name()) && path.extension().is_some_and(|extension| extension == SIDECAR)
+        {
             found.push(path);
         }
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use indexbuild_index::SetHash;
+
+    use super::*;
+
+    #[test]
+    fn a_recorded_sidecar_is_read_and_written_byte_for_byte() {
+        let recorded = include_str!("../../tests/recorded/run.json").trim_end();
+        let sidecar = RunSidecar::parse(recorded.as_bytes()).unwrap();
+        assert_eq!(sidecar.indexes, [EntrySum { entries: 3, hash: SetHash(0x0123_4567_89ab_cdef) }]);
+        assert_eq!(serde_json::to_string_pretty(&sidecar).unwrap(), recorded);
+        let later = recorded.replace("\"version\": 1", "\"version\": 2");
+        assert!(RunSidecar::parse(later.as_bytes()).unwrap_err().to_string().contains("version 2"));
+    }
+
+    #[test]
+    fn a_run_and_its_sidecar_are_named_alike() {
+        assert_eq!(SealedRun::sidecar_name("4-n1-00000.run").as_deref(), Some("4-n1-00000.json"));
+        assert_eq!(sidecar_of(Path::new("runs/4-n1-00000.run")), Path::new("runs/4-n1-00000.json"));
+        assert_eq!(
+            ["4-n1-00000.json", "4-n1-00000run", "r00007-4-n1.sst"].map(SealedRun::sidecar_name),
+            [None, None, None]
+        );
+    }
 }

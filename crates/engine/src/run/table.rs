@@ -1,12 +1,15 @@
 //! The binary table at the end of a run.
 //!
 //! ```text
-//! header  magic [8], indexes u32, reserved u32, pieces u64
-//! index*  packed width u32, lanes u32, entries u64, hash u128
-//! piece*  index u32, lane u32, kind u32, reserved u32, offset u64, length u64, entries u64, digest u128
-//! footer  table offset u64, table length u64, table digest u128, magic [8]
+//! header, 24 bytes  0 "ixrun\0\0\x01" │ 8 indexes u32 │ 12 zero u32 │ 16 pieces u64
+//! index, 32 each    0 width u32 │ 4 lanes u32 │ 8 entries u64 │ 16 hash u128
+//! piece, 56 each    0 index u32 │ 4 lane u32 │ 8 kind u32 │ 12 zero u32
+//!                   16 offset u64 │ 24 length u64 │ 32 entries u64 │ 40 digest u128
+//! footer, 40        0 table offset u64 │ 8 table length u64 │ 16 table digest u128 │ 32 "ixrunend"
 //! ```
-//! All little endian. Pieces are sorted by index, lane, kind and offset.
+//! All little endian; offsets and lengths in bytes of the run; width: bytes of a packed entry, 0 without a packed
+//! layout; kind: 0 packed, 1 general. Pieces are sorted by index, lane, kind and offset. The table is header, indexes
+//! and pieces: its digest covers these.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

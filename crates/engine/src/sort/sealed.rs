@@ -1,4 +1,9 @@
 //! Sealed ranges: their SST files, and the sidecar that makes them exist.
+//!
+//! ```text
+//! ranges/r<range, 5 digits>-<file, 3 digits>-<epoch>-<nonce, 12 letters>.sst     in key order
+//! ranges/r<range, 5 digits>-<epoch>-<nonce, 12 letters>.json                     the sidecar
+//! ```
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,17 +62,8 @@ pub struct SealedRange {
 impl SealedSst {
     /// The file as the manifest names it, an object at `path`.
     pub fn in_manifest(&self, range: u32, path: String) -> IndexFile {
-        let Self {
-            name: _,
-            path: _,
-            first_key,
-            last_key,
-            entries,
-            bytes,
-            entry_bytes,
-            content_digest,
-            file_digest,
-        } = self.clone();
+        let Self { name: _, path: _, first_key, last_key, entries, bytes, entry_bytes, content_digest, file_digest } =
+            self.clone();
         IndexFile { path, range, first_key, last_key, entries, bytes, entry_bytes, content_digest, file_digest }
     }
 }
@@ -125,4 +121,34 @@ pub(crate) fn sidecar_path(attempt: &Attempt, range: u32) -> PathBuf {
 pub(crate) fn read_sidecar(path: &Path) -> Result<RangeSidecar, EngineError> {
     let text = std::fs::read(path).at("read", path)?;
     serde_json::from_slice(&text).map_err(io::Error::from).at("understand", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_sidecar_is_read_and_written_byte_for_byte() {
+        let recorded = include_str!("../../tests/recorded/range.json").trim_end();
+        let sidecar: RangeSidecar = serde_json::from_str(recorded).unwrap();
+        assert_eq!((sidecar.sealed.hash, sidecar.sealed.duplicates.count), (SetHash(u128::MAX), 1));
+        assert_eq!(serde_json::to_string_pretty(&sidecar).unwrap(), recorded);
+        assert_eq!(SealedRange::parse(recorded.as_bytes()), Some(sidecar.sealed));
+        assert_eq!(SealedRange::parse(b"{}"), None);
+    }
+
+    #[test]
+    fn a_sidecars_name_tells_its_range() {
+        assert_eq!(SealedRange::of_sidecar("r00007-4-n1.json"), Some(7));
+        let others = ["r00007-000-4-n1.sst", "4-n1-00000.json", "result.json", "rest.json"];
+        assert_eq!(others.map(SealedRange::of_sidecar), [None; 4]);
+    }
+
+    #[test]
+    fn the_manifest_names_a_file_as_it_was_sealed() {
+        let recorded = include_bytes!("../../tests/recorded/range.json");
+        let file = SealedRange::parse(recorded).unwrap().files[0].in_manifest(7, "o.sst".to_owned());
+        let expected = r#"{"path":"o.sst","range":7,"firstKey":"0101","lastKey":"0102","entries":2,"bytes":900,"entryBytes":30,"contentDigest":"c0","fileDigest":"f1"}"#;
+        assert_eq!(serde_json::to_string(&file).unwrap(), expected);
+    }
 }
