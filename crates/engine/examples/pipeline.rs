@@ -107,21 +107,8 @@ fn report(what: &str, rows: u64, threads: u64, stats: &StepTimes) {
         1000.0 / per_row(stats.wall).max(0.001),
         per_row(stats.wall) * rows as f64 / 1e9
     );
-    let StepTimes { read, encode, scatter, spill, fetch, sort, write, fsync, hand_on, check, .. } = stats;
-    let steps = [
-        ("read", read),
-        ("encode", encode),
-        ("scatter", scatter),
-        ("spill", spill),
-        ("fetch", fetch),
-        ("sort", sort),
-        ("write", write),
-        ("fsync", fsync),
-        ("hand on", hand_on),
-        ("check", check),
-    ];
-    for (step, nanos) in steps {
-        println!("  {step:8} {:7.1} ns/row", per_row(*nanos));
+    for (step, nanos) in stats.steps() {
+        println!("  {step:8} {:7.1} ns/row", per_row(nanos));
     }
     println!(
         "  threads' time {:.1} ns/row, CPU {:.1} ns/row; read {} MB, written {} MB, spilled {} MB; largest range {} of mean {}, cut again {}; peak RSS so far {}",

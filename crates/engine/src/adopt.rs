@@ -14,9 +14,9 @@ use indexbuild_index::FileDigest;
 use indexbuild_text::chain;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::attempt::{Attempt, Owner};
+use crate::attempt::{Attempt, Owner, ranges_in, runs_in};
 use crate::error::{At as _, EngineError};
-use crate::run::{PieceRef, ReadAt, RunTable, SealedRun, run_names, sidecar_of, with_sidecars};
+use crate::run::{PieceRef, ReadAt, RunTable, SealedRun, run_names, sidecar_of, sidecars};
 use crate::sort::{RANGE_VERSION, RangeSidecar, SealedRange, read_sidecar};
 use crate::volume::FormerAttempt;
 
@@ -49,11 +49,9 @@ pub fn adopt_runs(
     let mut adopted = Adopted { taken: Vec::new(), quarantined: Vec::new() };
     let mut found: Vec<SealedRun> = Vec::new();
     for former in of_same_work(attempt.owner(), from) {
-        for path in run_names(&former.dir.join("runs"))? {
+        for path in run_names(&runs_in(&former.dir))? {
             match SealedRun::found(&path) {
-                Ok(run) if same_work(attempt.owner(), &run.sidecar.work_id, &run.sidecar.inputs_digest) => {
-                    found.push(run);
-                }
+                Ok(run) if attempt.owner().is_at(&run.sidecar.work_id, &run.sidecar.inputs_digest) => found.push(run),
                 Ok(_) => {}
                 Err(error) => set_aside(attempt, &mut adopted.quarantined, &sidecar_of(&path), &chain(&error))?,
             }
@@ -96,8 +94,8 @@ pub fn adopt_ranges(
     let mut adopted = Adopted { taken: Vec::new(), quarantined: Vec::new() };
     let mut have: BTreeSet<u32> = BTreeSet::new();
     for former in of_same_work(attempt.owner(), from) {
-        let folder = former.dir.join("ranges");
-        for sidecar_path in with_sidecars(&folder, "json")? {
+        let folder = ranges_in(&former.dir);
+        for sidecar_path in sidecars(&folder)? {
             let sidecar = match read_sidecar(&sidecar_path) {
                 Ok(sidecar) => sidecar,
                 Err(error) => {
@@ -109,7 +107,7 @@ pub fn adopt_ranges(
             if version != RANGE_VERSION
                 || of != index
                 || have.contains(&sealed.range)
-                || !same_work(attempt.owner(), &work_id, &inputs_digest)
+                || !attempt.owner().is_at(&work_id, &inputs_digest)
             {
                 continue;
             }
@@ -122,14 +120,28 @@ pub fn adopt_ranges(
                 sst.path = attempt.ranges_dir().join(&sst.name);
                 link(&folder.join(&sst.name), &sst.path)?;
             }
-            let name = sidecar_path.file_name().unwrap_or_default();
-            link(&sidecar_path, &attempt.ranges_dir().join(name))?;
+            linked.sidecar = attempt.ranges_dir().join(sidecar_path.file_name().unwrap_or_default());
+            link(&sidecar_path, &linked.sidecar)?;
             have.insert(linked.range);
             adopted.taken.push(linked);
         }
     }
     adopted.taken.sort_by_key(|range| range.range);
     Ok(adopted)
+}
+
+impl FormerAttempt {
+    /// The runs that it sealed, as far as they can be understood, neither opened nor checked.
+    pub fn sealed_runs(&self) -> Vec<SealedRun> {
+        let paths = run_names(&runs_in(&self.dir)).unwrap_or_default();
+        paths.iter().filter(|path| path.is_file()).filter_map(|path| SealedRun::found(path).ok()).collect()
+    }
+
+    /// The ranges that it sealed, as far as they can be understood, their files neither opened nor checked.
+    pub fn sealed_ranges(&self) -> Vec<SealedRange> {
+        let paths = sidecars(&ranges_in(&self.dir)).unwrap_or_default();
+        paths.iter().filter_map(|path| read_sidecar(path).ok()).map(|sidecar| sidecar.sealed).collect()
+    }
 }
 
 /// Checks a sealed run against its sidecar and its own table: length, table, every piece. The error
@@ -145,13 +157,7 @@ pub fn verify_run(run: &SealedRun) -> Result<RunTable, String> {
         return Err(format!("its length is {length}, its sidecar says {}", run.sidecar.bytes));
     }
     let (table, digest) = RunTable::read_with_digest(&file).map_err(|error| error.to_string())?;
-    if digest != run.sidecar.table_digest {
-        return Err("its table is another than its sidecar says".to_owned());
-    }
-    let said = run.sidecar.indexes.iter().map(|index| (index.entries, index.hash.clone()));
-    if !table.indexes().iter().map(|index| (index.entries, indexbuild_index::digest::hex(index.hash))).eq(said) {
-        return Err("its table counts other entries than its sidecar says".to_owned());
-    }
+    run.sidecar.check(&table, &digest)?;
     let mut bytes = Vec::new();
     for (index, lane, PieceRef { offset, len, entries: _, kind: _, digest }) in table.all() {
         bytes.resize(usize::try_from(*len).map_err(|error| error.to_string())?, 0);
@@ -192,13 +198,9 @@ fn of_same_work<'a>(owner: &'a Owner, from: &'a [FormerAttempt]) -> impl Iterato
     from.iter().filter(|former| {
         former.name != owner.attempt_name()
             && former.owner.as_ref().is_some_and(|other| {
-                other.build_uid == owner.build_uid && same_work(owner, &other.work_id, &other.inputs_digest)
+                other.build_uid == owner.build_uid && owner.is_at(&other.work_id, &other.inputs_digest)
             })
     })
-}
-
-fn same_work(owner: &Owner, work_id: &str, inputs_digest: &str) -> bool {
-    owner.work_id == work_id && owner.inputs_digest == inputs_digest
 }
 
 fn set_aside(attempt: &Attempt, quarantined: &mut Vec<Quarantined>, path: &Path, why: &str) -> Result<(), EngineError> {

@@ -39,6 +39,11 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether it worked at this work, from these inputs: what it sealed may be taken over then.
+    pub fn is_at(&self, work_id: &str, inputs_digest: &str) -> bool {
+        self.work_id == work_id && self.inputs_digest == inputs_digest
+    }
+
     /// `<epoch>-<nonce>`.
     pub fn attempt_name(&self) -> String {
         format!("{}-{}", self.epoch, self.boot_nonce)
@@ -88,17 +93,22 @@ impl Attempt {
         &self.dir
     }
 
+    /// The folder's name in the build's folder: what [`crate::Volume::run_path`] finds its runs by.
+    pub fn folder_name(&self) -> String {
+        self.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     pub fn owner(&self) -> &Owner {
         &self.owner
     }
 
     pub fn runs_dir(&self) -> PathBuf {
-        self.dir.join("runs")
+        runs_in(&self.dir)
     }
 
     /// Where SST files are sealed, a sidecar per range.
     pub fn ranges_dir(&self) -> PathBuf {
-        self.dir.join("ranges")
+        ranges_in(&self.dir)
     }
 
     /// Where entries wait to be sorted.
@@ -116,6 +126,16 @@ impl Attempt {
         let folder = self.dir.parent().unwrap_or(&self.dir);
         crate::quarantine::quarantine(folder, path, why)
     }
+}
+
+/// Where an attempt's folder holds its sealed runs.
+pub(crate) fn runs_in(attempt: &Path) -> PathBuf {
+    attempt.join("runs")
+}
+
+/// Where an attempt's folder holds its sealed ranges.
+pub(crate) fn ranges_in(attempt: &Path) -> PathBuf {
+    attempt.join("ranges")
 }
 
 impl Drop for Attempt {

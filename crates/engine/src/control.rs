@@ -98,8 +98,7 @@ impl Control {
 }
 
 /// Where a job's time went, in nanoseconds summed over its threads, and what it moved.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepTimes {
     /// Waiting for the reader's batches.
     pub read: u64,
@@ -139,6 +138,22 @@ pub struct StepTimes {
 }
 
 impl StepTimes {
+    /// The nanoseconds of each step, by its name in results and summaries.
+    pub fn steps(&self) -> [(&'static str, u64); 10] {
+        [
+            ("read", self.read),
+            ("encode", self.encode),
+            ("scatter", self.scatter),
+            ("spill", self.spill),
+            ("fetch", self.fetch),
+            ("sort", self.sort),
+            ("write", self.write),
+            ("fsync", self.fsync),
+            ("handOn", self.hand_on),
+            ("check", self.check),
+        ]
+    }
+
     /// Adds another thread's or job's account. Ranges: the larger; wall: the longer.
     pub fn merge(&mut self, other: &Self) {
         let Self {

@@ -27,11 +27,11 @@ mod volume;
 pub use self::adopt::{Adopted, Quarantined, adopt_ranges, adopt_runs, verify_run};
 pub use self::attempt::{Attempt, Owner};
 pub use self::control::{Control, Step, StepTimes};
-pub use self::encode::{Batches, EncodeJob, EncodeOutcome, IndexCount, InputBatch, InputRows, SplitReader, encode};
+pub use self::encode::{Batches, EncodeJob, EncodeOutcome, InputBatch, InputRows, SplitReader, encode};
 pub use self::error::{BoxError, EngineError, NoSpace, is_no_space};
 pub use self::frames::PieceKind;
 pub use self::plan::{IndexPlan, Lane, LaneWish, plan_index};
-pub use self::run::{PieceRef, ReadAt, RunIndex, RunSidecar, RunTable, SealedRun, TableIndex};
+pub use self::run::{EntrySum, PieceRef, ReadAt, RunSidecar, RunTable, SealedRun, TableIndex};
 pub use self::sort::{
     DuplicatePair, Duplicates, MOST_PAIRS, PieceReader, RunInput, SealedRange, SealedSst, SortJob, SortOptions,
     SortOutcome, sort,

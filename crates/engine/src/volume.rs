@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use indexbuild_durable as durable;
 use rustix::fs::FlockOperation;
 
-use crate::attempt::{Attempt, OWNER_FILE, Owner};
+use crate::attempt::{Attempt, OWNER_FILE, Owner, ranges_in, runs_in};
 use crate::error::{At as _, EngineError, NoSpace};
 use crate::quarantine::{QUARANTINE, quarantine};
 
 const SHARED: &str = "shared";
+const FETCHED: &str = "fetched";
 
 /// The part of a volume that belongs to one build: `<root>/<build UID>/`.
 #[derive(Clone, Debug)]
@@ -41,6 +42,17 @@ pub struct Unheld {
 }
 
 impl FormerAttempt {
+    /// A folder in `attempt`'s own for what former attempts at its work sealed and the volume does not hold: once it is
+    /// fetched there, it passes the same checks as what was sealed here.
+    pub fn fetched(attempt: &Attempt) -> Self {
+        let (dir, owner) = (attempt.dir().join(FETCHED), Some(attempt.owner().clone()));
+        Self { name: FETCHED.to_owned(), dir, owner, held: false }
+    }
+
+    pub fn ranges_dir(&self) -> PathBuf {
+        ranges_in(&self.dir)
+    }
+
     /// Takes the attempt's lock, if nobody holds it now.
     ///
     /// # Errors
@@ -67,6 +79,11 @@ impl Volume {
 
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Where a run stands that the attempt of this folder name sealed.
+    pub fn run_path(&self, attempt: &str, run: &str) -> PathBuf {
+        runs_in(&self.folder.join(attempt)).join(run)
     }
 
     /// Begins an attempt in a folder of its own, and holds its lock (G9, I2).

@@ -1,13 +1,14 @@
 //! The manifest as a pure function of the chosen results, and the proof that they add up.
 
 use indexbuild_api::Chosen;
-use indexbuild_index::digest::{SetHash, digest_bytes};
+use indexbuild_engine::EntrySum;
+use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::{
     ChosenWork, FORMAT_VERSION, IndexFile, IndexManifest, Manifest, SourceFile, SourceSummary,
 };
 use indexbuild_source::FileStamp;
 
-use crate::coverage::{CoverageError, cover, parse_hash};
+use crate::coverage::{CoverageError, cover};
 use crate::plan_file::{PlanFile, SortWork};
 use crate::results::{DuplicateSummary, EncodeResult, SortResult};
 
@@ -92,16 +93,13 @@ pub(crate) fn assemble(plan: &PlanFile, plan_digest: &str, results: &ChosenResul
 
     let mut indexes = Vec::with_capacity(plan.indexes.len());
     let mut duplicates = Vec::new();
-    for ((number, index), (encoded, encoded_hash)) in (0u32..).zip(&plan.indexes).zip(&coverage.indexes) {
-        let mut sorted = 0;
-        let mut sorted_hash = SetHash(0);
+    for ((number, index), encoded) in (0u32..).zip(&plan.indexes).zip(&coverage.indexes) {
+        let mut sorted = EntrySum::default();
         let mut files: Vec<IndexFile> = Vec::new();
         let mut found =
             IndexDuplicates { index: index.definition.name.clone(), count: 0, files: Vec::new(), example: None };
         for (_, result) in lanes.iter().filter(|(work, _)| work.index == number) {
-            let (entries, hash) = check_sort(plan, result)?;
-            sorted += entries;
-            sorted_hash.merge(hash);
+            sorted.merge(check_sort(plan, result)?);
             files.extend(result.ranges.iter().flat_map(|range| range.files.iter().cloned()));
             let DuplicateSummary { count, file, example } = &result.duplicates;
             found.count += count;
@@ -110,15 +108,16 @@ pub(crate) fn assemble(plan: &PlanFile, plan_digest: &str, results: &ChosenResul
         }
         // Of rows with equal keys in a unique index only the first is written: then entries and
         // duplicates together are the rows, and hashes cannot agree.
-        let agrees = sorted + found.count == *encoded && (found.count > 0 || sorted_hash == *encoded_hash);
-        if !agrees || *encoded != coverage.rows || (found.count > 0 && !index.definition.unique) {
+        let agrees =
+            sorted.entries + found.count == encoded.entries && (found.count > 0 || sorted.hash == encoded.hash);
+        if !agrees || encoded.entries != coverage.rows || (found.count > 0 && !index.definition.unique) {
             return Err(AssembleError::Disagree {
                 index: index.definition.name.clone(),
                 rows: coverage.rows,
-                encoded: *encoded,
-                encoded_hash: encoded_hash.hex(),
-                sorted,
-                sorted_hash: sorted_hash.hex(),
+                encoded: encoded.entries,
+                encoded_hash: encoded.hash.hex(),
+                sorted: sorted.entries,
+                sorted_hash: sorted.hash.hex(),
             });
         }
         if found.count > 0 {
@@ -126,8 +125,8 @@ pub(crate) fn assemble(plan: &PlanFile, plan_digest: &str, results: &ChosenResul
         }
         indexes.push(IndexManifest {
             definition: index.definition.clone(),
-            entries: sorted,
-            hash: sorted_hash.hex(),
+            entries: sorted.entries,
+            hash: sorted.hash.hex(),
             bytes: files.iter().map(|file| file.bytes).sum(),
             files,
         });
@@ -189,7 +188,7 @@ fn by_lane<'a>(plan: &PlanFile, sort: &'a [SortResult]) -> Result<Vec<(SortWork,
 }
 
 /// A Sort's files add up to its ranges, these to its sums, and these to what RocksDB counted.
-fn check_sort(plan: &PlanFile, result: &SortResult) -> Result<(u64, SetHash), AssembleError> {
+fn check_sort(plan: &PlanFile, result: &SortResult) -> Result<EntrySum, AssembleError> {
     let contradiction = |what| AssembleError::Contradiction { work_id: result.attempt.work_id.clone(), what };
     let lane = usize::try_from(result.index)
         .ok()
@@ -201,8 +200,7 @@ fn check_sort(plan: &PlanFile, result: &SortResult) -> Result<(u64, SetHash), As
     if !result.ranges.iter().map(|range| range.range).eq(expected) {
         return Err(contradiction("its ranges are not those of its lane, each once and in order".to_owned()));
     }
-    let mut entries = 0;
-    let mut hash = SetHash(0);
+    let mut sum = EntrySum::default();
     let mut files = 0;
     for range in &result.ranges {
         let in_files: u64 = range.files.iter().map(|file| file.entries).sum();
@@ -212,33 +210,32 @@ fn check_sort(plan: &PlanFile, result: &SortResult) -> Result<(u64, SetHash), As
                 range.range, range.sum.entries
             )));
         }
-        entries += range.sum.entries;
         files += range.files.len() as u64;
-        hash.merge(parse_hash(&range.sum.hash).map_err(contradiction)?);
+        sum.merge(range.sum);
     }
-    let own = parse_hash(&result.sum.hash).map_err(contradiction)?;
-    if (entries, hash) != (result.sum.entries, own) {
+    if sum != result.sum {
         return Err(contradiction("its ranges do not add up to its own entries and hash".to_owned()));
     }
-    if (result.ingested.entries, result.ingested.files) != (entries, files) {
+    if (result.ingested.entries, result.ingested.files) != (sum.entries, files) {
         return Err(contradiction(format!(
-            "RocksDB counted {} entries in {} files, the result names {entries} in {files}",
-            result.ingested.entries, result.ingested.files
+            "RocksDB counted {} entries in {} files, the result names {} in {files}",
+            result.ingested.entries, result.ingested.files, sum.entries
         )));
     }
-    Ok((entries, hash))
+    Ok(sum)
 }
 
 #[cfg(test)]
 mod tests {
-    use indexbuild_engine::{IndexPlan, Lane};
+    use indexbuild_engine::{EngineCheck, IndexPlan, Lane};
+    use indexbuild_index::SetHash;
     use indexbuild_index::definition::{ColumnType, Compression, IndexDefinition, KeyColumn, Nulls, Order, RowId};
     use indexbuild_index::manifest::BuildRef;
     use indexbuild_source::{Snapshot, Split, SplitPart};
 
     use super::*;
     use crate::plan_file::PLAN_VERSION;
-    use crate::results::{AttemptName, EntrySum, IngestCheck, RangeResult, RunPlace, RunRef};
+    use crate::results::{AttemptName, RangeResult, RunPlace, RunRef};
     use crate::stats::Statistics;
 
     fn plan() -> PlanFile {
@@ -287,7 +284,7 @@ mod tests {
     }
 
     fn sum(entries: u64, hash: u128) -> EntrySum {
-        EntrySum { entries, hash: SetHash(hash).hex() }
+        EntrySum { entries, hash: SetHash(hash) }
     }
 
     /// A run's hash is the sum of 100 for each of its splits.
@@ -351,7 +348,7 @@ mod tests {
                     RangeResult { range: 1, sum: sum(10, 50), files: vec![file(1, 10)] },
                 ],
                 duplicates: DuplicateSummary::default(),
-                ingested: IngestCheck { entries: 30, files: 2 },
+                ingested: EngineCheck { entries: 30, files: 2 },
                 statistics: Statistics::default(),
             }],
         }

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use indexbuild_api::WorkId;
-use indexbuild_index::digest::SetHash;
+use indexbuild_engine::EntrySum;
 
 use crate::plan_file::PlanFile;
-use crate::results::{EncodeResult, EntrySum, RunRef};
+use crate::results::{EncodeResult, RunRef};
 
 /// The chosen results do not cover the plan exactly once. None of this can be repaired by trying
 /// again: it is a fault of this software or of the store, and the build must not be published.
@@ -39,16 +39,8 @@ pub(crate) struct Coverage<'a> {
     /// The runs, in the order of their first split.
     pub runs: Vec<&'a RunRef>,
     pub rows: u64,
-    /// Entries and hashes, per index of the plan.
-    pub indexes: Vec<(u64, SetHash)>,
-}
-
-/// A hash as results write it.
-///
-/// # Errors
-/// The text, when it is no hash.
-pub(crate) fn parse_hash(text: &str) -> Result<SetHash, String> {
-    SetHash::from_hex(text).ok_or_else(|| format!("{text:?} is no hash"))
+    /// Per index of the plan.
+    pub indexes: Vec<EntrySum>,
 }
 
 /// Chooses the runs that count, and proves that they cover the plan's splits exactly once.
@@ -171,15 +163,14 @@ fn check_rows(plan: &PlanFile, run: &RunRef) -> Result<(), String> {
 fn sum<'a>(
     indexes: usize,
     parts: impl IntoIterator<Item = (&'a [EntrySum], &'a str)>,
-) -> Result<Vec<(u64, SetHash)>, String> {
-    let mut total = vec![(0u64, SetHash(0)); indexes];
+) -> Result<Vec<EntrySum>, String> {
+    let mut total = vec![EntrySum::default(); indexes];
     for (sums, name) in parts {
         if sums.len() != indexes {
             return Err(format!("{name} has sums of {} indexes, the plan has {indexes}", sums.len()));
         }
-        for ((entries, hash), part) in total.iter_mut().zip(sums) {
-            *entries += part.entries;
-            hash.merge(parse_hash(&part.hash)?);
+        for (total, part) in total.iter_mut().zip(sums) {
+            total.merge(*part);
         }
     }
     Ok(total)

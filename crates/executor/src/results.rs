@@ -3,6 +3,7 @@
 //! A result's digest is that of its bytes. It is what the report carries and what is chosen; whoever
 //! reads a result checks it first. Paths are relative to the build's prefix in the output store.
 
+use indexbuild_engine::{EngineCheck, EntrySum, RunSidecar};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::IndexFile;
 use serde::de::DeserializeOwned;
@@ -29,15 +30,6 @@ impl AttemptName {
     pub fn prefix(&self) -> String {
         names::attempt_prefix(&self.work_id, self.epoch, &self.boot_nonce)
     }
-}
-
-/// Entries of one index: how many, and the order-independent hash of their set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct EntrySum {
-    pub entries: u64,
-    /// Sum modulo 2^128 of the entries' hashes, 32 hex digits.
-    pub hash: String,
 }
 
 /// A Plan's result. The plan itself is `plan.json`.
@@ -82,6 +74,25 @@ pub struct RunRef {
     pub table_digest: String,
     /// Per index of the plan.
     pub indexes: Vec<EntrySum>,
+}
+
+impl RunRef {
+    /// The run that the engine sealed under this name with this sidecar, at `place`.
+    pub(crate) fn new(name: &str, place: RunPlace, sidecar: &RunSidecar) -> Self {
+        let RunSidecar {
+            version: _,
+            work_id: _,
+            inputs_digest: _,
+            splits,
+            rows,
+            bytes,
+            table_digest,
+            indexes,
+            epoch: _,
+            boot_nonce: _,
+        } = sidecar.clone();
+        Self { name: name.to_owned(), place, splits, rows, bytes, table_digest, indexes }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,17 +148,8 @@ pub struct SortResult {
     /// Rows with equal keys, in a unique index.
     pub duplicates: DuplicateSummary,
     /// Entries and files that the RocksDB of the attempt counted after it had ingested the files.
-    pub ingested: IngestCheck,
+    pub ingested: EngineCheck,
     pub statistics: Statistics,
-}
-
-/// What a RocksDB says of the files it ingested.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct IngestCheck {
-    /// Entries, from the files' own properties.
-    pub entries: u64,
-    pub files: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -218,4 +220,38 @@ pub fn open<T: DeserializeOwned>(bytes: &[u8], chosen: &str) -> Result<T, BadRes
         return Err(BadResult::Digest { is, chosen: chosen.to_owned() });
     }
     Ok(serde_json::from_slice(bytes)?)
+}
+
+/// What the attempt cost whose result of any kind was chosen.
+pub fn statistics(bytes: &[u8], chosen: &str) -> Result<Statistics, BadResult> {
+    #[derive(Deserialize)]
+    struct OfAnyKind {
+        statistics: Statistics,
+    }
+    open(bytes, chosen).map(|OfAnyKind { statistics }| statistics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten<T: Serialize + DeserializeOwned>(recorded: &str) -> String {
+        let result: T = open(recorded.as_bytes(), &digest_bytes(recorded.as_bytes())).unwrap();
+        String::from_utf8(seal(&result).unwrap().bytes).unwrap()
+    }
+
+    #[test]
+    fn recorded_results_are_read_and_written_byte_for_byte() {
+        let encode = include_str!("../tests/recorded/encode_result.json");
+        assert_eq!(rewritten::<EncodeResult>(encode), encode);
+        let sort = include_str!("../tests/recorded/sort_result.json");
+        assert_eq!(rewritten::<SortResult>(sort), sort);
+    }
+
+    #[test]
+    fn the_figures_of_a_result_are_read_if_it_is_the_one_chosen() {
+        let recorded = include_bytes!("../tests/recorded/sort_result.json");
+        assert_eq!(statistics(recorded, &digest_bytes(recorded)).unwrap().rows, 3);
+        assert!(matches!(statistics(recorded, "another"), Err(BadResult::Digest { .. })));
+    }
 }

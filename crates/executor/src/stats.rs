@@ -155,47 +155,14 @@ impl Meter {
 impl Statistics {
     /// Adds an engine job's account.
     pub fn add_steps(&mut self, times: &StepTimes) {
-        let StepTimes {
-            read,
-            encode,
-            scatter,
-            spill,
-            fetch,
-            sort,
-            write,
-            fsync,
-            hand_on,
-            check,
-            wall: _,
-            rows: _,
-            bytes_read,
-            bytes_written,
-            bytes_spilled,
-            largest_range,
-            mean_range,
-            cut_again: _,
-            cpu: _,
-        } = times;
-        let steps = [
-            ("read", read),
-            ("encode", encode),
-            ("scatter", scatter),
-            ("spill", spill),
-            ("fetch", fetch),
-            ("sort", sort),
-            ("write", write),
-            ("fsync", fsync),
-            ("handOn", hand_on),
-            ("check", check),
-        ];
-        for (step, ns) in steps {
-            if *ns > 0 {
+        for (step, ns) in times.steps() {
+            if ns > 0 {
                 *self.step_ns.entry(step.to_owned()).or_default() += ns;
             }
         }
-        self.bytes_in += bytes_read;
-        self.bytes_out += bytes_written + bytes_spilled;
-        let skew = largest_range.saturating_mul(1_000) / (*mean_range).max(1);
+        self.bytes_in += times.bytes_read;
+        self.bytes_out += times.bytes_written + times.bytes_spilled;
+        let skew = times.largest_range.saturating_mul(1_000) / times.mean_range.max(1);
         self.largest_range_per_mille = self.largest_range_per_mille.max(skew);
     }
 }

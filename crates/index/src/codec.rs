@@ -1,6 +1,18 @@
 //! Key encoding, version 1: the reference. One value at a time, written for reading; the fast path
 //! is [`crate::columnar`], and tests hold it to this one. The format is described, with examples,
 //! in `docs/key-encoding.md`.
+//!
+//! ```text
+//! byte   0    1
+//! key    │ 01 │ flag u8 │ body │ flag u8 │ body │ … │ row id │
+//!             └─ column 1 ─────┴─ column 2 ────┴ … ┴ not in a unique index, unless a column is NULL
+//! value  │ 01 │ row id │ NULL bits [included / 8, rounded up] │ body │ body │ … │
+//!             └ in a unique index                             └─ included columns that are not NULL
+//!
+//! row id by position   u64 big endian: file, the upper 24 bits; row, the lower 40
+//! row id by columns    flag u8, body, for each of them
+//! ```
+//! A NULL in a key is its flag without a body.
 
 use crate::definition::{ColumnType, IndexDefinition, KeyColumn, Nulls, Order, RowId};
 use crate::value::Value;

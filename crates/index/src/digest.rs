@@ -1,12 +1,18 @@
 //! Digests: of one entry, of a set of entries, of a stream of entries, of a file.
 //!
-//! An entry is hashed as its *frame*: `[u32 LE key length][key][u32 LE value length][value]`.
+//! An entry is hashed as its *frame*, lengths little endian:
+//!
+//! ```text
+//! byte  0                      4       4 + k                      8 + k     8 + k + v
+//!       │ key length k: u32    │ key   │ value length v: u32      │ value   │
+//! ```
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 const LENGTH: usize = 4;
@@ -106,7 +112,7 @@ pub fn digest_bytes(bytes: &[u8]) -> String {
 }
 
 /// The hash of a set of entries, whatever their order: the sum modulo 2¹²⁸ of the entries' hashes.
-/// Not XOR, under which a doubled entry and a missing pair leave no trace.
+/// Not XOR, under which a doubled entry and a missing pair leave no trace. In JSON: 32 hex digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetHash(pub u128);
 
@@ -139,6 +145,19 @@ impl SetHash {
 impl fmt::Display for SetHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Serialize for SetHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SetHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::from_hex(&text).ok_or_else(|| de::Error::custom(format_args!("{text:?} is no hash of 32 hex digits")))
     }
 }
 

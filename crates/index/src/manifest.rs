@@ -1,6 +1,18 @@
 //! What makes an index exist: the document at `manifest.json`, and `LATEST` that points to it.
 //!
 //! A document is JSON with a `version`; its schema is `docs/manifest.schema.json`.
+//!
+//! ```text
+//! <output>/<namespace>/<name>/
+//! ├─ LATEST                 version, buildUid, created ─────────────┐
+//! └─ <build UID>/  ◀────────────────────────────────────────────────┘
+//!    ├─ manifest.json       kind Manifest: version, putId, build, planDigest, source, indexes, works
+//!    │                      kind Tombstone: version, putId, build, reason
+//!    ├─ plan.json           ◀─ planDigest
+//!    └─ attempts/<work>/<epoch>-<boot nonce>/
+//!       ├─ result.json      ◀─ works[]: workId, epoch, bootNonce, digest
+//!       └─ r….sst           ◀─ indexes[].files[]: path, in key order
+//! ```
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;

@@ -9,21 +9,15 @@ use indexbuild_api::{Chosen, WorkId, WorkKind};
 use indexbuild_executor::StoreAccess;
 use indexbuild_executor::definitions::output_options;
 use indexbuild_executor::names::result_path;
+use indexbuild_executor::results;
 use indexbuild_executor::stats::Statistics;
-use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::store::Store;
 use indexbuild_text::chain;
-use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use crate::build::StoredBuild;
 use crate::fault::kind_name;
 use crate::summary::StageSummary;
-
-#[derive(Deserialize)]
-struct WithStatistics {
-    statistics: Statistics,
-}
 
 /// The figures of the results that were chosen so far.
 #[derive(Debug)]
@@ -56,11 +50,7 @@ impl Collector {
         self.reading.spawn(async move {
             let path = result_path(&work_id, epoch, &boot_nonce);
             let (bytes, _) = store.get(&path).await.ok().flatten()?;
-            if digest_bytes(&bytes) != digest {
-                return None;
-            }
-            let WithStatistics { statistics } = serde_json::from_slice(&bytes).ok()?;
-            Some((work_id, statistics))
+            Some((work_id, results::statistics(&bytes, &digest).ok()?))
         });
     }
 

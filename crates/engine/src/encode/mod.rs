@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arrow_array::RecordBatch;
-use indexbuild_index::{Encoder, SetHash};
+use indexbuild_index::Encoder;
 
 use crate::attempt::Attempt;
 use crate::control::{Control, Step, StepTimes, nanos};
 use crate::error::{BoxError, EngineError};
 use crate::plan::IndexPlan;
 use crate::route::{Cut, Router};
-use crate::run::{IndexShape, RunWriter, SealedRun};
+use crate::run::{EntrySum, IndexShape, RunWriter, SealedRun};
 use crate::threads;
 
 /// What a split's reader gives, batch by batch.
@@ -65,20 +65,13 @@ pub struct EncodeJob<'a> {
     pub on_sealed: &'a (dyn Fn(&SealedRun) -> Result<(), BoxError> + Sync),
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IndexCount {
-    /// Entries: one per row.
-    pub entries: u64,
-    pub hash: SetHash,
-}
-
 #[derive(Clone, Debug)]
 pub struct EncodeOutcome {
     /// All sealed runs, adopted ones included.
     pub runs: Vec<SealedRun>,
     pub rows: u64,
-    /// By index, in the job's order.
-    pub indexes: Vec<IndexCount>,
+    /// By index, in the job's order: an entry per row.
+    pub indexes: Vec<EntrySum>,
     /// Splits that no run covers, because the owner asked to stop. Otherwise empty.
     pub missing: Vec<u32>,
     pub stats: StepTimes,
@@ -141,33 +134,23 @@ pub fn encode(job: EncodeJob<'_>) -> Result<EncodeOutcome, EngineError> {
     let mut runs_all = job.already;
     runs_all.append(&mut runs);
     stats.wall = nanos(begun.elapsed());
-    summed(runs_all, job.splits, job.indexes.len(), stats)
+    Ok(summed(runs_all, job.splits, job.indexes.len(), stats))
 }
 
-fn summed(
-    runs: Vec<SealedRun>,
-    splits: &[u32],
-    indexes: usize,
-    stats: StepTimes,
-) -> Result<EncodeOutcome, EngineError> {
+fn summed(runs: Vec<SealedRun>, splits: &[u32], indexes: usize, stats: StepTimes) -> EncodeOutcome {
     let mut rows = 0;
-    let mut counts = vec![IndexCount::default(); indexes];
+    let mut sums = vec![EntrySum::default(); indexes];
     let mut covered = Vec::new();
     for run in &runs {
         rows += run.sidecar.rows;
         covered.extend_from_slice(&run.sidecar.splits);
-        for (count, said) in counts.iter_mut().zip(&run.sidecar.indexes) {
-            let hash = SetHash::from_hex(&said.hash).ok_or_else(|| EngineError::BadTable {
-                path: run.sidecar_path(),
-                why: format!("{:?} is no hash", said.hash),
-            })?;
-            count.entries += said.entries;
-            count.hash.merge(hash);
+        for (sum, of_run) in sums.iter_mut().zip(&run.sidecar.indexes) {
+            sum.merge(*of_run);
         }
     }
     covered.sort_unstable();
     let missing = splits.iter().copied().filter(|split| covered.binary_search(split).is_err()).collect();
-    Ok(EncodeOutcome { runs, rows, indexes: counts, missing, stats })
+    EncodeOutcome { runs, rows, indexes: sums, missing, stats }
 }
 
 impl<'j, 'a> Shared<'j, 'a> {

@@ -12,7 +12,7 @@ use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::EngineError;
 use crate::frames::PieceKind;
 use crate::packed;
-use crate::run::{Counts, RunWriter};
+use crate::run::{Counts, EntrySum, RunWriter};
 
 /// Rows encoded at once: their entries stay in the processor's cache.
 const ROWS_AT_ONCE: usize = 8192;
@@ -223,9 +223,7 @@ impl Worker<'_, '_, '_> {
                 buffers.push(target.router.general(key, value), PieceKind::General, frame.bytes());
             }
         });
-        let (counted, sum) = &mut counts.indexes[index];
-        *counted += found as u64;
-        sum.merge(hash);
+        counts.indexes[index].merge(EntrySum { entries: found as u64, hash });
         Ok(())
     }
 
@@ -264,7 +262,7 @@ impl Worker<'_, '_, '_> {
     }
 
     fn begin_run(&mut self) {
-        self.counts = Counts { rows: 0, indexes: vec![(0, SetHash::default()); self.encoders.len()] };
+        self.counts = Counts { rows: 0, indexes: vec![EntrySum::default(); self.encoders.len()] };
     }
 
     fn drop_run(&mut self) {

@@ -1,17 +1,22 @@
 //! The binary table at the end of a run.
 //!
 //! ```text
-//! header  magic [8], indexes u32, reserved u32, pieces u64
-//! index*  packed width u32, lanes u32, entries u64, hash u128
-//! piece*  index u32, lane u32, kind u32, reserved u32, offset u64, length u64, entries u64, digest u128
-//! footer  table offset u64, table length u64, table digest u128, magic [8]
+//! header, 24 bytes  0 "ixrun\0\0\x01" │ 8 indexes u32 │ 12 zero u32 │ 16 pieces u64
+//! index, 32 each    0 width u32 │ 4 lanes u32 │ 8 entries u64 │ 16 hash u128
+//! piece, 56 each    0 index u32 │ 4 lane u32 │ 8 kind u32 │ 12 zero u32
+//!                   16 offset u64 │ 24 length u64 │ 32 entries u64 │ 40 digest u128
+//! footer, 40        0 table offset u64 │ 8 table length u64 │ 16 table digest u128 │ 32 "ixrunend"
 //! ```
-//! All little endian. Pieces are sorted by index, lane, kind and offset.
+//! All little endian; offsets and lengths in bytes of the run; width: bytes of a packed entry, 0 without a packed
+//! layout; kind: 0 packed, 1 general. Pieces are sorted by index, lane, kind and offset. The table is header, indexes
+//! and pieces: its digest covers these.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use indexbuild_index::SetHash;
 use indexbuild_index::digest::hex;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::BoxError;
@@ -76,6 +81,22 @@ impl ReadAt for [u8] {
     }
 }
 
+/// Entries of one index: how many, and the order-independent hash of their set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EntrySum {
+    pub entries: u64,
+    pub hash: SetHash,
+}
+
+impl EntrySum {
+    /// Adds other entries of the same index.
+    pub fn merge(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.hash.merge(other.hash);
+    }
+}
+
 /// One index's part of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableIndex {
@@ -83,9 +104,7 @@ pub struct TableIndex {
     pub width: u32,
     /// Lanes that the run is cut into.
     pub lanes: u32,
-    pub entries: u64,
-    /// Sum of the entries' hashes.
-    pub hash: u128,
+    pub sum: EntrySum,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,8 +183,7 @@ impl RunTable {
             table.indexes.push(TableIndex {
                 width: fields.u32()?,
                 lanes: fields.u32()?,
-                entries: fields.u64()?,
-                hash: fields.u128()?,
+                sum: EntrySum { entries: fields.u64()?, hash: SetHash(fields.u128()?) },
             });
         }
         for _ in 0..pieces {
@@ -191,7 +209,7 @@ impl RunTable {
         bytes.extend_from_slice(&u32::try_from(indexes.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes.extend_from_slice(&0u32.to_le_bytes());
         bytes.extend_from_slice(&(records.len() as u64).to_le_bytes());
-        for TableIndex { width, lanes, entries, hash } in indexes {
+        for TableIndex { width, lanes, sum: EntrySum { entries, hash: SetHash(hash) } } in indexes {
             bytes.extend_from_slice(&width.to_le_bytes());
             bytes.extend_from_slice(&lanes.to_le_bytes());
             bytes.extend_from_slice(&entries.to_le_bytes());
@@ -275,8 +293,8 @@ mod tests {
         let piece = |offset, kind| PieceRef { offset, len: 10, entries: 2, kind, digest: u128::from(offset) << 70 };
         RunTable::new(
             vec![
-                TableIndex { width: 12, lanes: 3, entries: 6, hash: u128::MAX - 5 },
-                TableIndex { width: 0, lanes: 1, entries: 2, hash: 9 },
+                TableIndex { width: 12, lanes: 3, sum: EntrySum { entries: 6, hash: SetHash(u128::MAX - 5) } },
+                TableIndex { width: 0, lanes: 1, sum: EntrySum { entries: 2, hash: SetHash(9) } },
             ],
             vec![
                 (1, 0, piece(30, PieceKind::General)),

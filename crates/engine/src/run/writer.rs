@@ -5,12 +5,10 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::PathBuf;
 
 use indexbuild_durable::DurableFile;
-use indexbuild_index::SetHash;
-use indexbuild_index::digest::hex;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::sidecar::{RUN_VERSION, RunIndex, RunSidecar, SealedRun};
-use super::table::{PieceRef, RunTable, TableIndex};
+use super::sidecar::{RUN_VERSION, RunSidecar, SealedRun};
+use super::table::{EntrySum, PieceRef, RunTable, TableIndex};
 use crate::attempt::Attempt;
 use crate::buffers::{Buffers, Chunk};
 use crate::error::{At as _, EngineError};
@@ -34,8 +32,7 @@ pub(crate) struct IndexShape {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) rows: u64,
-    /// By index: entries and the sum of their hashes.
-    pub(crate) indexes: Vec<(u64, SetHash)>,
+    pub(crate) indexes: Vec<EntrySum>,
 }
 
 /// A run in the making. Dropped, it leaves nothing behind.
@@ -125,12 +122,7 @@ impl RunWriter {
             shapes
                 .iter()
                 .zip(&counts.indexes)
-                .map(|(shape, (entries, hash))| TableIndex {
-                    width: shape.width,
-                    lanes: shape.lanes,
-                    entries: *entries,
-                    hash: hash.0,
-                })
+                .map(|(shape, sum)| TableIndex { width: shape.width, lanes: shape.lanes, sum: *sum })
                 .collect(),
             pieces,
         );
@@ -151,11 +143,7 @@ impl RunWriter {
                 rows: counts.rows,
                 bytes: offset + bytes.len() as u64,
                 table_digest,
-                indexes: counts
-                    .indexes
-                    .iter()
-                    .map(|(entries, hash)| RunIndex { entries: *entries, hash: hex(hash.0) })
-                    .collect(),
+                indexes: counts.indexes.clone(),
                 epoch: owner.epoch,
                 boot_nonce: owner.boot_nonce.clone(),
             },

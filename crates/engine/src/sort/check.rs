@@ -16,7 +16,7 @@ use crate::error::EngineError;
 
 /// What RocksDB says of a lane's finished files, checksums verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EngineCheck {
     /// Entries, by the files' own properties.
     pub entries: u64,

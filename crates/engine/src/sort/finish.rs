@@ -9,7 +9,7 @@ use indexbuild_index::FileDigest;
 use indexbuild_index::digest::hex;
 
 use super::SortJob;
-use super::sealed::{SealedRange, SealedSst};
+use super::sealed::{SealedRange, SealedSst, sidecar_path};
 use super::writer::{FullFile, RangeTotals};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::{At as _, EngineError};
@@ -48,7 +48,8 @@ pub(crate) fn finish(
                     let what = format!("files of range {range}");
                     return Err(EngineError::Disagrees { what, expected: files as u64, found: ssts.len() as u64 });
                 }
-                let range = SealedRange { range, entries, hash, duplicates, files: ssts };
+                let sidecar = sidecar_path(job.attempt, range);
+                let range = SealedRange { range, entries, hash, duplicates, files: ssts, sidecar };
                 timed(&mut stats.fsync, || range.seal(job.attempt, job.index))?;
                 timed(&mut stats.hand_on, || hand_on(job, &range))?;
                 sealed.push(range);

@@ -1,10 +1,16 @@
 //! Sealed ranges: their SST files, and the sidecar that makes them exist.
+//!
+//! ```text
+//! ranges/r<range, 5 digits>-<file, 3 digits>-<epoch>-<nonce, 12 letters>.sst     in key order
+//! ranges/r<range, 5 digits>-<epoch>-<nonce, 12 letters>.json                     the sidecar
+//! ```
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use indexbuild_durable as durable;
 use indexbuild_index::SetHash;
+use indexbuild_index::manifest::IndexFile;
 use serde::{Deserialize, Serialize};
 
 use super::duplicates::Duplicates;
@@ -43,25 +49,22 @@ pub struct SealedRange {
     /// Number of the range in the index's plan.
     pub range: u32,
     pub entries: u64,
-    #[serde(with = "set_hash")]
     pub hash: SetHash,
     /// Keys that a unique index holds more than once; only the first row of each is in the files.
     #[serde(default)]
     pub duplicates: Duplicates,
     pub files: Vec<SealedSst>,
+    /// Where its sidecar is, in this attempt's folder.
+    #[serde(skip)]
+    pub sidecar: PathBuf,
 }
 
-mod set_hash {
-    use super::SetHash;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(hash: &SetHash, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hash.hex())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SetHash, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        SetHash::from_hex(&text).ok_or_else(|| D::Error::custom("not 32 hex digits"))
+impl SealedSst {
+    /// The file as the manifest names it, an object at `path`.
+    pub fn in_manifest(&self, range: u32, path: String) -> IndexFile {
+        let Self { name: _, path: _, first_key, last_key, entries, bytes, entry_bytes, content_digest, file_digest } =
+            self.clone();
+        IndexFile { path, range, first_key, last_key, entries, bytes, entry_bytes, content_digest, file_digest }
     }
 }
 
@@ -91,9 +94,18 @@ impl SealedRange {
             index,
             sealed: self.clone(),
         };
-        let path = sidecar_path(attempt, self.range);
-        let text = serde_json::to_vec_pretty(&sidecar).map_err(io::Error::from).at("write", &path)?;
-        durable::write_atomic(&path, &text).at("write", &path)
+        let text = serde_json::to_vec_pretty(&sidecar).map_err(io::Error::from).at("write", &self.sidecar)?;
+        durable::write_atomic(&self.sidecar, &text).at("write", &self.sidecar)
+    }
+
+    /// What a sidecar says; `None`: it is not understood.
+    pub fn parse(sidecar: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<RangeSidecar>(sidecar).ok().map(|sidecar| sidecar.sealed)
+    }
+
+    /// The range that a sidecar is of, by its file name; `None`: that is no sidecar's.
+    pub fn of_sidecar(name: &str) -> Option<u32> {
+        name.strip_suffix(".json")?.strip_prefix('r')?.split('-').next()?.parse().ok()
     }
 }
 
@@ -102,11 +114,41 @@ pub(crate) fn sst_path(attempt: &Attempt, range: u32, number: usize) -> PathBuf 
     attempt.ranges_dir().join(format!("r{range:05}-{number:03}-{}.sst", attempt.owner().prefix()))
 }
 
-fn sidecar_path(attempt: &Attempt, range: u32) -> PathBuf {
+pub(crate) fn sidecar_path(attempt: &Attempt, range: u32) -> PathBuf {
     attempt.ranges_dir().join(format!("r{range:05}-{}.json", attempt.owner().prefix()))
 }
 
 pub(crate) fn read_sidecar(path: &Path) -> Result<RangeSidecar, EngineError> {
     let text = std::fs::read(path).at("read", path)?;
     serde_json::from_slice(&text).map_err(io::Error::from).at("understand", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_sidecar_is_read_and_written_byte_for_byte() {
+        let recorded = include_str!("../../tests/recorded/range.json").trim_end();
+        let sidecar: RangeSidecar = serde_json::from_str(recorded).unwrap();
+        assert_eq!((sidecar.sealed.hash, sidecar.sealed.duplicates.count), (SetHash(u128::MAX), 1));
+        assert_eq!(serde_json::to_string_pretty(&sidecar).unwrap(), recorded);
+        assert_eq!(SealedRange::parse(recorded.as_bytes()), Some(sidecar.sealed));
+        assert_eq!(SealedRange::parse(b"{}"), None);
+    }
+
+    #[test]
+    fn a_sidecars_name_tells_its_range() {
+        assert_eq!(SealedRange::of_sidecar("r00007-4-n1.json"), Some(7));
+        let others = ["r00007-000-4-n1.sst", "4-n1-00000.json", "result.json", "rest.json"];
+        assert_eq!(others.map(SealedRange::of_sidecar), [None; 4]);
+    }
+
+    #[test]
+    fn the_manifest_names_a_file_as_it_was_sealed() {
+        let recorded = include_bytes!("../../tests/recorded/range.json");
+        let file = SealedRange::parse(recorded).unwrap().files[0].in_manifest(7, "o.sst".to_owned());
+        let expected = r#"{"path":"o.sst","range":7,"firstKey":"0101","lastKey":"0102","entries":2,"bytes":900,"entryBytes":30,"contentDigest":"c0","fileDigest":"f1"}"#;
+        assert_eq!(serde_json::to_string(&file).unwrap(), expected);
+    }
 }

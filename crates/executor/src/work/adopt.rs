@@ -3,13 +3,36 @@
 
 use std::collections::BTreeMap;
 
-use indexbuild_engine::{BoxError, ReadAt, RunSidecar, RunTable};
-use indexbuild_index::digest::SetHash;
+use indexbuild_engine::{BoxError, ReadAt, RunSidecar, RunTable, SealedRun};
 
 use super::Job;
 use crate::failure::WorkFailure;
 use crate::names;
 use crate::objects::{ObjectError, Objects};
+
+/// What older attempts at this work left, and what of it is used: runs, or ranges.
+pub(super) struct TakenOver<T> {
+    /// Checked, and linked into this attempt's folder.
+    pub sealed: Vec<T>,
+    /// Runs that are used from where they are in the store; ranges are fetched.
+    pub stored: Vec<UploadedRun>,
+    /// All their objects, by name: a linked file that is among them is not uploaded again.
+    pub objects: BTreeMap<String, Former>,
+    /// Rows (entries) that an older attempt had sealed and that are worked on again.
+    pub redone: u64,
+}
+
+impl<T> TakenOver<T> {
+    /// The object that an older attempt made of this file.
+    pub(super) fn uploaded(&self, name: &str, bytes: u64) -> Option<&Former> {
+        self.objects.get(name).filter(|object| object.bytes == bytes)
+    }
+}
+
+/// Where a sealed file stands in the store: where an older attempt put it, or else under this attempt's prefix.
+pub(super) fn object_path(job: &Job, uploaded: Option<&Former>, name: &str) -> String {
+    uploaded.map_or_else(|| format!("{}/{name}", job.attempt.prefix()), |former| former.path.clone())
+}
 
 /// An object of an older attempt at this work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +75,9 @@ pub(super) struct UploadedRun {
 pub(super) fn uploaded_runs(job: &Job, objects: &BTreeMap<String, Former>) -> Result<Vec<UploadedRun>, WorkFailure> {
     let mut runs = Vec::new();
     for (name, object) in objects {
-        let Some(stem) = name.strip_suffix(".run") else { continue };
-        let Some(sidecar) = objects.get(&format!("{stem}.json")) else { continue };
+        let Some(sidecar) = SealedRun::sidecar_name(name).and_then(|sidecar| objects.get(&sidecar)) else { continue };
         let Some((bytes, _)) = job.objects.get(&sidecar.path)? else { continue };
-        let Ok(sidecar) = serde_json::from_slice::<RunSidecar>(&bytes) else {
+        let Ok(sidecar) = RunSidecar::parse(&bytes) else {
             tracing::warn!(path = %sidecar.path, "a sidecar cannot be understood; its run is not taken over");
             continue;
         };
@@ -80,18 +102,13 @@ impl UploadedRun {
     pub(super) fn verify(&self, job: &Job) -> Result<bool, WorkFailure> {
         let run = StoredRun { objects: &job.objects, path: &self.object.path, bytes: self.object.bytes };
         match RunTable::read_with_digest(&run) {
-            Ok((table, digest)) => {
-                let agrees =
-                    digest == self.sidecar.table_digest
-                        && table.indexes().len() == self.sidecar.indexes.len()
-                        && table.indexes().iter().zip(&self.sidecar.indexes).all(|(table, said)| {
-                            table.entries == said.entries && SetHash(table.hash).hex() == said.hash
-                        });
-                if !agrees {
-                    tracing::warn!(path = %self.object.path, "an uploaded run's table is not its sidecar's; its splits are encoded again");
+            Ok((table, digest)) => match self.sidecar.check(&table, &digest) {
+                Ok(()) => Ok(true),
+                Err(why) => {
+                    tracing::warn!(path = %self.object.path, why, "an uploaded run is damaged; its splits are encoded again");
+                    Ok(false)
                 }
-                Ok(agrees)
-            }
+            },
             Err(error) => match error.downcast::<ObjectError>() {
                 Ok(error) => Err((*error).into()),
                 Err(error) => {

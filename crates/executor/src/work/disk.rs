@@ -47,10 +47,7 @@ impl Workplace {
             .into_iter()
             .filter(|former| former.name != own && !job.config.test.adopt_nothing)
             .filter(|former| {
-                former
-                    .owner
-                    .as_ref()
-                    .is_some_and(|owner| owner.work_id == job.work.id && owner.inputs_digest == job.work.inputs_digest)
+                former.owner.as_ref().is_some_and(|owner| owner.is_at(&job.work.id, &job.work.inputs_digest))
             })
             .collect();
         Ok(Self { volume, attempt, same_work })

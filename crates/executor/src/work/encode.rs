@@ -6,25 +6,23 @@ use std::time::{Duration, Instant};
 
 use indexbuild_api::{RunLocation, WorkError, WorkErrorReason, WorkResult};
 use indexbuild_engine::{
-    BoxError, EncodeJob, EncodeOutcome, EngineError, SealedRun, adopt_runs, encode as encode_splits, leak_engine,
-    need_of_encode,
+    BoxError, EncodeJob, EncodeOutcome, EngineError, EntrySum, FormerAttempt, SealedRun, adopt_runs,
+    encode as encode_splits, leak_engine, need_of_encode,
 };
-use indexbuild_index::digest::SetHash;
 use indexbuild_source::{ReadOptions, Table};
 use indexbuild_text::chain;
 
 use super::Job;
-use super::adopt::{Former, UploadedRun, former_objects, uploaded_runs};
+use super::adopt::{Former, TakenOver, UploadedRun, former_objects, object_path, uploaded_runs};
 use super::disk::Workplace;
 use super::reader::TableReader;
 use super::upload::{self, Upload, Uploads};
 use crate::attempt_state::WaitsFor;
-use crate::coverage::parse_hash;
 use crate::failure::{WorkFailure, file_of};
 use crate::memory::run_bytes;
 use crate::objects::PATIENCE;
 use crate::plan_file::PlanFile;
-use crate::results::{EncodeResult, EntrySum, RunPlace, RunRef};
+use crate::results::{EncodeResult, RunPlace, RunRef};
 use crate::source_access;
 
 const SOURCE_RETRY: Duration = Duration::from_secs(1);
@@ -38,7 +36,7 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
         leak_engine(&place.attempt)?;
     }
     job.shared.set_step(Some("taking over what is sealed"));
-    let taken = TakenOver::look(job, &place, &splits)?;
+    let taken = take_over(job, &place, &splits)?;
     let (source, patience) = source_access::source(&job.config, &job.shared)?;
     let table = Table::open_patiently(&source, patience, &plan.snapshot)?;
     job.shared.set_total(taken.rows_ahead(&plan, &splits));
@@ -90,53 +88,39 @@ fn splits_of(job: &Job, plan: &PlanFile, round: u32, number: u32) -> Result<Vec<
         .ok_or_else(|| WorkFailure::internal(format!("the plan has no Encode work {number}")))
 }
 
-/// What older attempts at this work have sealed, and what of it is used.
-struct TakenOver {
-    /// Linked into this attempt's folder.
-    local: Vec<SealedRun>,
-    stored: Vec<UploadedRun>,
-    /// All objects of older attempts, by name: a linked run that is among them is not uploaded again.
-    objects: BTreeMap<String, Former>,
-    /// Rows that were sealed by an older attempt, and are not used.
-    lost_rows: u64,
+/// The runs that older attempts at this work have sealed.
+fn take_over(job: &Job, place: &Workplace, splits: &[u32]) -> Result<TakenOver<SealedRun>, WorkFailure> {
+    let sealed = adopt_runs(&place.attempt, &place.same_work, splits)?.taken;
+    let wanted: BTreeSet<u32> = splits.iter().copied().collect();
+    let mut covered: BTreeSet<u32> = sealed.iter().flat_map(|run| run.sidecar.splits.iter().copied()).collect();
+    let mut stored = Vec::new();
+    let mut unused = Vec::new();
+    let objects = match job.work.runs {
+        RunLocation::Store => former_objects(job)?,
+        RunLocation::Volume => BTreeMap::new(),
+    };
+    for run in uploaded_runs(job, &objects)? {
+        let of_run = &run.sidecar.splits;
+        let fits = of_run.iter().all(|split| wanted.contains(split) && !covered.contains(split));
+        if fits && run.verify(job)? {
+            covered.extend(of_run.iter().copied());
+            stored.push(run);
+        } else {
+            unused.push(run.sidecar);
+        }
+    }
+    unused.extend(place.same_work.iter().flat_map(FormerAttempt::sealed_runs).map(|run| run.sidecar));
+    let mut redone = 0;
+    for run in unused {
+        if run.splits.iter().all(|split| wanted.contains(split) && !covered.contains(split)) {
+            covered.extend(run.splits);
+            redone += run.rows;
+        }
+    }
+    Ok(TakenOver { sealed, stored, objects, redone })
 }
 
-impl TakenOver {
-    fn look(job: &Job, place: &Workplace, splits: &[u32]) -> Result<Self, WorkFailure> {
-        let adopted = adopt_runs(&place.attempt, &place.same_work, splits)?;
-        let wanted: BTreeSet<u32> = splits.iter().copied().collect();
-        let mut covered: BTreeSet<u32> =
-            adopted.taken.iter().flat_map(|run| run.sidecar.splits.iter().copied()).collect();
-        let mut stored = Vec::new();
-        let mut unused = Vec::new();
-        let objects = match job.work.runs {
-            RunLocation::Store => former_objects(job)?,
-            RunLocation::Volume => BTreeMap::new(),
-        };
-        for run in uploaded_runs(job, &objects)? {
-            let of_run = &run.sidecar.splits;
-            let fits = of_run.iter().all(|split| wanted.contains(split) && !covered.contains(split));
-            if fits && run.verify(job)? {
-                covered.extend(of_run.iter().copied());
-                stored.push(run);
-            } else {
-                unused.push((of_run.clone(), run.sidecar.rows));
-            }
-        }
-        for former in &place.same_work {
-            unused.extend(sealed_in(&former.dir).into_iter().map(|run| (run.sidecar.splits, run.sidecar.rows)));
-        }
-        let mut lost = covered.clone();
-        let mut lost_rows = 0;
-        for (of_run, rows) in unused {
-            if of_run.iter().all(|split| wanted.contains(split) && !lost.contains(split)) {
-                lost.extend(of_run);
-                lost_rows += rows;
-            }
-        }
-        Ok(Self { local: adopted.taken, stored, objects, lost_rows })
-    }
-
+impl TakenOver<SealedRun> {
     /// Whether the split is in a run that is in the store alone.
     fn elsewhere(&self, split: u32) -> bool {
         self.stored.iter().any(|run| run.sidecar.splits.contains(&split))
@@ -160,60 +144,47 @@ impl TakenOver {
         splits: &[u32],
         outcome: &EncodeOutcome,
     ) -> Result<EncodeResult, WorkFailure> {
-        let folder =
-            place.attempt.dir().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let place_of = |run: &SealedRun| match job.work.runs {
-            RunLocation::Volume => RunPlace::Volume { attempt: folder.clone() },
-            RunLocation::Store => RunPlace::Store {
-                path: self
-                    .already_uploaded(run)
-                    .map_or_else(|| format!("{}/{}", job.attempt.prefix(), run.name), |former| former.path.clone()),
-            },
+            RunLocation::Volume => RunPlace::Volume { attempt: place.attempt.folder_name() },
+            RunLocation::Store => RunPlace::Store { path: object_path(job, self.uploaded_run(run), &run.name) },
         };
         let mut runs: Vec<RunRef> =
-            outcome.runs.iter().map(|run| run_ref(&run.name, place_of(run), &run.sidecar)).collect();
-        runs.extend(
-            self.stored
-                .iter()
-                .map(|run| run_ref(&run.object.name, RunPlace::Store { path: run.object.path.clone() }, &run.sidecar)),
-        );
-        runs.sort_by(|left, right| (&left.splits, &left.name).cmp(&(&right.splits, &right.name)));
-        let mut indexes: Vec<(u64, SetHash)> =
-            outcome.indexes.iter().map(|count| (count.entries, count.hash)).collect();
-        for run in &self.stored {
-            for ((entries, hash), said) in indexes.iter_mut().zip(&run.sidecar.indexes) {
-                *entries += said.entries;
-                hash.merge(parse_hash(&said.hash).map_err(WorkFailure::internal)?);
+            outcome.runs.iter().map(|run| RunRef::new(&run.name, place_of(run), &run.sidecar)).collect();
+        let mut indexes: Vec<EntrySum> = outcome.indexes.clone();
+        for UploadedRun { object, sidecar } in &self.stored {
+            runs.push(RunRef::new(&object.name, RunPlace::Store { path: object.path.clone() }, sidecar));
+            for (sum, of_run) in indexes.iter_mut().zip(&sidecar.indexes) {
+                sum.merge(*of_run);
             }
         }
+        runs.sort_by(|left, right| (&left.splits, &left.name).cmp(&(&right.splits, &right.name)));
         let stored_rows: u64 = self.stored.iter().map(|run| run.sidecar.rows).sum();
         let mut statistics = job.meter.statistics();
         statistics.add_steps(&outcome.stats);
         statistics.threads = job.budget.threads as u64;
-        statistics.rows_adopted = stored_rows + self.local.iter().map(|run| run.sidecar.rows).sum::<u64>();
-        statistics.rows_redone = self.lost_rows;
+        statistics.rows_adopted = stored_rows + self.sealed.iter().map(|run| run.sidecar.rows).sum::<u64>();
+        statistics.rows_redone = self.redone;
         statistics.bytes_in = source_bytes(plan, splits, &self.covered());
         Ok(EncodeResult {
             attempt: job.attempt.clone(),
             plan_digest: Job::plan_digest(plan)?,
             splits: splits.to_vec(),
             rows: outcome.rows + stored_rows,
-            indexes: indexes.into_iter().map(|(entries, hash)| EntrySum { entries, hash: hash.hex() }).collect(),
+            indexes,
             runs,
             statistics,
         })
     }
 
     fn covered(&self) -> BTreeSet<u32> {
-        let local = self.local.iter().flat_map(|run| &run.sidecar.splits);
-        local.chain(self.stored.iter().flat_map(|run| &run.sidecar.splits)).copied().collect()
+        let sealed = self.sealed.iter().flat_map(|run| &run.sidecar.splits);
+        sealed.chain(self.stored.iter().flat_map(|run| &run.sidecar.splits)).copied().collect()
     }
 
     /// The object that an older attempt made of this run, with its sidecar.
-    fn already_uploaded(&self, run: &SealedRun) -> Option<&Former> {
-        let object = self.objects.get(&run.name).filter(|object| object.bytes == run.sidecar.bytes)?;
-        let stem = run.name.strip_suffix(".run")?;
-        self.objects.contains_key(&format!("{stem}.json")).then_some(object)
+    fn uploaded_run(&self, run: &SealedRun) -> Option<&Former> {
+        let object = self.uploaded(&run.name, run.sidecar.bytes)?;
+        self.objects.contains_key(&SealedRun::sidecar_name(&run.name)?).then_some(object)
     }
 }
 
@@ -226,35 +197,6 @@ fn source_bytes(plan: &PlanFile, splits: &[u32], without: &BTreeSet<u32>) -> u64
         .sum()
 }
 
-fn run_ref(name: &str, place: RunPlace, sidecar: &indexbuild_engine::RunSidecar) -> RunRef {
-    RunRef {
-        name: name.to_owned(),
-        place,
-        splits: sidecar.splits.clone(),
-        rows: sidecar.rows,
-        bytes: sidecar.bytes,
-        table_digest: sidecar.table_digest.clone(),
-        indexes: sidecar
-            .indexes
-            .iter()
-            .map(|index| EntrySum { entries: index.entries, hash: index.hash.clone() })
-            .collect(),
-    }
-}
-
-/// The sealed runs in an attempt's folder, as far as they can be understood.
-fn sealed_in(attempt: &std::path::Path) -> Vec<SealedRun> {
-    let Ok(entries) = std::fs::read_dir(attempt.join("runs")) else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "run"))
-        .filter_map(|path| SealedRun::found(&path).ok())
-        .collect()
-}
-
 /// Encodes what is not covered, again and again while all that is missing is room on the volume, or
 /// the source's store for a while.
 fn run(
@@ -262,7 +204,7 @@ fn run(
     plan: &PlanFile,
     place: &Workplace,
     splits: &[u32],
-    taken: &TakenOver,
+    taken: &TakenOver<SealedRun>,
     reader: &TableReader<'_>,
     uploads: Option<&Uploads>,
 ) -> Result<EncodeOutcome, WorkFailure> {
@@ -278,13 +220,13 @@ fn run(
         let new = sealed.lock().unwrap_or_else(PoisonError::into_inner).insert(run.name.clone(), run.clone()).is_none();
         if let Some(uploads) = uploads
             && new
-            && taken.already_uploaded(run).is_none()
+            && taken.uploaded_run(run).is_none()
         {
             uploads.queue(upload_of(run)?)?;
         }
         Ok(())
     };
-    let mut already = taken.local.clone();
+    let mut already = taken.sealed.clone();
     let mut outage: Option<(usize, Duration)> = None;
     loop {
         let outcome = encode_splits(EncodeJob {
@@ -347,8 +289,6 @@ fn failure(plan: &PlanFile, error: &EngineError) -> WorkFailure {
 }
 
 fn upload_of(run: &SealedRun) -> Result<Upload, BoxError> {
-    let sidecar = run.sidecar_path();
-    let name = sidecar.file_name().map(|name| name.to_string_lossy().into_owned()).ok_or("a sidecar without a name")?;
-    let bytes = std::fs::metadata(&sidecar)?.len();
-    Ok(Upload { files: vec![(run.name.clone(), run.path.clone(), run.sidecar.bytes), (name, sidecar, bytes)] })
+    let whole = (run.name.clone(), run.path.clone(), run.sidecar.bytes);
+    Ok(Upload { files: vec![whole, upload::file_at(&run.sidecar_path())?] })
 }

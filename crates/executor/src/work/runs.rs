@@ -181,7 +181,7 @@ type Opened<'r> = Result<(Place, RunTable), Damaged<'r>>;
 fn open_one<'r>(job: &Job, volume: &Volume, run: &'r RunRef, index: u32, lane: u32) -> Result<Opened<'r>, WorkFailure> {
     let (read, file) = match &run.place {
         RunPlace::Volume { attempt } => {
-            let path = volume.folder().join(attempt).join("runs").join(&run.name);
+            let path = volume.run_path(attempt, &run.name);
             let read = File::open(&path).map_err(BoxError::from).and_then(|file| {
                 let length = file.metadata()?.len();
                 if length == run.bytes {

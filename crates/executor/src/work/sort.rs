@@ -1,7 +1,6 @@
 //! Sort: a lane of all chosen runs becomes sorted files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,15 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use indexbuild_api::{Reason, StageName, Waiting, WorkErrorReason, WorkId, WorkResult};
 use indexbuild_engine::{
-    Adopted, BoxError, EngineError, FormerAttempt, Lane, SealedRange, SortJob, SortOptions, SortOutcome, adopt_ranges,
-    need_of_sort, sort as sort_lane,
+    Adopted, BoxError, EngineError, EntrySum, FormerAttempt, Lane, SealedRange, SortJob, SortOptions, SortOutcome,
+    adopt_ranges, need_of_sort, sort as sort_lane,
 };
-use indexbuild_index::digest::SetHash;
-use indexbuild_index::manifest::IndexFile;
 use indexbuild_text::chain;
 
 use super::Job;
-use super::adopt::{Former, former_objects};
+use super::adopt::{Former, TakenOver, former_objects, object_path};
 use super::disk::Workplace;
 use super::runs::ChosenRuns;
 use super::upload::{self, Upload, Uploads};
@@ -25,7 +22,7 @@ use crate::attempt_state::WaitsFor;
 use crate::coverage::cover;
 use crate::failure::WorkFailure;
 use crate::plan_file::{PlanFile, SortWork};
-use crate::results::{DuplicateSummary, EncodeResult, EntrySum, IngestCheck, RangeResult, SortResult};
+use crate::results::{DuplicateSummary, EncodeResult, RangeResult, SortResult};
 
 /// The object with pairs of rows that have equal keys.
 const DUPLICATES: &str = "duplicates.jsonl";
@@ -58,7 +55,7 @@ pub(crate) fn sort(job: &Job, number: u32) -> Result<WorkResult, WorkFailure> {
     job.shared.set_step(Some("opening runs"));
     let runs = ChosenRuns::open(job, &place.volume, &coverage.runs, work.index, work.lane)?;
     job.shared.set_step(Some("taking over what is sealed"));
-    let taken = TakenOver::look(&task, &place)?;
+    let taken = take_over(&task, &place)?;
     job.shared.set_total(2 * runs.entries(work.index, work.lane));
     let bytes = runs.bytes(work.index, work.lane);
     place.admit(job, need_of_sort(bytes, bytes))?;
@@ -81,43 +78,27 @@ pub(crate) fn sort(job: &Job, number: u32) -> Result<WorkResult, WorkFailure> {
     })
 }
 
-/// Ranges that older attempts at this lane have sealed.
-struct TakenOver {
-    ranges: Vec<SealedRange>,
-    /// Objects of older attempts: their files are not uploaded again.
-    objects: BTreeMap<String, Former>,
-    /// Entries that an older attempt had sealed here and that are sorted again.
-    lost: u64,
-}
-
-impl TakenOver {
-    fn look(task: &Task<'_>, place: &Workplace) -> Result<Self, WorkFailure> {
-        let job = task.job;
-        let objects = former_objects(job)?;
-        let Adopted { taken, quarantined } = adopt_ranges(&place.attempt, &place.same_work, task.work.index)?;
-        let mut ranges: Vec<SealedRange> = taken.into_iter().filter(|range| task.in_lane(range.range)).collect();
-        let have: BTreeSet<u32> = ranges.iter().map(|range| range.range).collect();
-        let fetched = fetch_ranges(task, place, &objects, &have)?;
-        let Adopted { taken, quarantined: also } = adopt_ranges(&place.attempt, &fetched, task.work.index)?;
-        ranges.extend(taken.into_iter().filter(|range| task.in_lane(range.range) && !have.contains(&range.range)));
-        if !fetched.is_empty() {
-            indexbuild_durable::remove_dir_all(&fetched_dir(place)).map_err(WorkFailure::internal)?;
-        }
-        for damaged in quarantined.iter().chain(&also) {
-            tracing::warn!(file = %damaged.found.display(), why = %damaged.why, "a sealed file is damaged; its range is sorted again");
-        }
-        let lost = lost_entries(task, place, &ranges);
-        Ok(Self { ranges, objects, lost })
+/// The ranges that older attempts at this lane have sealed.
+fn take_over(task: &Task<'_>, place: &Workplace) -> Result<TakenOver<SealedRange>, WorkFailure> {
+    let job = task.job;
+    let objects = former_objects(job)?;
+    let Adopted { taken, quarantined } = adopt_ranges(&place.attempt, &place.same_work, task.work.index)?;
+    let mut sealed: Vec<SealedRange> = taken.into_iter().filter(|range| task.in_lane(range.range)).collect();
+    let have: BTreeSet<u32> = sealed.iter().map(|range| range.range).collect();
+    let fetched = fetch_ranges(task, place, &objects, &have)?;
+    let Adopted { taken, quarantined: also } = adopt_ranges(&place.attempt, fetched.as_slice(), task.work.index)?;
+    sealed.extend(taken.into_iter().filter(|range| task.in_lane(range.range) && !have.contains(&range.range)));
+    if let Some(fetched) = fetched {
+        indexbuild_durable::remove_dir_all(&fetched.dir).map_err(WorkFailure::internal)?;
     }
-
-    /// The object that an older attempt made of this file.
-    fn already_uploaded(&self, name: &str, bytes: u64) -> Option<&Former> {
-        self.objects.get(name).filter(|object| object.bytes == bytes)
+    for damaged in quarantined.iter().chain(&also) {
+        tracing::warn!(file = %damaged.found.display(), why = %damaged.why, "a sealed file is damaged; its range is sorted again");
     }
-}
-
-fn fetched_dir(place: &Workplace) -> std::path::PathBuf {
-    place.attempt.dir().join("fetched")
+    let mut counted: BTreeSet<u32> = sealed.iter().map(|range| range.range).collect();
+    let all = place.same_work.iter().flat_map(FormerAttempt::sealed_ranges);
+    let lost = all.filter(|range| task.in_lane(range.range) && counted.insert(range.range));
+    let redone = lost.map(|range| range.entries).sum();
+    Ok(TakenOver { sealed, stored: Vec::new(), objects, redone })
 }
 
 /// Fetches what older attempts uploaded of ranges that are not here: they then pass the same checks
@@ -127,70 +108,27 @@ fn fetch_ranges(
     place: &Workplace,
     objects: &BTreeMap<String, Former>,
     have: &BTreeSet<u32>,
-) -> Result<Vec<FormerAttempt>, WorkFailure> {
+) -> Result<Option<FormerAttempt>, WorkFailure> {
     let job = task.job;
-    let dir = fetched_dir(place);
-    let folder = dir.join("ranges");
+    let former = FormerAttempt::fetched(&place.attempt);
+    let folder = former.ranges_dir();
     let mut fetched = BTreeSet::new();
     for (name, sidecar) in objects {
-        let Some(range) = range_of(name).filter(|_| name.ends_with(".json")) else { continue };
+        let Some(range) = SealedRange::of_sidecar(name) else { continue };
         if have.contains(&range) || !task.in_lane(range) || !fetched.insert(range) {
             continue;
         }
         indexbuild_durable::create_dir_all(&folder).map_err(WorkFailure::internal)?;
         let Some((bytes, _)) = job.objects.get(&sidecar.path)? else { continue };
-        for file in files_named(&bytes) {
-            if let Some(object) = objects.get(&file) {
+        for file in SealedRange::parse(&bytes).into_iter().flat_map(|range| range.files) {
+            if let Some(object) = objects.get(&file.name) {
                 place.admit(job, object.bytes)?;
-                job.objects.fetch_to(&object.path, &folder.join(&file))?;
+                job.objects.fetch_to(&object.path, &folder.join(&object.name))?;
             }
         }
         indexbuild_durable::write_atomic(&folder.join(name), &bytes).map_err(WorkFailure::internal)?;
     }
-    if fetched.is_empty() {
-        return Ok(Vec::new());
-    }
-    let owner = Some(place.attempt.owner().clone());
-    Ok(vec![FormerAttempt { name: "fetched".to_owned(), dir, owner, held: false }])
-}
-
-/// Entries of ranges that older attempts sealed on this volume, and that were not taken over.
-fn lost_entries(task: &Task<'_>, place: &Workplace, taken: &[SealedRange]) -> u64 {
-    let mut counted: BTreeSet<u32> = taken.iter().map(|range| range.range).collect();
-    let mut entries = 0;
-    for former in &place.same_work {
-        let Ok(folder) = std::fs::read_dir(former.dir.join("ranges")) else { continue };
-        for path in folder.filter_map(Result::ok).map(|entry| entry.path()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(range) = range_of(&name).filter(|range| name.ends_with(".json") && task.in_lane(*range)) else {
-                continue;
-            };
-            let sealed =
-                std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-            let sealed = sealed.as_ref().and_then(|value| value.pointer("/sealed/entries")?.as_u64());
-            if let Some(sealed) = sealed
-                && counted.insert(range)
-            {
-                entries += sealed;
-            }
-        }
-    }
-    entries
-}
-
-/// The range that a file or sidecar is of, by its name `r<range>-…`.
-fn range_of(name: &str) -> Option<u32> {
-    name.strip_prefix('r')?.split('-').next()?.parse().ok()
-}
-
-/// The files that a range's sidecar names.
-fn files_named(sidecar: &[u8]) -> Vec<String> {
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(sidecar) else {
-        return Vec::new();
-    };
-    let files = value.pointer("/sealed/files").and_then(serde_json::Value::as_array);
-    let names = files.into_iter().flatten().filter_map(|file| file.get("name")?.as_str());
-    names.filter(|name| !name.contains('/')).map(str::to_owned).collect()
+    Ok((!fetched.is_empty()).then_some(former))
 }
 
 impl Task<'_> {
@@ -223,7 +161,7 @@ impl Task<'_> {
         &self,
         place: &Workplace,
         runs: &ChosenRuns<'_>,
-        taken: &TakenOver,
+        taken: &TakenOver<SealedRange>,
         uploads: &Uploads,
     ) -> Result<SortOutcome, WorkFailure> {
         let job = self.job;
@@ -231,9 +169,9 @@ impl Task<'_> {
         let on_sealed = |range: &SealedRange| -> Result<(), BoxError> {
             let new =
                 sealed.lock().unwrap_or_else(PoisonError::into_inner).insert(range.range, range.clone()).is_none();
-            if new { uploads.queue(upload_of(place.attempt.ranges_dir().as_path(), range, taken)?) } else { Ok(()) }
+            if new { uploads.queue(upload_of(range, taken)?) } else { Ok(()) }
         };
-        let mut already = taken.ranges.clone();
+        let mut already = taken.sealed.clone();
         loop {
             let outcome = sort_lane(SortJob {
                 attempt: &place.attempt,
@@ -279,57 +217,35 @@ impl Task<'_> {
         }
     }
 
-    fn result(&self, taken: &TakenOver, outcome: &SortOutcome) -> Result<SortResult, WorkFailure> {
+    fn result(&self, taken: &TakenOver<SealedRange>, outcome: &SortOutcome) -> Result<SortResult, WorkFailure> {
         let job = self.job;
-        let prefix = job.attempt.prefix();
-        let path_of = |name: &str, bytes| {
-            taken.already_uploaded(name, bytes).map_or_else(|| format!("{prefix}/{name}"), |former| former.path.clone())
-        };
         let duplicates = self.duplicates(outcome)?;
         let ranges = (self.lane.first_range..self.lane.first_range.saturating_add(self.lane.ranges))
             .map(|number| {
                 let sealed = outcome.ranges.iter().find(|sealed| sealed.range == number);
-                let (entries, hash) = sealed.map_or((0, SetHash(0)), |sealed| (sealed.entries, sealed.hash));
-                RangeResult {
-                    range: number,
-                    sum: EntrySum { entries, hash: hash.hex() },
-                    files: sealed
-                        .into_iter()
-                        .flat_map(|sealed| &sealed.files)
-                        .map(|file| IndexFile {
-                            path: path_of(&file.name, file.bytes),
-                            range: number,
-                            first_key: file.first_key.clone(),
-                            last_key: file.last_key.clone(),
-                            entries: file.entries,
-                            bytes: file.bytes,
-                            entry_bytes: file.entry_bytes,
-                            content_digest: file.content_digest.clone(),
-                            file_digest: file.file_digest.clone(),
-                        })
-                        .collect(),
-                }
+                let sum = sealed.map(|sealed| EntrySum { entries: sealed.entries, hash: sealed.hash });
+                let files = sealed.into_iter().flat_map(|sealed| &sealed.files).map(|file| {
+                    file.in_manifest(number, object_path(job, taken.uploaded(&file.name, file.bytes), &file.name))
+                });
+                RangeResult { range: number, sum: sum.unwrap_or_default(), files: files.collect() }
             })
             .collect();
-        let adopted: u64 = taken.ranges.iter().map(|range| range.entries).sum();
+        let adopted: u64 = taken.sealed.iter().map(|range| range.entries).sum();
         let mut statistics = job.meter.statistics();
         statistics.add_steps(&outcome.stats);
         statistics.threads = job.budget.threads as u64;
         statistics.rows = outcome.entries.saturating_sub(adopted);
         statistics.rows_adopted = adopted;
-        statistics.rows_redone = taken.lost;
+        statistics.rows_redone = taken.redone;
         Ok(SortResult {
             attempt: job.attempt.clone(),
             plan_digest: Job::plan_digest(self.plan)?,
             index: self.work.index,
             lane: self.work.lane,
-            sum: EntrySum { entries: outcome.entries, hash: outcome.hash.hex() },
+            sum: EntrySum { entries: outcome.entries, hash: outcome.hash },
             ranges,
             duplicates,
-            ingested: outcome
-                .check
-                .map(|check| IngestCheck { entries: check.entries, files: check.files })
-                .unwrap_or_default(),
+            ingested: outcome.check.unwrap_or_default(),
             statistics,
         })
     }
@@ -369,22 +285,15 @@ fn lost_run(error: &EngineError, runs: &ChosenRuns<'_>, otherwise: WorkFailure) 
 }
 
 /// A range's files, and then the sidecar that makes them exist.
-fn upload_of(folder: &Path, range: &SealedRange, taken: &TakenOver) -> Result<Upload, BoxError> {
+fn upload_of(range: &SealedRange, taken: &TakenOver<SealedRange>) -> Result<Upload, BoxError> {
     let mut files: Vec<_> = range
         .files
         .iter()
-        .filter(|file| taken.already_uploaded(&file.name, file.bytes).is_none())
+        .filter(|file| taken.uploaded(&file.name, file.bytes).is_none())
         .map(|file| (file.name.clone(), file.path.clone(), file.bytes))
         .collect();
-    if files.is_empty() {
-        return Ok(Upload { files });
-    }
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if range_of(&name) == Some(range.range) && name.ends_with(".json") {
-            files.push((name, entry.path(), entry.metadata()?.len()));
-        }
+    if !files.is_empty() {
+        files.push(upload::file_at(&range.sidecar)?);
     }
     Ok(Upload { files })
 }

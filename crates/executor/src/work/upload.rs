@@ -1,7 +1,8 @@
 //! Uploads on a thread of their own, beside the work that seals what they take.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use indexbuild_engine::BoxError;
@@ -15,6 +16,12 @@ use crate::failure::WorkFailure;
 pub(super) struct Upload {
     /// Name, path and length of each.
     pub files: Vec<(String, PathBuf, u64)>,
+}
+
+/// Name, path and length of a file as [`Upload`] takes it.
+pub(super) fn file_at(path: &Path) -> io::Result<(String, PathBuf, u64)> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((name, path.to_owned(), path.metadata()?.len()))
 }
 
 pub(super) struct Uploads {

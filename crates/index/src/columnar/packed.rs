@@ -1,4 +1,10 @@
 //! Entries of fixed width as one integer each.
+//!
+//! ```text
+//! byte of the u128, big endian
+//! 0        16 - width                                                 16
+//! │ zeros  │ body of column 1 │ body of column 2 │ … │ bodies of row id │
+//! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

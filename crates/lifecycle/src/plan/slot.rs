@@ -24,6 +24,19 @@ const NO_WAY: &str = "it finds no way to the Kubernetes API (a NetworkPolicy, a 
 /// The most splits that a repair round encodes again; more take further rounds.
 const MAX_SPLITS: usize = 1_000;
 
+/// What a slot with an owner has before it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    /// Its work goes on.
+    Work,
+    /// Its work goes on, but the build wants the slot no more.
+    WorkElsewhere,
+    /// Nothing goes on, and there may be more for it.
+    Idle,
+    /// Nothing goes on, and the build wants the slot no more.
+    Leave,
+}
+
 impl<'w> Pass<'w> {
     /// Fills in the claim's UID, once.
     pub(super) fn bind_claim(&self, draft: &mut Draft<'w>) {
@@ -37,7 +50,6 @@ impl<'w> Pass<'w> {
 
     /// What is to be done about the slot's owner.
     pub(super) fn owner(&mut self, draft: &mut Draft<'w>) {
-        let wanted = self.wanted(draft.slot());
         let clean = draft.spec.work.as_ref().is_some_and(|work| work.id == CLEAN_WORK);
         let open = self.work_open(draft)
             && match self.mode {
@@ -48,23 +60,29 @@ impl<'w> Pass<'w> {
         if draft.spec.grant.is_none() {
             return;
         }
+        let duty = match (open, self.wanted(draft.slot())) {
+            (true, true) => Duty::Work,
+            (true, false) => Duty::WorkElsewhere,
+            (false, true) => Duty::Idle,
+            (false, false) => Duty::Leave,
+        };
         if draft.claimed() {
-            self.claimed(draft, wanted, open);
+            self.claimed(draft, duty);
         } else {
-            self.unclaimed(draft, wanted, open);
+            self.unclaimed(draft, duty);
         }
     }
 
     // ---- a grant that no process is bound to ----
 
-    fn unclaimed(&mut self, draft: &mut Draft<'w>, wanted: bool, open: bool) {
-        if !open || !wanted {
+    fn unclaimed(&mut self, draft: &mut Draft<'w>, duty: Duty) {
+        if duty != Duty::Work {
             // No pod is made for a work that is not wanted here: another slot can have it from the next look on.
             if matches!(self.mode, Mode::Drain(_)) {
                 // It has not claimed, and will not be bound any more.
                 self.stop(draft, StopReason::BuildEnded);
             } else if draft.spec.work.is_some() {
-                self.release(draft, if wanted { OwnerChangeReason::Revoked } else { self.why_unwanted() });
+                self.release(draft, if duty == Duty::Idle { OwnerChangeReason::Revoked } else { self.why_unwanted() });
             }
             return;
         }
@@ -238,41 +256,40 @@ impl<'w> Pass<'w> {
 
     // ---- a grant that a process is bound to ----
 
-    fn claimed(&mut self, draft: &mut Draft<'w>, wanted: bool, open: bool) {
-        if open
-            && wanted
+    fn claimed(&mut self, draft: &mut Draft<'w>, duty: Duty) {
+        if duty == Duty::Work
             && self.mode == Mode::Run
             && let Some(former) = self.returnable(draft)
         {
             self.take_back(draft, former);
             return;
         }
-        if draft.evidence().is_some() {
-            self.gone(draft, wanted, open);
-        } else if open {
-            self.working(draft, wanted);
-        } else {
-            self.idle(draft, wanted);
+        match duty {
+            _ if draft.evidence().is_some() => self.gone(draft, duty),
+            Duty::Work => self.working(draft, true),
+            Duty::WorkElsewhere => self.working(draft, false),
+            Duty::Idle => self.idle(draft, true),
+            Duty::Leave => self.idle(draft, false),
         }
     }
 
     /// The owner is proved gone.
-    fn gone(&mut self, draft: &mut Draft<'w>, wanted: bool, open: bool) {
-        if !open {
-            // Said in the record at once: what proves it may not be there any more at the next look.
-            self.release(draft, if wanted { OwnerChangeReason::OwnerEnded } else { self.why_unwanted() });
-            return;
-        }
+    fn gone(&mut self, draft: &mut Draft<'w>, duty: Duty) {
         let failure = budget::failure(draft, false);
-        if !wanted {
-            self.release(draft, self.why_unwanted());
-            count(draft, failure.as_ref());
-        } else if self.mode == Mode::Suspend {
-            let work = draft.spec.work.clone();
-            self.rebind(draft, OwnerChangeReason::Suspended, work);
-            count(draft, failure.as_ref());
-        } else {
-            self.retry(draft, failure);
+        match duty {
+            // Said in the record at once: what proves it may not be there any more at the next look.
+            Duty::Idle => self.release(draft, OwnerChangeReason::OwnerEnded),
+            Duty::Leave => self.release(draft, self.why_unwanted()),
+            Duty::WorkElsewhere => {
+                self.release(draft, self.why_unwanted());
+                count(draft, failure.as_ref());
+            }
+            Duty::Work if self.mode == Mode::Suspend => {
+                let work = draft.spec.work.clone();
+                self.rebind(draft, OwnerChangeReason::Suspended, work);
+                count(draft, failure.as_ref());
+            }
+            Duty::Work => self.retry(draft, failure),
         }
     }
 
