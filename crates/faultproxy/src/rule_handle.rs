@@ -1,24 +1,24 @@
-//! The handle of something in force.
+//! The handle of a rule in force.
 
 use std::sync::Arc;
 
 use crate::rules::RuleId;
 
-/// Where a handle's rule is kept.
-pub(crate) trait Keeper: Send + Sync {
+/// The proxy that keeps a handle's rule.
+pub(crate) trait RuleKeeper: Send + Sync {
     fn lift(&self, rule: RuleId);
     fn fired(&self, rule: RuleId) -> u64;
 }
 
-/// Lifts a perturbation, at the latest when it is dropped.
-#[must_use = "dropping the handle lifts the perturbation"]
-pub struct Handle {
+/// Lifts a rule, at the latest when it is dropped.
+#[must_use = "dropping the handle lifts the rule"]
+pub struct RuleHandle {
     pub(crate) rule: RuleId,
-    pub(crate) keeper: Arc<dyn Keeper>,
+    pub(crate) keeper: Arc<dyn RuleKeeper>,
 }
 
-impl Handle {
-    /// Which rule this is, as named by what was seen.
+impl RuleHandle {
+    /// Which rule this is, as the log names it.
     pub const fn rule(&self) -> RuleId {
         self.rule
     }
@@ -33,7 +33,7 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for RuleHandle {
     fn drop(&mut self) {
         self.keeper.lift(self.rule);
     }

@@ -1,4 +1,4 @@
-//! Faults of an object store: the decision on one request. No I/O.
+//! What happens to one request to an object store, given the rules in force. No I/O.
 
 use std::collections::BTreeMap;
 
@@ -27,13 +27,13 @@ pub enum StoreOp {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreFacts {
+pub struct StoreRequest {
     pub op: StoreOp,
     /// Path, percent-encoded as sent: `/bucket/key`.
     pub path: String,
 }
 
-impl StoreFacts {
+impl StoreRequest {
     /// Reads method and target (path and query), path-style addressing.
     #[must_use]
     pub fn parse(method: &str, target: &str) -> Self {
@@ -57,7 +57,7 @@ impl StoreFacts {
     }
 }
 
-/// Which requests a fault is about. Empty fields match everything.
+/// Which requests a rule is about. Empty fields match everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreMatch {
     op: Option<StoreOp>,
@@ -83,9 +83,9 @@ impl StoreMatch {
     }
 
     /// Whether a request is meant.
-    pub fn matches(&self, facts: &StoreFacts) -> bool {
+    pub fn matches(&self, info: &StoreRequest) -> bool {
         let Self { op, contains } = self;
-        op.is_none_or(|op| op == facts.op) && contains.as_ref().is_none_or(|c| facts.path.contains(c.as_str()))
+        op.is_none_or(|op| op == info.op) && contains.as_ref().is_none_or(|c| info.path.contains(c.as_str()))
     }
 }
 
@@ -100,7 +100,7 @@ pub enum StoreEffect {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreFault {
+pub struct StoreRule {
     pub which: StoreMatch,
     pub times: Times,
     pub effect: StoreEffect,
@@ -109,15 +109,15 @@ pub struct StoreFault {
 /// Decides on one request: the rules whose count goes up, and what the first that covers it does.
 #[must_use]
 pub fn decide(
-    faults: &BTreeMap<RuleId, StoreFault>,
-    facts: &StoreFacts,
+    rules: &BTreeMap<RuleId, StoreRule>,
+    info: &StoreRequest,
     matched: &BTreeMap<RuleId, u64>,
 ) -> (Vec<RuleId>, Option<(RuleId, StoreEffect)>) {
-    let counted: Vec<RuleId> = faults.iter().filter(|(_, f)| f.which.matches(facts)).map(|(id, _)| *id).collect();
+    let counted: Vec<RuleId> = rules.iter().filter(|(_, rule)| rule.which.matches(info)).map(|(id, _)| *id).collect();
     let acts = counted.iter().find_map(|id| {
-        let fault = faults.get(id)?;
+        let rule = rules.get(id)?;
         let n = matched.get(id).copied().unwrap_or(0) + 1;
-        fault.times.covers(n).then_some((*id, fault.effect))
+        rule.times.covers(n).then_some((*id, rule.effect))
     });
     (counted, acts)
 }
@@ -144,29 +144,26 @@ mod tests {
             ("POST", "/b?delete", StoreOp::Delete),
             ("PATCH", "/b/k", StoreOp::Other),
         ] {
-            assert_eq!(StoreFacts::parse(method, target).op, op, "{method} {target}");
+            assert_eq!(StoreRequest::parse(method, target).op, op, "{method} {target}");
         }
     }
 
     #[test]
-    fn the_nth_is_counted_per_fault_and_the_first_that_covers_acts() {
-        let put = StoreFacts::parse("PUT", "/b/k");
-        let get = StoreFacts::parse("GET", "/b/k");
-        let fault = |op, times, effect| StoreFault { which: StoreMatch::op(op), times, effect };
-        let faults = BTreeMap::from([
-            (RuleId(1), fault(StoreOp::Put, Times::Nth(2), StoreEffect::LoseReply)),
-            (RuleId(2), fault(StoreOp::Put, Times::UntilLifted, StoreEffect::SlowDown)),
-            (RuleId(3), fault(StoreOp::Get, Times::First(1), StoreEffect::CutAfter(3))),
+    fn the_nth_is_counted_per_rule_and_the_first_that_covers_acts() {
+        let put = StoreRequest::parse("PUT", "/b/k");
+        let get = StoreRequest::parse("GET", "/b/k");
+        let rule = |op, times, effect| StoreRule { which: StoreMatch::op(op), times, effect };
+        let rules = BTreeMap::from([
+            (RuleId(1), rule(StoreOp::Put, Times::Nth(2), StoreEffect::LoseReply)),
+            (RuleId(2), rule(StoreOp::Put, Times::UntilLifted, StoreEffect::SlowDown)),
+            (RuleId(3), rule(StoreOp::Get, Times::First(1), StoreEffect::CutAfter(3))),
         ]);
         let none = BTreeMap::new();
-        assert_eq!(
-            decide(&faults, &put, &none),
-            (vec![RuleId(1), RuleId(2)], Some((RuleId(2), StoreEffect::SlowDown)))
-        );
+        assert_eq!(decide(&rules, &put, &none), (vec![RuleId(1), RuleId(2)], Some((RuleId(2), StoreEffect::SlowDown))));
         let one = BTreeMap::from([(RuleId(1), 1), (RuleId(3), 1)]);
-        assert_eq!(decide(&faults, &put, &one).1, Some((RuleId(1), StoreEffect::LoseReply)));
-        assert_eq!(decide(&faults, &get, &none).1, Some((RuleId(3), StoreEffect::CutAfter(3))));
-        assert_eq!(decide(&faults, &get, &one).1, None);
+        assert_eq!(decide(&rules, &put, &one).1, Some((RuleId(1), StoreEffect::LoseReply)));
+        assert_eq!(decide(&rules, &get, &none).1, Some((RuleId(3), StoreEffect::CutAfter(3))));
+        assert_eq!(decide(&rules, &get, &one).1, None);
         assert!(!StoreMatch::op(StoreOp::Put).path("other").matches(&put));
     }
 }

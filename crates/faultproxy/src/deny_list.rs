@@ -1,10 +1,10 @@
-//! The deny-list: what no controller may do to get its way, found in a request before it is forwarded. No I/O.
+//! The deny-list: what no controller may do is found in a request before it is forwarded. No I/O.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::facts::{Forbidden, OUT_OF_SERVICE, RequestFacts, Verb};
+use crate::request::{Forbidden, OUT_OF_SERVICE, RequestInfo, Verb};
 
 /// What the deny-list lets pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,41 +13,41 @@ pub struct DenyList {
     pub own_finalizers: BTreeSet<String>,
 }
 
-/// Whether the object as it is must be known to judge this write.
-pub(crate) fn needs_current(facts: &RequestFacts) -> bool {
-    matches!(facts.verb, Verb::Update | Verb::Patch) && facts.subresource.is_none() && facts.name.is_some()
+/// Whether this write can only be judged with the present object beside it.
+pub(crate) fn needs_current(info: &RequestInfo) -> bool {
+    matches!(info.verb, Verb::Update | Verb::Patch) && info.subresource.is_none() && info.name.is_some()
 }
 
-/// Judges one request by its query, its body and the object as it is.
+/// Judges one request by its query, its body and the present object.
 ///
 /// `content_type` is the header's value. `current` is needed when [`needs_current`] says so, and is `None` when there
 /// is no such object.
 #[must_use]
 pub(crate) fn judge(
     list: &DenyList,
-    facts: &RequestFacts,
+    info: &RequestInfo,
     content_type: &str,
     body: &[u8],
     current: Option<&Value>,
 ) -> Option<Forbidden> {
-    let deletes = matches!(facts.verb, Verb::Delete | Verb::DeleteCollection);
-    let resource = (facts.group.as_str(), facts.resource.as_str());
+    let deletes = matches!(info.verb, Verb::Delete | Verb::DeleteCollection);
+    let resource = (info.group.as_str(), info.resource.as_str());
     if deletes && resource == ("storage.k8s.io", "volumeattachments") {
         return Some(Forbidden::VolumeAttachmentDelete);
     }
-    if !facts.verb.mutates() {
+    if !info.verb.mutates() {
         return None;
     }
     let pods = resource == ("", "pods");
-    let removes_pods = pods && (deletes || facts.subresource.as_deref() == Some("eviction"));
-    if removes_pods && facts.query("gracePeriodSeconds").is_some_and(|s| s.trim().parse() == Ok(0_i64)) {
+    let removes_pods = pods && (deletes || info.subresource.as_deref() == Some("eviction"));
+    if removes_pods && info.query("gracePeriodSeconds").is_some_and(|s| s.trim().parse() == Ok(0_i64)) {
         return Some(Forbidden::ForceDelete);
     }
     let guarded = removes_pods || matches!(resource, ("", "nodes" | "persistentvolumes"));
     let Some(body) = parse(body) else {
         // Protobuf and the like. An update of anything may strip a finalizer, so it is judged as guarded if there is one.
         let has_finalizers = current.is_some_and(|c| !finalizers(c).is_empty());
-        return (guarded || (needs_current(facts) && has_finalizers)).then_some(Forbidden::Unreadable);
+        return (guarded || (needs_current(info) && has_finalizers)).then_some(Forbidden::Unreadable);
     };
     if removes_pods {
         let zero = |options: &Value| options.get("gracePeriodSeconds").is_some_and(|s| s.as_i64() == Some(0));
@@ -55,28 +55,28 @@ pub(crate) fn judge(
             return Some(Forbidden::ForceDelete);
         }
     }
-    if !matches!(facts.verb, Verb::Create | Verb::Update | Verb::Patch) {
+    if !matches!(info.verb, Verb::Create | Verb::Update | Verb::Patch) {
         return None;
     }
-    if facts.subresource.as_deref() == Some("finalize") && resource == ("", "namespaces") {
+    if info.subresource.as_deref() == Some("finalize") && resource == ("", "namespaces") {
         return Some(Forbidden::FinalizerStripped("kubernetes (of a namespace)".into()));
     }
-    if facts.subresource.is_none() && resource == ("", "nodes") {
+    if info.subresource.is_none() && resource == ("", "nodes") {
         let there = current.is_some_and(puts_taint);
         if !there && puts_taint(&body) {
             return Some(Forbidden::OutOfServiceTaint);
         }
     }
-    let current = current.filter(|_| needs_current(facts))?;
-    let write = Write::of(facts, content_type);
+    let current = current.filter(|_| needs_current(info))?;
+    let write = Write::of(info, content_type);
     for name in finalizers(current) {
-        if !list.own_finalizers.contains(&name) && write.strips_finalizer(facts, &body, current, &name) {
+        if !list.own_finalizers.contains(&name) && write.strips_finalizer(info, &body, current, &name) {
             return Some(Forbidden::FinalizerStripped(name));
         }
     }
     if resource == ("", "persistentvolumes")
         && current.pointer("/spec/claimRef").is_some_and(|c| !c.is_null())
-        && write.removes_claim(facts, &body, current)
+        && write.removes_claim(info, &body, current)
     {
         return Some(Forbidden::ClaimRefRemoved);
     }
@@ -131,9 +131,9 @@ enum Write {
 }
 
 impl Write {
-    fn of(facts: &RequestFacts, content_type: &str) -> Self {
+    fn of(info: &RequestInfo, content_type: &str) -> Self {
         let kind = content_type.split(';').next().unwrap_or_default().trim();
-        match (facts.verb, kind) {
+        match (info.verb, kind) {
             (Verb::Patch, "application/json-patch+json") => Self::JsonPatch,
             (Verb::Patch, "application/strategic-merge-patch+json") => Self::Strategic,
             (Verb::Patch, "application/apply-patch+yaml" | "application/apply-patch+cbor") => Self::Apply,
@@ -142,7 +142,7 @@ impl Write {
         }
     }
 
-    fn strips_finalizer(self, facts: &RequestFacts, body: &Value, current: &Value, name: &str) -> bool {
+    fn strips_finalizer(self, info: &RequestInfo, body: &Value, current: &Value, name: &str) -> bool {
         let listed = |list: &Value| list.as_array().is_some_and(|l| l.iter().any(|v| v.as_str() == Some(name)));
         let absent_as_a_value = |body: &Value| match body.get("metadata") {
             Some(Value::Null) => true,
@@ -165,7 +165,7 @@ impl Write {
             Self::JsonPatch => !patched_finalizers(body, finalizers(current)).iter().any(|f| f == name),
             Self::Apply => {
                 !body.pointer("/metadata/finalizers").is_some_and(listed)
-                    && owned_by(facts, current, &|fields| {
+                    && owned_by(info, current, &|fields| {
                         fields
                             .get("f:metadata")
                             .and_then(|m| m.get("f:finalizers"))
@@ -175,7 +175,7 @@ impl Write {
         }
     }
 
-    fn removes_claim(self, facts: &RequestFacts, body: &Value, current: &Value) -> bool {
+    fn removes_claim(self, info: &RequestInfo, body: &Value, current: &Value) -> bool {
         let gone = |v: Option<&Value>| v.is_none_or(Value::is_null);
         // An absent field is removal in a PUT, and nothing at all in a patch.
         let nulled = |body: &Value| {
@@ -216,7 +216,7 @@ impl Write {
             }),
             Self::Apply => {
                 (gone(body.pointer("/spec/claimRef/uid")))
-                    && owned_by(facts, current, &|fields| {
+                    && owned_by(info, current, &|fields| {
                         fields.get("f:spec").and_then(|s| s.get("f:claimRef")).is_some_and(|c| c.get("f:uid").is_some())
                     })
             }
@@ -225,8 +225,8 @@ impl Write {
 }
 
 /// Whether the applying manager owns a field: then, and only then, leaving it out of an apply removes it.
-fn owned_by(facts: &RequestFacts, current: &Value, field: &dyn Fn(&Value) -> bool) -> bool {
-    let manager = facts.query("fieldManager").unwrap_or_default();
+fn owned_by(info: &RequestInfo, current: &Value, field: &dyn Fn(&Value) -> bool) -> bool {
+    let manager = info.query("fieldManager").unwrap_or_default();
     let entries = current.pointer("/metadata/managedFields").and_then(Value::as_array);
     entries.into_iter().flatten().any(|entry| {
         entry.get("manager").and_then(Value::as_str) == Some(manager.as_str())
@@ -303,7 +303,7 @@ mod tests {
         let list = DenyList { own_finalizers: BTreeSet::from(["own".to_owned()]) };
         let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
         let current = (!current.is_null()).then_some(current);
-        judge(&list, &RequestFacts::parse(method, target), content, &body, current)
+        judge(&list, &RequestInfo::parse(method, target), content, &body, current)
     }
 
     #[test]
@@ -481,11 +481,11 @@ mod tests {
     fn an_apply_in_yaml_is_read_and_a_body_that_cannot_be_read_is_not_cleared() {
         let list = DenyList::default();
         let yaml = format!("spec:\n  taints:\n  - key: {OUT_OF_SERVICE}\n    effect: NoExecute\n");
-        let node = RequestFacts::parse("PATCH", NODE);
+        let node = RequestInfo::parse("PATCH", NODE);
         assert_eq!(judge(&list, &node, APPLY, yaml.as_bytes(), None), Some(Forbidden::OutOfServiceTaint));
         let protobuf = b"k8s\x00\x0a\x0c\x0a\x02v1";
         let content = "application/vnd.kubernetes.protobuf";
-        let put = |target| RequestFacts::parse("PUT", target);
+        let put = |target| RequestInfo::parse("PUT", target);
         assert_eq!(judge(&list, &put(NODE), content, protobuf, None), Some(Forbidden::Unreadable));
         let plain = "/api/v1/namespaces/a/configmaps/c";
         assert_eq!(judge(&list, &put(plain), content, protobuf, None), None);

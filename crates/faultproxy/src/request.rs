@@ -48,7 +48,7 @@ impl fmt::Display for Verb {
 
 /// One request, as the rules see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestFacts {
+pub struct RequestInfo {
     /// Verb in the API server's sense.
     pub verb: Verb,
     /// API group; empty for the core group and for paths that are no resource.
@@ -68,7 +68,7 @@ pub struct RequestFacts {
     pub forbidden: Option<Forbidden>,
 }
 
-impl RequestFacts {
+impl RequestInfo {
     /// `group/resource/subresource` without the parts that are empty: `pods`, `apps/deployments`, `pods/eviction`.
     pub fn kind(&self) -> String {
         let mut kind = String::new();
@@ -95,7 +95,7 @@ impl RequestFacts {
     #[must_use]
     pub fn parse(method: &str, target: &str) -> Self {
         let path = target.split('?').next().unwrap_or_default();
-        let mut facts = Self {
+        let mut info = Self {
             verb: Verb::Other,
             group: String::new(),
             version: String::new(),
@@ -110,7 +110,7 @@ impl RequestFacts {
         let (group, version, mut rest) = match parts.as_slice() {
             ["api", version, rest @ ..] => ("", *version, rest),
             ["apis", group, version, rest @ ..] => (*group, *version, rest),
-            _ => return facts,
+            _ => return info,
         };
         // The old form `/api/v1/watch/pods` is a watch whatever the query says.
         let mut watch = false;
@@ -122,48 +122,48 @@ impl RequestFacts {
         if let ["namespaces", namespace, resource, more @ ..] = rest
             && !(matches!(*resource, "status" | "finalize") && more.is_empty() && group.is_empty())
         {
-            facts.namespace = Some((*namespace).to_owned());
-            facts.resource = (*resource).to_owned();
+            info.namespace = Some((*namespace).to_owned());
+            info.resource = (*resource).to_owned();
             rest = more;
         } else if let [resource, more @ ..] = rest {
-            facts.resource = (*resource).to_owned();
+            info.resource = (*resource).to_owned();
             rest = more;
         } else {
-            return facts;
+            return info;
         }
-        group.clone_into(&mut facts.group);
-        version.clone_into(&mut facts.version);
+        group.clone_into(&mut info.group);
+        version.clone_into(&mut info.version);
         if let [name, more @ ..] = rest {
-            facts.name = Some((*name).to_owned());
+            info.name = Some((*name).to_owned());
             if !more.is_empty() {
-                facts.subresource = Some(more.join("/"));
+                info.subresource = Some(more.join("/"));
             }
         }
         watch |= query_value(target, "watch").is_some_and(|v| v != "false" && v != "0");
-        facts.verb = match method {
-            "GET" | "HEAD" if watch && facts.subresource.is_none() => Verb::Watch,
-            "GET" | "HEAD" if facts.name.is_some() => Verb::Get,
+        info.verb = match method {
+            "GET" | "HEAD" if watch && info.subresource.is_none() => Verb::Watch,
+            "GET" | "HEAD" if info.name.is_some() => Verb::Get,
             "GET" | "HEAD" => Verb::List,
             "POST" => Verb::Create,
             "PUT" => Verb::Update,
             "PATCH" => Verb::Patch,
-            "DELETE" if facts.name.is_some() => Verb::Delete,
+            "DELETE" if info.name.is_some() => Verb::Delete,
             "DELETE" => Verb::DeleteCollection,
             _ => Verb::Other,
         };
-        if facts.name.is_none() {
-            facts.name = query_value(target, "fieldSelector").and_then(|selector| {
+        if info.name.is_none() {
+            info.name = query_value(target, "fieldSelector").and_then(|selector| {
                 selector.split(',').find_map(|term| {
                     let value = term.strip_prefix("metadata.name=")?;
                     Some(value.strip_prefix('=').unwrap_or(value).to_owned())
                 })
             });
         }
-        facts
+        info
     }
 }
 
-impl fmt::Display for RequestFacts {
+impl fmt::Display for RequestInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.verb, self.target)
     }
@@ -180,7 +180,6 @@ pub struct RequestMatch {
     verbs: Vec<Verb>,
     mutating: bool,
     resource: Option<(String, String)>,
-    subresource: Option<Option<String>>,
     namespace: Option<String>,
     name: Option<String>,
 }
@@ -210,23 +209,10 @@ impl RequestMatch {
         self
     }
 
-    /// Only this resource: group (empty for core) and plural name. Its subresources count unless
-    /// [`RequestMatch::subresource`] or [`RequestMatch::main_resource`] says otherwise.
+    /// Only this resource: group (empty for core) and plural name, with its subresources.
     #[must_use]
     pub fn resource(mut self, group: &str, resource: &str) -> Self {
         self.resource = Some((group.to_owned(), resource.to_owned()));
-        self
-    }
-
-    #[must_use]
-    pub fn subresource(mut self, subresource: &str) -> Self {
-        self.subresource = Some(Some(subresource.to_owned()));
-        self
-    }
-
-    #[must_use]
-    pub fn main_resource(mut self) -> Self {
-        self.subresource = Some(None);
         self
     }
 
@@ -244,21 +230,20 @@ impl RequestMatch {
     }
 
     /// Whether a request is meant.
-    pub fn matches(&self, facts: &RequestFacts) -> bool {
-        let Self { verbs, mutating, resource, subresource, namespace, name } = self;
-        (verbs.is_empty() || verbs.contains(&facts.verb))
-            && (!mutating || facts.verb.mutates())
-            && resource.as_ref().is_none_or(|(g, r)| *g == facts.group && *r == facts.resource)
-            && subresource.as_ref().is_none_or(|s| *s == facts.subresource)
-            && namespace.as_ref().is_none_or(|n| facts.namespace.as_ref() == Some(n))
-            && name.as_ref().is_none_or(|n| facts.name.as_ref() == Some(n))
+    pub fn matches(&self, info: &RequestInfo) -> bool {
+        let Self { verbs, mutating, resource, namespace, name } = self;
+        (verbs.is_empty() || verbs.contains(&info.verb))
+            && (!mutating || info.verb.mutates())
+            && resource.as_ref().is_none_or(|(g, r)| *g == info.group && *r == info.resource)
+            && namespace.as_ref().is_none_or(|n| info.namespace.as_ref() == Some(n))
+            && name.as_ref().is_none_or(|n| info.name.as_ref() == Some(n))
     }
 }
 
 /// The taint with which an administrator, and nobody else, says that a node is off.
 pub(crate) const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
-/// Something that fails the test.
+/// What no controller may do: a request of this kind fails the test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forbidden {
     /// A pod deleted or evicted with a grace period of zero: the object goes while the process may still write.
@@ -383,34 +368,29 @@ mod tests {
             ("OPTIONS", "/api/v1/pods", Verb::Other, "pods", "v1", None, None),
         ];
         for (method, target, verb, kind, version, namespace, name) in table {
-            let facts = RequestFacts::parse(method, target);
+            let info = RequestInfo::parse(method, target);
             let line = format!("{method} {target}");
-            assert_eq!(facts.verb, *verb, "{line}");
-            assert_eq!(facts.kind(), *kind, "{line}");
-            assert_eq!(facts.version, *version, "{line}");
-            assert_eq!(facts.namespace.as_deref(), *namespace, "{line}");
-            assert_eq!(facts.name.as_deref(), *name, "{line}");
+            assert_eq!(info.verb, *verb, "{line}");
+            assert_eq!(info.kind(), *kind, "{line}");
+            assert_eq!(info.version, *version, "{line}");
+            assert_eq!(info.namespace.as_deref(), *namespace, "{line}");
+            assert_eq!(info.name.as_deref(), *name, "{line}");
         }
     }
 
     #[test]
     fn each_field_of_a_match_can_refuse_on_its_own() {
-        let facts = RequestFacts::parse("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/status");
-        let full = RequestMatch::verb(Verb::Patch)
-            .resource("apps", "deployments")
-            .subresource("status")
-            .namespace("a")
-            .name("d");
-        assert!(full.matches(&facts));
-        assert!(RequestMatch::any().matches(&facts));
-        assert!(RequestMatch::mutating().matches(&facts));
-        assert!(RequestMatch::verb(Verb::Get).or_verb(Verb::Patch).matches(&facts));
-        assert!(!RequestMatch::verb(Verb::Get).matches(&facts));
-        assert!(!full.clone().resource("", "deployments").matches(&facts));
-        assert!(!full.clone().resource("apps", "replicasets").matches(&facts));
-        assert!(!full.clone().main_resource().matches(&facts));
-        assert!(!full.clone().namespace("b").matches(&facts));
-        assert!(!full.name("e").matches(&facts));
-        assert!(!RequestMatch::mutating().matches(&RequestFacts::parse("GET", "/api/v1/pods")));
+        let info = RequestInfo::parse("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/status");
+        let full = RequestMatch::verb(Verb::Patch).resource("apps", "deployments").namespace("a").name("d");
+        assert!(full.matches(&info));
+        assert!(RequestMatch::any().matches(&info));
+        assert!(RequestMatch::mutating().matches(&info));
+        assert!(RequestMatch::verb(Verb::Get).or_verb(Verb::Patch).matches(&info));
+        assert!(!RequestMatch::verb(Verb::Get).matches(&info));
+        assert!(!full.clone().resource("", "deployments").matches(&info));
+        assert!(!full.clone().resource("apps", "replicasets").matches(&info));
+        assert!(!full.clone().namespace("b").matches(&info));
+        assert!(!full.name("e").matches(&info));
+        assert!(!RequestMatch::mutating().matches(&RequestInfo::parse("GET", "/api/v1/pods")));
     }
 }
