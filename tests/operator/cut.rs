@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use indexbuild_testbed::{Direction, From};
+use indexbuild_testbed::{Direction, Peer};
 use serde_json::{Value, json};
 
 use crate::short::{SMALL, slow};
@@ -44,7 +44,7 @@ pub(crate) fn run(world: &mut World) {
     let mixed = owner(CREDULOUS, "mixed", CUT);
 
     world.cluster.crash_node(CRASHED).unwrap();
-    world.cluster.cut(CUT, From::Api, Direction::Both).unwrap();
+    world.cluster.cut(CUT, Peer::Api, Direction::Both).unwrap();
     let cut = Instant::now();
     world.say(&format!("{CUT} is cut off from the API server, {CRASHED} has crashed"));
     // However long the cut lasts, these replacements have not caught up when it ends. The old owners do not hear of it.

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use indexbuild_testbed::{Clocks, Direction, From, Options, Tools};
+use indexbuild_testbed::{Clocks, Direction, Options, Peer, Tools};
 use serde_json::{Value, json};
 
 use crate::support::operator::OperatorOptions;
@@ -57,10 +57,10 @@ pub(crate) fn run(tools: &Tools) {
         assert_ne!(text(&other, "/status/nodeName"), text(record, "/status/nodeName"), "{name} is on two nodes");
         assert!(leaks(&world, record), "an engine is open in {name}'s slot 1: {record}");
     }
-    for from in [From::Api, From::Nodes] {
+    for from in [Peer::Api, Peer::Nodes] {
         world.cluster.cut(&lost[0], from, Direction::Both).unwrap();
     }
-    world.cluster.cut(&lost[1], From::Everything, Direction::Both).unwrap();
+    world.cluster.cut(&lost[1], Peer::Everything, Direction::Both).unwrap();
     let cut = Instant::now();
     world.say(&format!("{} is cut off from the API server and its peers, {} from everything", lost[0], lost[1]));
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use indexbuild_testbed::{Direction, From};
+use indexbuild_testbed::{Direction, Peer};
 use serde_json::{Value, json};
 
 use crate::support::{NAMESPACE, World, history, message, switch, text};
@@ -31,7 +31,7 @@ pub(crate) fn run(world: &World) {
     }
     let before = objects(world);
     for node in LOST {
-        world.cluster.cut(node, From::Api, Direction::Both).unwrap();
+        world.cluster.cut(node, Peer::Api, Direction::Both).unwrap();
     }
     world.say("three of four nodes are cut off");
     world.until("a condition says why nothing is done", Duration::from_secs(60), |world| {

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indexbuild_testbed::{Call, Cluster, Options, Provisioner, Reclaim, Tools, write_archive};
+use indexbuild_testbed::{ApiCall, Cluster, Options, Provisioner, Reclaim, Tools, write_archive};
 use serde_json::{Value, json};
 
 use self::operator::{Operator, OperatorOptions};

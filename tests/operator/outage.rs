@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use indexbuild_testbed::{Direction, From, Options, Tools};
+use indexbuild_testbed::{Direction, Options, Peer, Tools};
 use serde_json::{Value, json};
 
 use crate::support::operator::OperatorOptions;
@@ -90,7 +90,7 @@ fn hold(world: &World) {
 fn away(world: &World) {
     let cut = Instant::now();
     for node in ["node1", "node2"] {
-        world.cluster.cut(node, From::Store, Direction::Both).unwrap();
+        world.cluster.cut(node, Peer::Store, Direction::Both).unwrap();
         for number in 1..=8 {
             let folder = world.cluster.volume_folder(node, &format!("v{}-{number}", &node[4..])).unwrap();
             std::fs::write(folder.join("go"), "").unwrap();

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use indexbuild_testbed::{Direction, From, Options, Tools, tools_or_skip};
+use indexbuild_testbed::{Direction, Options, Peer, Tools, tools_or_skip};
 use serde_json::{Value, json};
 
 use crate::judge;
@@ -180,7 +180,7 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
     let nodes = ["node1", "node2", "node3"];
     world.complete("orders", Duration::from_secs(120));
     for node in nodes {
-        world.cluster.cut(node, From::Store, Direction::Both).unwrap();
+        world.cluster.cut(node, Peer::Store, Direction::Both).unwrap();
     }
     let stalled = world.until("the build says that it is stalled", Duration::from_secs(90), |world| {
         let build = world.read("stuck");

@@ -74,7 +74,7 @@ pub fn program_files(program: &Path) -> Result<Vec<(PathBuf, String)>, TestbedEr
     }
     let mut command = Command::new("ldd");
     command.arg(program);
-    for line in finish(command)?.lines() {
+    for line in output_of(command)?.lines() {
         if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
             files.push((fs::canonicalize(path).at("read", path)?, path.to_owned()));
         }

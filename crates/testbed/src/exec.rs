@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, split};
+use crate::cluster::{Cluster, namespace_and_name};
 use crate::error::TestbedError;
 use crate::namespace::finish;
 
@@ -16,7 +16,7 @@ impl Cluster {
     /// # Errors
     /// Its failure, with what it said; a node that cannot be reached.
     pub fn exec(&self, pod: &str, command: &[&str]) -> Result<String, TestbedError> {
-        let (namespace, name) = split(pod);
+        let (namespace, name) = namespace_and_name(pod);
         let mut words = vec!["exec", "-n", namespace, name, "--"];
         words.extend_from_slice(command);
         self.kubectl(&words)
@@ -47,11 +47,11 @@ impl Cluster {
         command.args(["--setuid", user, "--setgid", group, "--", "/proc/self/fd/3"]).args(arguments);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
         command.env("KUBERNETES_SERVICE_HOST", "10.96.0.1").env("KUBERNETES_SERVICE_PORT", "443");
-        finish(command)
+        output_of(command)
     }
 
     pub(crate) fn pod(&self, pod: &str) -> Result<Value, TestbedError> {
-        let (namespace, name) = split(pod);
+        let (namespace, name) = namespace_and_name(pod);
         self.get(&["pod", "-n", namespace, name])
     }
 

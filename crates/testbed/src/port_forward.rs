@@ -1,4 +1,4 @@
-//! The API server's door for programs outside of the namespaces: a port of loopback.
+//! A port of loopback that leads to the API server, for programs outside of the namespaces.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,16 +13,16 @@ use crate::cluster::Cluster;
 use crate::control_plane::API;
 use crate::error::{At as _, TestbedError};
 
-/// An open door; dropping it closes it.
+/// An open port; dropping it closes it.
 #[derive(Debug)]
-pub struct Door {
+pub struct PortForward {
     address: SocketAddr,
     kubeconfig: PathBuf,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Door {
+impl PortForward {
     /// The port on loopback that leads to the API server.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -39,7 +39,7 @@ impl Cluster {
     ///
     /// # Errors
     /// A namespace that cannot be entered; those of the file system.
-    pub fn door(&self) -> Result<Door, TestbedError> {
+    pub fn forward_api(&self) -> Result<PortForward, TestbedError> {
         let listener = TcpListener::bind("127.0.0.1:0").at("listen on", "127.0.0.1")?;
         let address = listener.local_addr().at("listen on", "127.0.0.1")?;
         let text = fs::read_to_string(self.kubeconfig()).at("read", self.kubeconfig())?;
@@ -70,11 +70,11 @@ impl Cluster {
             }
         });
         outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended"))).at("enter", place)?;
-        Ok(Door { address, kubeconfig, stop, thread: Some(thread) })
+        Ok(PortForward { address, kubeconfig, stop, thread: Some(thread) })
     }
 }
 
-impl Drop for Door {
+impl Drop for PortForward {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // Wakes the thread, which waits for a connection.
@@ -94,7 +94,7 @@ fn enter(namespace: &File) -> io::Result<()> {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(io::Error::from)
 }
 
-/// There are no namespaces: no cluster came so far.
+/// Only Linux has namespaces; on other systems no cluster starts.
 #[cfg(not(target_os = "linux"))]
 fn enter(_: &File) -> io::Result<()> {
     Err(io::Error::from(io::ErrorKind::Unsupported))

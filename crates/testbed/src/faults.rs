@@ -1,30 +1,39 @@
-//! What tests break, and how it is mended. A cut drops packets, as a network does; it never refuses them. Pods are
+//! Faults that tests inject, and how each is mended. A cut drops packets, as a network does; it never refuses them. Pods are
 //! named as `name` in the namespace `default`, or as `namespace/name`.
 
+use clap::ValueEnum;
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
 use crate::control_plane::{API, STORE};
 use crate::error::TestbedError;
-use crate::namespace::{finish, signal};
+use crate::namespace::{output_of, signal};
 use crate::node::Node;
 
 /// What a node, with all its pods, is cut off from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum Peer {
+    /// The API server alone
     Api,
+    /// The object store alone
     Store,
+    /// The other nodes
     Nodes,
+    /// Everything outside the node
     Everything,
 }
 
 /// Which way packets are lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Direction {
+    /// Both
     Both,
-    /// What comes to the node.
+    /// What comes to the node
+    #[value(name = "in")]
     Incoming,
-    /// What leaves the node.
+    /// What leaves the node
+    #[value(name = "out")]
     Outgoing,
 }
 
@@ -33,7 +42,7 @@ impl Cluster {
     ///
     /// # Errors
     /// A node that does not exist; nft's failure.
-    pub fn cut(&self, node: &str, from: From, direction: Direction) -> Result<(), TestbedError> {
+    pub fn cut(&self, node: &str, from: Peer, direction: Direction) -> Result<(), TestbedError> {
         let node = self.node(node)?;
         let peers = self.peers(node, from);
         let mut rules = table();
@@ -51,14 +60,14 @@ impl Cluster {
         }
         let mut command = self.namespace().command(&node.net(), "nft");
         command.arg(rules);
-        finish(command).map(drop)
+        output_of(command).map(drop)
     }
 
     /// Cuts one pod off, until [`Cluster::heal`] of its node; the node's other pods go on.
     ///
     /// # Errors
     /// A pod without an address; nft's failure.
-    pub fn cut_pod(&self, pod: &str, from: From, direction: Direction) -> Result<(), TestbedError> {
+    pub fn cut_pod(&self, pod: &str, from: Peer, direction: Direction) -> Result<(), TestbedError> {
         let object = self.pod(pod)?;
         let node = self.node(object["spec"]["nodeName"].as_str().unwrap_or_default())?;
         let Some(address) = object["status"]["podIP"].as_str() else {
@@ -79,22 +88,22 @@ impl Cluster {
         }
         let mut command = self.namespace().command(&node.net(), "nft");
         command.arg(rules);
-        finish(command).map(drop)
+        output_of(command).map(drop)
     }
 
     /// The addresses that a node is to be cut off from.
-    fn peers(&self, node: &Node, from: From) -> Vec<String> {
+    fn peers(&self, node: &Node, from: Peer) -> Vec<String> {
         match from {
-            From::Api => vec![API.to_owned()],
-            From::Store => vec![STORE.to_owned()],
-            From::Nodes => self
+            Peer::Api => vec![API.to_owned()],
+            Peer::Store => vec![STORE.to_owned()],
+            Peer::Nodes => self
                 .nodes()
                 .filter(|other| other.name != node.name)
                 .flat_map(|other| {
                     [other.address(), format!("10.244.{}.0/24", other.address().trim_start_matches("10.88.0.1"))]
                 })
                 .collect(),
-            From::Everything => vec!["0.0.0.0/0".to_owned()],
+            Peer::Everything => vec!["0.0.0.0/0".to_owned()],
         }
     }
 
@@ -106,7 +115,7 @@ impl Cluster {
         let node = self.node(node)?;
         let mut command = self.namespace().command(&node.net(), "nft");
         command.arg("add table inet cut; delete table inet cut");
-        finish(command).map(drop)
+        output_of(command).map(drop)
     }
 
     /// Kills a node's kubelet; its containers live on.
@@ -140,7 +149,7 @@ impl Cluster {
     /// # Errors
     /// A node that does not exist; mounts that cannot be undone.
     pub fn crash_node(&mut self, node: &str) -> Result<(), TestbedError> {
-        self.with_node(node, |node, around| node.crash(around.namespace))
+        self.with_node(node, |node, context| node.crash(context.namespace))
     }
 
     /// Starts a crashed node, as after a reboot (another boot id) or a thaw (the same).
@@ -148,7 +157,7 @@ impl Cluster {
     /// # Errors
     /// A node that does not exist; a process that cannot be started.
     pub fn boot_node(&mut self, node: &str, new_boot_id: bool) -> Result<(), TestbedError> {
-        self.with_node(node, |node, around| node.boot(around, new_boot_id))
+        self.with_node(node, |node, context| node.boot(context, new_boot_id))
     }
 
     /// Deletes a Node object, as a cloud's controller does when the machine is gone.
@@ -178,7 +187,7 @@ impl Cluster {
     /// [`Cluster::cordon`] with `false` undoes it.
     ///
     /// # Errors
-    /// Pods that have not gone within so many seconds.
+    /// Pods that have not gone within this many seconds.
     pub fn drain(&self, node: &str, seconds: u32) -> Result<(), TestbedError> {
         let timeout = format!("--timeout={seconds}s");
         self.kubectl(&["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", &timeout]).map(drop)

@@ -1,7 +1,7 @@
-//! Reads of objects, through one `kubectl proxy` that lives as long as its cluster.
+//! Reads of Kubernetes objects, through one `kubectl proxy` that lives as long as its cluster.
 //!
-//! Tests ask again and again until something has come to pass, several times a second and for minutes: with a kubectl
-//! for each question, starting that took more of the machine than all that was asked about.
+//! Tests ask again and again until something has come to pass, several times a second and for minutes: to start
+//! a kubectl for each question took more of the machine than all that was asked about.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -17,10 +17,10 @@ use crate::namespace::{Namespace, Net};
 use crate::process::Process;
 use crate::tools::Tools;
 
-/// A stopped API server answers nothing; kubectl would wait as long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A stopped API server answers nothing; kubectl, too, would wait for so long.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What tests ask about: its names, where the API has it, and whether it is in a namespace.
+/// The resources that tests read: names, path and plural in the API, and whether they are in a namespace.
 const RESOURCES: [(&[&str], &str, &str, bool); 16] = [
     (&["pods", "pod", "po"], "/api/v1", "pods", true),
     (&["persistentvolumeclaims", "persistentvolumeclaim", "pvc"], "/api/v1", "persistentvolumeclaims", true),
@@ -67,7 +67,7 @@ pub(crate) fn path_of(arguments: &[&str]) -> Option<String> {
             "-l" | "--selector" => query.push(format!("labelSelector={}", encoded(rest.next()?))),
             "--field-selector" => query.push(format!("fieldSelector={}", encoded(rest.next()?))),
             "-A" | "--all-namespaces" => everywhere = true,
-            // Not found is an error here, as an answer without a word is no JSON there.
+            // An object that is not found is an error here; kubectl's empty answer is none, but is no JSON either.
             "--ignore-not-found" => {}
             name if !name.starts_with('-') => names.push(name),
             _ => return None,
@@ -144,9 +144,9 @@ fn without_managers(object: &mut Value) {
 
 fn ask(socket: &Path, path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // Of HTTP/1.0: the answer comes in one piece, and the connection ends with it.
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    // By HTTP/1.0 the answer comes in one piece, and the connection ends with it.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

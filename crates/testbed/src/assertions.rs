@@ -1,4 +1,4 @@
-//! What tests ask at their end: nothing left over, nobody writes any more, the same as in an undisturbed run.
+//! What tests assert at their end: nothing is left over, nobody writes any more, all is as in an undisturbed run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -104,7 +104,7 @@ fn comparable(mut object: Value, forget: &[&str]) -> Value {
     for path in forget {
         remove(&mut object, &path.split('.').collect::<Vec<_>>());
     }
-    blur(&mut object);
+    mask(&mut object);
     object
 }
 
@@ -123,13 +123,13 @@ fn remove(value: &mut Value, path: &[&str]) {
     }
 }
 
-/// UIDs and moments anywhere in it become words: that there is one is compared, not which.
-fn blur(value: &mut Value) {
+/// Replaces UIDs and times by placeholders: two runs differ in them, and only their presence is compared.
+fn mask(value: &mut Value) {
     match value {
         Value::String(text) if is_uid(text) => "<uid>".clone_into(text),
         Value::String(text) if is_moment(text) => "<moment>".clone_into(text),
-        Value::Array(items) => items.iter_mut().for_each(blur),
-        Value::Object(fields) => fields.values_mut().for_each(blur),
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        Value::Object(fields) => fields.values_mut().for_each(mask),
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

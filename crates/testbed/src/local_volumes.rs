@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::error::{At as _, TestbedError};
-use crate::namespace::{Net, finish};
+use crate::namespace::{Net, output_of};
 use crate::objects::{self, PROVISIONER};
 
-/// What the provisioner signs its volumes with. Without it the controller manager holds a volume with policy
+/// The annotation of the provisioner's volumes. Without it the controller manager holds a volume with policy
 /// `Delete` for its own, finds no plugin that could delete it, and marks it Failed.
 pub(crate) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 
@@ -44,24 +44,7 @@ impl Cluster {
         Ok(folder)
     }
 
-    /// Offers so many volumes on each node, named `<node>-v<n>`.
-    ///
-    /// # Errors
-    /// Those of the file system; kubectl's.
-    pub fn offer_volumes(&self, on_each_node: u32, reclaim: Reclaim) -> Result<(), TestbedError> {
-        let mut objects = vec![objects::local_storage_class()];
-        let nodes: Vec<String> = self.nodes().map(|node| node.name.clone()).collect();
-        for node in nodes {
-            for number in 1..=on_each_node {
-                let name = format!("{node}-v{number}");
-                let folder = self.volume_folder(&node, &name)?;
-                objects.push(offered(&name, &node, &folder, reclaim.name()));
-            }
-        }
-        self.apply(&objects)
-    }
-
-    /// Offers a volume of so many MiB that a pod can really fill: memory, so its content does not outlive the cluster.
+    /// Offers a volume of `mib` MiB that a pod can really fill: memory, so its content does not outlive the cluster.
     /// The returned folder is where programs outside see it.
     ///
     /// # Errors
@@ -72,12 +55,12 @@ impl Cluster {
         fs::create_dir_all(&folder).at("make", &folder)?;
         let mut command = self.namespace().command(&Net::Control, "mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=777"), "tmpfs"]).arg(&folder);
-        finish(command)?;
+        output_of(command)?;
         self.apply(&[objects::local_storage_class(), offered(name, node, &folder, Reclaim::Retain.name())])?;
         Ok(self.seen_from_outside(&folder))
     }
 
-    /// Fills a volume of [`Cluster::offer_small_volume`] to the last byte, until [`Cluster::empty_filler`].
+    /// Fills a volume of [`Cluster::offer_small_volume`] to the last byte, until [`Cluster::unfill_volume`].
     ///
     /// # Errors
     /// A volume that is not of that kind: a folder of the machine's disk is never filled.
@@ -86,14 +69,14 @@ impl Cluster {
         let script = "mountpoint -q \"$0\" && { cat /dev/zero > \"$0/.filler\" 2>/dev/null || true; }";
         let mut command = self.namespace().command(&Net::Control, "bash");
         command.args(["-c", script]).arg(folder);
-        finish(command).map(drop)
+        output_of(command).map(drop)
     }
 
     /// Gives a filled volume its room back.
     ///
     /// # Errors
     /// A volume that was not filled.
-    pub fn empty_filler(&self, node: &str, name: &str) -> Result<(), TestbedError> {
+    pub fn unfill_volume(&self, node: &str, name: &str) -> Result<(), TestbedError> {
         let filler = self.seen_from_outside(&self.small_volume(node, name)).join(".filler");
         fs::remove_file(&filler).at("remove", filler)
     }
