@@ -20,7 +20,7 @@ use crate::pods::Pods;
 use crate::protocol::{Answer, Ask, PROTOCOL_VERSION, Request};
 use crate::records::{RecordError, Records};
 use crate::volumes::Volume;
-use indexbuild_timeline::What;
+use indexbuild_timeline::SlotEvent;
 
 /// When a slot's report last said something new, by this process's monotonic clock.
 #[derive(Clone, Debug)]
@@ -221,7 +221,7 @@ impl Hub {
                 }
             };
             tracing::warn!(slot, "{text}");
-            state.journal.add(slot, What::Note { text });
+            state.journal.add(slot, SlotEvent::Note { text });
         }
         drop(state);
         self.wake.notify_one();
