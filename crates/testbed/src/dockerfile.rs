@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cluster::Cluster;
 use crate::error::{At as _, TestbedError};
-use crate::namespace::finish;
+use crate::namespace::output_of;
 
 /// An archive that nobody asked for so long is removed when its image is built anew.
 const KEPT: Duration = Duration::from_secs(3600);

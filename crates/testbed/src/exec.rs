@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, namespace_and_name};
 use crate::error::TestbedError;
-use crate::namespace::finish;
+use crate::namespace::output_of;
 
 impl Cluster {
     /// Runs a command of the image in a pod's first container, by way of API server and kubelet. `pod` is a name in the

@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{At as _, TestbedError};
-use crate::namespace::finish;
+use crate::namespace::output_of;
 
 /// Writes an image of one layer to `archive`: files with their paths in the image, owned by root, executable.
 pub fn write_archive(

@@ -39,8 +39,8 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
     }
     job.shared.set_step(Some("taking over what is sealed"));
     let taken = TakenOver::look(job, &place, &splits)?;
-    let (source, patience) = source_access::source(&job.config, &job.shared)?;
-    let table = Table::open_patiently(&source, patience, &plan.snapshot)?;
+    let (source, policy) = source_access::source(&job.config, &job.shared)?;
+    let table = Table::open_with(&source, policy, &plan.snapshot)?;
     job.shared.set_total(taken.rows_ahead(&plan, &splits));
     job.shared.set_step(None);
 

@@ -137,11 +137,11 @@ fn create(job: &Job, spec_digest: &str) -> Result<(PlanFile, Bytes), WorkFailure
 /// The plan: a pure function of the table's files and the spec, but for the grouping into works.
 fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
     let spec = &job.config.build.spec;
-    let (source, patience) = source_access::source(&job.config, &job.shared)?;
+    let (source, policy) = source_access::source(&job.config, &job.shared)?;
     job.shared.set_step(Some("pinning the table's files"));
-    let snapshot = Table::pin_patiently(&source, Arc::clone(&patience))?;
+    let snapshot = Table::pin_with(&source, Arc::clone(&policy))?;
     job.shared.go_on()?;
-    let table = Table::open_patiently(&source, patience, &snapshot)?;
+    let table = Table::open_with(&source, policy, &snapshot)?;
     let definitions = definitions(spec, table.schema())?;
     let columns = projection(&definitions);
     job.shared.set_step(Some("listing splits"));

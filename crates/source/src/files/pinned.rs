@@ -11,7 +11,7 @@ use indexbuild_store::Fault;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::bucket::{Asked, Bucket};
+use super::bucket::{Bucket, PendingRequest};
 use super::location::{Location, local_url};
 use super::stores::Stores;
 use crate::error::SourceError;
@@ -19,7 +19,7 @@ use crate::snapshot::{FileStamp, opaque_tag};
 
 /// A file and the state in which it must be.
 #[derive(Debug)]
-pub(crate) struct SourceFile {
+pub(crate) struct PinnedFile {
     stamp: FileStamp,
     place: Place,
 }
@@ -30,7 +30,7 @@ enum Place {
     Remote { bucket: Arc<Bucket>, path: Path },
 }
 
-impl SourceFile {
+impl PinnedFile {
     /// The file of a stamp. Nothing is looked at yet.
     pub(crate) fn new(stamp: &FileStamp, stores: &Stores) -> Result<Self, SourceError> {
         let place = match Location::parse(&stamp.url)? {
@@ -108,19 +108,19 @@ impl SourceFile {
 /// A file that is open for reads by position.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
-    file: Arc<SourceFile>,
+    file: Arc<PinnedFile>,
     local: Option<File>,
 }
 
 /// A read of an object that is under way.
 pub(crate) struct PendingRead {
-    asked: Asked<(ObjectMeta, Bytes)>,
+    asked: PendingRequest<(ObjectMeta, Bytes)>,
     start: u64,
     length: usize,
 }
 
 impl OpenFile {
-    pub(crate) fn file(&self) -> &Arc<SourceFile> {
+    pub(crate) fn file(&self) -> &Arc<PinnedFile> {
         &self.file
     }
 

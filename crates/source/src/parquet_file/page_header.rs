@@ -1,9 +1,9 @@
 //! The sizes in a page header, read before the page is.
 
-/// What a page takes: (uncompressed, compressed) bytes, from the first bytes of its header.
+/// The (uncompressed, compressed) size of a page in bytes, from the first bytes of its header.
 ///
 /// A page header is a Thrift struct in compact protocol whose first fields are `1: i32 type`, `2: i32 uncompressed_page_size`,
-/// `3: i32 compressed_page_size`. The decoder allocates what they say before anybody can object, so they are looked at first.
+/// `3: i32 compressed_page_size`. The decoder allocates these sizes unchecked, so they are checked first.
 /// `None`: these bytes are no such header; the decoder will say why.
 pub(super) fn sizes(header: &[u8]) -> Option<(u64, u64)> {
     const I32: u8 = 5;
@@ -24,7 +24,7 @@ pub(super) fn sizes(header: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// The most bytes that [`sizes`] looks at: three fields of one byte and a varint of up to five.
-pub(super) const LOOKED_AT: usize = 18;
+pub(super) const SIZES_LENGTH: usize = 18;
 
 fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0_u64;

@@ -1,4 +1,4 @@
-//! A store in memory that answers in ways of its own.
+//! A store in memory whose answers a test changes.
 
 use std::fmt;
 
@@ -11,9 +11,9 @@ use object_store::{
     PutOptions, PutPayload, PutResult, Result,
 };
 
-/// What is odd about a store's answers.
-pub(super) trait Oddity: fmt::Debug + Clone + Send + Sync + 'static {
-    /// Asked before each read and each list.
+/// How a store's answers differ from those of a plain one.
+pub(super) trait StoreBehaviour: fmt::Debug + Clone + Send + Sync + 'static {
+    /// Called before each read and each list.
     fn refuses(&self) -> Result<()> {
         Ok(())
     }
@@ -29,25 +29,25 @@ pub(super) trait Oddity: fmt::Debug + Clone + Send + Sync + 'static {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct OddStore<O> {
+pub(super) struct TestStore<O> {
     objects: InMemory,
     oddity: O,
 }
 
-impl<O> OddStore<O> {
+impl<O> TestStore<O> {
     pub(super) fn new(oddity: O) -> Self {
         Self { objects: InMemory::new(), oddity }
     }
 }
 
-impl<O: Oddity> fmt::Display for OddStore<O> {
+impl<O: StoreBehaviour> fmt::Display for TestStore<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.oddity)
     }
 }
 
 #[async_trait]
-impl<O: Oddity> ObjectStore for OddStore<O> {
+impl<O: StoreBehaviour> ObjectStore for TestStore<O> {
     async fn put_opts(&self, location: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.objects.put_opts(location, payload, options).await
     }

@@ -4,7 +4,7 @@
 //! `DELTA_BYTE_ARRAY` names the bytes that it has in common with the one before, so that a page of a kilobyte may hold
 //! gigabytes.
 
-/// What is known of the values of a page.
+/// Number and greatest length of the values of a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lengths {
     /// How many values the page says that it holds.
@@ -93,7 +93,7 @@ impl<'a> Deltas<'a> {
     }
 
     /// The next value, if there is one. `None`: the stream ends too early, or is none.
-    #[allow(clippy::option_option)] // An error without words, and an end.
+    #[allow(clippy::option_option)] // Damage, and the end of the stream.
     fn next(&mut self) -> Option<Option<i32>> {
         if self.left == 0 {
             return Some(None);

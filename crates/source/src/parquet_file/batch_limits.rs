@@ -6,7 +6,7 @@ use parquet::schema::types::ColumnDescriptor;
 
 use crate::spec::ReadOptions;
 
-/// What the batches of one reader may hold.
+/// The limits of one reader's batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     pub(super) rows: usize,
@@ -14,7 +14,7 @@ pub(super) struct Limits {
     pub(super) batch: u64,
     /// Bytes of a row at most.
     pub(super) row: u64,
-    /// What every row takes at least, in bytes.
+    /// Bytes that every row takes at least.
     fixed: u64,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
     Rows(usize),
-    /// Not even the first one, which takes so many bytes.
+    /// Not even the first row fits, which takes this many bytes.
     TooLarge(u64),
 }
 
@@ -44,7 +44,7 @@ impl Limits {
         (self.fixed > self.row).then_some(self.fixed)
     }
 
-    /// As many of `at_hand` rows as a batch may have, when row n has `texts(n)` bytes of text.
+    /// As many of `at_hand` rows as a batch may have. Row n has `texts(n)` bytes of text.
     pub(super) fn fit(&self, at_hand: usize, texts: impl Fn(usize) -> u64) -> Fit {
         let mut bytes = 0_u64;
         for row in 0..at_hand.min(self.rows) {
