@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use indexbuild_api::{Compression as ApiCompression, IndexBuildSpec, WorkErrorReason, WorkResult};
-use indexbuild_engine::{IndexPlan, LaneWish, plan_index};
+use indexbuild_engine::{IndexPlan, plan_index};
 use indexbuild_index::definition::{Compression, IndexDefinition};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::Document;
@@ -155,9 +155,8 @@ fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
         .into_iter()
         .zip(&sample.entries)
         .map(|(definition, entries)| {
-            let wish = LaneWish { slots };
             let target = spec.output.target_file_bytes();
-            plan_index(definition, entries, estimated_rows, 0, target, compression(spec), wish)
+            plan_index(definition, entries, estimated_rows, 0, target, compression(spec), slots)
         })
         .collect::<Result<Vec<IndexPlan>, _>>()?;
     let split_bytes: u64 = splits.iter().map(|split| split.bytes).sum();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use indexbuild_api::{Reason, StageName, Waiting, WorkErrorReason, WorkId, WorkResult};
 use indexbuild_engine::{
-    Adopted, BoxError, EngineError, FormerAttempt, Lane, SealedRange, SortJob, SortOptions, SortOutcome, adopt_ranges,
+    Adopted, BoxError, EngineError, FoundAttempt, Lane, SealedRange, SortJob, SortOptions, SortOutcome, adopt_ranges,
     need_of_sort, sort as sort_lane,
 };
 use indexbuild_index::digest::SetHash;
@@ -127,7 +127,7 @@ fn fetch_ranges(
     place: &Workplace,
     objects: &BTreeMap<String, Former>,
     have: &BTreeSet<u32>,
-) -> Result<Vec<FormerAttempt>, WorkFailure> {
+) -> Result<Vec<FoundAttempt>, WorkFailure> {
     let job = task.job;
     let dir = fetched_dir(place);
     let folder = dir.join("ranges");
@@ -151,7 +151,7 @@ fn fetch_ranges(
         return Ok(Vec::new());
     }
     let owner = Some(place.attempt.owner().clone());
-    Ok(vec![FormerAttempt { name: "fetched".to_owned(), dir, owner, held: false }])
+    Ok(vec![FoundAttempt { name: "fetched".to_owned(), dir, owner, held: false }])
 }
 
 /// Entries of ranges that older attempts sealed on this volume, and that were not taken over.

@@ -1,4 +1,4 @@
-//! What fits in memory, sorted there.
+//! Sorts a part that fits in memory.
 
 use super::part::{Part, each_frame, whole_packed};
 use crate::error::EngineError;
@@ -32,7 +32,7 @@ pub(crate) struct Sorter {
 }
 
 impl Sorter {
-    /// Loads a part and sorts it; its file is gone then.
+    /// Loads a part, removes its spill file, and sorts it.
     pub(crate) fn load(&mut self, part: Part, width: usize, loaded: impl FnOnce()) -> Result<(), EngineError> {
         let Self { short, wide, arena, places } = self;
         short.clear();

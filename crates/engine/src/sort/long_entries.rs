@@ -1,4 +1,4 @@
-//! Where to cut a part whose entries are too long for a sample to hold them whole.
+//! Cuts for a part whose entries are too long for a sample of whole entries.
 //!
 //! A sample of whole entries would hold one of them, and one cut that leaves a single entry on one side: to sort n
 //! entries, the part would be read and written n times. Entries are told apart by the few bytes that follow what all
@@ -10,12 +10,12 @@ use crate::frames::FrameRef;
 use crate::route::Cut;
 
 /// Bytes after the shared ones by which entries are compared here.
-const COMPARED: usize = 64;
+const COMPARED_BYTES: usize = 64;
 /// Entries that a sample holds, about.
-const SAMPLED: u64 = 4096;
+const SAMPLED_ENTRIES: u64 = 4096;
 
-/// What all entries of a part begin with.
-enum Shared {
+/// The bytes that all entries of a part begin with.
+enum CommonPrefix {
     /// Their keys differ after these bytes.
     OfKeys(Vec<u8>),
     /// They have this key, and their values differ after these bytes.
@@ -27,14 +27,14 @@ enum Shared {
 /// Cuts that separate something, within about `memory` bytes (a single one may take more), and which of the parts
 /// between them hold one entry only.
 pub(crate) fn cuts(part: &Part, parts: usize, memory: u64) -> Result<(Vec<Cut>, Vec<bool>), EngineError> {
-    let shared = Shared::of(part)?;
-    if matches!(shared, Shared::Everything) {
+    let shared = CommonPrefix::of(part)?;
+    if matches!(shared, CommonPrefix::Everything) {
         return Ok((Vec::new(), vec![true]));
     }
-    let every = (part.general.entries / SAMPLED).max(1);
+    let every = (part.general.entries / SAMPLED_ENTRIES).max(1);
     let mut sample: Vec<Vec<u8>> = Vec::new();
     let mut at = 0;
-    part.general.look(|found| {
+    part.general.read(|found| {
         each_frame(found, |frame| {
             if u64::is_multiple_of(at, every) {
                 sample.push(shared.rest(&frame).to_vec());
@@ -54,7 +54,7 @@ pub(crate) fn cuts(part: &Part, parts: usize, memory: u64) -> Result<(Vec<Cut>, 
     let parts = parts.min(affordable.saturating_add(1)).max(2);
     let mut picks: Vec<&Vec<u8>> = (1..parts).filter_map(|part| sample.get(part * sample.len() / parts)).collect();
     picks.dedup();
-    // Nothing lies below the least. That it is not the only pick: less than half of the sample is the same.
+    // A cut at the least entry separates nothing. It is not the only pick: less than half of the sample is the same.
     picks.retain(|pick| Some(*pick) != sample.first());
     let identical = vec![false; picks.len() + 1];
     Ok((picks.into_iter().map(|rest| shared.cut(rest)).collect(), identical))
@@ -62,10 +62,10 @@ pub(crate) fn cuts(part: &Part, parts: usize, memory: u64) -> Result<(Vec<Cut>, 
 
 /// The cuts before and after one of the entries that have this rest, whichever stands in the middle of the part: what
 /// the rests do not tell apart is halved by it, whatever the entries look like further on.
-fn middle(part: &Part, shared: &Shared, rest: &[u8]) -> Result<[Cut; 2], EngineError> {
+fn middle(part: &Part, shared: &CommonPrefix, rest: &[u8]) -> Result<[Cut; 2], EngineError> {
     let mut at = 0;
     let mut pivot = None;
-    part.general.look(|found| {
+    part.general.read(|found| {
         each_frame(found, |frame| {
             let before = at <= part.general.entries / 2;
             if (before || pivot.is_none()) && shared.rest(&frame) == rest {
@@ -84,12 +84,12 @@ fn middle(part: &Part, shared: &Shared, rest: &[u8]) -> Result<[Cut; 2], EngineE
     Ok([Cut { packed: None, key, value }, after])
 }
 
-impl Shared {
+impl CommonPrefix {
     fn of(part: &Part) -> Result<Self, EngineError> {
         let mut first: Option<(Vec<u8>, Vec<u8>)> = None;
         let (mut in_key, mut in_value) = (0, 0);
         let (mut one_key, mut one_value) = (true, true);
-        part.general.look(|found| {
+        part.general.read(|found| {
             each_frame(found, |frame| {
                 let Some((key, value)) = &first else {
                     first = Some((frame.key.to_vec(), frame.value.to_vec()));
@@ -124,7 +124,7 @@ impl Shared {
             Self::Everything => None,
         };
         let rest = rest.unwrap_or_default();
-        &rest[..rest.len().min(COMPARED)]
+        &rest[..rest.len().min(COMPARED_BYTES)]
     }
 
     fn cut(&self, rest: &[u8]) -> Cut {
@@ -143,7 +143,7 @@ impl Shared {
             Self::Everything => 0,
         };
         // The router keeps a copy.
-        2 * (shared + COMPARED) as u64
+        2 * (shared + COMPARED_BYTES) as u64
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
 
     use super::*;
     use crate::buffers::Chunk;
-    use crate::sort::memory::memory_of;
+    use crate::sort::in_memory::memory_of;
     use crate::sort::part::SpillFolder;
     use crate::sort::recut::cut_again;
 

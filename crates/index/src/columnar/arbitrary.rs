@@ -185,7 +185,7 @@ pub(super) fn rows(def: &IndexDefinition, most: usize) -> BoxedStrategy<Vec<Row>
     prop::collection::vec((keys, row_id, included), 1..=most).boxed()
 }
 
-pub(super) fn world(
+pub(super) fn tables(
     types: Vec<ColumnType>,
     columns: usize,
     included: usize,

@@ -1,6 +1,5 @@
-//! Finishes files beside the sorting: RocksDB's last blocks, the flush, the digest of the bytes,
-//! the seal, the range's sidecar, and the hand-on. A disk that flushes slowly, or an upload, then
-//! holds nobody's processor back.
+//! Finishes and seals files in a thread beside those that sort: RocksDB's last blocks, the flush, the digest of the bytes,
+//! the seal, the range's sidecar, and the hand-on. A slow disk or upload then does not stop the sorting.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
@@ -10,20 +9,20 @@ use indexbuild_index::digest::hex;
 
 use super::SortJob;
 use super::sealed::{SealedRange, SealedSst};
-use super::writer::{FullFile, RangeTotals};
+use super::writer::{FullSst, RangeTotals};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::{At as _, EngineError};
 
-pub(crate) enum Finish<'o> {
+pub(crate) enum SealJob<'o> {
     /// A file of a range; those of one range come in order.
-    File(u32, FullFile<'o>),
+    File(u32, FullSst<'o>),
     Range(u32, RangeTotals),
 }
 
-/// Finishes what comes until nobody can send any more. Empty ranges are not among the sealed ones.
-pub(crate) fn finish(
+/// Seals files and ranges until all senders are gone. Empty ranges are not among the sealed ones.
+pub(crate) fn seal_files(
     job: &SortJob<'_>,
-    jobs: Receiver<Finish<'_>>,
+    jobs: Receiver<SealJob<'_>>,
     stats: &mut StepTimes,
 ) -> Result<Vec<SealedRange>, EngineError> {
     let mut open: BTreeMap<u32, Vec<SealedSst>> = BTreeMap::new();
@@ -33,13 +32,13 @@ pub(crate) fn finish(
             return Err(EngineError::Cancelled);
         }
         match next {
-            Finish::File(range, full) => {
+            SealJob::File(range, full) => {
                 let sst = timed(&mut stats.fsync, || seal_file(full))?;
                 stats.bytes_written += sst.bytes;
                 job.control.add_bytes(sst.bytes);
                 open.entry(range).or_default().push(sst);
             }
-            Finish::Range(range, RangeTotals { entries, hash, duplicates, files }) => {
+            SealJob::Range(range, RangeTotals { entries, hash, duplicates, files }) => {
                 let ssts = open.remove(&range).unwrap_or_default();
                 if ssts.is_empty() {
                     continue;
@@ -64,8 +63,8 @@ pub(crate) fn hand_on(job: &SortJob<'_>, range: &SealedRange) -> Result<(), Engi
     (job.on_sealed)(range).map_err(|source| EngineError::hand_on(&name, job.attempt.dir(), source))
 }
 
-fn seal_file(full: FullFile<'_>) -> Result<SealedSst, EngineError> {
-    let FullFile { mut file, content_digest, first_key, last_key, entries, entry_bytes } = full;
+fn seal_file(full: FullSst<'_>) -> Result<SealedSst, EngineError> {
+    let FullSst { mut file, content_digest, first_key, last_key, entries, entry_bytes } = full;
     file.finish()?;
     let path = file.target().to_owned();
     let (bytes, file_digest) = FileDigest::of_file(&path).at("read", &path)?;
