@@ -1,4 +1,4 @@
-//! Reads a build's YAML file.
+//! Reads a build from the user's YAML file.
 
 use std::path::{Path, PathBuf};
 
@@ -6,31 +6,23 @@ use anyhow::Context;
 use indexbuild_api::IndexBuild;
 use indexbuild_check::CheckError;
 
-/// Why a build's file is not taken.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FileError {
-    /// It cannot be read.
+pub(crate) enum BuildFileError {
     #[error("cannot read {}: {source}", .path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not valid.
+    Io { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     Invalid(CheckError),
 }
 
 /// Reads and checks a build by the resource's rules. What has no scheme in `source` and `output` is a
 /// path, relative to the file's own folder.
-pub(crate) fn read(path: &Path) -> Result<IndexBuild, FileError> {
-    let io = |source| FileError::Io { path: path.to_owned(), source };
+pub(crate) fn read(path: &Path) -> Result<IndexBuild, BuildFileError> {
+    let io = |source| BuildFileError::Io { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(io)?;
     let absolute = std::path::absolute(path).map_err(io)?;
     let folder = absolute.parent().unwrap_or(Path::new("/"));
     indexbuild_check::check_build_in(&path.display().to_string(), &text, &|url| resolve(folder, url))
-        .map_err(FileError::Invalid)
+        .map_err(BuildFileError::Invalid)
 }
 
 /// A place as a URL: what has no scheme is a path, relative to `folder`.
@@ -44,7 +36,7 @@ pub(crate) fn resolve(folder: &Path, place: &str) -> String {
     format!("file://{}", normal(&folder.join(place)).display())
 }
 
-/// A place that was given on the command line, as a URL.
+/// A place named on the command line, as a URL.
 pub(crate) fn resolve_here(place: &str) -> anyhow::Result<String> {
     let here = std::env::current_dir().context("the current folder cannot be told")?;
     Ok(resolve(&here, place))

@@ -11,7 +11,7 @@ use indexbuild_index::store::{BadCaFile, CaCertificates, StoreOptions};
 
 /// The finished build that a command reads.
 #[derive(Debug, Args)]
-pub(super) struct Location {
+pub(super) struct IndexLocation {
     /// The build: OUTPUT/NAMESPACE/NAME, a path or a URL (its LATEST says which build), or one build's prefix or
     /// manifest.json
     #[arg(value_name = "INDEX")]
@@ -47,8 +47,7 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 }
 
 /// An open build, and the temporary cache that goes with it.
-pub(super) struct Opened {
-    /// The build.
+pub(super) struct OpenBuild {
     pub set: IndexSet,
     _cache: Option<tempfile::TempDir>,
 }
@@ -60,16 +59,15 @@ impl CaFile {
     }
 }
 
-impl Location {
+impl IndexLocation {
     /// How the stores of a build's file are reached: as this one.
     pub(super) fn access(&self) -> StoreAccess {
         StoreAccess::of_this_machine(self.ca.ca_file.clone())
     }
 
-    /// Opens the build.
-    pub(super) fn open(&self) -> anyhow::Result<Opened> {
+    pub(super) fn open(&self) -> anyhow::Result<OpenBuild> {
         let Self { place, cache, endpoint, region, allow_http, ca } = self;
-        let url = crate::build_file::resolve_here(place)?;
+        let url = crate::build_yaml::resolve_here(place)?;
         let options = StoreOptions {
             endpoint: endpoint.clone(),
             region: region.clone(),
@@ -87,11 +85,11 @@ impl Location {
                 (folder.path().to_owned(), Some(folder))
             }
         };
-        Ok(Opened { set: IndexSet::open(&url, &options, &folder)?, _cache: temporary })
+        Ok(OpenBuild { set: IndexSet::open(&url, &options, &folder)?, _cache: temporary })
     }
 }
 
-impl Opened {
+impl OpenBuild {
     /// The index of that name; without a name, the only one.
     pub(super) fn index(&self, name: Option<&str>) -> anyhow::Result<Index> {
         if let Some(name) = name {

@@ -1,4 +1,4 @@
-//! `indexbuild sample`: a table of any size to try things on, in the shape that sysbench made common.
+//! `indexbuild sample`: a table of any size to try things on, in the form that sysbench made common.
 
 use std::io::{BufWriter, Write};
 use std::ops::Range;
@@ -23,7 +23,7 @@ use parquet::schema::types::ColumnPath;
 /// Rows that are made and written at a time: what is in memory does not depend on the table's size.
 const BATCH_ROWS: u64 = 1 << 16;
 /// Batches that wait between the thread that makes them and the one that writes them.
-const WAITING: usize = 2;
+const QUEUED_BATCHES: usize = 2;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -131,7 +131,6 @@ fn parse_exponent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("{text:?} is no exponent; write a number from 0 to 10, for example 1.1"))
 }
 
-/// Writes the table.
 #[allow(clippy::needless_pass_by_value)] // as all commands: what was parsed is handed over
 pub(crate) fn run(args: SampleArgs) -> anyhow::Result<()> {
     let format = Format::of(&args.out)?;
@@ -204,18 +203,18 @@ fn write_file(
     rows: Range<u64>,
     bar: &ProgressBar,
 ) -> anyhow::Result<u64> {
-    let shape = Shape::new(args);
+    let generator = RowGenerator::new(args);
     let file = DurableFile::create(path)?;
     std::thread::scope(|scope| {
-        let (sender, batches) = sync_channel(WAITING);
+        let (sender, batches) = sync_channel(QUEUED_BATCHES);
         scope.spawn({
-            let shape = &shape;
+            let generator = &generator;
             move || {
                 let mut first = rows.start;
                 while first < rows.end {
                     let end = rows.end.min(first + BATCH_ROWS);
                     // The writer is gone after an error of its own.
-                    if sender.send(shape.batch(first..end)).is_err() {
+                    if sender.send(generator.batch(first..end)).is_err() {
                         break;
                     }
                     first = end;
@@ -223,8 +222,8 @@ fn write_file(
             }
         });
         match format {
-            Format::Parquet => write_parquet(args, &shape.schema, file, &batches, bar),
-            Format::Csv => write_csv(&shape.schema, file, &batches, bar),
+            Format::Parquet => write_parquet(args, &generator.schema, file, &batches, bar),
+            Format::Csv => write_csv(&generator.schema, file, &batches, bar),
         }
     })
 }
@@ -325,8 +324,8 @@ fn push_number(mut number: u64, text: &mut Vec<u8>) {
     }
 }
 
-/// What the rows look like: each is a function of its number.
-struct Shape {
+/// Makes rows: each is a function of its number.
+struct RowGenerator {
     rows: u64,
     seed: u64,
     skew: f64,
@@ -352,7 +351,7 @@ const C_GROUPS: u64 = 10;
 const PAD_GROUPS: u64 = 5;
 const GROUP_DIGITS: u64 = 11;
 
-impl Shape {
+impl RowGenerator {
     fn new(args: &SampleArgs) -> Self {
         let fields: Vec<Field> = args.columns.iter().map(|column| column.field()).collect();
         // A fraction as a bound below which a random number of 64 bits falls that often.

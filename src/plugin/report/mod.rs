@@ -1,6 +1,6 @@
 //! `kubectl indexbuild report`: what a bug report needs, in one archive, and no secrets.
 
-mod scrub;
+mod redact;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::scrub::Scrub;
+use self::redact::Redaction;
 use crate::cluster::{Cluster, ClusterArgs, Follow, ask, ownership};
 
 /// The most that is taken of one log.
@@ -50,7 +50,6 @@ pub(super) struct ReportArgs {
     cluster: ClusterArgs,
 }
 
-/// Writes the archive.
 pub(super) fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
     let ReportArgs { build, out, cluster } = args;
     let (name, files) = ask(&cluster, async |cluster: Cluster| {
@@ -67,21 +66,21 @@ pub(super) fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
 
 /// The files of the archive, and what could not be read.
 struct Files {
-    scrub: Scrub,
+    redaction: Redaction,
     files: Vec<(String, String)>,
     missing: Vec<String>,
 }
 
 impl Files {
     fn add(&mut self, name: &str, text: &str) {
-        self.files.push((name.to_owned(), self.scrub.text(text)));
+        self.files.push((name.to_owned(), self.redaction.text(text)));
     }
 
     /// Objects as YAML documents.
     fn objects<T: Serialize>(&mut self, name: &str, objects: &[T]) {
         let mut text = String::new();
         for object in objects {
-            let value = serde_json::to_value(object).map(|value| self.scrub.object(value)).unwrap_or_default();
+            let value = serde_json::to_value(object).map(|value| self.redaction.object(value)).unwrap_or_default();
             match serde_saphyr::to_string(&value) {
                 Ok(document) => text.push_str(&format!("---\n{document}")),
                 Err(error) => self.missing.push(format!("an object of {name}: {error}")),
@@ -90,7 +89,7 @@ impl Files {
         self.add(name, &text);
     }
 
-    /// As [`Self::read`]; what cannot be read is named.
+    /// As [`Self::read`]; objects that cannot be read are named among the missing.
     fn read_apart<T: Serialize>(&mut self, name: &str, what: anyhow::Result<(Vec<T>, Vec<Unreadable>)>) -> Vec<T> {
         let what = what.map(|(objects, unreadable)| {
             self.missing.extend(unreadable.iter().map(|one| format!("{name}: {one}")));
@@ -114,7 +113,7 @@ impl Files {
 }
 
 async fn collect(cluster: &Cluster, build: &IndexBuild) -> Vec<(String, String)> {
-    let mut files = Files { scrub: Scrub::of(build), files: Vec::new(), missing: Vec::new() };
+    let mut files = Files { redaction: Redaction::of(build), files: Vec::new(), missing: Vec::new() };
     files.objects("build.yaml", std::slice::from_ref(build));
     let records = cluster.records(build).await;
     files.read_apart("enginedirectories.yaml", records);
@@ -122,7 +121,7 @@ async fn collect(cluster: &Cluster, build: &IndexBuild) -> Vec<(String, String)>
     let pods = files.read_apart("pods.yaml", pods);
     let claims = cluster.objects::<PersistentVolumeClaim>(build, "claims").await;
     let claims = files.read_apart("persistentvolumeclaims.yaml", claims);
-    // Of the build's ConfigMaps the frozen stages alone: the other one repeats the spec.
+    // Only the build's ConfigMaps with frozen stages: the other one repeats the spec.
     let stages = cluster.objects::<ConfigMap>(build, "frozen stages").await.map(|(maps, unreadable)| {
         let stages = maps.into_iter().filter(|map| map.labels().contains_key(labels::STAGE));
         (stages.collect::<Vec<_>>(), unreadable)
@@ -153,7 +152,7 @@ async fn collect(cluster: &Cluster, build: &IndexBuild) -> Vec<(String, String)>
     files.files
 }
 
-/// Objects of all that are listed, which may be many beside the build's: those that can be read.
+/// The listed objects that can be read, and those that cannot.
 fn listed<K>(
     cluster: &Cluster,
     what: &str,
@@ -179,7 +178,7 @@ async fn events(cluster: &Cluster, build: &IndexBuild) -> anyhow::Result<(Vec<Ev
     Ok((all.into_iter().filter(ours).collect(), unreadable))
 }
 
-/// Of nodes: who they are and how they say they are.
+/// The nodes' identities and conditions.
 async fn nodes(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<(Vec<Value>, Vec<Unreadable>)> {
     let all = Api::<Guarded<Node>>::all(cluster.client.clone()).list(&ListParams::default()).await;
     let (all, unreadable) = listed(cluster, "list nodes", all)?;
@@ -203,7 +202,7 @@ async fn nodes(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<(Vec<Value>, V
     Ok((said.collect(), unreadable))
 }
 
-/// Of volumes: whose they are and where; nothing of how a driver reaches them.
+/// The volumes' owners and places, without how a driver reaches them.
 async fn volumes(cluster: &Cluster, claims: &[PersistentVolumeClaim]) -> anyhow::Result<(Vec<Value>, Vec<Unreadable>)> {
     let all = Api::<Guarded<PersistentVolume>>::all(cluster.client.clone()).list(&ListParams::default()).await;
     let (all, unreadable) = listed(cluster, "list persistentvolumes", all)?;

@@ -1,20 +1,20 @@
-//! Removes from what is collected what may be a secret.
+//! Removes possible secrets from the collected texts and objects.
 
 use indexbuild_api::IndexBuild;
 use serde_json::Value;
 
 const REMOVED: &str = "(removed)";
-/// Shorter values stand in too many other places.
+/// Shorter values occur by chance in too many places.
 const SHORTEST: usize = 6;
 
-/// What is removed from texts: values that the build's own environment holds.
+/// The values to remove: those of the build's environment.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scrub {
+pub(super) struct Redaction {
     values: Vec<String>,
 }
 
-impl Scrub {
-    /// What a build's spec holds in plain text.
+impl Redaction {
+    /// The values that a build's spec holds in plain text.
     pub(super) fn of(build: &IndexBuild) -> Self {
         let executor = build.spec.executor_or_default();
         let values = executor.env.iter().filter_map(|variable| variable.value.clone());
@@ -24,7 +24,7 @@ impl Scrub {
         Self { values }
     }
 
-    /// A text without them, and without what signs URLs or signs in by them.
+    /// A text without these values, and without user names, passwords and queries in URLs.
     pub(super) fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for value in &self.values {
@@ -132,9 +132,9 @@ mod tests {
                 "executor": {"env": [{"name": "TOKEN", "value": "hunter2-hunter2"}, {"name": "N", "value": "1"}]}},
         });
         let parsed: IndexBuild = serde_json::from_value(build.clone()).unwrap();
-        let scrub = Scrub::of(&parsed);
-        let object = scrub.object(build).to_string();
+        let redaction = Redaction::of(&parsed);
+        let object = redaction.object(build).to_string();
         assert!(!object.contains("hunter2") && object.contains("\"a\":\"b\"") && object.contains("TOKEN"), "{object}");
-        assert_eq!(scrub.text("a log with hunter2-hunter2 in it, 1"), "a log with (removed) in it, 1");
+        assert_eq!(redaction.text("a log with hunter2-hunter2 in it, 1"), "a log with (removed) in it, 1");
     }
 }
