@@ -1,4 +1,4 @@
-//! An operator beside the API server, started again when it ends, as a Deployment does.
+//! An operator process beside the API server. It is restarted when it ends, as by a Deployment.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,4 @@
-//! What the operator must never do, whatever rights it has: the policy `guard`.
+//! The policy `guard`: what the operator must never do, whatever rights it has.
 
 use indexbuild_testbed::Cluster;
 use kube::Client;
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::support::{NAMESPACE, bind, call, small_build, until_refused};
 use super::{ADMINISTRATOR, THE_OPERATOR, with};
 
-/// A write, and what the operator is told; `None`: it may.
-struct Try {
+/// A write, and the message with which the operator is refused; `None`: it is allowed.
+struct WriteCase {
     method: &'static str,
     path: String,
     body: Value,
-    told: Option<&'static str>,
+    refusal: Option<&'static str>,
 }
 
 const BY_UID: &str = "the operator deletes by UID only";
@@ -101,7 +101,7 @@ async fn uid(client: &Client, path: &str) -> String {
     object["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
-async fn tries(client: &Client) -> Vec<Try> {
+async fn write_cases(client: &Client) -> Vec<WriteCase> {
     let volume = "/api/v1/persistentvolumes/volume".to_owned();
     let attachment = "/apis/storage.k8s.io/v1/volumeattachments/attachment".to_owned();
     let node = "/api/v1/nodes/node1".to_owned();
@@ -110,12 +110,12 @@ async fn tries(client: &Client) -> Vec<Try> {
     let (build, record, map) =
         (own("indexbuilds", "guarded"), own("enginedirectories", "guarded"), core("configmaps", "map"));
     let mut tries = Vec::new();
-    let mut add = |method, path: &str, mut body: Value, told| {
+    let mut add = |method, path: &str, mut body: Value, refusal| {
         // Of a delete with a body, the API server does not read the address.
         if method == "DELETE" {
             body["dryRun"] = json!(["All"]);
         }
-        tries.push(Try { method, path: format!("{path}?dryRun=All"), body, told });
+        tries.push(WriteCase { method, path: format!("{path}?dryRun=All"), body, refusal });
     };
     for path in [&placed, &waiting, &claim, &record] {
         let right = uid(client, path).await;
@@ -161,17 +161,17 @@ async fn tries(client: &Client) -> Vec<Try> {
 
 pub(super) async fn the_operator_is_refused_what_it_must_never_do(client: &Client, cluster: &Cluster) {
     objects(client).await;
-    let tries = tries(client).await;
+    let tries = write_cases(client).await;
     let mut wrong = Vec::new();
-    for Try { method, path, body, told } in &tries {
+    for WriteCase { method, path, body, refusal } in &tries {
         let answer = call(client, THE_OPERATOR, method, path, body).await;
-        let as_meant = match (&answer, told) {
+        let as_meant = match (&answer, refusal) {
             (Ok(_), None) => true,
-            (Err((_, said)), Some(told)) => said.contains("indexbuild-guard") && said.contains(told),
+            (Err((_, said)), Some(refusal)) => said.contains("indexbuild-guard") && said.contains(refusal),
             (Ok(_), Some(_)) | (Err(_), None) => false,
         };
         if !as_meant {
-            wrong.push(format!("{method} {path} {body}\n  meant: {told:?}\n  answer: {answer:?}"));
+            wrong.push(format!("{method} {path} {body}\n  meant: {refusal:?}\n  answer: {answer:?}"));
         }
         // It binds nobody else.
         if let Err(error) = call(client, ADMINISTRATOR, method, path, body).await {
@@ -181,9 +181,9 @@ pub(super) async fn the_operator_is_refused_what_it_must_never_do(client: &Clien
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The control: the same writes, all of them, without the binding.
     bind(cluster, "indexbuild-guard", false);
-    let Try { method, path, body, .. } = &tries[0];
+    let WriteCase { method, path, body, .. } = &tries[0];
     until_refused(client, false, THE_OPERATOR, method, path, body, "indexbuild-guard").await;
-    for Try { method, path, body, .. } in &tries {
+    for WriteCase { method, path, body, .. } in &tries {
         let answer = call(client, THE_OPERATOR, method, path, body).await;
         assert!(answer.is_ok(), "{method} {path} {body}: {answer:?}");
     }

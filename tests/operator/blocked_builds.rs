@@ -1,14 +1,14 @@
-//! What hinders a build from outside is told within half a minute; when the cause is gone the build goes on, without
-//! an edit to it (I5).
+//! Builds that something outside blocks: their status names it within half a minute, and they go on when it is gone,
+//! without an edit to them (I5).
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::operator::OperatorOptions;
-use crate::support::{NAMESPACE, World, message};
+use crate::support::operator_process::OperatorOptions;
+use crate::support::{Fixture, NAMESPACE, message};
 
-/// Within which the condition says so.
+/// The time within which the condition names the cause.
 const TOLD: Duration = Duration::from_secs(30);
 /// An image that no node has, at first.
 const IMAGE: &str = "testbed.local/indexbuild:later";
@@ -26,18 +26,18 @@ const HINDERED: [(&str, &str, &[&str]); 5] = [
     (NAMESPACE, "selector", &["fits on no node"]),
 ];
 
-pub(crate) fn start(world: &mut World) {
-    world.namespace(POOR);
-    world.namespace(UNSEEN);
-    world.start_operator(OperatorOptions::of(POOR, 8081));
-    world.start_operator(OperatorOptions { image: IMAGE.to_owned(), ..OperatorOptions::of(UNSEEN, 8082) });
+pub(crate) fn start(fixture: &mut Fixture) {
+    fixture.namespace(POOR);
+    fixture.namespace(UNSEEN);
+    fixture.start_operator(OperatorOptions::of(POOR, 8081));
+    fixture.start_operator(OperatorOptions { image: IMAGE.to_owned(), ..OperatorOptions::of(UNSEEN, 8082) });
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods", "namespace": POOR},
         "spec": {"hard": {"pods": "0"}},
     });
-    world.cluster.apply(&[quota]).unwrap();
+    fixture.cluster.apply(&[quota]).unwrap();
     let made = HINDERED.map(|(namespace, name, _)| {
-        let mut build = world.build(name, "small", 1);
+        let mut build = fixture.build(name, "small", 1);
         build["metadata"]["namespace"] = json!(namespace);
         let spec = &mut build["spec"];
         match name {
@@ -48,14 +48,14 @@ pub(crate) fn start(world: &mut World) {
         }
         build
     });
-    world.cluster.apply(&made).unwrap();
+    fixture.cluster.apply(&made).unwrap();
 }
 
-pub(crate) fn check(world: &World) {
+pub(crate) fn check(fixture: &Fixture) {
     let start = Instant::now();
     for (namespace, name, expected) in HINDERED {
-        world.until(&format!("what hinders {name} is told"), TOLD.saturating_sub(start.elapsed()), |world| {
-            let build = world.read_in(namespace, name);
+        fixture.until(&format!("what hinders {name} is told"), TOLD.saturating_sub(start.elapsed()), |fixture| {
+            let build = fixture.read_in(namespace, name);
             let said = [message(&build, "Ready"), message(&build, "Stalled")];
             if said.iter().all(|said| expected.iter().all(|part| said.contains(part))) {
                 Ok(())
@@ -63,34 +63,34 @@ pub(crate) fn check(world: &World) {
                 Err(said.join("\n"))
             }
         });
-        world.say(&format!("{name} is told after {:.1} s", start.elapsed().as_secs_f64()));
+        fixture.say(&format!("{name} is told after {:.1} s", start.elapsed().as_secs_f64()));
     }
-    mend(world);
+    mend(fixture);
     for (namespace, name, _) in HINDERED {
-        world.complete_in(namespace, name, Duration::from_secs(120));
-        world.say(&format!("{name} went on by itself"));
-        world.assert_same_as_local(namespace, name);
-        let build = world.read_in(namespace, name);
+        fixture.complete_in(namespace, name, Duration::from_secs(120));
+        fixture.say(&format!("{name} went on by itself"));
+        fixture.assert_same_as_local(namespace, name);
+        let build = fixture.read_in(namespace, name);
         assert_eq!(build["metadata"]["generation"], 1, "nobody edited it");
     }
 }
 
-fn mend(world: &World) {
+fn mend(fixture: &Fixture) {
     let more = json!({"spec": {"hard": {"pods": "10"}}}).to_string();
-    world.kubectl(&["patch", "resourcequota", "no-pods", "-n", POOR, "--type=merge", "-p", &more]);
-    let folder = world.cluster.volume_folder("node1", "slow-1").unwrap();
+    fixture.kubectl(&["patch", "resourcequota", "no-pods", "-n", POOR, "--type=merge", "-p", &more]);
+    let folder = fixture.cluster.volume_folder("node1", "slow-1").unwrap();
     let mut class = indexbuild_testbed::objects::local_storage_class();
     class["metadata"]["name"] = json!("slow");
     let mut volume: Value = indexbuild_testbed::objects::local_volume("slow-1", "node1", &folder, "Retain");
     volume["spec"]["storageClassName"] = json!("slow");
-    world.cluster.apply(&[class, volume]).unwrap();
-    let (_, key, secret) = world.cluster.object_store();
+    fixture.cluster.apply(&[class, volume]).unwrap();
+    let (_, key, secret) = fixture.cluster.object_store();
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "nowhere", "namespace": NAMESPACE},
         "stringData": {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret},
     });
-    world.cluster.apply(&[secret]).unwrap();
-    world.import(IMAGE);
-    world.kubectl(&["label", "node", "node2", "disk=fast"]);
-    world.say("all causes are gone");
+    fixture.cluster.apply(&[secret]).unwrap();
+    fixture.import(IMAGE);
+    fixture.kubectl(&["label", "node", "node2", "disk=fast"]);
+    fixture.say("all causes are gone");
 }

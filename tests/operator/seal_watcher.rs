@@ -1,5 +1,5 @@
-//! Sees every run that any attempt seals, on volumes and in the store, and every result, and remembers them when they
-//! are gone.
+//! A thread that records every run that any attempt seals, on volumes and in the store, and every result: tests ask for
+//! them after they are removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -29,8 +29,8 @@ struct Seen {
     results: BTreeMap<(String, String, String), Value>,
 }
 
-/// Looks again and again, until it is dropped.
-pub(crate) struct Witness {
+/// Dropping it ends the thread.
+pub(crate) struct SealWatcher {
     seen: Arc<Mutex<Seen>>,
     volumes: Vec<PathBuf>,
     indexes: PathBuf,
@@ -38,7 +38,7 @@ pub(crate) struct Witness {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Witness {
+impl SealWatcher {
     /// Of the bucket with the builds' output, and of volumes.
     pub(crate) fn of(indexes: PathBuf, volumes: Vec<PathBuf>) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -124,7 +124,7 @@ impl Witness {
     }
 }
 
-impl Drop for Witness {
+impl Drop for SealWatcher {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -168,8 +168,8 @@ fn look(indexes: &Path, volumes: &[PathBuf], seen: &Mutex<Seen>) {
         if seen.lock().unwrap().runs.contains_key(&key) {
             continue;
         }
-        // One that is being written or removed is seen by the next look, or was by the last one.
-        let Some(run) = std::fs::read(&path).ok().and_then(|bytes| understand(&key.1, &bytes)) else { continue };
+        // A sidecar that is being written is read by the next pass; one that is being removed was read by the last one.
+        let Some(run) = std::fs::read(&path).ok().and_then(|bytes| parse_sidecar(&key.1, &bytes)) else { continue };
         seen.lock().unwrap().runs.insert(key, run);
     }
 }
@@ -178,7 +178,7 @@ fn is_sidecar(name: &str) -> bool {
     name.ends_with(".json") && name != "result.json" && !name.starts_with('.')
 }
 
-fn understand(name: &str, bytes: &[u8]) -> Option<Run> {
+fn parse_sidecar(name: &str, bytes: &[u8]) -> Option<Run> {
     let sidecar: Value = serde_json::from_slice(bytes).ok()?;
     Some(Run {
         name: name.strip_suffix(".json")?.to_owned(),
