@@ -31,12 +31,10 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// How this process logs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Logging {
-    /// How much.
     pub level: LogLevel,
-    /// How it looks; `None`: by whether standard error is a terminal.
+    /// `None`: by whether standard error is a terminal.
     pub format: Option<LogFormat>,
 }
 

@@ -1,19 +1,18 @@
 //! `indexbuild`: builds secondary indexes, and finishes whatever breaks on the way.
 
-mod build_file;
+mod build_yaml;
 mod cluster;
 mod commands;
 mod logging;
 mod output;
 mod plugin;
 mod progress;
-mod sample;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{check, completions, crd, executor, get, ingest, operator, run, scan, timeline, verify};
+use crate::commands::{check, completions, crd, executor, get, ingest, operator, run, sample, scan, timeline, verify};
 use crate::logging::{LogFormat, LogLevel, Logging};
 
 /// Buffers come and go with each split and range: an allocator that gives memory back keeps a

@@ -31,7 +31,6 @@ pub(crate) fn write<T: Serialize>(
     self::text(&text)
 }
 
-/// Writes text as it is.
 pub(crate) fn text(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         // A reader such as `head` that has seen enough is no failure.

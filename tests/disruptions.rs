@@ -5,30 +5,30 @@
 
 mod common;
 
-#[path = "operator/away.rs"]
-mod away;
-#[path = "operator/cut.rs"]
-mod cut;
+#[path = "operator/api_server_outage.rs"]
+mod api_server_outage;
+#[path = "operator/blocked_builds.rs"]
+mod blocked_builds;
 #[path = "operator/damage.rs"]
 mod damage;
 #[path = "operator/deletion.rs"]
 mod deletion;
-#[path = "operator/hindrance.rs"]
-mod hindrance;
 #[path = "operator/incident.rs"]
 mod incident;
-#[path = "operator/limit.rs"]
-mod limit;
-#[path = "operator/majority.rs"]
-mod majority;
-#[path = "operator/outage.rs"]
-mod outage;
+#[path = "operator/many_nodes_lost.rs"]
+mod many_nodes_lost;
+#[path = "operator/partition.rs"]
+mod partition;
 #[path = "operator/resize.rs"]
 mod resize;
 #[path = "operator/restart.rs"]
 mod restart;
-#[path = "operator/short.rs"]
-mod short;
+#[path = "operator/rows_per_second.rs"]
+mod rows_per_second;
+#[path = "operator/short_timers.rs"]
+mod short_timers;
+#[path = "operator/store_outage.rs"]
+mod store_outage;
 #[path = "operator/mod.rs"]
 mod support;
 
@@ -37,7 +37,7 @@ use indexbuild_testbed::tools_or_skip;
 #[test]
 fn a_hindrance_is_told_deletion_leaves_nothing_and_executors_outlast_the_api_server_i5_i9() {
     let Some(tools) = tools_or_skip("hindrances, deletion, and an API server that is away") else { return };
-    away::run(&tools);
+    api_server_outage::run(&tools);
 }
 
 #[test]
@@ -49,11 +49,11 @@ fn the_incident_on_real_nodes_loses_no_row_and_hardly_any_time_i1_i7_i10_g9() {
 #[test]
 fn owners_that_end_are_cut_off_or_return_lose_no_sealed_work_and_no_volume_is_destroyed_without_proof_i3_i4_i9() {
     let Some(tools) = tools_or_skip("disruptions at short clocks") else { return };
-    short::run(&tools);
+    short_timers::run(&tools);
 }
 
 #[test]
 fn a_store_that_is_away_or_refuses_is_waited_for_told_and_never_counted_i5() {
     let Some(tools) = tools_or_skip("an object store that is away") else { return };
-    outage::run(&tools);
+    store_outage::run(&tools);
 }

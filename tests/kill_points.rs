@@ -18,7 +18,7 @@ fn workspace() -> Workspace {
     workspace
 }
 
-fn run(workspace: &Workspace, who: &str, more: &[&str]) -> common::Ran {
+fn run(workspace: &Workspace, who: &str, more: &[&str]) -> common::CommandOutput {
     // The parent writes a record with each renewal. Long renewals make its steps those of the work alone;
     // an executor's steps do not depend on them, and short ones let its replacement begin at once.
     let renewal = if who == "parent" { "60s" } else { "50ms" };
@@ -30,7 +30,7 @@ fn run(workspace: &Workspace, who: &str, more: &[&str]) -> common::Ran {
 }
 
 /// Runs the build with its durable steps counted. Returns how many points the process passed.
-fn traced(workspace: &Workspace, who: &str, more: &[&str]) -> (common::Ran, usize) {
+fn traced(workspace: &Workspace, who: &str, more: &[&str]) -> (common::CommandOutput, usize) {
     let trace = workspace.join("trace");
     let fault = format!("trace:{who}:{}", trace.display());
     let mut arguments = vec!["--fault", fault.as_str()];

@@ -8,7 +8,7 @@ mod servers;
 
 use std::time::{Duration, Instant};
 
-use common::{Ran, Workspace};
+use common::{CommandOutput, Workspace};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path as Key;
 use servers::{Authority, Server};
@@ -49,7 +49,7 @@ fn workspace(server: &Server) -> Workspace {
 }
 
 /// A command on the server's store, within the time that a request which hangs would take alone.
-fn command(workspace: &Workspace, server: &Server, arguments: &[&str], more: &[&str]) -> Ran {
+fn command(workspace: &Workspace, server: &Server, arguments: &[&str], more: &[&str]) -> CommandOutput {
     let mut all = arguments.to_vec();
     all.extend_from_slice(more);
     let environment: Vec<(&str, &str)> = server.environment().to_vec();

@@ -39,15 +39,13 @@ pub(crate) struct ClusterArgs {
 /// A cluster that can be asked.
 #[derive(Clone)]
 pub(crate) struct Cluster {
-    /// The API server.
     pub client: Client,
-    /// The namespace that is meant.
     pub namespace: String,
     /// The API server's address, for messages.
     pub url: String,
 }
 
-/// Runs what asks a cluster.
+/// Connects to the cluster and runs a command on it.
 pub(crate) fn ask<T>(
     arguments: &ClusterArgs,
     what: impl AsyncFnOnce(Cluster) -> anyhow::Result<T>,
@@ -81,7 +79,7 @@ impl Cluster {
         };
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(READ);
-        // A failed command says so; it is not tried for minutes.
+        // A command that fails says so at once, instead of retrying for minutes.
         config.default_retry = false;
         let namespace = namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let url = config.cluster_url.to_string();
@@ -97,7 +95,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// What a failed call is about, and what to do next.
+    /// The error of a failed call, with what to do next.
     pub(crate) fn failed(&self, doing: &str, error: kube::Error) -> anyhow::Error {
         let next = match &error {
             kube::Error::Api(status) if status.code == 403 => {
@@ -122,7 +120,7 @@ impl Cluster {
         }
     }
 
-    /// A build, if it is there; one that cannot be read is.
+    /// A build, if it is there. One that cannot be read is an error.
     pub(crate) async fn find_build(&self, name: &str) -> anyhow::Result<Option<IndexBuild>> {
         let found = self.api::<Guarded<IndexBuild>>().get_opt(name).await;
         let found =
@@ -198,8 +196,8 @@ impl Cluster {
     }
 }
 
-/// Tells what is there and is not shown.
-pub(crate) fn not_shown(unreadable: &[Unreadable]) {
+/// Names the objects that cannot be read and so are not shown.
+pub(crate) fn note_unreadable(unreadable: &[Unreadable]) {
     for one in unreadable {
         crate::output::note(&format!("{one}; it is not shown, and nothing is decided about its build"));
     }

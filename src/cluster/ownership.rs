@@ -1,11 +1,11 @@
-//! Who owned what: collected from records, pods and events; in one look, or in many until a build ends.
+//! Who owned what: collected from records, pods and events, once or until a build ends.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use indexbuild_api::{ConditionStatus, ConditionType, Guarded, IndexBuild, apart, labels};
 use indexbuild_executor::backoff::{Pace, chance};
-use indexbuild_timeline::cluster::{Ownership, PodEnd, Told};
+use indexbuild_timeline::cluster::{OwnershipHistory, PodEnd, SlotWarning};
 use indexbuild_timeline::{Timeline, timeline_until};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
@@ -14,15 +14,14 @@ use kube::api::ListParams;
 
 use super::Cluster;
 
-/// How often it is looked when a build is followed.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often a build that is followed is read.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether to look once, or until the build has ended.
+/// Whether to read once, or until the build has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Follow {
-    /// Once.
     No,
-    /// Until it has ended: also what records forget meanwhile is seen.
+    /// Changes that records forget meanwhile are kept.
     UntilItEnds,
 }
 
@@ -33,29 +32,29 @@ pub(crate) async fn ownership(
     follow: Follow,
     say: impl Fn(&str),
 ) -> anyhow::Result<Timeline> {
-    let mut seen = Ownership::default();
+    let mut history = OwnershipHistory::default();
     let mut build = build.clone();
     let uid = build.uid();
-    let mut troubles = 0_u32;
+    let mut failures = 0_u32;
     loop {
-        let looked = look(cluster, &build, &mut seen).await;
-        match (looked, follow) {
+        let collected = collect(cluster, &build, &mut history).await;
+        match (collected, follow) {
             (Ok(()), Follow::No) => break,
-            (Ok(()), Follow::UntilItEnds) => troubles = 0,
-            // What is followed for hours outlives an API server's restart.
-            (Err(error), Follow::UntilItEnds) if troubles < 60 => {
-                tracing::debug!(%error, "a look failed");
-                troubles += 1;
+            (Ok(()), Follow::UntilItEnds) => failures = 0,
+            // A build is followed for hours: that must outlive a restart of the API server.
+            (Err(error), Follow::UntilItEnds) if failures < 60 => {
+                tracing::debug!(%error, "a read failed");
+                failures += 1;
             }
             (Err(error), _) => return Err(error),
         }
-        if is_over(&build) {
+        if has_ended(&build) {
             break;
         }
-        let pause = if troubles == 0 { EVERY } else { Pace::API_SERVER.reads.after(troubles, chance()) };
+        let pause = if failures == 0 { INTERVAL } else { Pace::API_SERVER.reads.after(failures, chance()) };
         tokio::time::sleep(pause).await;
         match cluster.api::<Guarded<IndexBuild>>().get_opt(&build.name_any()).await {
-            // One that cannot be read for a while is there, and followed as it was last.
+            // A build that cannot be read for a while is followed as it was last.
             Ok(Some(now)) if now.uid() == uid => {
                 if let Ok(now) = now.read() {
                     build = Arc::unwrap_or_clone(now);
@@ -65,20 +64,20 @@ pub(crate) async fn ownership(
                 say("the build was deleted meanwhile");
                 break;
             }
-            Err(error) if troubles >= 60 => return Err(cluster.failed("read the build", error)),
-            Err(_) => troubles += 1,
+            Err(error) if failures >= 60 => return Err(cluster.failed("read the build", error)),
+            Err(_) => failures += 1,
         }
     }
-    for (slot, epoch) in seen.forgotten() {
+    for (slot, epoch) in history.incomplete() {
         say(&format!("slot {slot}: what was before epoch {epoch} is not remembered any more"));
     }
     let ended = build.status.as_ref().and_then(|status| status.finish_time.clone());
     let end = ended.and_then(|time| time.parse().ok()).unwrap_or_else(jiff::Timestamp::now);
-    Ok(timeline_until(&seen.entries(), u64::try_from(end.as_millisecond()).unwrap_or(0)))
+    Ok(timeline_until(&history.entries(), u64::try_from(end.as_millisecond()).unwrap_or(0)))
 }
 
-/// Whether nothing more is to come: it has ended, and rests.
-fn is_over(build: &IndexBuild) -> bool {
+/// Whether the build has ended, and nothing of it is left to do.
+fn has_ended(build: &IndexBuild) -> bool {
     let holds = |condition_type, wanted: ConditionStatus| {
         let status = build.status.as_ref();
         status.and_then(|status| status.condition(condition_type)).is_some_and(|condition| condition.status == wanted)
@@ -87,22 +86,26 @@ fn is_over(build: &IndexBuild) -> bool {
     finished && holds(ConditionType::Reconciling, ConditionStatus::False)
 }
 
-async fn look(cluster: &Cluster, build: &IndexBuild, seen: &mut Ownership) -> anyhow::Result<()> {
+async fn collect(cluster: &Cluster, build: &IndexBuild, history: &mut OwnershipHistory) -> anyhow::Result<()> {
     let (records, unreadable) = cluster.records(build).await?;
     for record in &records {
-        seen.see(record);
+        history.add_record(record);
     }
     for one in &unreadable {
         tracing::debug!("{one}");
     }
     // A reader who may not see pods or events sees the owners alone.
     match cluster.objects::<Pod>(build, "pods").await {
-        Ok((pods, _)) => pods.iter().filter_map(end_of).for_each(|end| seen.see_end(end)),
+        Ok((pods, _)) => pods.iter().filter_map(end_of).for_each(|end| history.add_pod_end(end)),
         Err(error) => tracing::debug!(%error, "pods are not read"),
     }
     let about = ListParams::default().fields(&format!("regarding.uid={}", build.uid().unwrap_or_default()));
     match cluster.api::<Guarded<Event>>().list(&about).await {
-        Ok(events) => apart(events.items).0.iter().filter_map(|event| told(event)).for_each(|told| seen.see_told(told)),
+        Ok(events) => apart(events.items)
+            .0
+            .iter()
+            .filter_map(|event| warning(event))
+            .for_each(|warning| history.add_warning(warning)),
         Err(error) => tracing::debug!(%error, "events are not read"),
     }
     Ok(())
@@ -125,7 +128,7 @@ fn end_of(pod: &Pod) -> Option<PodEnd> {
 }
 
 /// A warning about a slot.
-fn told(event: &Event) -> Option<Told> {
+fn warning(event: &Event) -> Option<SlotWarning> {
     if event.type_.as_deref() != Some("Warning") {
         return None;
     }
@@ -133,7 +136,7 @@ fn told(event: &Event) -> Option<Told> {
     let (_, rest) = text.split_once("slot ")?;
     let slot = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
     let at = event.event_time.as_ref().map(|time| time.0.to_string())?;
-    Some(Told { slot, at, text: format!("{}: {text}", event.reason.clone().unwrap_or_default()) })
+    Some(SlotWarning { slot, at, text: format!("{}: {text}", event.reason.clone().unwrap_or_default()) })
 }
 
 #[cfg(test)]
@@ -166,8 +169,8 @@ mod tests {
                 "eventTime": "2026-01-01T00:00:00.000000Z"}))
             .unwrap()
         };
-        assert_eq!(told(&event("Warning", "pod p (slot 12, epoch 3) was silent")).unwrap().slot, 12);
-        assert_eq!(told(&event("Normal", "pod p (slot 12, epoch 3) was silent")), None);
-        assert_eq!(told(&event("Warning", "the build is let go")), None);
+        assert_eq!(warning(&event("Warning", "pod p (slot 12, epoch 3) was silent")).unwrap().slot, 12);
+        assert_eq!(warning(&event("Normal", "pod p (slot 12, epoch 3) was silent")), None);
+        assert_eq!(warning(&event("Warning", "the build is let go")), None);
     }
 }

@@ -31,7 +31,6 @@ pub(crate) struct CheckArgs {
     within: u64,
 }
 
-/// Asks, and prints a line for each answer.
 pub(crate) fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let CheckArgs { namespace, lease_name, without_policies, within } = args;
     let installation =

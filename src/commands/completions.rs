@@ -15,7 +15,6 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints the script.
 pub(crate) fn run(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     let CompletionsArgs { shell } = *args;
     let mut script = Vec::new();

@@ -17,7 +17,6 @@ pub(crate) struct CrdArgs {
     output: Option<PathBuf>,
 }
 
-/// Prints the definitions, or writes one file for each.
 pub(crate) fn run(args: CrdArgs) -> anyhow::Result<ExitCode> {
     let CrdArgs { output } = args;
     let files = indexbuild_api::crd_yaml().context("cannot write the definitions as YAML")?;

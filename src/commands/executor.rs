@@ -63,7 +63,6 @@ pub(crate) struct ExecutorArgs {
     bind: Option<SocketAddr>,
 }
 
-/// Runs the process's whole life.
 pub(crate) fn run(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
     // The threads that work are the executor's own; these only watch, report and move objects.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -71,13 +70,13 @@ pub(crate) fn run(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    let code = runtime.block_on(live(args));
-    // What still hangs must not keep the process: its end is what others wait for.
+    let code = runtime.block_on(run_process(args));
+    // A thread that hangs must not keep the process alive: others wait for its end.
     runtime.shutdown_background();
     code
 }
 
-async fn live(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
+async fn run_process(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
     let ExecutorArgs {
         local,
         pod,

@@ -7,7 +7,7 @@ use clap::Args;
 use indexbuild_index::reader::Scan;
 use indexbuild_index::{IndexDefinition, Value};
 
-use super::location::Location;
+use super::index_location::IndexLocation;
 use crate::output::OutputFormat;
 
 /// Look up rows by the values of an index's columns
@@ -21,7 +21,7 @@ Examples:
   indexbuild get s3://indexes/shop/default/orders --region eu-west-1 --index by_customer 17 -o json")]
 pub(crate) struct GetArgs {
     #[command(flatten)]
-    location: Location,
+    location: IndexLocation,
     /// The index; may be left out where the build has one only
     #[arg(long, value_name = "NAME")]
     index: Option<String>,

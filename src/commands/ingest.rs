@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use indexbuild_index::reader::IngestOptions;
 
-use super::location::Location;
+use super::index_location::IndexLocation;
 
 /// Ingest an index's files into a RocksDB
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ Examples:
   indexbuild ingest indexes/default/orders --index by_customer --into ./db --column-family by_customer --create")]
 pub(crate) struct IngestArgs {
     #[command(flatten)]
-    location: Location,
+    location: IndexLocation,
     /// The index; may be left out where the build has one only
     #[arg(long, value_name = "NAME")]
     index: Option<String>,
@@ -34,7 +34,6 @@ pub(crate) struct IngestArgs {
     create: bool,
 }
 
-/// Ingests, and says how much.
 pub(crate) fn run(args: IngestArgs) -> anyhow::Result<ExitCode> {
     let IngestArgs { location, index, into, column_family, create } = args;
     let opened = location.open()?;

@@ -10,9 +10,9 @@ use indexbuild_api::{IndexBuild, parse_quantity};
 use indexbuild_local::{Fault, Overrides, RunError, RunOptions, RunSummary, run as run_build, state_folder};
 use indexbuild_timeline::{picture, timeline};
 
-use crate::build_file::{self, FileError};
+use crate::build_yaml::{self, BuildFileError};
 use crate::commands::exit;
-use crate::commands::location::CaFile;
+use crate::commands::index_location::CaFile;
 use crate::output::OutputFormat;
 
 /// Build the indexes of a file on this machine, in several processes
@@ -148,9 +148,9 @@ fn secrets_of(build: &IndexBuild) -> Vec<&'static str> {
 
 /// Runs the build, prints its summary, and says by the exit code how it ended.
 pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let build = match build_file::read(&args.build) {
+    let build = match build_yaml::read(&args.build) {
         Ok(build) => build,
-        Err(error @ (FileError::Invalid(_) | FileError::Io { .. })) => {
+        Err(error @ (BuildFileError::Invalid(_) | BuildFileError::Io { .. })) => {
             crate::output::error(&error.into());
             return Ok(ExitCode::from(exit::USAGE));
         }

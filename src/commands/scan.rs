@@ -7,7 +7,7 @@ use clap::Args;
 use indexbuild_index::reader::Scan;
 
 use super::get::parse;
-use super::location::Location;
+use super::index_location::IndexLocation;
 use crate::output::OutputFormat;
 
 /// Read a part of an index, in its order
@@ -22,7 +22,7 @@ Examples:
   indexbuild scan indexes/default/orders --index by_customer --prefix 17 -o json")]
 pub(crate) struct ScanArgs {
     #[command(flatten)]
-    location: Location,
+    location: IndexLocation,
     /// The index; may be left out where the build has one only
     #[arg(long, value_name = "NAME")]
     index: Option<String>,
@@ -46,7 +46,6 @@ pub(crate) struct ScanArgs {
     output: OutputFormat,
 }
 
-/// Prints the entries.
 pub(crate) fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
     let ScanArgs { location, index, prefix, from, to, limit, reverse, output } = args;
     let opened = location.open()?;

@@ -53,7 +53,6 @@ enum Format {
     Html,
 }
 
-/// Prints or writes the timeline.
 pub(crate) fn run(args: TimelineArgs) -> anyhow::Result<ExitCode> {
     let TimelineArgs { build, format, follow, out, cluster } = args;
     let follow = if follow { Follow::UntilItEnds } else { Follow::No };

@@ -12,7 +12,7 @@ use indexbuild_index::{Encoder, Entries, Frame, RowPositions, Rows, SetHash, ent
 use indexbuild_source::{BatchRows, ReadOptions, Table};
 use serde::Serialize;
 
-use super::location::Location;
+use super::index_location::IndexLocation;
 use crate::output::OutputFormat;
 
 /// Check an index: every file, every entry, and with --source the table itself
@@ -30,7 +30,7 @@ Examples:
   indexbuild verify indexes/default/orders --source orders.yaml -o json")]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
-    location: Location,
+    location: IndexLocation,
     /// The build's YAML file, whose source is read again
     #[arg(long, value_name = "FILE")]
     source: Option<PathBuf>,
@@ -131,7 +131,7 @@ fn table_hashes(
     manifest: &Manifest,
     problems: &mut Vec<String>,
 ) -> anyhow::Result<Vec<(u64, SetHash)>> {
-    let build = crate::build_file::read(build)?;
+    let build = crate::build_yaml::read(build)?;
     let spec = indexbuild_executor::definitions::source(&build.spec)?;
     let settings = indexbuild_executor::definitions::source_settings(&build.spec, access)?;
     let snapshot = Table::pin(&spec, &settings)?;

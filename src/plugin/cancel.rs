@@ -42,7 +42,6 @@ fn time(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}: write 90s or 5m"))
 }
 
-/// Cancels.
 pub(super) fn run(args: CancelArgs) -> anyhow::Result<ExitCode> {
     let CancelArgs { build: name, yes, wait, cluster } = args;
     ask(&cluster, async |cluster: Cluster| {

@@ -1,4 +1,4 @@
-//! What kubectl asks to complete a command line: it runs `kubectl_complete-indexbuild` with what was typed, and reads a
+//! The completion of command lines by kubectl: it runs `kubectl_complete-indexbuild` with what was typed, and reads a
 //! candidate a line, and a last line `:4` (no file names).
 
 use std::ffi::OsString;
@@ -13,12 +13,12 @@ use kube::{Api, Config, ResourceExt as _};
 use super::Plugin;
 
 /// How long the cluster has for the names of its builds.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Prints candidates for the last of the words.
 pub(super) fn run(words: &[OsString]) -> ExitCode {
     let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
-    let mut candidates = of_words(&words);
+    let mut candidates = candidates_for(&words);
     if let Candidates::Builds(namespace) = &candidates {
         candidates = Candidates::Words(builds(namespace.as_deref()));
     }
@@ -40,7 +40,7 @@ enum Candidates {
     Builds(Option<String>),
 }
 
-fn of_words(words: &[&str]) -> Candidates {
+fn candidates_for(words: &[&str]) -> Candidates {
     let command = Plugin::command();
     let Some((last, typed)) = words.split_last() else {
         return Candidates::Words(Vec::new());
@@ -81,7 +81,7 @@ fn builds(namespace: Option<&str>) -> Vec<(String, String)> {
                 let api: Api<Guarded<IndexBuild>> = Api::namespaced(shallow_client(config).ok()?, &namespace);
                 api.list(&ListParams::default()).await.ok()
             };
-            tokio::time::timeout(PATIENCE, listing).await.ok().flatten()
+            tokio::time::timeout(TIMEOUT, listing).await.ok().flatten()
         })
     });
     let phase = |build: &Guarded<IndexBuild>| match build.read() {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     fn names(words: &[&str]) -> Vec<String> {
-        match of_words(words) {
+        match candidates_for(words) {
             Candidates::Words(list) => list.into_iter().map(|(word, _)| word).collect(),
             Candidates::Builds(namespace) => vec![format!("builds of {namespace:?}")],
         }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::LogParams;
 
-use crate::cluster::{Cluster, ClusterArgs, ask, not_shown};
+use crate::cluster::{Cluster, ClusterArgs, ask, note_unreadable};
 
 /// Show what the executors of a build log
 #[derive(Debug, Args)]
@@ -38,13 +38,12 @@ pub(super) struct LogsArgs {
     cluster: ClusterArgs,
 }
 
-/// Prints them.
 pub(super) fn run(args: LogsArgs) -> anyhow::Result<ExitCode> {
     let LogsArgs { build, slot, follow, tail, cluster } = args;
     ask(&cluster, async |cluster: Cluster| {
         let found = cluster.build(&build).await?;
         let (pods, unreadable) = cluster.objects::<Pod>(&found, "the pods").await?;
-        not_shown(&unreadable);
+        note_unreadable(&unreadable);
         let wanted = slot.map(|slot| slot.to_string());
         let pods: Vec<String> = pods
             .iter()

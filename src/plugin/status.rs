@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Output;
 use super::table::{age, or_none, table};
-use crate::cluster::{Cluster, ClusterArgs, Follow, ask, not_shown, ownership};
+use crate::cluster::{Cluster, ClusterArgs, Follow, ask, note_unreadable, ownership};
 
 /// Show builds, or one build with its slots and who owned what
 #[derive(Debug, Args)]
@@ -33,7 +33,6 @@ pub(super) struct StatusArgs {
     cluster: ClusterArgs,
 }
 
-/// What is said of one build.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Detail {
@@ -42,7 +41,6 @@ struct Detail {
     timeline: Timeline,
 }
 
-/// Prints it.
 pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let StatusArgs { build, all_namespaces, output: Output { output }, cluster } = args;
     match build {
@@ -53,7 +51,7 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
                     crate::output::note(&format!("no builds in namespace {}", cluster.namespace));
                 }
                 let (builds, unreadable) = apart(builds);
-                not_shown(&unreadable);
+                note_unreadable(&unreadable);
                 Ok(builds.into_iter().map(Arc::unwrap_or_clone).collect::<Vec<_>>())
             })?;
             crate::output::write(output, &builds, |builds| list(builds, all_namespaces))?;
@@ -62,7 +60,7 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
             let detail = ask(&cluster, async |cluster: Cluster| {
                 let build = cluster.build(&name).await?;
                 let (directories, unreadable) = cluster.records(&build).await?;
-                not_shown(&unreadable);
+                note_unreadable(&unreadable);
                 let timeline = ownership(&cluster, &build, Follow::No, crate::output::note).await?;
                 Ok(Detail { build, directories, timeline })
             })?;

@@ -42,13 +42,11 @@ pub(super) struct ResumeArgs {
     cluster: ClusterArgs,
 }
 
-/// Pauses a build.
 pub(super) fn suspend(args: SuspendArgs) -> anyhow::Result<ExitCode> {
     let SuspendArgs { build, cluster } = args;
     set(&build, &cluster, true)
 }
 
-/// Lets it go on.
 pub(super) fn resume(args: ResumeArgs) -> anyhow::Result<ExitCode> {
     let ResumeArgs { build, cluster } = args;
     set(&build, &cluster, false)

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::Output;
 use super::table::table;
-use crate::cluster::{Cluster, ClusterArgs, ask, not_shown};
+use crate::cluster::{Cluster, ClusterArgs, ask, note_unreadable};
 
 /// Show the volumes of a build, who had them, and what holds them; of a deleted build, those that are left
 #[derive(Debug, Args)]
@@ -55,7 +55,6 @@ struct Volume {
     when_deleted: String,
 }
 
-/// Prints them.
 pub(super) fn run(args: VolumesArgs) -> anyhow::Result<ExitCode> {
     let VolumesArgs { build, output: Output { output }, cluster } = args;
     let volumes = ask(&cluster, async |cluster: Cluster| {
@@ -68,14 +67,14 @@ pub(super) fn run(args: VolumesArgs) -> anyhow::Result<ExitCode> {
                 return cluster.no_build(&build).await;
             }
             crate::output::note(&format!("there is no build {build} any more; this is what it left"));
-            not_shown(&unread_records);
-            not_shown(&unread_claims);
+            note_unreadable(&unread_records);
+            note_unreadable(&unread_claims);
             return Ok(volumes(&records, &claims, &unread_claims, Build::Gone));
         };
         let (records, unread_records) = cluster.records(&found).await?;
         let (claims, unread_claims) = cluster.objects::<PersistentVolumeClaim>(&found, "the claims").await?;
-        not_shown(&unread_records);
-        not_shown(&unread_claims);
+        note_unreadable(&unread_records);
+        note_unreadable(&unread_claims);
         Ok(volumes(&records, &claims, &unread_claims, Build::There))
     })?;
     crate::output::write(output, &volumes, |volumes| {
@@ -104,7 +103,7 @@ fn volumes(
         let slot = Some(record.spec.slot);
         let when_deleted = match (record.spec.after_build, build) {
             (Some(after), _) => after.volumes.to_string(),
-            // Whoever looks after it does not know either, and deletes nothing.
+            // Then the operator does not know it either, and deletes nothing.
             (None, Build::Gone) => Retention::Retain.to_string(),
             (None, Build::There) => String::new(),
         };

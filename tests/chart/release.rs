@@ -10,7 +10,7 @@ use indexbuild_api::names;
 use indexbuild_operator::objects::{self, Owner};
 use indexbuild_testbed::objects as objects_of_tests;
 use indexbuild_testbed::{
-    Base, Clocks, Cluster, Images, Options, Provisioner, Recipe, Reclaim, Tools, condition, tools_or_skip,
+    BaseImage, Clocks, Cluster, ImageBuilder, ImageSpec, Options, Provisioner, Reclaim, Tools, condition, tools_or_skip,
 };
 use serde_json::{Value, json};
 
@@ -172,12 +172,12 @@ fn build_image(cluster: &Cluster) -> Duration {
     let dockerfile = root().join("Dockerfile");
     let text = std::fs::read_to_string(&dockerfile).unwrap();
     let base = text.lines().filter_map(|line| line.strip_prefix("FROM ")).next_back().unwrap();
-    Images::find().unwrap().base(base, Base::Bare, &["libstdc++6"]).unwrap();
+    ImageBuilder::find().unwrap().base(base, BaseImage::Bare, &["libstdc++6"]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(INDEXBUILD, folder.path().join("indexbuild")).unwrap();
     let contexts: [(&str, &Path); 1] = [("builder", folder.path())];
-    let recipe = Recipe { dockerfile: &dockerfile, context: &root(), contexts: &contexts, arguments: &[], tag: IMAGE };
-    cluster.build_image(&recipe).unwrap();
+    let spec = ImageSpec { dockerfile: &dockerfile, context: &root(), contexts: &contexts, arguments: &[], tag: IMAGE };
+    cluster.build_image(&spec).unwrap();
     begun.elapsed()
 }
 

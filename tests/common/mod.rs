@@ -33,13 +33,13 @@ pub(crate) struct Workspace {
 }
 
 /// What one command did.
-pub(crate) struct Ran {
+pub(crate) struct CommandOutput {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     pub(crate) fn succeeded(self, what: &str) -> Self {
         assert_eq!(self.code, Some(0), "{what}\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
         self
@@ -99,11 +99,11 @@ impl Workspace {
         command
     }
 
-    pub(crate) fn indexbuild(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn indexbuild(&self, arguments: &[&str]) -> CommandOutput {
         finish(self.command(arguments), &arguments.join(" "))
     }
 
-    pub(crate) fn indexbuild_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+    pub(crate) fn indexbuild_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> CommandOutput {
         let mut command = self.command(arguments);
         command.envs(environment.iter().copied());
         finish(command, &arguments.join(" "))
@@ -158,7 +158,7 @@ pub(crate) fn content_of(manifest: &Value) -> Vec<String> {
 }
 
 /// Runs to the end, or fails with what was printed so far.
-pub(crate) fn finish(mut command: Command, what: &str) -> Ran {
+pub(crate) fn finish(mut command: Command, what: &str) -> CommandOutput {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let pid = child.id();
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -175,7 +175,7 @@ pub(crate) fn finish(mut command: Command, what: &str) -> Ran {
             err.join().unwrap()
         );
     };
-    Ran { code: status.unwrap().code(), stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+    CommandOutput { code: status.unwrap().code(), stdout: out.join().unwrap(), stderr: err.join().unwrap() }
 }
 
 fn read_all(from: &mut impl std::io::Read) -> String {

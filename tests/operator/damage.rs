@@ -5,32 +5,35 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::short::slow;
-use crate::support::{NAMESPACE, World, holds, switch, text};
+use crate::short_timers::slow;
+use crate::support::{Fixture, NAMESPACE, holds, switch, text};
 
 const ON_DISK: &str = "hurt-disk";
 const IN_STORE: &str = "hurt-store";
 /// The control: what is read is taken for what was sealed.
 const TRUSTING: &str = "hurt-trusting";
 
-pub(crate) fn builds(world: &World) -> Vec<Value> {
-    let on_disk = slow(world, ON_DISK, 1, 600);
-    let in_store = slow(world, IN_STORE, 2, 600);
-    let mut trusting = slow(world, TRUSTING, 2, 600);
+pub(crate) fn builds(fixture: &Fixture) -> Vec<Value> {
+    let on_disk = slow(fixture, ON_DISK, 1, 600);
+    let in_store = slow(fixture, IN_STORE, 2, 600);
+    let mut trusting = slow(fixture, TRUSTING, 2, 600);
     trusting["spec"]["backoffLimit"] = json!(0);
     switch(&mut trusting, &json!({"runBytes": 1, "trustRuns": true}));
     vec![on_disk, in_store, trusting]
 }
 
 /// Flips a bit in a piece of a sealed run while the Encode goes on.
-pub(crate) fn hurt(world: &World) {
+pub(crate) fn hurt(fixture: &Fixture) {
     for name in [ON_DISK, IN_STORE, TRUSTING] {
-        let record = world.at_work(NAMESPACE, name, 0, 2);
+        let record = fixture.at_work(NAMESPACE, name, 0, 2);
         let uid = text(&record, "/spec/buildUID");
-        let run = format!("{}.run", world.witness.sealed(uid)[0].name);
-        world.until(&format!("{run} is there to be damaged"), Duration::from_secs(60), |world| {
-            let place =
-                if name == ON_DISK { world.witness.on_volume(uid, &run) } else { world.witness.in_store(uid, &run) };
+        let run = format!("{}.run", fixture.watcher.sealed(uid)[0].name);
+        fixture.until(&format!("{run} is there to be damaged"), Duration::from_secs(60), |fixture| {
+            let place = if name == ON_DISK {
+                fixture.watcher.on_volume(uid, &run)
+            } else {
+                fixture.watcher.in_store(uid, &run)
+            };
             let place = place.ok_or("it is not there yet")?;
             let mut bytes = std::fs::read(&place).map_err(|error| error.to_string())?;
             let at = bytes.len() / 4;
@@ -40,24 +43,24 @@ pub(crate) fn hurt(world: &World) {
     }
 }
 
-pub(crate) fn check(world: &World) {
+pub(crate) fn check(fixture: &Fixture) {
     for name in [ON_DISK, IN_STORE] {
-        let uid = text(&world.read(name), "/metadata/uid").to_owned();
-        let first = world.witness.sealed(&uid)[0].clone();
-        world.complete(name, Duration::from_secs(120));
-        let redone = world.witness.twice(&uid);
-        world.say(&format!("{name}: splits {redone:?} encoded again, {} rows", world.witness.rebuilt(&uid)));
+        let uid = text(&fixture.read(name), "/metadata/uid").to_owned();
+        let first = fixture.watcher.sealed(&uid)[0].clone();
+        fixture.complete(name, Duration::from_secs(120));
+        let redone = fixture.watcher.twice(&uid);
+        fixture.say(&format!("{name}: splits {redone:?} encoded again, {} rows", fixture.watcher.rebuilt(&uid)));
         assert_eq!(redone, first.splits.iter().copied().collect::<BTreeSet<_>>(), "{name}: just the damaged run's");
-        let second = world.witness.sealed(&uid).into_iter().filter(|run| run.work == "encode-r1-0");
+        let second = fixture.watcher.sealed(&uid).into_iter().filter(|run| run.work == "encode-r1-0");
         let second: BTreeSet<u64> = second.flat_map(|run| run.splits).collect();
         assert_eq!(second, redone, "{name}: by a second round");
-        world.assert_same_as_local(NAMESPACE, name);
+        fixture.assert_same_as_local(NAMESPACE, name);
     }
-    let build = world.until("the control has ended", Duration::from_secs(120), |world| {
-        let build = world.read(TRUSTING);
+    let build = fixture.until("the control has ended", Duration::from_secs(120), |fixture| {
+        let build = fixture.read(TRUSTING);
         if holds(&build, "Finished") { Ok(build) } else { Err(build["status"].to_string()) }
     });
     // I6 is the last line of defence: no index with a damaged entry is published.
-    world.say(&format!("{TRUSTING}: {}", build["status"]["lastError"]));
+    fixture.say(&format!("{TRUSTING}: {}", build["status"]["lastError"]));
     assert!(holds(&build, "Failed"), "the control: a damaged run spoils the build: {}", build["status"]);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{NAMESPACE, World, message, switch, text};
+use crate::support::{Fixture, NAMESPACE, message, switch, text};
 
 /// Half of a pod's grace period, which an executor that heeds nothing takes. On a machine of its own it is 4 s, beside
 /// another cluster up to 9 s.
@@ -13,24 +13,24 @@ const GONE: Duration = Duration::from_secs(15);
 
 const STAGES: [&str; 4] = ["Plan", "Encode", "Sort", "Publish"];
 
-pub(crate) fn run(world: &World) {
+pub(crate) fn run(fixture: &Fixture) {
     let name = |stage: &str| format!("deleted-in-{}", stage.to_lowercase());
     let made = STAGES.map(|stage| {
-        let mut build = world.build(&name(stage), "orders", 2);
+        let mut build = fixture.build(&name(stage), "orders", 2);
         switch(&mut build, &json!({"standStillIn": stage}));
         build
     });
-    world.cluster.apply(&made).unwrap();
-    let mut done = world.build("deleted-when-done", "small", 1);
+    fixture.cluster.apply(&made).unwrap();
+    let mut done = fixture.build("deleted-when-done", "small", 1);
     done["spec"]["output"]["deletionPolicy"] = json!("Delete");
     // An output that never was: said, and no clean-up looks for what cannot be there.
-    let mut nowhere = world.build("deleted-without-bucket", "small", 1);
+    let mut nowhere = fixture.build("deleted-without-bucket", "small", 1);
     nowhere["spec"]["output"]["url"] = json!("s3://no-such-bucket/shop");
-    world.cluster.apply(&[done, nowhere]).unwrap();
+    fixture.cluster.apply(&[done, nowhere]).unwrap();
     for stage in STAGES {
         let name = name(stage);
-        world.until(&format!("{name} is there"), Duration::from_secs(60), |world| {
-            let records = world.slots(NAMESPACE, &name);
+        fixture.until(&format!("{name} is there"), Duration::from_secs(60), |fixture| {
+            let records = fixture.slots(NAMESPACE, &name);
             let there = records.iter().any(|record| {
                 record["spec"]["work"]["kind"] == stage && !text(record, "/spec/grant/bootNonce").is_empty()
             });
@@ -40,32 +40,32 @@ pub(crate) fn run(world: &World) {
                 Err(format!("{:?}", records.iter().map(|one| &one["spec"]["work"]).collect::<Vec<&Value>>()))
             }
         });
-        delete(world, &name);
+        delete(fixture, &name);
     }
-    world.complete("deleted-when-done", Duration::from_secs(60));
-    delete(world, "deleted-when-done");
-    world.until("a missing bucket is told", Duration::from_secs(60), |world| {
-        let said = message(&world.read("deleted-without-bucket"), "Stalled");
+    fixture.complete("deleted-when-done", Duration::from_secs(60));
+    delete(fixture, "deleted-when-done");
+    fixture.until("a missing bucket is told", Duration::from_secs(60), |fixture| {
+        let said = message(&fixture.read("deleted-without-bucket"), "Stalled");
         let told = said.starts_with("\"WaitingForStore\"")
             && said.contains("s3://no-such-bucket/")
             && said.contains("does not exist; create it");
         if told { Ok(()) } else { Err(said) }
     });
-    delete(world, "deleted-without-bucket");
+    delete(fixture, "deleted-without-bucket");
 }
 
-fn delete(world: &World, name: &str) {
-    let uid = text(&world.read(name), "/metadata/uid").to_owned();
+fn delete(fixture: &Fixture, name: &str) {
+    let uid = text(&fixture.read(name), "/metadata/uid").to_owned();
     let start = Instant::now();
-    world.kubectl(&["delete", "ib", name, "--wait=false"]);
-    world.until(&format!("the pods of {name} are gone"), Duration::from_secs(60), |world| {
-        let pods = world.pods(NAMESPACE, name);
+    fixture.kubectl(&["delete", "ib", name, "--wait=false"]);
+    fixture.until(&format!("the pods of {name} are gone"), Duration::from_secs(60), |fixture| {
+        let pods = fixture.pods(NAMESPACE, name);
         let left: Vec<_> = pods.iter().map(|pod| text(pod, "/metadata/name").to_owned()).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("pods {left:?}")) }
     });
     let took = start.elapsed();
-    world.assert_gone(NAMESPACE, name, &uid, Duration::from_secs(20));
-    world.say(&format!(
+    fixture.assert_gone(NAMESPACE, name, &uid, Duration::from_secs(20));
+    fixture.say(&format!(
         "{name}: pods gone after {:.1} s, all of it after {:.1} s",
         took.as_secs_f64(),
         start.elapsed().as_secs_f64()

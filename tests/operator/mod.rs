@@ -2,10 +2,10 @@
 //! object store, and operators.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-pub(crate) mod operator;
+pub(crate) mod operator_process;
 #[path = "../../crates/operator/tests/scripted/release.rs"]
 pub(crate) mod release;
-pub(crate) mod witness;
+pub(crate) mod seal_watcher;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indexbuild_testbed::{Call, Cluster, Options, Provisioner, Reclaim, Tools, write_archive};
+use indexbuild_testbed::{ApiCall, Cluster, Options, Provisioner, Reclaim, Tools, write_archive};
 use serde_json::{Value, json};
 
-use self::operator::{Operator, OperatorOptions};
-use self::witness::Witness;
+use self::operator_process::{Operator, OperatorOptions};
+use self::seal_watcher::SealWatcher;
 
 /// The program under test.
 pub(crate) const INDEXBUILD: &str = env!("CARGO_BIN_EXE_indexbuild");
@@ -30,11 +30,11 @@ pub(crate) const KINDS: [&str; 8] =
     ["ib", "ed", "pods", "pvc", "configmaps", "serviceaccounts", "roles", "rolebindings"];
 
 /// A cluster with everything that a build needs.
-pub(crate) struct World {
+pub(crate) struct Fixture {
     // Dropped first: they speak to the cluster.
     operators: Vec<Operator>,
     provisioner: Option<Provisioner>,
-    pub witness: Witness,
+    pub watcher: SealWatcher,
     pub cluster: Cluster,
     folder: tempfile::TempDir,
     /// What local runs over the same source gave, by what was asked.
@@ -44,7 +44,7 @@ pub(crate) struct World {
     began: Instant,
 }
 
-impl World {
+impl Fixture {
     /// Nodes with so many local volumes each, the resources' definitions, and the image on every node.
     pub(crate) fn start(tools: &Tools, options: Options, volumes: u32) -> Self {
         let began = Instant::now();
@@ -62,21 +62,21 @@ impl World {
         }
         let provisioner = Some(cluster.provisioner().unwrap());
         let indexes = cluster.bucket("indexes").unwrap();
-        let witness = Witness::of(indexes, folders);
+        let watcher = SealWatcher::of(indexes, folders);
         let kubeconfig = folder.path().join("operator.kubeconfig");
         let text = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
         let mut config: Value = serde_json::from_str(&text).unwrap();
         config["users"][0]["user"] = json!({"token": release::token(&cluster)});
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
         let (operators, local) = (Vec::new(), Mutex::default());
-        let world = Self { operators, provisioner, witness, cluster, folder, local, kubeconfig, began };
-        world.import(IMAGE);
+        let fixture = Self { operators, provisioner, watcher, cluster, folder, local, kubeconfig, began };
+        fixture.import(IMAGE);
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
-        world.kubectl(&["apply", "--server-side", "-f", &crds.display().to_string()]);
-        world.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
-        world.secret(NAMESPACE);
-        world.say(&format!("{nodes} nodes; clocks: {}", world.cluster.clocks()));
-        world
+        fixture.kubectl(&["apply", "--server-side", "-f", &crds.display().to_string()]);
+        fixture.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
+        fixture.secret(NAMESPACE);
+        fixture.say(&format!("{nodes} nodes; clocks: {}", fixture.cluster.clocks()));
+        fixture
     }
 
     /// Prints a line with the time since the beginning.
@@ -99,7 +99,7 @@ impl World {
         self.kubectl(&["create", "namespace", name]);
         self.secret(name);
         let there =
-            |world: &Self| world.cluster.get(&["serviceaccount", "default", "-n", name]).map_err(|e| e.to_string());
+            |fixture: &Self| fixture.cluster.get(&["serviceaccount", "default", "-n", name]).map_err(|e| e.to_string());
         self.until("the namespace has its default account", Duration::from_secs(20), there);
     }
 
@@ -145,7 +145,7 @@ impl World {
         let calls = self.cluster.audit().unwrap();
         let own = calls.into_iter().filter(|call| call.user == release::user() && !call.resource.is_empty());
         let (allowed, denied): (Vec<_>, Vec<_>) = own.partition(|call| call.allowed);
-        let rights = |calls: Vec<Call>| -> BTreeSet<_> {
+        let rights = |calls: Vec<ApiCall>| -> BTreeSet<_> {
             calls.into_iter().map(|call| (call.group, call.resource, call.verb)).collect()
         };
         let (allowed, denied) = (rights(allowed), rights(denied));
@@ -228,10 +228,10 @@ impl World {
 
     /// Waits until a build in a namespace has ended well.
     pub(crate) fn complete_in(&self, namespace: &str, name: &str, within: Duration) -> Value {
-        self.until(&format!("build {namespace}/{name} is complete"), within, |world| {
-            let build = world.read_in(namespace, name);
+        self.until(&format!("build {namespace}/{name} is complete"), within, |fixture| {
+            let build = fixture.read_in(namespace, name);
             if holds(&build, "Failed") {
-                panic!("build {name} failed: {}\n{}", build["status"], world.operator_log());
+                panic!("build {name} failed: {}\n{}", build["status"], fixture.operator_log());
             }
             if holds(&build, "Complete") { Ok(build) } else { Err(build["status"].to_string()) }
         })
@@ -240,15 +240,15 @@ impl World {
     /// Waits until a slot's owner works and has sealed so many runs, as the store or a volume has them. Returns its record.
     pub(crate) fn at_work(&self, namespace: &str, name: &str, slot: usize, sealed: usize) -> Value {
         let what = format!("slot {slot} of {namespace}/{name} encodes and has sealed {sealed} runs");
-        self.until(&what, Duration::from_secs(60), |world| {
-            let records = world.slots(namespace, name);
+        self.until(&what, Duration::from_secs(60), |fixture| {
+            let records = fixture.slots(namespace, name);
             let Some(record) = records.get(slot) else { return Err("no record".to_owned()) };
             let epoch = record["spec"]["grant"]["epoch"].as_u64().unwrap_or_default();
             let bound = record["spec"]["grant"]["bootNonce"].as_str().is_some_and(|nonce| !nonce.is_empty());
             let encodes = record["spec"]["work"]["kind"] == "Encode";
             let uid = record["spec"]["buildUID"].as_str().unwrap_or_default();
-            let there = world
-                .witness
+            let there = fixture
+                .watcher
                 .sealed(uid)
                 .iter()
                 .filter(|run| run.epoch == epoch && run.work == record["spec"]["work"]["id"])
@@ -344,20 +344,20 @@ impl World {
     /// Nothing of a build is left: no object, no volume that is not offered anew, and of the store only the tombstone
     /// that keeps a late Publish from committing (I9).
     pub(crate) fn assert_gone(&self, namespace: &str, name: &str, uid: &str, within: Duration) {
-        self.until(&format!("nothing of build {namespace}/{name} is left"), within, |world| {
+        self.until(&format!("nothing of build {namespace}/{name} is left"), within, |fixture| {
             let mut left = Vec::new();
             let select = format!("indexbuild.dev/build-uid={uid}");
             for kind in KINDS.iter().skip(1) {
                 let list =
-                    world.cluster.get(&[*kind, "-n", namespace, "-l", &select]).map_err(|error| error.to_string())?;
+                    fixture.cluster.get(&[*kind, "-n", namespace, "-l", &select]).map_err(|error| error.to_string())?;
                 let items = list["items"].as_array().into_iter().flatten();
                 left.extend(items.map(|item| format!("{kind} {}", item["metadata"]["name"])));
             }
-            if world.cluster.get(&["ib", name, "-n", namespace]).is_ok_and(|build| build["metadata"]["uid"] == uid) {
+            if fixture.cluster.get(&["ib", name, "-n", namespace]).is_ok_and(|build| build["metadata"]["uid"] == uid) {
                 left.push("the build itself".to_owned());
             }
-            left.extend(world.witness.files_of_volumes(uid).into_iter().map(|file| format!("on a volume: {file}")));
-            let prefix = world.cluster.bucket("indexes").unwrap().join("shop").join(namespace).join(name).join(uid);
+            left.extend(fixture.watcher.files_of_volumes(uid).into_iter().map(|file| format!("on a volume: {file}")));
+            let prefix = fixture.cluster.bucket("indexes").unwrap().join("shop").join(namespace).join(name).join(uid);
             left.extend(crate::common::files_below(&prefix).into_keys().filter(|file| file != "manifest.json"));
             let manifest = std::fs::read_to_string(prefix.join("manifest.json")).unwrap_or_default();
             if manifest.contains("\"indexes\"") {
@@ -368,7 +368,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Fixture {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for operator in &self.operators {

@@ -7,12 +7,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use indexbuild_testbed::{Direction, From, Options, Tools, tools_or_skip};
+use indexbuild_testbed::{Direction, Options, Peer, Tools, tools_or_skip};
 use serde_json::{Value, json};
 
 use crate::judge;
-use crate::support::operator::OperatorOptions;
-use crate::support::{INDEXBUILD, NAMESPACE, World, holds};
+use crate::support::operator_process::OperatorOptions;
+use crate::support::{Fixture, INDEXBUILD, NAMESPACE, holds};
 
 /// Everything that a watch of all builds sees.
 struct Watch {
@@ -21,8 +21,8 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(world: &World, tools: &Tools) -> Self {
-        let mut command = world.cluster.command(tools.path("kubectl"));
+    fn start(fixture: &Fixture, tools: &Tools) -> Self {
+        let mut command = fixture.cluster.command(tools.path("kubectl"));
         command.args(["get", "ib", "-A", "-w", "-o", "json"]).stdout(Stdio::piped()).stdin(Stdio::null());
         let mut child = command.spawn().unwrap();
         let output = child.stdout.take().unwrap();
@@ -54,30 +54,30 @@ impl Drop for Watch {
 
 /// kubectl with the plugin installed as the documentation says: by a link.
 struct Kubectl<'a> {
-    world: &'a World,
+    fixture: &'a Fixture,
     kubectl: PathBuf,
     folder: tempfile::TempDir,
 }
 
 impl<'a> Kubectl<'a> {
-    fn new(world: &'a World, tools: &Tools) -> Self {
+    fn new(fixture: &'a Fixture, tools: &Tools) -> Self {
         let folder = tempfile::Builder::new().prefix("ib-plugin-").tempdir().unwrap();
         for name in ["kubectl-indexbuild", "kubectl_complete-indexbuild"] {
             std::os::unix::fs::symlink(INDEXBUILD, folder.path().join(name)).unwrap();
         }
-        Self { world, kubectl: tools.path("kubectl"), folder }
+        Self { fixture, kubectl: tools.path("kubectl"), folder }
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
         let path = format!("{}:{}", self.folder.path().display(), std::env::var("PATH").unwrap());
-        let mut command = self.world.cluster.command(&self.kubectl);
+        let mut command = self.fixture.cluster.command(&self.kubectl);
         command.args(arguments).env("PATH", path).current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap()
     }
 
     fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}\n{}", self.world.operator_log());
+        assert!(output.status.success(), "{arguments:?}: {said}\n{}", self.fixture.operator_log());
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -94,16 +94,16 @@ impl<'a> Kubectl<'a> {
 }
 
 /// The build applied by a user: kept, so that the same file can be compared later.
-fn applied(world: &World, folder: &Path, build: &Value) -> PathBuf {
+fn applied(fixture: &Fixture, folder: &Path, build: &Value) -> PathBuf {
     let file = folder.join(format!("{}.json", build["metadata"]["name"].as_str().unwrap()));
     std::fs::write(&file, build.to_string()).unwrap();
-    world.kubectl(&["apply", "--server-side", "-f", file.to_str().unwrap()]);
+    fixture.kubectl(&["apply", "--server-side", "-f", file.to_str().unwrap()]);
     file
 }
 
-fn phase(world: &World, name: &str, phase: &str, within: u64) -> Value {
-    world.until(&format!("build {name} is {phase}"), Duration::from_secs(within), |world| {
-        let build = world.read(name);
+fn phase(fixture: &Fixture, name: &str, phase: &str, within: u64) -> Value {
+    fixture.until(&format!("build {name} is {phase}"), Duration::from_secs(within), |fixture| {
+        let build = fixture.read(name);
         if build["status"]["phase"] == phase { Ok(build) } else { Err(build["status"].to_string()) }
     })
 }
@@ -111,43 +111,43 @@ fn phase(world: &World, name: &str, phase: &str, within: u64) -> Value {
 #[test]
 fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_of_them() {
     let Some(tools) = tools_or_skip("kubectl indexbuild on a cluster") else { return };
-    let mut world = World::start(&tools, Options::default(), 4);
+    let mut fixture = Fixture::start(&tools, Options::default(), 4);
     let folder = tempfile::tempdir().unwrap();
-    world.table("orders", 100_000, 4, &[]);
-    let watch = Watch::start(&world, &tools);
+    fixture.table("orders", 100_000, 4, &[]);
+    let watch = Watch::start(&fixture, &tools);
 
     // Nobody has seen it yet.
-    let mut orders = world.build("orders", "orders", 2);
+    let mut orders = fixture.build("orders", "orders", 2);
     orders["spec"]["rowsPerSecond"] = json!(3_000);
     orders["spec"]["executor"]["env"] = json!([{"name": "HINT", "value": "hunter2-hunter2"}]);
     orders["spec"]["volume"]["retention"] = json!({"whenPublished": "Retain"});
-    let file = applied(&world, folder.path(), &orders);
-    world.until("the watch sees a build that nobody has seen", Duration::from_secs(20), |_| {
+    let file = applied(&fixture, folder.path(), &orders);
+    fixture.until("the watch sees a build that nobody has seen", Duration::from_secs(20), |_| {
         let seen = watch.stages();
         if seen.iter().any(|(stage, _)| stage == "pending") { Ok(()) } else { Err(format!("{} objects", seen.len())) }
     });
 
-    world.start_operator(OperatorOptions::of(NAMESPACE, 8080));
-    let mut refused = world.build("refused", "orders", 1);
+    fixture.start_operator(OperatorOptions::of(NAMESPACE, 8080));
+    let mut refused = fixture.build("refused", "orders", 1);
     refused["spec"]["output"] = json!({"url": "file:///tmp/x"});
-    let mut nowhere = world.build("nowhere", "orders", 1);
+    let mut nowhere = fixture.build("nowhere", "orders", 1);
     nowhere["spec"]["executor"]["nodeSelector"] = json!({"no": "where"});
-    let mut failing = world.build("failing", "orders", 1);
+    let mut failing = fixture.build("failing", "orders", 1);
     failing["spec"]["indexes"] = json!([{"name": "by_nothing", "columns": [{"name": "nothing"}]}]);
     for build in [&refused, &nowhere, &failing] {
-        applied(&world, folder.path(), build);
+        applied(&fixture, folder.path(), build);
     }
 
-    phase(&world, "orders", "Encoding", 60);
-    let working = |world: &World| {
-        let build = world.read("orders");
+    phase(&fixture, "orders", "Encoding", 60);
+    let working = |fixture: &Fixture| {
+        let build = fixture.read("orders");
         let rows = build["status"]["rows"].as_u64().unwrap_or(0);
-        let said = world.slots(NAMESPACE, "orders").iter().all(|record| record["status"]["state"] == "Working");
+        let said = fixture.slots(NAMESPACE, "orders").iter().all(|record| record["status"]["state"] == "Working");
         let works = rows > 0 && build["status"]["executors"] == "2/2" && said;
         if works { Ok(()) } else { Err(build["status"].to_string()) }
     };
-    world.until("both executors work", Duration::from_secs(60), working);
-    let kubectl = Kubectl::new(&world, &tools);
+    fixture.until("both executors work", Duration::from_secs(60), working);
+    let kubectl = Kubectl::new(&fixture, &tools);
 
     // Nothing that the operator writes shows as drift.
     let file = file.to_str().unwrap();
@@ -165,30 +165,30 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
 
     // A pause, and on.
     assert!(kubectl.ok(&["indexbuild", "suspend", "orders"]).contains("is paused"));
-    let paused = phase(&world, "orders", "Suspended", 60);
+    let paused = phase(&fixture, "orders", "Suspended", 60);
     assert_eq!(paused["spec"]["suspend"], true);
     assert!(kubectl.ok(&["indexbuild", "suspend", "orders"]).contains("already"));
     assert!(kubectl.ok(&["indexbuild", "resume", "orders"]).contains("goes on"));
 
     // Cut off from the store for longer than patience lasts.
-    let mut stuck = world.build("stuck", "orders", 1);
+    let mut stuck = fixture.build("stuck", "orders", 1);
     stuck["spec"]["rowsPerSecond"] = json!(2_000);
     stuck["spec"]["disruption"] = json!({"replaceAfter": "15s", "orphanAfter": "10m"});
     stuck["spec"]["volume"]["retention"] = json!({"whenDeleted": "Retain"});
-    applied(&world, folder.path(), &stuck);
-    phase(&world, "stuck", "Encoding", 60);
+    applied(&fixture, folder.path(), &stuck);
+    phase(&fixture, "stuck", "Encoding", 60);
     let nodes = ["node1", "node2", "node3"];
-    world.complete("orders", Duration::from_secs(120));
+    fixture.complete("orders", Duration::from_secs(120));
     for node in nodes {
-        world.cluster.cut(node, From::Store, Direction::Both).unwrap();
+        fixture.cluster.cut(node, Peer::Store, Direction::Both).unwrap();
     }
-    let stalled = world.until("the build says that it is stalled", Duration::from_secs(90), |world| {
-        let build = world.read("stuck");
+    let stalled = fixture.until("the build says that it is stalled", Duration::from_secs(90), |fixture| {
+        let build = fixture.read("stuck");
         if holds(&build, "Stalled") { Ok(build) } else { Err(build["status"].to_string()) }
     });
     on_call(&kubectl, &stalled);
     for node in nodes {
-        world.cluster.heal(node).unwrap();
+        fixture.cluster.heal(node).unwrap();
     }
 
     // Given up.
@@ -201,7 +201,7 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
         assert!(said.contains("gone"), "{said}");
         assert!(kubectl.fails(&["indexbuild", "status", name]).contains("there is no build"));
     }
-    world.until("what a deleted build asked to keep is shown", Duration::from_secs(60), |_| {
+    fixture.until("what a deleted build asked to keep is shown", Duration::from_secs(60), |_| {
         let volumes = kubectl.json(&["indexbuild", "volumes", "stuck", "-o", "json"]);
         let kept = volumes.as_array().is_some_and(|all| {
             !all.is_empty() && all.iter().all(|volume| volume["state"] == "Retained" && volume["claimPhase"] == "Bound")
@@ -209,7 +209,7 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
         if kept { Ok(()) } else { Err(volumes.to_string()) }
     });
     assert!(kubectl.fails(&["indexbuild", "volumes", "refused"]).contains("there is no build"));
-    phase(&world, "failing", "Failed", 60);
+    phase(&fixture, "failing", "Failed", 60);
 
     // Who owned what, after the end: the volumes were kept, and their records with them.
     let timeline = kubectl.ok(&["indexbuild", "timeline", "orders"]);
@@ -217,7 +217,7 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
         assert!(timeline.contains(part), "{part}: {timeline}");
     }
 
-    world.assert_within_rights();
+    fixture.assert_within_rights();
     let stages = watch.stages();
     let missing: Vec<_> = judge::STAGES
         .iter()
@@ -277,7 +277,7 @@ fn reports(kubectl: &Kubectl<'_>) {
     }
     let all = Command::new("tar").arg("-xzOf").arg(&archive).output().unwrap();
     let text = String::from_utf8_lossy(&all.stdout);
-    let (_, _, secret) = kubectl.world.cluster.object_store();
+    let (_, _, secret) = kubectl.fixture.cluster.object_store();
     assert!(text.contains("kind: IndexBuild") && text.contains("HINT"), "it holds the build");
     for hidden in [secret, "hunter2", "managedFields", "last-applied"] {
         assert!(!text.contains(hidden), "{hidden} is in the archive");

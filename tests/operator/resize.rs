@@ -4,32 +4,32 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::short::{HALVES, WIDE};
-use crate::support::{NAMESPACE, World, switch, text};
+use crate::short_timers::{HALVES, WIDE};
+use crate::support::{Fixture, NAMESPACE, switch, text};
 
 const RESIZED: &str = "resized";
 /// The control: nothing is taken over, so that the slot that is killed takes its work with it.
 const BLIND: &str = "resized-blind";
 
-pub(crate) fn builds(world: &World) -> Vec<Value> {
-    let mut resized = world.build(RESIZED, "wide", 4);
+pub(crate) fn builds(fixture: &Fixture) -> Vec<Value> {
+    let mut resized = fixture.build(RESIZED, "wide", 4);
     resized["spec"]["indexes"] = json!([{"name": "by_c", "columns": [{"name": "c"}]}]);
     resized["spec"]["rowsPerSecond"] = json!(2_400);
     switch(&mut resized, &json!({"runBytes": 1}));
-    let mut blind = world.build(BLIND, "halves", 2);
+    let mut blind = fixture.build(BLIND, "halves", 2);
     blind["spec"]["rowsPerSecond"] = json!(4_000);
     switch(&mut blind, &json!({"runBytes": 1, "adoptNothing": true}));
     vec![resized, blind]
 }
 
-fn set(world: &World, name: &str, slots: u32) {
+fn set(fixture: &Fixture, name: &str, slots: u32) {
     let patch = json!({"spec": {"parallelism": slots}}).to_string();
-    world.kubectl(&["patch", "ib", name, "--type=merge", "-p", &patch]);
+    fixture.kubectl(&["patch", "ib", name, "--type=merge", "-p", &patch]);
 }
 
-fn working(world: &World, slots: usize) {
-    world.until(&format!("{slots} slots work"), Duration::from_secs(90), |world| {
-        let records = world.slots(NAMESPACE, RESIZED);
+fn working(fixture: &Fixture, slots: usize) {
+    fixture.until(&format!("{slots} slots work"), Duration::from_secs(90), |fixture| {
+        let records = fixture.slots(NAMESPACE, RESIZED);
         let at_work = |record: &&Value| {
             !text(record, "/spec/grant/bootNonce").is_empty() && record["spec"]["work"]["kind"] == "Encode"
         };
@@ -39,49 +39,49 @@ fn working(world: &World, slots: usize) {
 }
 
 /// The control's slot that is not wanted is killed on its way.
-pub(crate) fn lose_a_slot(world: &World) {
-    let leaving = world.at_work(NAMESPACE, BLIND, 1, 3);
-    set(world, BLIND, 1);
-    world.cluster.kill_container(text(&leaving, "/spec/grant/podName")).unwrap();
+pub(crate) fn lose_a_slot(fixture: &Fixture) {
+    let leaving = fixture.at_work(NAMESPACE, BLIND, 1, 3);
+    set(fixture, BLIND, 1);
+    fixture.cluster.kill_container(text(&leaving, "/spec/grant/podName")).unwrap();
 }
 
-pub(crate) fn resize(world: &World) {
-    working(world, 4);
-    set(world, RESIZED, 8);
-    working(world, 6);
+pub(crate) fn resize(fixture: &Fixture) {
+    working(fixture, 4);
+    set(fixture, RESIZED, 8);
+    working(fixture, 6);
     // Left alone, it would end its work first.
-    let leaving = world.at_work(NAMESPACE, RESIZED, 3, 1);
+    let leaving = fixture.at_work(NAMESPACE, RESIZED, 3, 1);
     // Its volume goes with it: others take over what is in the store, which a run is once its sidecar is, a moment after it
     // was sealed. It stands still from then on: what it sealed between this look and its end would be lost with it.
     let (uid, pod) = (text(&leaving, "/spec/buildUID"), text(&leaving, "/spec/grant/podName"));
-    world.until("what it sealed is in the store", Duration::from_secs(30), |world| {
-        world.cluster.freeze_container(pod, true).map_err(|error| error.to_string())?;
+    fixture.until("what it sealed is in the store", Duration::from_secs(30), |fixture| {
+        fixture.cluster.freeze_container(pod, true).map_err(|error| error.to_string())?;
         let nonce = text(&leaving, "/spec/grant/bootNonce");
-        let sealed = world.witness.sealed(uid).into_iter().filter(|run| run.nonce == nonce);
+        let sealed = fixture.watcher.sealed(uid).into_iter().filter(|run| run.nonce == nonce);
         let missing: Vec<_> =
-            sealed.filter(|run| world.witness.in_store(uid, &format!("{}.json", run.name)).is_none()).collect();
+            sealed.filter(|run| fixture.watcher.in_store(uid, &format!("{}.json", run.name)).is_none()).collect();
         if missing.is_empty() {
             return Ok(());
         }
-        world.cluster.freeze_container(pod, false).map_err(|error| error.to_string())?;
+        fixture.cluster.freeze_container(pod, false).map_err(|error| error.to_string())?;
         Err(format!("{missing:?}"))
     });
-    set(world, RESIZED, 2);
-    world.cluster.kill_container(pod).unwrap();
-    world.until("the slots that are not wanted are gone", Duration::from_secs(150), |world| {
+    set(fixture, RESIZED, 2);
+    fixture.cluster.kill_container(pod).unwrap();
+    fixture.until("the slots that are not wanted are gone", Duration::from_secs(150), |fixture| {
         let left: Vec<_> =
-            world.slots(NAMESPACE, RESIZED).iter().map(|record| record["spec"]["slot"].clone()).collect();
+            fixture.slots(NAMESPACE, RESIZED).iter().map(|record| record["spec"]["slot"].clone()).collect();
         if left.len() <= 2 { Ok(()) } else { Err(format!("slots {left:?}")) }
     });
 }
 
-pub(crate) fn check(world: &World) {
+pub(crate) fn check(fixture: &Fixture) {
     for (name, rows) in [(RESIZED, WIDE), (BLIND, HALVES)] {
-        let build = world.complete(name, Duration::from_secs(120));
+        let build = fixture.complete(name, Duration::from_secs(120));
         assert_eq!(build["status"]["rows"], rows);
-        world.assert_same_as_local(NAMESPACE, name);
-        let rebuilt = world.witness.rebuilt(text(&build, "/metadata/uid"));
-        world.say(&format!("{name}: {rebuilt} rows rebuilt"));
+        fixture.assert_same_as_local(NAMESPACE, name);
+        let rebuilt = fixture.watcher.rebuilt(text(&build, "/metadata/uid"));
+        fixture.say(&format!("{name}: {rebuilt} rows rebuilt"));
         if name == RESIZED {
             assert_eq!(rebuilt, 0, "what the slots that went had sealed is taken over");
         } else {

@@ -4,29 +4,29 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::short::{SMALL, slow};
-use crate::support::{NAMESPACE, World, history, switch, text};
+use crate::short_timers::{SMALL, slow};
+use crate::support::{Fixture, NAMESPACE, history, switch, text};
 
 const KILLED: &str = "killed";
 /// The control: nothing is taken over.
 const BLIND: &str = "killed-blind";
 
-pub(crate) fn builds(world: &World) -> Vec<Value> {
-    let killed = slow(world, KILLED, 1, 500);
-    let mut blind = slow(world, BLIND, 1, 500);
+pub(crate) fn builds(fixture: &Fixture) -> Vec<Value> {
+    let killed = slow(fixture, KILLED, 1, 500);
+    let mut blind = slow(fixture, BLIND, 1, 500);
     switch(&mut blind, &json!({"runBytes": 1, "adoptNothing": true}));
     vec![killed, blind]
 }
 
-pub(crate) fn kill(world: &World) {
+pub(crate) fn kill(fixture: &Fixture) {
     let at_work = [KILLED, BLIND].map(|name| {
-        let record = world.at_work(NAMESPACE, name, 0, 3);
-        world.cluster.kill_container(text(&record, "/spec/grant/podName")).unwrap();
+        let record = fixture.at_work(NAMESPACE, name, 0, 3);
+        fixture.cluster.kill_container(text(&record, "/spec/grant/podName")).unwrap();
         (name, record)
     });
     for (name, record) in at_work {
-        world.until(&format!("{name} has a new owner on the same volume"), Duration::from_secs(60), |world| {
-            let now = world.slots(NAMESPACE, name)[0].clone();
+        fixture.until(&format!("{name} has a new owner on the same volume"), Duration::from_secs(60), |fixture| {
+            let now = fixture.slots(NAMESPACE, name)[0].clone();
             let another = now["spec"]["grant"]["podName"] != record["spec"]["grant"]["podName"];
             let same = now["spec"]["volume"] == record["spec"]["volume"];
             if another && same { Ok(()) } else { Err(format!("{} {:?}", now["spec"], history(&now))) }
@@ -34,14 +34,14 @@ pub(crate) fn kill(world: &World) {
     }
 }
 
-pub(crate) fn check(world: &World) {
+pub(crate) fn check(fixture: &Fixture) {
     let [killed, blind] = [KILLED, BLIND].map(|name| {
-        let build = world.complete(name, Duration::from_secs(120));
+        let build = fixture.complete(name, Duration::from_secs(120));
         assert_eq!(build["status"]["rows"], SMALL);
-        world.assert_same_as_local(NAMESPACE, name);
-        world.witness.rebuilt(text(&build, "/metadata/uid"))
+        fixture.assert_same_as_local(NAMESPACE, name);
+        fixture.watcher.rebuilt(text(&build, "/metadata/uid"))
     });
-    world.say(&format!("killed: {killed} rows rebuilt, {blind} where nothing is taken over"));
+    fixture.say(&format!("killed: {killed} rows rebuilt, {blind} where nothing is taken over"));
     assert_eq!(killed, 0, "sealed runs are taken over");
     assert!(blind >= 3 * SMALL / 10, "the control: what was sealed is encoded again, {blind} rows");
 }

@@ -1,11 +1,11 @@
 //! Who may write what, on a real API server: the resources' own rules, the chart's three policies, and what is said
 //! to who breaks them. What the lifecycle holds for the rules is the oracle.
 
-mod guard;
+mod good_and_bad_builds;
+mod guard_policy;
 mod pods;
 mod records;
 mod support;
-mod table;
 
 use std::collections::BTreeSet;
 
@@ -19,17 +19,17 @@ fn the_api_server_accepts_and_refuses_what_the_lifecycle_does_and_says_the_same(
     let Some(tools) = tools_or_skip("the rules on a real API server") else { return };
     let cluster = support::cluster(&tools, Options { nodes: 0, ..Options::default() });
     support::allow_everything(&cluster, &[OPERATOR, "system:serviceaccount:shop:executor", "somebody"]);
-    let door = cluster.door().unwrap();
+    let forward = cluster.forward_api().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
 
     policies_are_well_typed(&cluster);
-    table::good_builds_are_accepted_and_bad_ones_refused_with_the_message_of_their_head(&tools, &cluster);
+    good_and_bad_builds::good_builds_are_accepted_and_bad_ones_refused_with_the_message_of_their_head(&tools, &cluster);
     runtime.block_on(async {
-        let client = support::client(&door).await;
+        let client = support::client(&forward).await;
         records::specs_follow_each_other_by_the_rules_of_the_lifecycle(&client).await;
         records::statuses_follow_each_other_by_the_rules_of_the_lifecycle(&client, &cluster).await;
         records::nobody_but_the_operator_writes_a_spec(&client, &cluster).await;
-        guard::the_operator_is_refused_what_it_must_never_do(&client, &cluster).await;
+        guard_policy::the_operator_is_refused_what_it_must_never_do(&client, &cluster).await;
     });
 }
 

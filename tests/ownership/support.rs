@@ -128,9 +128,9 @@ pub(super) async fn until_refused(
     }
 }
 
-/// A client by the cluster's door.
-pub(super) async fn client(door: &indexbuild_testbed::Door) -> Client {
-    let file = kube::config::Kubeconfig::read_from(door.kubeconfig()).unwrap();
+/// A client by the cluster's forward.
+pub(super) async fn client(forward: &indexbuild_testbed::PortForward) -> Client {
+    let file = kube::config::Kubeconfig::read_from(forward.kubeconfig()).unwrap();
     let config = kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }

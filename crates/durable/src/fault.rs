@@ -1,8 +1,8 @@
-//! Where tests break a write.
+//! The points at which tests break a write.
 //!
 //! A process counts its durable steps: two points each, one before the step and one after it. The
 //! environment variable [`VARIABLE`] holds a [`Faults`] as JSON; without it, a step costs one
-//! relaxed load. Nothing here decides anything in an undisturbed run.
+//! relaxed load.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ const NO_SPACE: i32 = 28;
 /// `EIO`: input/output error.
 const INPUT_OUTPUT: i32 = 5;
 
-/// What a process's durable steps suffer.
+/// The faults of a process's durable steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Faults {
@@ -103,8 +103,8 @@ impl Active {
 
 static ACTIVE: OnceLock<Option<Active>> = OnceLock::new();
 
-/// Asks for faults in this process, instead of by the environment. Whether it was in time: the first
-/// durable step settles what the process suffers.
+/// Sets the faults of this process, instead of the environment. Returns whether it was in time: the first durable step
+/// settles them.
 #[must_use]
 pub fn arm(faults: Faults) -> bool {
     ACTIVE.set(Some(Active::new(faults))).is_ok()
@@ -117,7 +117,7 @@ fn active() -> Option<&'static Active> {
             match serde_json::from_str(&text) {
                 Ok(faults) => Some(Active::new(faults)),
                 Err(error) => {
-                    // A fault that was asked for and not understood must not read as a test passed.
+                    // If faults that cannot be parsed were ignored, the test would pass without them.
                     tracing::error!(%error, variable = VARIABLE, "faults not understood; the process ends");
                     std::process::exit(64);
                 }

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fault::{Op, step};
 
-/// What the name of an unfinished file begins with. Such a file means nothing to anybody but the
-/// process that writes it, and may be removed once that process is known to be gone.
+/// The prefix of an unfinished file's name. Only the process that writes such a file uses it; it may be removed once
+/// that process is known to be gone.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// Mode of every sealed file. A hard link to a file of another mode is refused (`EACCES`) to a
@@ -70,12 +70,6 @@ impl DurableFile {
             OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)
         })?;
         Ok(Self { file: Some(file), temporary, target: target.to_owned() })
-    }
-
-    /// Where the unfinished content stands.
-    #[must_use]
-    pub fn temporary(&self) -> &Path {
-        &self.temporary
     }
 
     /// The open file, for reads of what was written so far.
@@ -155,8 +149,7 @@ pub fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.seal_new()
 }
 
-/// Gives a finished file written by somebody else (RocksDB, say) its final name: flushes it,
-/// renames it, flushes the folder.
+/// Seals a finished file that other code (RocksDB, say) has written: flushes it, renames it, flushes the folder.
 pub fn seal(temporary: &Path, target: &Path) -> io::Result<()> {
     let file = step(Op::Open, temporary, || File::open(temporary))?;
     sync(&file, temporary)?;

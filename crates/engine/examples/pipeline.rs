@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use indexbuild_engine::{
-    Batches, BoxError, Control, EncodeJob, InputBatch, InputRows, LaneWish, Owner, PieceReader, RunInput, RunTable,
-    SortJob, SortOptions, SplitReader, StepTimes, Volume, encode, open_handles, plan_index, sort,
+    Batches, BoxError, EncodeJob, InputBatch, InputRows, JobControl, Owner, PieceReader, RunInput, RunTable, SortJob,
+    SortOptions, SplitReader, StepTimes, Volume, encode, open_handles, plan_index, sort,
 };
 use indexbuild_index::{
     ColumnType, Compression, Encoder, Entries, IndexDefinition, KeyColumn, Nulls, Order, RowId, RowPositions, Rows,
@@ -163,7 +163,7 @@ fn main() -> Result<(), BoxError> {
         let batch = reader.batch(begin, 1024.min(rows - begin))?;
         encoder.encode(&batch, &RowPositions { file: 0, rows: Rows::From(begin) }, &mut sample)?;
     }
-    let plan = plan_index(definition, &sample, rows, 0, 64 << 20, compression, LaneWish { slots: 1 })?;
+    let plan = plan_index(definition, &sample, rows, 0, 64 << 20, compression, 1)?;
     println!(
         "{rows} rows, {threads} threads, {} MiB; {} ranges, {} lanes",
         memory >> 20,
@@ -182,7 +182,7 @@ fn main() -> Result<(), BoxError> {
     };
     let begun = Instant::now();
     let volume = Volume::open(&root, "build")?;
-    let control = Control::new();
+    let control = JobControl::new();
     let splits: Vec<u32> = (0..u32::try_from(rows.div_ceil(SPLIT_ROWS))?).collect();
     let attempt = volume.begin(&owner("encode-0", 1))?;
     let encoded = encode(EncodeJob {

@@ -1,7 +1,7 @@
 //! Takes over what former attempts at the same work sealed.
 //!
 //! The listing of sealed sidecars is the checkpoint: there is no second log to disagree with it. A
-//! file is taken by a hard link, after its content was checked; a damaged one is kept aside and its
+//! file is adopted by a hard link, after its content was checked; a damaged one is kept aside and its
 //! work done again (I3). The former attempt's folder is only read: it may still have an owner.
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use crate::attempt::{Attempt, Owner, ranges_in, runs_in};
 use crate::error::{At as _, EngineError};
 use crate::run::{PieceRef, ReadAt, RunTable, SealedRun, run_names, sidecar_of, sidecars};
 use crate::sort::{RANGE_VERSION, RangeSidecar, SealedRange, read_sidecar};
-use crate::volume::FormerAttempt;
+use crate::volume::FoundAttempt;
 
 #[derive(Clone, Debug)]
 pub struct Adopted<T> {
@@ -39,12 +39,8 @@ pub struct Quarantined {
 /// cover most first.
 ///
 /// # Errors
-/// Those of the file system. A damaged or foreign run is none: it is kept aside, or passed over.
-pub fn adopt_runs(
-    attempt: &Attempt,
-    from: &[FormerAttempt],
-    splits: &[u32],
-) -> Result<Adopted<SealedRun>, EngineError> {
+/// Those of the file system. A damaged run is kept aside and a foreign one is skipped: neither is an error.
+pub fn adopt_runs(attempt: &Attempt, from: &[FoundAttempt], splits: &[u32]) -> Result<Adopted<SealedRun>, EngineError> {
     let wanted: BTreeSet<u32> = splits.iter().copied().collect();
     let mut adopted = Adopted { taken: Vec::new(), quarantined: Vec::new() };
     let mut found: Vec<SealedRun> = Vec::new();
@@ -85,12 +81,8 @@ pub fn adopt_runs(
 /// Takes over the sealed ranges of one index.
 ///
 /// # Errors
-/// Those of the file system. A damaged or foreign range is none: it is kept aside, or passed over.
-pub fn adopt_ranges(
-    attempt: &Attempt,
-    from: &[FormerAttempt],
-    index: u32,
-) -> Result<Adopted<SealedRange>, EngineError> {
+/// Those of the file system. A damaged range is kept aside and a foreign one is skipped: neither is an error.
+pub fn adopt_ranges(attempt: &Attempt, from: &[FoundAttempt], index: u32) -> Result<Adopted<SealedRange>, EngineError> {
     let mut adopted = Adopted { taken: Vec::new(), quarantined: Vec::new() };
     let mut have: BTreeSet<u32> = BTreeSet::new();
     for former in of_same_work(attempt.owner(), from) {
@@ -130,7 +122,7 @@ pub fn adopt_ranges(
     Ok(adopted)
 }
 
-impl FormerAttempt {
+impl FoundAttempt {
     /// The runs that it sealed, as far as they can be understood, neither opened nor checked.
     pub fn sealed_runs(&self) -> Vec<SealedRun> {
         let paths = run_names(&runs_in(&self.dir)).unwrap_or_default();
@@ -144,11 +136,10 @@ impl FormerAttempt {
     }
 }
 
-/// Checks a sealed run against its sidecar and its own table: length, table, every piece. The error
-/// says what is wrong, in words.
+/// Checks a sealed run against its sidecar and its own table: length, table, every piece.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with it, as a sentence.
 pub fn verify_run(run: &SealedRun) -> Result<RunTable, String> {
     let read = |error: io::Error| format!("it cannot be read: {error}");
     let file = File::open(&run.path).map_err(read)?;
@@ -194,7 +185,7 @@ fn damage_of(range: &SealedRange, folder: &Path) -> Option<(PathBuf, String)> {
     })
 }
 
-fn of_same_work<'a>(owner: &'a Owner, from: &'a [FormerAttempt]) -> impl Iterator<Item = &'a FormerAttempt> {
+fn of_same_work<'a>(owner: &'a Owner, from: &'a [FoundAttempt]) -> impl Iterator<Item = &'a FoundAttempt> {
     from.iter().filter(|former| {
         former.name != owner.attempt_name()
             && former.owner.as_ref().is_some_and(|other| {
@@ -212,7 +203,7 @@ fn set_aside(attempt: &Attempt, quarantined: &mut Vec<Quarantined>, path: &Path,
     Ok(())
 }
 
-/// A link that is there already is ours: an attempt that adopts twice (a negative control shares its
+/// A link that exists already is this attempt's: one that adopts twice (as a negative control does, which shares its
 /// folder) finds it.
 fn link(from: &Path, to: &Path) -> Result<(), EngineError> {
     match durable::hard_link(from, to) {

@@ -1,11 +1,11 @@
-//! One attempt's folder: made once, held by a lock, left by dropping it.
+//! One attempt's folder: made once, and locked while the attempt lives.
 //!
 //! ```text
 //! <root>/<build UID>/<epoch>-<nonce>/
 //!   owner.json     who this is; created once
 //!   runs/          sealed runs and their sidecars
 //!   ranges/        sealed SST files, and one sidecar per range
-//!   spill/         scattered entries of the ranges in work; means nothing to anybody else
+//!   spill/         scattered entries of the ranges in work; of no use to another attempt
 //!   engine/        the RocksDB that ingests the finished files
 //! ```
 
@@ -49,7 +49,7 @@ impl Owner {
         format!("{}-{}", self.epoch, self.boot_nonce)
     }
 
-    /// What the names of this attempt's files begin with: unlike any other attempt's.
+    /// The prefix of the names of this attempt's files: no other attempt has it.
     pub(crate) fn prefix(&self) -> String {
         let nonce: String = self.boot_nonce.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
         format!("{}-{nonce}", self.epoch)
@@ -71,8 +71,8 @@ impl Owner {
     }
 }
 
-/// An attempt that this process made. Dropped, it lets go of the lock and takes its spill files
-/// away; what was sealed stays for the next attempt.
+/// An attempt that this process made. Dropping it releases the lock and removes the spill files; sealed files stay
+/// for the next attempt.
 #[derive(Debug)]
 pub struct Attempt {
     dir: PathBuf,
@@ -140,7 +140,7 @@ pub(crate) fn ranges_in(attempt: &Path) -> PathBuf {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        // Best effort: whoever removes the attempt takes it along.
+        // Best effort: it is removed with the attempt at the latest.
         let _ = fs::remove_dir_all(self.spill_dir());
     }
 }

@@ -1,7 +1,7 @@
 //! Entries on their way to a destination (a lane, or a part of a range), in chunks of memory.
 //!
-//! A thread has one such set. Chunks are taken from one share and recycled, so that a thousand
-//! destinations need no more memory than one, and appending never copies what is there.
+//! A thread has one set of buffers. Chunks come out of one share of memory and are recycled, so that a thousand
+//! destinations need no more memory than one, and appending never copies earlier entries.
 
 use std::mem;
 
@@ -10,12 +10,12 @@ use crate::frames::PieceKind;
 const LARGEST_CHUNK: usize = 128 << 10;
 const SMALLEST_CHUNK: usize = 4 << 10;
 
-/// What pays per destination: pieces of this size are read and written as fast as larger ones.
+/// More per destination does not pay: pieces of this size are read and written as fast as larger ones.
 const ENOUGH_PER_DESTINATION: u64 = 512 << 10;
 const ENOUGH: u64 = 8 << 20;
 
-/// Memory for so many destinations: a share of what there is, but not more than pays.
-pub(crate) fn useful(destinations: usize, share: u64) -> u64 {
+/// Bytes of memory for this many destinations: the whole share, but not more than pays.
+pub(crate) fn useful_bytes(destinations: usize, share: u64) -> u64 {
     share.min((destinations as u64 * ENOUGH_PER_DESTINATION).max(ENOUGH))
 }
 
@@ -31,7 +31,7 @@ struct List {
     open: Chunk,
 }
 
-/// Where each list stood at some time, to go back to.
+/// How far each list was filled at some time, for [`Buffers::rewind`].
 #[derive(Debug)]
 pub(crate) struct Mark {
     lists: Vec<(usize, usize, u64)>,
@@ -48,7 +48,7 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// For so many destinations, within about `share` bytes.
+    /// For this many destinations, within about `share` bytes.
     pub(crate) fn new(destinations: usize, share: u64) -> Self {
         let share = usize::try_from(share).unwrap_or(usize::MAX / 2).max(SMALLEST_CHUNK);
         let chunk = (share / (destinations.max(1) * 4)).clamp(SMALLEST_CHUNK, LARGEST_CHUNK);
@@ -125,7 +125,7 @@ impl Buffers {
         let list = &mut self.lists[list];
         let mut before = mem::replace(&mut list.open, Chunk { bytes: fresh, entries: 0 });
         if before.entries > 0 {
-            // Of long entries, one fills a chunk a little more than half: the other half is given back.
+            // A long entry may fill only a little more than half of a chunk: the other half is given back.
             let capacity = before.bytes.capacity();
             if capacity - before.bytes.len() > capacity / 4 {
                 before.bytes.shrink_to_fit();
@@ -166,8 +166,8 @@ impl Buffers {
         Mark { lists }
     }
 
-    /// Goes back to a mark: what was appended since is dropped.
-    pub(crate) fn back_to(&mut self, mark: &Mark) {
+    /// Drops what was appended since the mark.
+    pub(crate) fn rewind(&mut self, mark: &Mark) {
         for (list, (full, bytes, entries)) in self.lists.iter_mut().zip(&mark.lists) {
             if list.full.len() > *full {
                 // The chunk that was open at the mark is the first of those filled since.
@@ -210,7 +210,7 @@ mod tests {
                     buffers.push(1, PieceKind::General, &(number + before).to_le_bytes());
                     buffers.push_packed::<5>(2, u128::from(number));
                 }
-                buffers.back_to(&mark);
+                buffers.rewind(&mark);
                 let (bytes, entries) = content(&mut buffers, 1, PieceKind::General);
                 let expected: Vec<u8> = (0..before).flat_map(u32::to_le_bytes).collect();
                 assert_eq!((bytes, entries), (expected, u64::from(before)), "{before} then {after}");

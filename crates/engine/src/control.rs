@@ -1,4 +1,4 @@
-//! What the owner of a job shows and decides while it runs, and where its time went.
+//! The control of a running job (progress, and requests to end), and the statistics of its time.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,10 +24,10 @@ impl Step {
     const ALL: [Self; 5] = [Self::Idle, Self::Encode, Self::Fetch, Self::Sort, Self::Check];
 }
 
-/// Shared between a running job and its owner: the owner reads progress and asks for an end. Looked
-/// at once per batch, piece or few thousand entries, so a job obeys within a fraction of a second.
+/// Shared between a running job and its owner: the owner reads progress and asks for an end. A
+/// job checks it once per batch, piece or few thousand entries, and so obeys within a fraction of a second.
 #[derive(Debug, Default)]
-pub struct Control {
+pub struct JobControl {
     cancel: AtomicBool,
     stop_after_seal: AtomicBool,
     rows: AtomicU64,
@@ -35,8 +35,7 @@ pub struct Control {
     step: AtomicU8,
 }
 
-impl Control {
-    /// A control that lets the job run.
+impl JobControl {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -47,7 +46,7 @@ impl Control {
         self.cancel.store(true, Ordering::SeqCst);
     }
 
-    /// Asks the job to seal what is whole, and then to return what was sealed (SIGTERM).
+    /// Asks the job to seal what is complete, and then to return (SIGTERM).
     pub fn stop_after_seal(&self) {
         self.stop_after_seal.store(true, Ordering::SeqCst);
     }

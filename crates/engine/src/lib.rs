@@ -5,8 +5,10 @@
 //! SST files that RocksDB can ingest. Both work in a budget of memory, seal what they finish, and
 //! take over ([`adopt_runs`], [`adopt_ranges`]) what former attempts sealed.
 //!
-//! Nothing here knows an object store, a source or a control plane: these come in by traits.
+//! This crate knows no object store, source or control plane: callers pass them as traits.
 //! Words: `docs/glossary.md`.
+
+pub use indexbuild_index::open_handles;
 
 mod adopt;
 mod attempt;
@@ -26,15 +28,15 @@ mod volume;
 
 pub use self::adopt::{Adopted, Quarantined, adopt_ranges, adopt_runs, verify_run};
 pub use self::attempt::{Attempt, Owner};
-pub use self::control::{Control, Step, StepTimes};
+pub use self::control::{JobControl, Step, StepTimes};
 pub use self::encode::{Batches, EncodeJob, EncodeOutcome, InputBatch, InputRows, SplitReader, encode};
 pub use self::error::{BoxError, EngineError, NoSpace, is_no_space};
 pub use self::frames::PieceKind;
-pub use self::plan::{IndexPlan, Lane, LaneWish, plan_index};
+pub use self::plan::{IndexPlan, Lane, plan_index};
 pub use self::run::{EntrySum, PieceRef, ReadAt, RunSidecar, RunTable, SealedRun, TableIndex};
 pub use self::sort::{
     DuplicatePair, Duplicates, MOST_PAIRS, PieceReader, RunInput, SealedRange, SealedSst, SortJob, SortOptions,
     SortOutcome, sort,
 };
-pub use self::sort::{EngineCheck, leak_engine, open_handles};
-pub use self::volume::{FormerAttempt, Unheld, Volume, need_of_encode, need_of_sort};
+pub use self::sort::{EngineCheck, leak_engine};
+pub use self::volume::{FoundAttempt, LockedAttempt, Volume, need_of_encode, need_of_sort};

@@ -52,7 +52,7 @@ pub(crate) fn unpack(width: usize, bytes: &[u8], entries: &mut Vec<u128>) {
 /// As [`unpack`] for a width of 8 at most: half the memory to sort.
 pub(crate) fn unpack_short(width: usize, bytes: &[u8], entries: &mut Vec<u64>) {
     fn unpack_width<const W: usize>(bytes: &[u8], entries: &mut Vec<u64>) {
-        // Of 8 bytes at most, as the width says.
+        // The width is at most 8: no bits are lost.
         entries.extend(bytes.as_chunks::<W>().0.iter().map(|entry| widen::<W>(entry) as u64));
     }
     by_width!(width, unpack_width(bytes, entries));

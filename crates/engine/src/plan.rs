@@ -10,9 +10,9 @@ use crate::error::EngineError;
 
 /// Entries of a range at most, as stored, in bytes.
 const LARGEST_RANGE: u64 = 64 << 20;
-/// And at least, where the table holds so much.
+/// Entries of a range at least, where the table holds so much.
 const SMALLEST_RANGE: u64 = 8 << 20;
-/// A table is cut into about so many ranges before they reach their largest size.
+/// A table is cut into about this many ranges before they reach their largest size.
 const RANGES_OF_A_SMALL_TABLE: u64 = 16;
 /// More would make the plan itself large.
 const MOST_RANGES: u64 = 1 << 16;
@@ -31,7 +31,7 @@ pub struct IndexPlan {
     pub boundaries: Vec<String>,
     /// Neighbouring ranges that are one Sort work, together all ranges in order.
     pub lanes: Vec<Lane>,
-    /// A file ends with the entry that makes its entries so many bytes, counted from its range's begin.
+    /// A file ends with the entry that makes its entries this many bytes, counted from its range's begin.
     pub target_file_bytes: u64,
     pub compression: Compression,
 }
@@ -42,13 +42,6 @@ pub struct IndexPlan {
 pub struct Lane {
     pub first_range: u32,
     pub ranges: u32,
-}
-
-/// What may look at the number of slots: how ranges are grouped, never where they are cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneWish {
-    /// Slots that work at the build.
-    pub slots: u32,
 }
 
 impl IndexPlan {
@@ -103,7 +96,8 @@ impl IndexPlan {
 /// Cuts an index into ranges by a sample of its entries, and groups these into lanes.
 ///
 /// Boundaries are a pure function of definition, sample and estimates: whoever plans again gets the
-/// same. `estimated_bytes` is of stored entries (keys and values); 0: entries × the sample's mean.
+/// same. Only how ranges are grouped into lanes depends on the number of slots. `estimated_bytes` is of stored entries
+/// (keys and values); 0: entries × the sample's mean.
 ///
 /// # Errors
 /// `Definition` when the index cannot be encoded.
@@ -114,7 +108,7 @@ pub fn plan_index(
     estimated_bytes: u64,
     target_file_bytes: u64,
     compression: Compression,
-    wish: LaneWish,
+    slots: u32,
 ) -> Result<IndexPlan, EngineError> {
     let encoder = Encoder::new(Arc::new(definition.clone()))
         .map_err(|source| EngineError::Definition { index: definition.name.clone(), source })?;
@@ -135,7 +129,7 @@ pub fn plan_index(
     boundaries.dedup();
     let ranges = boundaries.len() as u64 + 1;
     Ok(IndexPlan {
-        lanes: group(ranges, bytes, wish),
+        lanes: group(ranges, bytes, slots),
         boundaries: boundaries.iter().map(|key| to_hex(key)).collect(),
         definition,
         target_file_bytes,
@@ -143,7 +137,7 @@ pub fn plan_index(
     })
 }
 
-/// `version, flag`: the first stored key of the leading column's greater kind, values or NULLs.
+/// The first stored key after the values of the leading column, or after its NULLs: its version and flag.
 fn null_boundary(definition: &IndexDefinition) -> Vec<u8> {
     let nulls = definition.columns.first().map_or(Nulls::Last, |column| column.nulls);
     match nulls {
@@ -152,11 +146,11 @@ fn null_boundary(definition: &IndexDefinition) -> Vec<u8> {
     }
 }
 
-fn group(ranges: u64, bytes: u64, wish: LaneWish) -> Vec<Lane> {
-    let slots = u64::from(wish.slots.max(1));
+fn group(ranges: u64, bytes: u64, slots: u32) -> Vec<Lane> {
+    let slots = u64::from(slots.max(1));
     let by_size = bytes.div_ceil(LANE_BYTES);
     let by_slots = (bytes / SMALL_LANE_BYTES).clamp(slots, slots * 4);
-    // One range is the forced one, and mostly empty.
+    // The boundary of NULLs makes one range more, which is mostly empty.
     let lanes = by_size.max(by_slots).min(MOST_LANES).min(ranges.saturating_sub(1)).max(1);
     (0..lanes)
         .map(|lane| {
@@ -210,7 +204,7 @@ impl SampledKeys {
         &self.bytes[begin..end]
     }
 
-    /// Keys that cut the sample into so many equal parts, each shortened to what tells it from the
+    /// Keys that cut the sample into this many equal parts, each shortened to what tells it from the
     /// key before it.
     fn quantiles(&self, parts: usize) -> Vec<Vec<u8>> {
         let count = self.spans.len();
@@ -259,7 +253,7 @@ mod tests {
     fn planned(nulls: Nulls, bytes: u64, slots: u32) -> IndexPlan {
         let definition = definition(nulls);
         let sample = sample(&definition, (0..20_000).map(|n| (n % 10 != 0).then_some(n * 7919 % 20_000)));
-        plan_index(definition, &sample, 1_000_000, bytes, 64 << 20, Compression::Lz4, LaneWish { slots }).unwrap()
+        plan_index(definition, &sample, 1_000_000, bytes, 64 << 20, Compression::Lz4, slots).unwrap()
     }
 
     #[test]

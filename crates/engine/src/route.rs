@@ -83,7 +83,7 @@ impl Router {
     }
 }
 
-/// Cuts of packed entries, with a table over their span that mostly answers at once: a binary search
+/// Cuts of packed entries, with a table over their span, so that most look-ups need no binary search, which
 /// costs a mispredicted branch or two per entry.
 #[derive(Clone, Debug)]
 struct PackedCuts {

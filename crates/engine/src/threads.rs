@@ -4,8 +4,8 @@ use std::any::Any;
 
 use crate::error::EngineError;
 
-/// Runs `work` on so many threads, and waits for all. Of several errors the first thread's counts
-/// that is not merely `Cancelled`: a thread that ends because another failed says nothing new.
+/// Runs `work` on this many threads, and waits for all. Of several errors, the first one that is not `Cancelled` is
+/// returned: that is how a thread ends when another has failed.
 pub(crate) fn run<T: Send>(
     threads: usize,
     work: impl Fn(usize) -> Result<T, EngineError> + Sync,

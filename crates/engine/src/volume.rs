@@ -23,25 +23,25 @@ pub struct Volume {
 
 /// An attempt found on the volume, this process's own included.
 #[derive(Clone, Debug)]
-pub struct FormerAttempt {
+pub struct FoundAttempt {
     /// `<epoch>-<nonce>`.
     pub name: String,
     pub dir: PathBuf,
-    /// Whose it is; `None` when the process died before it could say so: nothing in it counts.
+    /// Its owner; `None` when the process died before it wrote `owner.json`: then nothing in the folder counts.
     pub owner: Option<Owner>,
     /// Whether a living process holds its lock (seen at the listing).
     pub held: bool,
 }
 
-/// Proof that nobody holds an attempt: its lock is in our hands. Only such an attempt can be removed.
+/// An attempt whose lock this process holds, which proves that nobody else does. Only such an attempt can be removed.
 #[derive(Debug)]
-pub struct Unheld {
+pub struct LockedAttempt {
     dir: PathBuf,
     name: String,
     _lock: File,
 }
 
-impl FormerAttempt {
+impl FoundAttempt {
     /// A folder in `attempt`'s own for what former attempts at its work sealed and the volume does not hold: once it is
     /// fetched there, it passes the same checks as what was sealed here.
     pub fn fetched(attempt: &Attempt) -> Self {
@@ -56,10 +56,10 @@ impl FormerAttempt {
     /// Takes the attempt's lock, if nobody holds it now.
     ///
     /// # Errors
-    /// Those of the file system. A folder that is gone is nobody's and not there to be removed: `None`.
-    pub fn take(&self) -> Result<Option<Unheld>, EngineError> {
+    /// Those of the file system. `None` also for a folder that is gone.
+    pub fn try_lock(&self) -> Result<Option<LockedAttempt>, EngineError> {
         match try_lock(&self.dir) {
-            Ok(Some(lock)) => Ok(Some(Unheld { dir: self.dir.clone(), name: self.name.clone(), _lock: lock })),
+            Ok(Some(lock)) => Ok(Some(LockedAttempt { dir: self.dir.clone(), name: self.name.clone(), _lock: lock })),
             Ok(None) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(EngineError::io("lock", &self.dir, error)),
@@ -119,7 +119,7 @@ impl Volume {
     ///
     /// # Errors
     /// Those of the file system, and an `owner.json` that cannot be understood.
-    pub fn attempts(&self) -> Result<Vec<FormerAttempt>, EngineError> {
+    pub fn attempts(&self) -> Result<Vec<FoundAttempt>, EngineError> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).at("list", &self.folder)? {
             let entry = entry.at("list", &self.folder)?;
@@ -133,7 +133,7 @@ impl Volume {
                 Err(error) => return Err(EngineError::io("lock", &dir, error)),
             };
             let owner = Owner::read(&dir)?;
-            found.push((epoch, FormerAttempt { name, dir, owner, held }));
+            found.push((epoch, FoundAttempt { name, dir, owner, held }));
         }
         found.sort_by(|(left_epoch, left), (right_epoch, right)| {
             left_epoch.cmp(right_epoch).then_with(|| left.name.cmp(&right.name))
@@ -141,10 +141,9 @@ impl Volume {
         Ok(found.into_iter().map(|(_, attempt)| attempt).collect())
     }
 
-    /// Removes an attempt that nobody holds: first its name, so that what a crash leaves behind is
-    /// recognised, then its content.
-    pub fn remove(&self, attempt: Unheld) -> Result<(), EngineError> {
-        let Unheld { dir, name, _lock } = attempt;
+    /// Removes an attempt: it is renamed first, so that the remains after a crash are recognised by their name.
+    pub fn remove(&self, attempt: LockedAttempt) -> Result<(), EngineError> {
+        let LockedAttempt { dir, name, _lock } = attempt;
         let condemned = self.folder.join(format!("{}removed-{name}", durable::TEMPORARY_PREFIX));
         durable::rename(&dir, &condemned).at("rename", &dir)?;
         durable::remove_dir_all(&condemned).at("remove", &condemned)
@@ -157,8 +156,8 @@ impl Volume {
     pub fn remove_all(&self) -> Result<bool, EngineError> {
         let mut all = true;
         for attempt in self.attempts()? {
-            match attempt.take()? {
-                Some(unheld) => self.remove(unheld)?,
+            match attempt.try_lock()? {
+                Some(locked) => self.remove(locked)?,
                 None => all &= !attempt.dir.exists(),
             }
         }
@@ -199,8 +198,8 @@ impl Volume {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Lets work begin that may need so many bytes. Also tries a write: a quota, or a volume made
-    /// read-only, shows in no figure of the file system.
+    /// Checks that there is room for work that may need this many bytes. Also tries a write: the file system's figures show
+    /// neither a quota nor a read-only volume.
     ///
     /// # Errors
     /// `NoSpace` with both figures; those of the file system.

@@ -8,7 +8,7 @@ mod support;
 
 use std::process::Command;
 
-use indexbuild_engine::{Control, EngineError, SortOptions, open_handles};
+use indexbuild_engine::{EngineError, JobControl, SortOptions, open_handles};
 use indexbuild_index::{Nulls, Order};
 
 use support::{LaneJob, PLENTY, Place, TINY, Table, encode_with, flip_byte, on_k, plan, sort_with};
@@ -24,7 +24,7 @@ fn i7_no_handle_and_no_lock_stays_open_on_any_way_out_unless_a_test_leaks_it() {
     let place = Place::default();
     let mut table = Table::mixed(10_000);
     let plan = plan(on_k(Order::Asc, Nulls::Last), &table, 4, 1);
-    let control = Control::new();
+    let control = JobControl::new();
     let nothing_is_held = |what: &str| {
         assert_eq!(open_handles(), 0, "{what}: an engine handle is open");
         for attempt in place.volume.attempts().unwrap() {
@@ -50,7 +50,7 @@ fn i7_no_handle_and_no_lock_stays_open_on_any_way_out_unless_a_test_leaks_it() {
     nothing_is_held("a run could not be handed on");
 
     let mut attempts = 0;
-    let mut sort_once = |runs: &[indexbuild_engine::SealedRun], control: &Control, refuse: bool| {
+    let mut sort_once = |runs: &[indexbuild_engine::SealedRun], control: &JobControl, refuse: bool| {
         attempts += 1;
         let attempt = place.begin(&format!("sort-{attempts}"));
         let job = LaneJob { attempt: &attempt, plan: &plan, lane: 0, runs, already: Vec::new(), means: TINY };
@@ -60,11 +60,11 @@ fn i7_no_handle_and_no_lock_stays_open_on_any_way_out_unless_a_test_leaks_it() {
     nothing_is_held("a sort succeeded");
     sort_once(&encoded.runs, &control, true).unwrap_err();
     nothing_is_held("a range could not be handed on");
-    let cancelled = Control::new();
+    let cancelled = JobControl::new();
     cancelled.cancel();
     sort_once(&encoded.runs, &cancelled, false).unwrap_err();
     nothing_is_held("a sort was cancelled");
-    let stopping = Control::new();
+    let stopping = JobControl::new();
     stopping.stop_after_seal();
     let stopped = sort_once(&encoded.runs, &stopping, false).unwrap();
     assert!(stopped.check.is_none() && !stopped.missing.is_empty());
@@ -115,7 +115,7 @@ fn in_another_process(folder: &std::path::Path) {
     let place = Place::default();
     let table = Table::mixed(1000);
     let plan = plan(on_k(Order::Asc, Nulls::Last), &table, 2, 1);
-    let control = Control::new();
+    let control = JobControl::new();
     let encoding = place.begin("encode-0");
     let encoded =
         encode_with(&encoding, std::slice::from_ref(&plan), &table, PLENTY, Vec::new(), &control, &|_| Ok(())).unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indexbuild_api::Waiting;
-use indexbuild_engine::{Control, Step};
+use indexbuild_engine::{JobControl, Step};
 use tokio::sync::watch;
 
 /// Whether an attempt is to end, and how soon.
@@ -53,7 +53,7 @@ pub(crate) struct View {
 /// One attempt's shared state.
 #[derive(Debug)]
 pub(crate) struct AttemptState {
-    control: Arc<Control>,
+    control: Arc<JobControl>,
     ending: watch::Sender<Ending>,
     bell: Condvar,
     ended: Mutex<Ending>,
@@ -81,7 +81,7 @@ impl AttemptState {
     #[must_use]
     pub(crate) fn new() -> Self {
         Self {
-            control: Arc::new(Control::new()),
+            control: Arc::new(JobControl::new()),
             ending: watch::Sender::new(Ending::No),
             bell: Condvar::new(),
             ended: Mutex::new(Ending::No),
@@ -94,7 +94,7 @@ impl AttemptState {
     }
 
     /// What the engine looks at.
-    pub(crate) fn control(&self) -> &Control {
+    pub(crate) fn control(&self) -> &JobControl {
         &self.control
     }
 

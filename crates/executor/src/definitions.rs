@@ -8,7 +8,7 @@ use indexbuild_index::definition::{
     ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId, UnsupportedType,
 };
 use indexbuild_index::store::StoreOptions;
-use indexbuild_source::{CsvColumn, CsvOptions, SourceSpec, StoreSettings};
+use indexbuild_source::{CsvColumn, CsvOptions, StoreSettings, TableSpec};
 
 use crate::access::{BadCa, StoreAccess};
 
@@ -142,9 +142,9 @@ pub fn projection<'a>(definitions: impl IntoIterator<Item = &'a IndexDefinition>
 ///
 /// # Errors
 /// [`DefinitionError::NoSource`], which the spec's own rules exclude.
-pub fn source(spec: &IndexBuildSpec) -> Result<SourceSpec, DefinitionError> {
+pub fn source(spec: &IndexBuildSpec) -> Result<TableSpec, DefinitionError> {
     match (&spec.source.parquet, &spec.source.csv) {
-        (Some(parquet), None) => Ok(SourceSpec::Parquet { urls: parquet.urls.clone() }),
+        (Some(parquet), None) => Ok(TableSpec::Parquet { urls: parquet.urls.clone() }),
         (None, Some(csv)) => {
             let byte = |text: &str| text.bytes().next();
             let options = CsvOptions {
@@ -158,7 +158,7 @@ pub fn source(spec: &IndexBuildSpec) -> Result<SourceSpec, DefinitionError> {
                     .map(|column| CsvColumn { name: column.name.clone(), column_type: column.column_type.clone() })
                     .collect(),
             };
-            Ok(SourceSpec::Csv { urls: csv.urls.clone(), options })
+            Ok(TableSpec::Csv { urls: csv.urls.clone(), options })
         }
         (None, None) | (Some(_), Some(_)) => Err(DefinitionError::NoSource),
     }

@@ -4,10 +4,9 @@ use std::process::ExitCode;
 
 use indexbuild_lifecycle::owner::ORPHANED_EXIT_CODE;
 
-/// Why an executor process ended. Its exit code tells an operator (and a person who reads
-/// `kubectl describe pod`) the same. Results count only through the
-/// record; the control plane decides one thing from the code: whether an end without a report counts against the build's
-/// budget (`lifecycle/plan/budget.rs`).
+/// Why an executor process ended. Its exit code tells the same to whoever reads `kubectl describe pod`. Results count only
+/// through the record. The control plane decides one thing by the code: whether an end without a report counts against the
+/// build's budget (`lifecycle/plan/budget.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitStatus {
     /// Code 0: there is nothing left to do for this process.

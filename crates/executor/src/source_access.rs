@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use indexbuild_api::IndexBuildSpec;
-use indexbuild_source::{Failure, Patience, SourceError, SourceSpec, StoreSettings, Verdict};
+use indexbuild_source::{FailedRequest, Retry, RetryPolicy, SourceError, StoreSettings, TableSpec};
 use indexbuild_store::Fault;
 
 use crate::attempt_state::{AttemptState, WaitsFor};
@@ -19,7 +19,7 @@ pub(crate) struct Unanswered(String);
 pub(crate) fn source(
     config: &Arc<ExecutorConfig>,
     shared: &Arc<AttemptState>,
-) -> Result<(SourceSpec, Arc<dyn Patience>), DefinitionError> {
+) -> Result<(TableSpec, Arc<dyn RetryPolicy>), DefinitionError> {
     let source = definitions::source(&config.build.spec)?;
     let watch = Watch::new(WaitsFor::Source, config.site, Arc::clone(shared), FIRST_ANSWER_WITHIN);
     Ok((source, Arc::new(Access { config: Arc::clone(config), shared: Arc::clone(shared), watch })))
@@ -38,23 +38,23 @@ impl Access {
     }
 
     /// What follows a request that failed, after the pause that it asks for.
-    fn after(&self, failure: &Failure<'_>) -> Verdict {
-        let Failure { url, fault, answer, tries } = *failure;
+    fn after(&self, failure: &FailedRequest<'_>) -> Retry {
+        let FailedRequest { url, fault, answer, tries } = *failure;
         match self.watch.failed(&format!("cannot read {url}"), fault, answer) {
             Next::Wait { needs_help: _ } => match self.shared.sleep(pause(tries)) {
-                Ok(()) if reopens(fault, tries) => Verdict::Again,
-                Ok(()) => Verdict::AgainAsIs,
-                Err(ended) => Verdict::Stop(Box::new(ended)),
+                Ok(()) if reopens(fault, tries) => Retry::NewClient,
+                Ok(()) => Retry::SameClient,
+                Err(ended) => Retry::Stop(Box::new(ended)),
             },
             Next::End => match fault {
-                Fault::Outage | Fault::Refused => Verdict::Stop(Box::new(Unanswered(answer.to_owned()))),
-                Fault::NoBucket | Fault::NotFound | Fault::Final => Verdict::GiveUp,
+                Fault::Outage | Fault::Refused => Retry::Stop(Box::new(Unanswered(answer.to_owned()))),
+                Fault::NoBucket | Fault::NotFound | Fault::Final => Retry::GiveUp,
             },
         }
     }
 }
 
-impl Patience for Access {
+impl RetryPolicy for Access {
     fn settings(&self) -> Result<StoreSettings, SourceError> {
         let mut tries = 0;
         loop {
@@ -70,10 +70,10 @@ impl Patience for Access {
                 Err(bad) => bad.to_string(),
             };
             let url = self.urls();
-            match self.after(&Failure { url: &url, fault: Fault::Refused, answer: &answer, tries }) {
-                Verdict::Again | Verdict::AgainAsIs => tries = tries.saturating_add(1),
-                Verdict::GiveUp => return Err(SourceError::Unusable { url, answer }),
-                Verdict::Stop(cause) => return Err(SourceError::Store { url, source: cause }),
+            match self.after(&FailedRequest { url: &url, fault: Fault::Refused, answer: &answer, tries }) {
+                Retry::NewClient | Retry::SameClient => tries = tries.saturating_add(1),
+                Retry::GiveUp => return Err(SourceError::Unusable { url, answer }),
+                Retry::Stop(cause) => return Err(SourceError::Store { url, source: cause }),
             }
         }
     }
@@ -86,12 +86,12 @@ impl Patience for Access {
         self.watch.answered();
     }
 
-    fn silent(&self, url: &str) {
+    fn slow(&self, url: &str) {
         self.watch.silent(&format!("reading {url}"));
     }
 
-    fn failed(&self, failure: &Failure<'_>) -> Verdict {
-        if self.config.test.never_wait_for_stores { Verdict::GiveUp } else { self.after(failure) }
+    fn failed(&self, failure: &FailedRequest<'_>) -> Retry {
+        if self.config.test.never_wait_for_stores { Retry::GiveUp } else { self.after(failure) }
     }
 }
 

@@ -16,20 +16,20 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    facts::{Forbidden, RequestFacts, RequestMatch, Verb},
-    forbidden::{self, DenyList},
-    handle::{Handle, Keeper},
-    net::{self, Body, BoxError, Cut, Identity, Outcome, ProxyError, Upstream, Upward},
-    rules::{Act, Answer, Counters, Perturbation, RuleId, Rules, decide},
-    watch::{EventMatch, Filter, Line, Lost, Start, WatchEvent},
+    deny_list::{self, DenyList},
+    net::{self, Body, BoxError, ConnectionCut, Identity, Outcome, ProxyError, Upstream, UpstreamClient},
+    request::{Forbidden, RequestInfo, RequestMatch, Verb},
+    rule_handle::{RuleHandle, RuleKeeper},
+    rules::{Act, Answer, Counters, Rule, RuleId, Rules, decide},
+    watch::{EventMatch, Filter, Line, LostEvents, WatchEvent, WatchStart},
 };
 
 /// The largest body of a write; etcd takes a tenth of it.
 const MAX_WRITE: usize = 16 << 20;
 
-/// What was done to a request or an event.
+/// What a rule did to a request or an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happened {
+pub enum Effect {
     /// A rule acted on the request in this way.
     Acted(Act),
     /// The request had to wait.
@@ -43,15 +43,15 @@ pub enum Happened {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct LogEntry {
     /// The rule that did it; none for the deny-list and for [`KubeProxy::cut_watches`].
     pub rule: Option<RuleId>,
-    pub facts: RequestFacts,
-    pub happened: Happened,
+    pub info: RequestInfo,
+    pub effect: Effect,
 }
 
 struct OpenWatch {
-    facts: RequestFacts,
+    info: RequestInfo,
     cut: CancellationToken,
 }
 
@@ -67,7 +67,7 @@ struct State {
     rules: Rules,
     counters: Counters,
     next: u64,
-    seen: Vec<Seen>,
+    log: Vec<LogEntry>,
     counts: BTreeMap<(Verb, String), u64>,
     watches: BTreeMap<u64, OpenWatch>,
     records: BTreeMap<(RuleId, String), Record>,
@@ -76,11 +76,11 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
-    lost: Lost,
+    lost: LostEvents,
     list: DenyList,
     upstream: Upstream,
     base: String,
-    client: Upward,
+    client: UpstreamClient,
 }
 
 impl Shared {
@@ -88,13 +88,13 @@ impl Shared {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn note(&self, rule: Option<RuleId>, facts: &RequestFacts, happened: Happened) {
-        self.with(|s| s.seen.push(Seen { rule, facts: facts.clone(), happened }));
+    fn note(&self, rule: Option<RuleId>, info: &RequestInfo, effect: Effect) {
+        self.with(|s| s.log.push(LogEntry { rule, info: info.clone(), effect }));
         self.changed.notify_waiters();
     }
 }
 
-impl Keeper for Shared {
+impl RuleKeeper for Shared {
     fn lift(&self, rule: RuleId) {
         self.with(|s| {
             s.rules.remove(&rule);
@@ -104,7 +104,7 @@ impl Keeper for Shared {
     }
 
     fn fired(&self, rule: RuleId) -> u64 {
-        self.with(|s| s.seen.iter().filter(|seen| seen.rule == Some(rule)).count() as u64)
+        self.with(|s| s.log.iter().filter(|entry| entry.rule == Some(rule)).count() as u64)
     }
 }
 
@@ -127,12 +127,12 @@ impl KubeProxy {
             return Err(ProxyError::Address(base));
         }
         let tls = net::own_tls()?;
-        let client = net::upward(&upstream)?;
+        let client = net::upstream_client(&upstream)?;
         let (listener, address) = net::listen().await?;
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Notify::new(),
-            lost: Lost::default(),
+            lost: LostEvents::default(),
             list,
             upstream,
             base,
@@ -180,26 +180,26 @@ impl KubeProxy {
         out
     }
 
-    /// Sets a perturbation; in force until its handle is lifted or dropped.
-    pub fn perturb(&self, perturbation: Perturbation) -> Handle {
-        let rule = self.shared.with(|s| {
+    /// Adds a rule; it is in force until its handle is lifted or dropped.
+    pub fn add_rule(&self, rule: Rule) -> RuleHandle {
+        let id = self.shared.with(|s| {
             s.next += 1;
-            let rule = RuleId(s.next);
-            s.rules.insert(rule, perturbation);
-            rule
+            let id = RuleId(s.next);
+            s.rules.insert(id, rule);
+            id
         });
-        Handle { rule, keeper: self.shared.clone() }
+        RuleHandle { rule: id, keeper: self.shared.clone() }
     }
 
-    /// Closes all watches that match, in the middle of the stream. Gives how many were open.
+    /// Closes all watches that match, in the middle of the stream. Returns how many were open.
     pub fn cut_watches(&self, which: &RequestMatch) -> usize {
         let cut: Vec<OpenWatch> = self.shared.with(|s| {
-            let ids: Vec<u64> = s.watches.iter().filter(|(_, w)| which.matches(&w.facts)).map(|(id, _)| *id).collect();
+            let ids: Vec<u64> = s.watches.iter().filter(|(_, w)| which.matches(&w.info)).map(|(id, _)| *id).collect();
             ids.iter().filter_map(|id| s.watches.remove(id)).collect()
         });
         for watch in &cut {
             watch.cut.cancel();
-            self.shared.note(None, &watch.facts, Happened::WatchCut);
+            self.shared.note(None, &watch.info, Effect::WatchCut);
         }
         cut.len()
     }
@@ -209,20 +209,20 @@ impl KubeProxy {
     }
 
     /// Everything that was done to requests and events, in order.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.shared.with(|s| s.seen.clone())
+    pub fn log(&self) -> Vec<LogEntry> {
+        self.shared.with(|s| s.log.clone())
     }
 
-    /// Waits until something matching was done. Gives it, or `None` after `deadline`.
-    pub async fn wait_seen(&self, deadline: Duration, wanted: impl Fn(&Seen) -> bool) -> Option<Seen> {
+    /// Waits until an entry of the log matches. Returns it, or `None` after `deadline`.
+    pub async fn wait_logged(&self, deadline: Duration, wanted: impl Fn(&LogEntry) -> bool) -> Option<LogEntry> {
         let look = async {
             loop {
                 let changed = self.shared.changed.notified();
                 tokio::pin!(changed);
                 // Registered before the look, so that nothing done between look and wait is missed.
                 changed.as_mut().enable();
-                if let Some(seen) = self.shared.with(|s| s.seen.iter().find(|s| wanted(s)).cloned()) {
-                    return seen;
+                if let Some(entry) = self.shared.with(|s| s.log.iter().find(|entry| wanted(entry)).cloned()) {
+                    return entry;
                 }
                 changed.await;
             }
@@ -230,7 +230,7 @@ impl KubeProxy {
         tokio::time::timeout(deadline, look).await.ok()
     }
 
-    /// How many requests of each verb and kind ([`RequestFacts::kind`]) came in, those refused included.
+    /// How many requests of each verb and kind ([`RequestInfo::kind`]) came in, those refused included.
     pub fn counts(&self) -> BTreeMap<(Verb, String), u64> {
         self.shared.with(|s| s.counts.clone())
     }
@@ -246,18 +246,18 @@ impl KubeProxy {
     }
 
     /// What the deny-list refused.
-    pub fn forbidden(&self) -> Vec<(RequestFacts, Forbidden)> {
-        let found = |seen: &Seen| match &seen.happened {
-            Happened::Acted(Act::Forbid(what)) => Some((seen.facts.clone(), what.clone())),
+    pub fn forbidden(&self) -> Vec<(RequestInfo, Forbidden)> {
+        let found = |entry: &LogEntry| match &entry.effect {
+            Effect::Acted(Act::Forbid(what)) => Some((entry.info.clone(), what.clone())),
             _ => None,
         };
-        self.shared.with(|s| s.seen.iter().filter_map(found).collect())
+        self.shared.with(|s| s.log.iter().filter_map(found).collect())
     }
 
     /// # Panics
     /// If the deny-list refused anything; the message lists it.
     pub fn assert_no_forbidden(&self) {
-        let list: Vec<String> = self.forbidden().iter().map(|(facts, what)| format!("  {facts}: {what}")).collect();
+        let list: Vec<String> = self.forbidden().iter().map(|(info, what)| format!("  {info}: {what}")).collect();
         assert!(list.is_empty(), "requests that no controller may make:\n{}", list.join("\n"));
     }
 }
@@ -293,7 +293,7 @@ fn answer(what: Answer) -> Response<Body> {
 async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Outcome {
     let (mut parts, incoming) = request.into_parts();
     let target = parts.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
-    let mut facts = RequestFacts::parse(parts.method.as_str(), &target);
+    let mut info = RequestInfo::parse(parts.method.as_str(), &target);
     net::strip_hop_by_hop(&mut parts.headers);
     parts.headers.remove(header::HOST);
     if matches!(shared.upstream.identity, Identity::Certificate { .. }) {
@@ -306,21 +306,21 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Outcome {
             "body broken or too large for the fault proxy",
         ));
     };
-    if facts.verb.mutates() {
+    if info.verb.mutates() {
         let current =
-            if forbidden::needs_current(&facts) { current(&shared, &facts, &parts.headers).await } else { None };
+            if deny_list::needs_current(&info) { current(&shared, &info, &parts.headers).await } else { None };
         let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        facts.forbidden = forbidden::judge(&shared.list, &facts, content_type, &body, current.as_ref());
+        info.forbidden = deny_list::judge(&shared.list, &info, content_type, &body, current.as_ref());
     }
     // One lock for counting and deciding: the n-th request is one request, however many come at once.
     let decision = shared.with(|s| {
-        *s.counts.entry((facts.verb, facts.kind())).or_insert(0) += 1;
-        let decision = decide(&s.rules, &facts, &s.counters);
+        *s.counts.entry((info.verb, info.kind())).or_insert(0) += 1;
+        let decision = decide(&s.rules, &info, &s.counters);
         s.counters.apply(&decision);
         decision
     });
     for rule in &decision.delays {
-        shared.note(Some(*rule), &facts, Happened::Delayed);
+        shared.note(Some(*rule), &info, Effect::Delayed);
     }
     if !decision.delay.is_zero() {
         tokio::time::sleep(decision.delay).await;
@@ -330,46 +330,46 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Outcome {
     match act {
         Act::Forward => {
             let response = forward().await?;
-            Some(if facts.verb == Verb::Watch && response.status().is_success() {
-                stream(shared.clone(), facts, response)
+            Some(if info.verb == Verb::Watch && response.status().is_success() {
+                stream(shared.clone(), info, response)
             } else {
                 response.map(|b| b.map_err(BoxError::from).boxed_unsync())
             })
         }
         Act::Refuse(rule) => {
-            shared.note(Some(rule), &facts, Happened::Acted(act));
+            shared.note(Some(rule), &info, Effect::Acted(act));
             None
         }
         Act::Forbid(ref what) => {
             let message = format!("the fault proxy's deny-list: {what}");
-            shared.note(None, &facts, Happened::Acted(act));
+            shared.note(None, &info, Effect::Acted(act));
             Some(status(StatusCode::FORBIDDEN, "Forbidden", &message))
         }
         Act::StopBefore(rule) => {
-            shared.note(Some(rule), &facts, Happened::Acted(act));
+            shared.note(Some(rule), &info, Effect::Acted(act));
             cut_all(&shared);
             None
         }
         Act::StopAfter(rule) => {
             let _ = forward().await?.into_body().collect().await;
-            shared.note(Some(rule), &facts, Happened::Acted(act));
+            shared.note(Some(rule), &info, Effect::Acted(act));
             cut_all(&shared);
             None
         }
         Act::Answer(rule, what) => {
-            shared.note(Some(rule), &facts, Happened::Acted(act));
+            shared.note(Some(rule), &info, Effect::Acted(act));
             Some(answer(what))
         }
         Act::ForwardThenAnswer(rule, what) => {
             let _ = forward().await?.into_body().collect().await;
-            shared.note(Some(rule), &facts, Happened::Acted(act));
+            shared.note(Some(rule), &info, Effect::Acted(act));
             Some(answer(what))
         }
         Act::OldVersion(rule) => {
             let key = (rule, format!("{} {target}", parts.method));
             let kept = shared.with(|s| s.records.get(&key).cloned());
-            let (record, happened) = if let Some(record) = kept {
-                (record, Happened::Acted(act))
+            let (record, effect) = if let Some(record) = kept {
+                (record, Effect::Acted(act))
             } else {
                 let (head, body) = forward().await?.into_parts();
                 let body = body.collect().await.ok()?.to_bytes();
@@ -377,9 +377,9 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Outcome {
                 if record.status.is_success() || record.status == StatusCode::NOT_FOUND {
                     shared.with(|s| s.records.insert(key, record.clone()));
                 }
-                (record, Happened::Recorded)
+                (record, Effect::Recorded)
             };
-            shared.note(Some(rule), &facts, happened);
+            shared.note(Some(rule), &info, effect);
             let mut response = Response::new(net::full(record.body));
             *response.status_mut() = record.status;
             *response.headers_mut() = record.headers;
@@ -392,7 +392,7 @@ fn cut_all(shared: &Shared) {
     shared.with(|s| std::mem::take(&mut s.watches)).into_values().for_each(|w| w.cut.cancel());
 }
 
-/// Forwards; `None` when the server cannot be reached: the client then sees a closed connection, as it would.
+/// Forwards; `None` when the server cannot be reached: the client then sees a closed connection, as it would without a proxy.
 async fn send(
     shared: &Shared,
     method: Method,
@@ -411,8 +411,8 @@ async fn send(
 }
 
 /// The object that a write is about, read with the writer's own rights.
-async fn current(shared: &Shared, facts: &RequestFacts, headers: &HeaderMap) -> Option<Value> {
-    let path = facts.target.split('?').next()?;
+async fn current(shared: &Shared, info: &RequestInfo, headers: &HeaderMap) -> Option<Value> {
+    let path = info.target.split('?').next()?;
     let mut own = HeaderMap::new();
     own.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(token) = headers.get(header::AUTHORIZATION) {
@@ -426,34 +426,34 @@ async fn current(shared: &Shared, facts: &RequestFacts, headers: &HeaderMap) -> 
 }
 
 /// A watch's answer, event by event, until either side ends it or it is cut.
-fn stream(shared: Arc<Shared>, facts: RequestFacts, response: Response<Incoming>) -> Response<Body> {
+fn stream(shared: Arc<Shared>, info: RequestInfo, response: Response<Incoming>) -> Response<Body> {
     let (mut parts, mut upstream) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, BoxError>>(16);
     let cut = CancellationToken::new();
     let id = shared.with(|s| {
         s.next += 1;
-        s.watches.insert(s.next, OpenWatch { facts: facts.clone(), cut: cut.clone() });
+        s.watches.insert(s.next, OpenWatch { info: info.clone(), cut: cut.clone() });
         // A stop may have tripped since this request was decided on.
         if s.counters.tripped().is_some() {
             cut.cancel();
         }
         s.next
     });
-    let version = facts.query("resourceVersion").unwrap_or_default();
-    let start = if facts.query("sendInitialEvents").as_deref() == Some("true") {
-        Start::Initial
+    let version = info.query("resourceVersion").unwrap_or_default();
+    let start = if info.query("sendInitialEvents").as_deref() == Some("true") {
+        WatchStart::Initial
     } else if version.is_empty() || version == "0" {
-        Start::Any
+        WatchStart::Any
     } else {
-        Start::At
+        WatchStart::At
     };
     let mut filter = Filter::new(start, shared.lost.clone());
     tokio::spawn(async move {
         loop {
             let frame = tokio::select! {
                 () = cut.cancelled() => {
-                    let _ = sender.send(Err(Cut.into())).await;
+                    let _ = sender.send(Err(ConnectionCut.into())).await;
                     break;
                 }
                 () = sender.closed() => break,
@@ -474,7 +474,7 @@ fn stream(shared: Arc<Shared>, facts: RequestFacts, response: Response<Incoming>
                 }
             };
             // Rules are looked up per event, so that one set later hides events of a watch that is already open.
-            let rules: Vec<(RuleId, EventMatch)> = shared.with(|s| hiding(&s.rules, &facts));
+            let rules: Vec<(RuleId, EventMatch)> = shared.with(|s| hiding(&s.rules, &info));
             let events: Vec<EventMatch> = rules.iter().map(|(_, e)| e.clone()).collect();
             for line in filter.push(&data, &events) {
                 match line {
@@ -484,9 +484,9 @@ fn stream(shared: Arc<Shared>, facts: RequestFacts, response: Response<Incoming>
                         }
                     }
                     Line::Hidden(rule, event) => {
-                        shared.note(rules.get(rule).map(|(id, _)| *id), &facts, Happened::Hidden(event));
+                        shared.note(rules.get(rule).map(|(id, _)| *id), &info, Effect::Hidden(event));
                     }
-                    Line::StillLost(event) => shared.note(None, &facts, Happened::StillLost(event)),
+                    Line::StillLost(event) => shared.note(None, &info, Effect::StillLost(event)),
                 }
             }
         }
@@ -496,13 +496,10 @@ fn stream(shared: Arc<Shared>, facts: RequestFacts, response: Response<Incoming>
     Response::from_parts(parts, StreamBody::new(frames.boxed()).boxed_unsync())
 }
 
-fn hiding(rules: &Rules, facts: &RequestFacts) -> Vec<(RuleId, EventMatch)> {
-    let hides = |(rule, perturbation): (&RuleId, &Perturbation)| match perturbation {
-        Perturbation::HideEvents { which, events } => which.matches(facts).then(|| (*rule, events.clone())),
-        Perturbation::StopAt { .. }
-        | Perturbation::Answer { .. }
-        | Perturbation::Delay { .. }
-        | Perturbation::OldVersion { .. } => None,
+fn hiding(rules: &Rules, info: &RequestInfo) -> Vec<(RuleId, EventMatch)> {
+    let hides = |(id, rule): (&RuleId, &Rule)| match rule {
+        Rule::HideEvents { which, events } => which.matches(info).then(|| (*id, events.clone())),
+        Rule::StopAt { .. } | Rule::Answer { .. } | Rule::Delay { .. } | Rule::OldVersion { .. } => None,
     };
     rules.iter().filter_map(hides).collect()
 }

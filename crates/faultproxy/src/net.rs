@@ -1,4 +1,4 @@
-//! What both proxies share at the rim: listening, certificates, the client to the server behind, bodies.
+//! What both proxies share: listening, certificates, the client to the upstream server, bodies.
 
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -42,13 +42,13 @@ pub enum ProxyError {
 /// An error inside a body: the connection is closed, the client sees a broken stream.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
-pub(crate) type Upward = Client<hyper_rustls::HttpsConnector<HttpConnector>, Body>;
+pub(crate) type UpstreamClient = Client<hyper_rustls::HttpsConnector<HttpConnector>, Body>;
 
 #[derive(Debug, thiserror::Error)]
 #[error("cut by the fault proxy")]
-pub(crate) struct Cut;
+pub(crate) struct ConnectionCut;
 
-/// Who the proxy is to the server behind.
+/// As whom the proxy calls the upstream server.
 #[derive(Clone)]
 pub enum Identity {
     /// One client certificate for all; a client's token is dropped.
@@ -77,7 +77,7 @@ pub(crate) fn plain(status: StatusCode, content_type: &'static str, body: String
     response
 }
 
-/// Takes out what is about one connection only.
+/// Removes the headers that are about one connection only.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE, header::TRAILER] {
         headers.remove(name);
@@ -118,8 +118,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// The client to the server behind. HTTP/1.1: a connection per watch, closed with it.
-pub(crate) fn upward(upstream: &Upstream) -> Result<Upward, ProxyError> {
+/// The client to the upstream server. It speaks HTTP/1.1: each watch has a connection, which closes with it.
+pub(crate) fn upstream_client(upstream: &Upstream) -> Result<UpstreamClient, ProxyError> {
     let mut roots = RootCertStore::empty();
     if let Some(pem) = &upstream.ca_pem {
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
@@ -153,7 +153,7 @@ pub(crate) async fn listen() -> Result<(TcpListener, SocketAddr), ProxyError> {
     Ok((listener, address))
 }
 
-/// What a handler wants done with its request; `None` closes the connection without an answer.
+/// A handler's answer; `None` closes the connection without one.
 pub(crate) type Outcome = Option<Response<Body>>;
 
 /// Accepts until `ended`. Each request runs in a task of its own, so that what was forwarded is carried through when
@@ -195,7 +195,7 @@ where
                     // On HTTP/2 an error would end one stream only; the whole connection goes.
                     Ok(None) | Err(_) => {
                         close.cancel();
-                        Err::<Response<Body>, _>(Cut)
+                        Err::<Response<Body>, _>(ConnectionCut)
                     }
                 }
             }
@@ -205,7 +205,7 @@ where
     tokio::select! {
         () = close.cancelled() => {}
         () = async {
-            // What ends a connection is the client's to see; here there is nobody to tell.
+            // The client sees how its connection ends; here nobody needs to be told.
             if let Some(acceptor) = tls {
                 if let Ok(stream) = acceptor.accept(stream).await {
                     let _ = server.serve_connection(TokioIo::new(stream), on_request).await;

@@ -1,13 +1,12 @@
-//! The decision: what happens to one request, given the rules in force and what was counted so far. No I/O.
+//! The decision: what happens to one request, given the rules in force and the counts so far. No I/O.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    facts::{Forbidden, RequestFacts, RequestMatch, Verb},
+    request::{Forbidden, RequestInfo, RequestMatch, Verb},
     watch::EventMatch,
 };
 
-/// Names one perturbation in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(pub u64);
 
@@ -26,10 +25,7 @@ pub enum Answer {
     /// 409 `Conflict`; not forwarded.
     Conflict,
     /// 429 with `Retry-After`, whole seconds; not forwarded.
-    TooManyRequests {
-        /// Seconds in `Retry-After`.
-        retry_after: u32,
-    },
+    TooManyRequests { retry_after: u32 },
     /// 500 `InternalError`; not forwarded.
     InternalError,
     /// 503 `ServiceUnavailable`; not forwarded.
@@ -62,8 +58,8 @@ impl Times {
 
 /// A way to break the connection between a client and its API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Perturbation {
-    /// At the `nth` matching request (from 1, counted from when the rule is set) the connection is closed without an
+pub enum Rule {
+    /// At the `nth` matching request (from 1, counted from when the rule is added) the connection is closed without an
     /// answer, and every request after it is refused the same way until the rule is lifted: the client's process may
     /// as well have been cut off there.
     StopAt {
@@ -84,8 +80,8 @@ pub enum Perturbation {
     OldVersion { which: RequestMatch },
 }
 
-/// The perturbations in force, in the order in which they were set.
-pub(crate) type Rules = BTreeMap<RuleId, Perturbation>;
+/// The rules in force, in the order in which they were added.
+pub(crate) type Rules = BTreeMap<RuleId, Rule>;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -160,11 +156,11 @@ pub(crate) struct Decision {
 
 /// Decides on one request.
 ///
-/// Order: a stop in effect refuses everything. What the deny-list names is refused next, whatever else would have
-/// happened to it. Then stops, then answers, then old versions, each kind in the order in which it was set: the first
+/// Order: a stop in effect refuses everything. What the deny-list names is refused next, whatever other
+/// rules say. Then stops, then answers, then old versions, each kind in the order in which it was added: the first
 /// that covers the request acts. Every rule that matches is counted, whether it acted or not, so that "the n-th" means
 /// the client's n-th. Delays add up and come before the act.
-pub(crate) fn decide(rules: &Rules, facts: &RequestFacts, counters: &Counters) -> Decision {
+pub(crate) fn decide(rules: &Rules, info: &RequestInfo, counters: &Counters) -> Decision {
     let mut decision = Decision {
         counted: Vec::new(),
         delays: Vec::new(),
@@ -172,56 +168,56 @@ pub(crate) fn decide(rules: &Rules, facts: &RequestFacts, counters: &Counters) -
         act: Act::Forward,
         filters: Vec::new(),
     };
-    if let Some(rule) = counters.tripped {
-        decision.act = Act::Refuse(rule);
+    if let Some(id) = counters.tripped {
+        decision.act = Act::Refuse(id);
         return decision;
     }
-    if let Some(forbidden) = &facts.forbidden {
+    if let Some(forbidden) = &info.forbidden {
         decision.act = Act::Forbid(forbidden.clone());
         return decision;
     }
     let (mut stop, mut answered, mut old) = (None, None, None);
-    for (&rule, perturbation) in rules {
+    for (&id, rule) in rules {
         let mut count = |which: &RequestMatch| {
-            which.matches(facts).then(|| {
-                decision.counted.push(rule);
-                counters.matched(rule) + 1
+            which.matches(info).then(|| {
+                decision.counted.push(id);
+                counters.matched(id) + 1
             })
         };
-        match perturbation {
-            Perturbation::StopAt { which, nth, when } => {
+        match rule {
+            Rule::StopAt { which, nth, when } => {
                 if count(which) == Some(*nth) && stop.is_none() {
                     stop = Some(match when {
-                        When::BeforeForward => Act::StopBefore(rule),
-                        When::AfterForward => Act::StopAfter(rule),
+                        When::BeforeForward => Act::StopBefore(id),
+                        When::AfterForward => Act::StopAfter(id),
                     });
                 }
             }
-            Perturbation::Answer { which, answer, times } => {
+            Rule::Answer { which, answer, times } => {
                 if count(which).is_some_and(|n| times.covers(n)) && answered.is_none() {
                     answered = Some(match answer {
-                        Answer::GatewayTimeoutAfterCommit => Act::ForwardThenAnswer(rule, *answer),
+                        Answer::GatewayTimeoutAfterCommit => Act::ForwardThenAnswer(id, *answer),
                         Answer::Conflict
                         | Answer::TooManyRequests { .. }
                         | Answer::InternalError
-                        | Answer::Unavailable => Act::Answer(rule, *answer),
+                        | Answer::Unavailable => Act::Answer(id, *answer),
                     });
                 }
             }
-            Perturbation::Delay { which, by, times } => {
+            Rule::Delay { which, by, times } => {
                 if count(which).is_some_and(|n| times.covers(n)) {
-                    decision.delays.push(rule);
+                    decision.delays.push(id);
                     decision.delay += *by;
                 }
             }
-            Perturbation::HideEvents { which, events: _ } => {
-                if facts.verb == Verb::Watch && count(which).is_some() {
-                    decision.filters.push(rule);
+            Rule::HideEvents { which, events: _ } => {
+                if info.verb == Verb::Watch && count(which).is_some() {
+                    decision.filters.push(id);
                 }
             }
-            Perturbation::OldVersion { which } => {
-                if matches!(facts.verb, Verb::Get | Verb::List) && count(which).is_some() && old.is_none() {
-                    old = Some(Act::OldVersion(rule));
+            Rule::OldVersion { which } => {
+                if matches!(info.verb, Verb::Get | Verb::List) && count(which).is_some() && old.is_none() {
+                    old = Some(Act::OldVersion(id));
                 }
             }
         }
@@ -234,24 +230,24 @@ pub(crate) fn decide(rules: &Rules, facts: &RequestFacts, counters: &Counters) -
 mod tests {
     use super::*;
 
-    fn get() -> RequestFacts {
-        RequestFacts::parse("GET", "/api/v1/namespaces/a/configmaps/c")
+    fn get() -> RequestInfo {
+        RequestInfo::parse("GET", "/api/v1/namespaces/a/configmaps/c")
     }
-    fn put() -> RequestFacts {
-        RequestFacts::parse("PUT", "/api/v1/namespaces/a/configmaps/c")
+    fn put() -> RequestInfo {
+        RequestInfo::parse("PUT", "/api/v1/namespaces/a/configmaps/c")
     }
-    fn watch() -> RequestFacts {
-        RequestFacts::parse("GET", "/api/v1/namespaces/a/configmaps?watch=true")
+    fn watch() -> RequestInfo {
+        RequestInfo::parse("GET", "/api/v1/namespaces/a/configmaps?watch=true")
     }
-    fn rules(list: Vec<Perturbation>) -> Rules {
+    fn rules(list: Vec<Rule>) -> Rules {
         (1..).map(RuleId).zip(list).collect()
     }
-    fn run(rules: &Rules, requests: &[RequestFacts]) -> Vec<Act> {
+    fn run(rules: &Rules, requests: &[RequestInfo]) -> Vec<Act> {
         let mut counters = Counters::default();
         requests
             .iter()
-            .map(|facts| {
-                let decision = decide(rules, facts, &counters);
+            .map(|info| {
+                let decision = decide(rules, info, &counters);
                 counters.apply(&decision);
                 decision.act
             })
@@ -268,7 +264,7 @@ mod tests {
     #[test]
     fn a_stop_counts_writes_only_and_refuses_everything_after_it() {
         for (when, act) in [(When::BeforeForward, Act::StopBefore(R1)), (When::AfterForward, Act::StopAfter(R1))] {
-            let rules = rules(vec![Perturbation::StopAt { which: RequestMatch::mutating(), nth: 2, when }]);
+            let rules = rules(vec![Rule::StopAt { which: RequestMatch::mutating(), nth: 2, when }]);
             assert_eq!(
                 run(&rules, &[put(), get(), put(), get(), watch(), put()]),
                 [Act::Forward, Act::Forward, act, Act::Refuse(R1), Act::Refuse(R1), Act::Refuse(R1)]
@@ -279,7 +275,7 @@ mod tests {
     #[test]
     fn a_lifted_stop_lets_everything_pass() {
         let mut rules =
-            rules(vec![Perturbation::StopAt { which: RequestMatch::mutating(), nth: 1, when: When::BeforeForward }]);
+            rules(vec![Rule::StopAt { which: RequestMatch::mutating(), nth: 1, when: When::BeforeForward }]);
         let mut counters = Counters::default();
         counters.apply(&decide(&rules, &put(), &counters));
         assert_eq!(counters.tripped(), Some(R1));
@@ -290,8 +286,7 @@ mod tests {
 
     #[test]
     fn forgetting_another_rule_keeps_the_stop() {
-        let rules =
-            rules(vec![Perturbation::StopAt { which: RequestMatch::mutating(), nth: 1, when: When::BeforeForward }]);
+        let rules = rules(vec![Rule::StopAt { which: RequestMatch::mutating(), nth: 1, when: When::BeforeForward }]);
         let mut counters = Counters::default();
         counters.apply(&decide(&rules, &put(), &counters));
         counters.forget(R2);
@@ -305,7 +300,7 @@ mod tests {
         {
             let act = Act::Answer(R1, answer);
             let which = RequestMatch::verb(Verb::Update);
-            let with = |times| rules(vec![Perturbation::Answer { which: which.clone(), answer, times }]);
+            let with = |times| rules(vec![Rule::Answer { which: which.clone(), answer, times }]);
             let three = [put(), get(), put(), put()];
             let pass = Act::Forward;
             assert_eq!(run(&with(Times::First(2)), &three), [act.clone(), pass.clone(), act.clone(), pass.clone()]);
@@ -317,22 +312,18 @@ mod tests {
     #[test]
     fn a_timeout_after_commit_is_forwarded_first() {
         let answer = Answer::GatewayTimeoutAfterCommit;
-        let rules =
-            rules(vec![Perturbation::Answer { which: RequestMatch::mutating(), answer, times: Times::First(1) }]);
+        let rules = rules(vec![Rule::Answer { which: RequestMatch::mutating(), answer, times: Times::First(1) }]);
         assert_eq!(run(&rules, &[put(), put()]), [Act::ForwardThenAnswer(R1, answer), Act::Forward]);
     }
 
     #[test]
     fn delays_add_up_and_come_with_whatever_else_happens() {
-        let delay = |ms| Perturbation::Delay {
-            which: RequestMatch::any(),
-            by: Duration::from_millis(ms),
-            times: Times::First(1),
-        };
+        let delay =
+            |ms| Rule::Delay { which: RequestMatch::any(), by: Duration::from_millis(ms), times: Times::First(1) };
         let rules = rules(vec![
             delay(10),
             delay(20),
-            Perturbation::Answer { which: RequestMatch::any(), answer: Answer::Conflict, times: Times::UntilLifted },
+            Rule::Answer { which: RequestMatch::any(), answer: Answer::Conflict, times: Times::UntilLifted },
         ]);
         let mut counters = Counters::default();
         let first = decide(&rules, &get(), &counters);
@@ -346,8 +337,8 @@ mod tests {
     #[test]
     fn only_watches_are_filtered_and_only_reads_are_old() {
         let rules = rules(vec![
-            Perturbation::HideEvents { which: RequestMatch::any(), events: EventMatch::default() },
-            Perturbation::OldVersion { which: RequestMatch::any() },
+            Rule::HideEvents { which: RequestMatch::any(), events: EventMatch::default() },
+            Rule::OldVersion { which: RequestMatch::any() },
         ]);
         let counters = Counters::default();
         let on_watch = decide(&rules, &watch(), &counters);
@@ -360,10 +351,10 @@ mod tests {
 
     #[test]
     fn a_stop_goes_before_an_answer_and_an_answer_before_an_old_version() {
-        let old = Perturbation::OldVersion { which: RequestMatch::any() };
+        let old = Rule::OldVersion { which: RequestMatch::any() };
         let answer =
-            Perturbation::Answer { which: RequestMatch::any(), answer: Answer::Unavailable, times: Times::UntilLifted };
-        let stop = Perturbation::StopAt { which: RequestMatch::any(), nth: 2, when: When::BeforeForward };
+            Rule::Answer { which: RequestMatch::any(), answer: Answer::Unavailable, times: Times::UntilLifted };
+        let stop = Rule::StopAt { which: RequestMatch::any(), nth: 2, when: When::BeforeForward };
         assert_eq!(
             run(&rules(vec![old, answer, stop]), &[get(), get()]),
             [Act::Answer(R2, Answer::Unavailable), Act::StopBefore(RuleId(3))]
@@ -372,7 +363,7 @@ mod tests {
 
     #[test]
     fn the_first_of_two_answers_wins_and_both_are_counted() {
-        let answer = |answer| Perturbation::Answer { which: RequestMatch::any(), answer, times: Times::First(1) };
+        let answer = |answer| Rule::Answer { which: RequestMatch::any(), answer, times: Times::First(1) };
         let rules = rules(vec![answer(Answer::Conflict), answer(Answer::Unavailable)]);
         assert_eq!(run(&rules, &[get(), get()]), [Act::Answer(R1, Answer::Conflict), Act::Forward]);
     }
@@ -382,8 +373,8 @@ mod tests {
         let mut bad = put();
         bad.forbidden = Some(Forbidden::VolumeAttachmentDelete);
         let rules = rules(vec![
-            Perturbation::Answer { which: RequestMatch::any(), answer: Answer::Conflict, times: Times::UntilLifted },
-            Perturbation::StopAt { which: RequestMatch::verb(Verb::Get), nth: 1, when: When::BeforeForward },
+            Rule::Answer { which: RequestMatch::any(), answer: Answer::Conflict, times: Times::UntilLifted },
+            Rule::StopAt { which: RequestMatch::verb(Verb::Get), nth: 1, when: When::BeforeForward },
         ]);
         assert_eq!(
             run(&rules, &[bad.clone(), get(), bad]),

@@ -13,16 +13,16 @@ use hyper::body::{Frame, Incoming};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    handle::{Handle, Keeper},
-    net::{self, Body, BoxError, Cut, Identity, Outcome, ProxyError, Upstream, Upward},
+    net::{self, Body, BoxError, ConnectionCut, Identity, Outcome, ProxyError, Upstream, UpstreamClient},
+    rule_handle::{RuleHandle, RuleKeeper},
     rules::RuleId,
-    store::{StoreEffect, StoreFacts, StoreFault, decide},
+    store_rules::{StoreEffect, StoreRequest, StoreRule, decide},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreSeen {
+pub struct StoreLogEntry {
     pub rule: RuleId,
-    pub facts: StoreFacts,
+    pub info: StoreRequest,
     pub effect: StoreEffect,
     /// The store's own status code, where it was asked and its answer withheld.
     pub withheld: Option<u16>,
@@ -30,17 +30,17 @@ pub struct StoreSeen {
 
 #[derive(Default)]
 struct State {
-    faults: BTreeMap<RuleId, StoreFault>,
+    rules: BTreeMap<RuleId, StoreRule>,
     matched: BTreeMap<RuleId, u64>,
     next: u64,
-    seen: Vec<StoreSeen>,
+    log: Vec<StoreLogEntry>,
     counts: BTreeMap<String, u64>,
 }
 
 struct Shared {
     state: Mutex<State>,
     base: String,
-    client: Upward,
+    client: UpstreamClient,
 }
 
 impl Shared {
@@ -49,16 +49,16 @@ impl Shared {
     }
 }
 
-impl Keeper for Shared {
+impl RuleKeeper for Shared {
     fn lift(&self, rule: RuleId) {
         self.with(|s| {
-            s.faults.remove(&rule);
+            s.rules.remove(&rule);
             s.matched.remove(&rule);
         });
     }
 
     fn fired(&self, rule: RuleId) -> u64 {
-        self.with(|s| s.seen.iter().filter(|seen| seen.rule == rule).count() as u64)
+        self.with(|s| s.log.iter().filter(|entry| entry.rule == rule).count() as u64)
     }
 }
 
@@ -80,7 +80,7 @@ impl StoreProxy {
             return Err(ProxyError::Address(base));
         }
         let upstream = Upstream { url: base.clone(), ca_pem: None, identity: Identity::PassThrough };
-        let client = net::upward(&upstream)?;
+        let client = net::upstream_client(&upstream)?;
         let (listener, address) = net::listen().await?;
         let shared = Arc::new(Shared { state: Mutex::default(), base, client });
         let ended = CancellationToken::new();
@@ -96,19 +96,19 @@ impl StoreProxy {
         &self.url
     }
 
-    /// Sets a fault; in force until its handle is lifted or dropped.
-    pub fn perturb(&self, fault: StoreFault) -> Handle {
-        let rule = self.shared.with(|s| {
+    /// Adds a rule; it is in force until its handle is lifted or dropped.
+    pub fn add_rule(&self, rule: StoreRule) -> RuleHandle {
+        let id = self.shared.with(|s| {
             s.next += 1;
-            s.faults.insert(RuleId(s.next), fault);
+            s.rules.insert(RuleId(s.next), rule);
             RuleId(s.next)
         });
-        Handle { rule, keeper: self.shared.clone() }
+        RuleHandle { rule: id, keeper: self.shared.clone() }
     }
 
     /// Everything that was done to requests, in order.
-    pub fn seen(&self) -> Vec<StoreSeen> {
-        self.shared.with(|s| s.seen.clone())
+    pub fn log(&self) -> Vec<StoreLogEntry> {
+        self.shared.with(|s| s.log.clone())
     }
 
     /// How many requests came in, by HTTP method.
@@ -126,10 +126,10 @@ impl Drop for StoreProxy {
 async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Outcome {
     let (mut parts, incoming) = request.into_parts();
     let target = parts.uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
-    let facts = StoreFacts::parse(parts.method.as_str(), &target);
+    let info = StoreRequest::parse(parts.method.as_str(), &target);
     let act = shared.with(|s| {
         *s.counts.entry(parts.method.to_string()).or_insert(0) += 1;
-        let (counted, act) = decide(&s.faults, &facts, &s.matched);
+        let (counted, act) = decide(&s.rules, &info, &s.matched);
         for rule in counted {
             *s.matched.entry(rule).or_insert(0) += 1;
         }
@@ -137,7 +137,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Outcome {
     });
     let note = |withheld| {
         if let Some((rule, effect)) = act {
-            shared.with(|s| s.seen.push(StoreSeen { rule, facts: facts.clone(), effect, withheld }));
+            shared.with(|s| s.log.push(StoreLogEntry { rule, info: info.clone(), effect, withheld }));
         }
     };
     net::strip_hop_by_hop(&mut parts.headers);
@@ -186,7 +186,7 @@ fn cut_after(body: Incoming, most: u64) -> Body {
     let frames = futures::stream::unfold(Some((body, most)), |state| async move {
         let (mut body, left) = state?;
         if left == 0 {
-            return Some((Err(Cut.into()), None));
+            return Some((Err(ConnectionCut.into()), None));
         }
         let frame: Result<Frame<Bytes>, BoxError> = match body.frame().await? {
             Ok(frame) => match frame.into_data() {

@@ -119,7 +119,7 @@ impl EventMatch {
     }
 }
 
-/// What a filter looks at in one event; what the event does not have is empty.
+/// The fields of an event that a filter reads. A field that the event lacks is empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchEvent {
     pub event: EventType,
@@ -158,9 +158,9 @@ impl WatchEvent {
 /// The events that were hidden, shared by all streams of a proxy: what was lost once stays lost, in whichever later
 /// watch it would come again. Only a list shows it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lost(Arc<Mutex<BTreeSet<WatchEvent>>>);
+pub(crate) struct LostEvents(Arc<Mutex<BTreeSet<WatchEvent>>>);
 
-impl Lost {
+impl LostEvents {
     fn with<T>(&self, f: impl FnOnce(&mut BTreeSet<WatchEvent>) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -176,7 +176,7 @@ impl Lost {
 
 /// How a watch begins: decides whether its first events are a list in disguise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum WatchStart {
     /// From a resource version: every event is a change.
     At,
     /// Without a version, or from 0: what exists comes as `ADDED`, with nothing to tell where that ends.
@@ -189,8 +189,8 @@ pub(crate) enum Start {
 #[derive(Debug)]
 pub(crate) struct Filter {
     buffer: BytesMut,
-    start: Start,
-    lost: Lost,
+    start: WatchStart,
+    lost: LostEvents,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,9 +204,8 @@ pub(crate) enum Line {
 }
 
 impl Filter {
-    /// A filter for a stream that begins so.
     #[must_use]
-    pub(crate) fn new(start: Start, lost: Lost) -> Self {
+    pub(crate) fn new(start: WatchStart, lost: LostEvents) -> Self {
         Self { buffer: BytesMut::new(), start, lost }
     }
 
@@ -221,21 +220,21 @@ impl Filter {
         lines
     }
 
-    /// What is left at the stream's end: a line that was never ended. It passes.
+    /// The rest at the stream's end: a line without its newline. It passes.
     pub(crate) fn finish(&mut self) -> Bytes {
         self.buffer.split().freeze()
     }
 
     fn line(&mut self, line: Bytes, rules: &[EventMatch]) -> Line {
         let Some(event) = WatchEvent::parse(&line) else { return Line::Pass(line) };
-        if self.start == Start::Initial {
+        if self.start == WatchStart::Initial {
             // A list in the form of a stream is a list: it shows the truth, lost events included.
             if event.ends_initial {
-                self.start = Start::At;
+                self.start = WatchStart::At;
             }
             return Line::Pass(line);
         }
-        if self.start == Start::At && self.lost.is_lost(&event) {
+        if self.start == WatchStart::At && self.lost.is_lost(&event) {
             return Line::StillLost(event);
         }
         if let Some(rule) = rules.iter().position(|r| r.matches(&event)) {
@@ -289,9 +288,9 @@ mod tests {
     #[test]
     fn the_nth_of_the_events_that_match_is_hidden_and_no_other() {
         let second = [EventMatch::any().kind("ConfigMap").name("x").nth(2)];
-        let lost = Lost::default();
-        let mut one = Filter::new(Start::At, lost.clone());
-        let mut other = Filter::new(Start::At, lost);
+        let lost = LostEvents::default();
+        let mut one = Filter::new(WatchStart::At, lost.clone());
+        let mut other = Filter::new(WatchStart::At, lost);
         assert_eq!(passed(&one.push(&line("ADDED", "y", "1"), &second)), ["Added y"]);
         assert_eq!(passed(&one.push(&line("ADDED", "x", "2"), &second)), ["Added x"]);
         assert!(passed(&other.push(&line("MODIFIED", "x", "3"), &second)).is_empty());
@@ -301,7 +300,7 @@ mod tests {
     #[test]
     fn bookmarks_and_errors_pass_unless_they_are_named() {
         for (text, event) in [("BOOKMARK", EventType::Bookmark), ("ERROR", EventType::Error)] {
-            let mut filter = Filter::new(Start::At, Lost::default());
+            let mut filter = Filter::new(WatchStart::At, LostEvents::default());
             assert_eq!(passed(&filter.push(&line(text, "", "9"), &[EventMatch::any()])).len(), 1);
             assert!(passed(&filter.push(&line(text, "", "9"), &[EventMatch::any().event(event)])).is_empty());
             // Losing a bookmark is not losing a change: without the rule the same one passes.
@@ -313,7 +312,7 @@ mod tests {
     fn an_event_split_over_chunks_is_one_event() {
         let all = [line("ADDED", "x", "1"), line("ADDED", "y", "2")].concat();
         for cut in 0..all.len() {
-            let mut filter = Filter::new(Start::At, Lost::default());
+            let mut filter = Filter::new(WatchStart::At, LostEvents::default());
             let hide = [EventMatch::any().name("x")];
             let mut lines = filter.push(&all[..cut], &hide);
             lines.extend(filter.push(&all[cut..], &hide));
@@ -324,20 +323,20 @@ mod tests {
 
     #[test]
     fn a_lost_event_stays_lost_in_later_streams_and_after_the_rule() {
-        let lost = Lost::default();
-        let mut first = Filter::new(Start::At, lost.clone());
+        let lost = LostEvents::default();
+        let mut first = Filter::new(WatchStart::At, lost.clone());
         let lines = first.push(&line("ADDED", "x", "1"), &[EventMatch::any()]);
         assert!(matches!(lines.as_slice(), [Line::Hidden(0, _)]));
-        let mut second = Filter::new(Start::At, lost);
+        let mut second = Filter::new(WatchStart::At, lost);
         assert!(matches!(second.push(&line("ADDED", "x", "1"), &[]).as_slice(), [Line::StillLost(_)]));
         assert_eq!(passed(&second.push(&line("MODIFIED", "x", "2"), &[])), ["Modified x"]);
     }
 
     #[test]
     fn a_list_in_the_form_of_a_stream_shows_what_was_lost() {
-        let lost = Lost::default();
-        Filter::new(Start::At, lost.clone()).push(&line("ADDED", "x", "1"), &[EventMatch::any()]);
-        let mut list = Filter::new(Start::Initial, lost.clone());
+        let lost = LostEvents::default();
+        Filter::new(WatchStart::At, lost.clone()).push(&line("ADDED", "x", "1"), &[EventMatch::any()]);
+        let mut list = Filter::new(WatchStart::Initial, lost.clone());
         assert_eq!(passed(&list.push(&line("ADDED", "x", "1"), &[EventMatch::any()])), ["Added x"]);
         let mut end = json!({"type": "BOOKMARK", "object": {"metadata":
             {"annotations": {"k8s.io/initial-events-end": "true"}}}})
@@ -345,13 +344,13 @@ mod tests {
         end.push('\n');
         assert_eq!(passed(&list.push(end.as_bytes(), &[EventMatch::any().event(EventType::Bookmark)])).len(), 1);
         assert!(passed(&list.push(&line("MODIFIED", "x", "2"), &[EventMatch::any()])).is_empty());
-        let mut any = Filter::new(Start::Any, lost);
+        let mut any = Filter::new(WatchStart::Any, lost);
         assert_eq!(passed(&any.push(&line("ADDED", "x", "1"), &[])), ["Added x"]);
     }
 
     #[test]
     fn what_is_no_event_passes_and_so_does_an_unended_line() {
-        let mut filter = Filter::new(Start::At, Lost::default());
+        let mut filter = Filter::new(WatchStart::At, LostEvents::default());
         assert_eq!(passed(&filter.push(b"{\"kind\":\"Status\"}\nnot json\nrest", &[EventMatch::any()])), ["?", "?"]);
         assert_eq!(filter.finish(), "rest");
     }

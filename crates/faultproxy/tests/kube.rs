@@ -9,8 +9,7 @@ use futures::StreamExt;
 use http::{Request, StatusCode, Uri, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use indexbuild_faultproxy::{
-    Answer, DenyList, EventMatch, Happened, Identity, KubeProxy, Perturbation, RequestMatch, Times, Upstream, Verb,
-    When,
+    Answer, DenyList, Effect, EventMatch, Identity, KubeProxy, RequestMatch, Rule, Times, Upstream, Verb, When,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -68,7 +67,7 @@ fn code(result: Result<ConfigMap, Error>) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_apply_meets_each_perturbation_and_what_was_committed_is_there() {
+async fn an_apply_meets_each_rule_and_what_was_committed_is_there() {
     let Some(api) = common::Api::start("apply through the proxy") else { return };
     let (proxy, maps) = proxy(&api).await;
     let which = || RequestMatch::verb(Verb::Patch).resource("", "configmaps");
@@ -83,7 +82,7 @@ async fn an_apply_meets_each_perturbation_and_what_was_committed_is_there() {
     .enumerate()
     {
         let name = format!("answer-{n}");
-        let handle = proxy.perturb(Perturbation::Answer { which: which(), answer, times: Times::First(1) });
+        let handle = proxy.add_rule(Rule::Answer { which: which(), answer, times: Times::First(1) });
         assert_eq!(code(apply(&maps, &name, "x").await), expected);
         assert_eq!(handle.fired(), 1);
         let there = maps.get_opt(&name).await.unwrap().is_some();
@@ -92,7 +91,7 @@ async fn an_apply_meets_each_perturbation_and_what_was_committed_is_there() {
     }
 
     for (when, name, committed) in [(When::BeforeForward, "before", false), (When::AfterForward, "after", true)] {
-        let stop = proxy.perturb(Perturbation::StopAt { which: RequestMatch::mutating(), nth: 2, when });
+        let stop = proxy.add_rule(Rule::StopAt { which: RequestMatch::mutating(), nth: 2, when });
         apply(&maps, "first", name).await.unwrap();
         assert!(!matches!(apply(&maps, name, "x").await, Ok(_) | Err(Error::Api(_))));
         assert!(maps.get("first").await.is_err(), "everything after the stop is refused");
@@ -102,7 +101,7 @@ async fn an_apply_meets_each_perturbation_and_what_was_committed_is_there() {
     }
 
     apply(&maps, "old", "1").await.unwrap();
-    let old = proxy.perturb(Perturbation::OldVersion { which: RequestMatch::any().name("old") });
+    let old = proxy.add_rule(Rule::OldVersion { which: RequestMatch::any().name("old") });
     let value = |m: ConfigMap| m.data.unwrap()["v"].clone();
     assert_eq!(value(maps.get("old").await.unwrap()), "1");
     apply(&maps, "old", "2").await.unwrap();
@@ -111,7 +110,7 @@ async fn an_apply_meets_each_perturbation_and_what_was_committed_is_there() {
     assert_eq!(value(maps.get("old").await.unwrap()), "2");
 
     let by = Duration::from_millis(300);
-    let delay = proxy.perturb(Perturbation::Delay { which: which(), by, times: Times::First(1) });
+    let delay = proxy.add_rule(Rule::Delay { which: which(), by, times: Times::First(1) });
     let start = std::time::Instant::now();
     apply(&maps, "old", "3").await.unwrap();
     assert!(start.elapsed() >= by);
@@ -146,17 +145,17 @@ async fn a_watcher_recovers_from_cut_watches_and_from_a_hidden_event_only_by_a_l
     assert!(until(|| async { has(&store, "a") }).await, "events are streamed");
 
     assert_eq!(proxy.cut_watches(&RequestMatch::any()), 1);
-    assert!(proxy.seen().iter().any(|s| s.happened == Happened::WatchCut));
+    assert!(proxy.log().iter().any(|s| s.effect == Effect::WatchCut));
     apply(&maps, "b", "1").await.unwrap();
     assert!(until(|| async { has(&store, "b") }).await, "the watcher comes back");
 
-    let hide = proxy.perturb(Perturbation::HideEvents {
+    let hide = proxy.add_rule(Rule::HideEvents {
         which: RequestMatch::any().resource("", "configmaps"),
         events: EventMatch::any().kind("ConfigMap").name("hidden"),
     });
     apply(&maps, "hidden", "1").await.unwrap();
     let rule = hide.rule();
-    assert!(proxy.wait_seen(DEADLINE, |s| s.rule == Some(rule)).await.is_some());
+    assert!(proxy.wait_logged(DEADLINE, |s| s.rule == Some(rule)).await.is_some());
     hide.lift();
     apply(&maps, "c", "1").await.unwrap();
     assert!(until(|| async { has(&store, "c") }).await);
@@ -203,7 +202,7 @@ async fn ask(proxy: &KubeProxy, version: Version) -> (Option<Vec<u8>>, Version, 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_versions_of_http_are_spoken_and_perturbed() {
+async fn both_versions_of_http_are_spoken_and_broken() {
     let Some(api) = common::Api::start("HTTP/1.1 and HTTP/2") else { return };
     let (proxy, _) = proxy(&api).await;
     for version in [Version::HTTP_11, Version::HTTP_2] {
@@ -211,7 +210,7 @@ async fn both_versions_of_http_are_spoken_and_perturbed() {
         let wanted: &[u8] = if version == Version::HTTP_2 { b"h2" } else { b"http/1.1" };
         assert_eq!(negotiated.as_deref(), Some(wanted));
         assert_eq!((spoken, status), (version, StatusCode::OK));
-        let refused = proxy.perturb(Perturbation::Answer {
+        let refused = proxy.add_rule(Rule::Answer {
             which: RequestMatch::any(),
             answer: Answer::Unavailable,
             times: Times::First(1),

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use indexbuild_faultproxy::{StoreEffect, StoreFault, StoreMatch, StoreOp, StoreProxy, Times};
+use indexbuild_faultproxy::{StoreEffect, StoreMatch, StoreOp, StoreProxy, StoreRule, Times};
 use object_store::{
     Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder},
@@ -42,12 +42,12 @@ async fn a_create_whose_reply_was_lost_is_there_although_the_client_was_told_oth
     through.put_opts(&Path::from("control"), "c".into(), create()).await.unwrap();
 
     let which = StoreMatch::op(StoreOp::Put);
-    let fault = StoreFault { which, times: Times::Nth(1), effect: StoreEffect::LoseReply };
-    let lost = proxy.perturb(fault);
+    let rule = StoreRule { which, times: Times::Nth(1), effect: StoreEffect::LoseReply };
+    let lost = proxy.add_rule(rule);
     let path = Path::from("once");
     assert!(through.put_opts(&path, "mine".into(), create()).await.is_err());
     assert_eq!(lost.fired(), 1);
-    assert_eq!(proxy.seen()[0].withheld, Some(200));
+    assert_eq!(proxy.log()[0].withheld, Some(200));
     assert_eq!(direct.get(&path).await.unwrap().bytes().await.unwrap(), "mine");
     let again = through.put_opts(&path, "mine".into(), create()).await;
     assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
@@ -59,12 +59,12 @@ async fn slow_down_is_retried_by_a_client_that_retries_and_seen_by_one_that_does
     let Some(store) = common::Store::start("slow down") else { return };
     let proxy = StoreProxy::start(&store.url).await.unwrap();
     let slow =
-        || StoreFault { which: StoreMatch::op(StoreOp::Put), times: Times::First(2), effect: StoreEffect::SlowDown };
-    let first = proxy.perturb(slow());
+        || StoreRule { which: StoreMatch::op(StoreOp::Put), times: Times::First(2), effect: StoreEffect::SlowDown };
+    let first = proxy.add_rule(slow());
     client(proxy.url(), 5).put(&Path::from("x"), "x".into()).await.unwrap();
     assert_eq!(first.fired(), 2);
     first.lift();
-    let second = proxy.perturb(slow());
+    let second = proxy.add_rule(slow());
     let refused = client(proxy.url(), 0).put(&Path::from("y"), "y".into()).await.unwrap_err();
     assert!(format!("{refused:?}").contains("SlowDown"), "{refused:?}");
     assert_eq!(second.fired(), 1);
@@ -78,18 +78,15 @@ async fn a_cut_transfer_is_noticed_and_a_cut_put_leaves_nothing() {
     let direct = client(&store.url, 0);
     let content = vec![7_u8; 1 << 20];
     let path = Path::from("big");
-    let cut = |op| StoreFault {
-        which: StoreMatch::op(op),
-        times: Times::UntilLifted,
-        effect: StoreEffect::CutAfter(100_000),
-    };
-    let put = proxy.perturb(cut(StoreOp::Put));
+    let cut =
+        |op| StoreRule { which: StoreMatch::op(op), times: Times::UntilLifted, effect: StoreEffect::CutAfter(100_000) };
+    let put = proxy.add_rule(cut(StoreOp::Put));
     assert!(through.put(&path, content.clone().into()).await.is_err());
     assert_eq!(put.fired(), 1);
     assert!(matches!(direct.head(&path).await, Err(Error::NotFound { .. })));
     put.lift();
     through.put(&path, content.clone().into()).await.unwrap();
-    let get = proxy.perturb(cut(StoreOp::Get));
+    let get = proxy.add_rule(cut(StoreOp::Get));
     let read = async { through.get(&path).await?.bytes().await };
     assert!(read.await.is_err());
     assert!(get.fired() >= 1);

@@ -62,12 +62,6 @@ impl Position {
         Some(Self((file as u64) << ROW_BITS | row))
     }
 
-    /// From its stored form.
-    #[must_use]
-    pub const fn from_u64(position: u64) -> Self {
-        Self(position)
-    }
-
     /// Its stored form.
     #[must_use]
     pub const fn as_u64(self) -> u64 {

@@ -1,4 +1,4 @@
-//! What an index is: its key columns, its row id, what it carries along.
+//! The definition of an index: its key columns, its row id, its included columns.
 
 use std::fmt;
 
@@ -69,7 +69,7 @@ pub enum Nulls {
 }
 
 impl Nulls {
-    /// What holds when a user says nothing, as in SQL: NULL is greater than every value.
+    /// The default, as in SQL: NULL is greater than every value.
     #[must_use]
     pub const fn default_for(order: Order) -> Self {
         match order {

@@ -26,7 +26,7 @@ const READ: usize = 256 * 1024;
 pub struct Frame {
     bytes: Vec<u8>,
     key_len: usize,
-    /// The template that the bytes came of; 0: of none.
+    /// The template that the bytes come from; 0: none.
     template: u64,
 }
 
@@ -51,8 +51,8 @@ impl Frame {
     }
 
     /// Makes it the frame that `template` holds, whose key has `key_len` bytes, and gives the bytes
-    /// out to be filled in. A frame that came of this template already keeps its bytes: all that
-    /// differ between two entries are filled in each time.
+    /// out to be filled in. A frame that already holds this template keeps its bytes: the caller
+    /// fills in all bytes that differ between two entries.
     #[inline]
     pub(crate) fn start_from(&mut self, id: u64, template: &[u8], key_len: usize) -> &mut [u8] {
         if self.template != id {
@@ -112,7 +112,7 @@ pub fn digest_bytes(bytes: &[u8]) -> String {
 }
 
 /// The hash of a set of entries, whatever their order: the sum modulo 2¹²⁸ of the entries' hashes.
-/// Not XOR, under which a doubled entry and a missing pair leave no trace. In JSON: 32 hex digits.
+/// A sum and not XOR, under which a doubled entry and a missing pair leave no trace. In JSON: 32 hex digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetHash(pub u128);
 

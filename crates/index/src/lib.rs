@@ -1,4 +1,4 @@
-//! What an index is, byte by byte, and what it is read with.
+//! The format of an index, byte by byte, and its reader.
 //!
 //! Writers use [`definition`], [`columnar`], [`digest`] and [`manifest`]; consumers of a finished
 //! index need [`reader`] alone. The format is described in `docs/key-encoding.md` and
@@ -30,5 +30,5 @@ pub use self::definition::{
     TimeUnit, UnsupportedType,
 };
 pub use self::digest::{ContentDigest, FileDigest, Frame, SetHash, digest_bytes, entry_hash};
-pub use self::sst::{CheckDb, DbCounts, DbError, open_engine_handles, sst_options};
+pub use self::sst::{CheckDb, DbCounts, DbError, open_handles, sst_options};
 pub use self::value::{ParseValueError, Value};

@@ -1,4 +1,4 @@
-//! What makes an index exist: the document at `manifest.json`, and `LATEST` that points to it.
+//! The document at `manifest.json`, whose creation commits an index, and `LATEST` that points to it.
 //!
 //! A document is JSON with a `version`; its schema is `docs/manifest.schema.json`.
 //!

@@ -27,7 +27,7 @@ pub enum EvidenceKind {
     NodeGone,
     /// Somebody put the out-of-service taint, the pod object is gone, and the volume is detached.
     OutOfService,
-    /// The former owner's advisory lock could be taken, on its own machine.
+    /// The former owner's advisory lock could be taken, on its own machine. No control plane tries that yet.
     LockTaken,
     /// The record never bound a process to the volume: without its nonce in the grant no process opens one,
     /// and a compare-and-set has ended the chance that one could (G1, G9).

@@ -184,7 +184,7 @@ pub struct ClaimView {
     pub phase: ClaimPhase,
     /// Whether it belongs to somebody else.
     pub foreign: bool,
-    /// Whose lock on it could be taken, if any (evidence).
+    /// A former owner's lock on it that could be taken, which is evidence. No control plane looks for one yet: it is `None`.
     pub lock_taken: Option<LockTaken>,
 }
 

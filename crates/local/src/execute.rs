@@ -22,7 +22,7 @@ use crate::pods::PodFile;
 use crate::process::{self, Birth};
 use crate::records::{Change, RecordError};
 use crate::volumes;
-use indexbuild_timeline::What;
+use indexbuild_timeline::SlotEvent;
 
 /// Gives memory back soon after it is freed, so that what a process holds is what it uses.
 const ALLOCATOR: (&str, &str) =
@@ -218,7 +218,7 @@ impl Hands<'_> {
                     let mut state = hub.state();
                     state.pods.reaped(&name, status, &jiff::Timestamp::now().to_string());
                     let how = state.pods.get(&name).and_then(|pod| pod.ended.as_ref()).map(|ended| ended.how.clone());
-                    state.journal.add(slot, What::Ended { pod: name, how: how.unwrap_or_default() });
+                    state.journal.add(slot, SlotEvent::Ended { pod: name, how: how.unwrap_or_default() });
                 }
                 Err(error) => tracing::error!(pod = %name, %error, "a process cannot be waited for"),
             }
@@ -272,7 +272,7 @@ fn note_grant(
     let fresh = before.is_none_or(|before| before.epoch != grant.epoch);
     match (&new.work, before) {
         (Some(work), _) if fresh => {
-            let granted = What::Granted {
+            let granted = SlotEvent::Granted {
                 epoch: grant.epoch,
                 pod: grant.pod_name.clone(),
                 work: Some(work.id.clone()),
@@ -284,7 +284,7 @@ fn note_grant(
         }
         (None, Some(before)) if fresh => {
             let why = change.map_or("no work for it", indexbuild_timeline::why).to_owned();
-            state.journal.add(slot, What::Released { epoch: before.epoch, why });
+            state.journal.add(slot, SlotEvent::Released { epoch: before.epoch, why });
         }
         (Some(_) | None, _) => {}
     }
@@ -293,6 +293,8 @@ fn note_grant(
     }
     let bound = before.is_none_or(|before| before.epoch != grant.epoch || before.boot_nonce.is_empty());
     if bound && !grant.boot_nonce.is_empty() {
-        state.journal.add(slot, What::Bound { epoch: grant.epoch, boot_nonce: grant.boot_nonce.clone(), node: None });
+        state
+            .journal
+            .add(slot, SlotEvent::Bound { epoch: grant.epoch, boot_nonce: grant.boot_nonce.clone(), node: None });
     }
 }

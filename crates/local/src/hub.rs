@@ -20,7 +20,7 @@ use crate::pods::Pods;
 use crate::protocol::{Answer, Ask, PROTOCOL_VERSION, Request};
 use crate::records::{RecordError, Records};
 use crate::volumes::Volume;
-use indexbuild_timeline::What;
+use indexbuild_timeline::SlotEvent;
 
 /// Everything that is observed and written.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ impl Hub {
                 }
             };
             tracing::warn!(slot, "{text}");
-            state.journal.add(slot, What::Note { text });
+            state.journal.add(slot, SlotEvent::Note { text });
         }
         drop(state);
         self.wake.notify_one();

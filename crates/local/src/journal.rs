@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use indexbuild_timeline::{Entry, What};
+use indexbuild_timeline::{Entry, SlotEvent};
 
 /// The journal, open for more.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Journal {
         Self { file, entries }
     }
 
-    pub(crate) fn add(&mut self, slot: u32, what: What) {
+    pub(crate) fn add(&mut self, slot: u32, what: SlotEvent) {
         let at = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
         let entry = Entry { at, slot, what };
         if let (Some(file), Ok(mut line)) = (&mut self.file, serde_json::to_vec(&entry)) {
@@ -64,12 +64,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("timeline.jsonl");
         let mut journal = Journal::open(&path);
-        journal.add(1, What::Note { text: "first".to_owned() });
+        journal.add(1, SlotEvent::Note { text: "first".to_owned() });
         drop(journal);
         let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
         torn.write_all(b"{\"at\": 12, \"sl").unwrap();
         let mut journal = Journal::open(&path);
-        journal.add(2, What::Note { text: "second".to_owned() });
+        journal.add(2, SlotEvent::Note { text: "second".to_owned() });
         let entries = Journal::open(&path).entries().to_vec();
         assert_eq!(entries.iter().map(|entry| entry.slot).collect::<Vec<_>>(), vec![1, 2]);
     }

@@ -30,7 +30,7 @@ use crate::server;
 use crate::summary::{ChildSummary, RunSummary};
 use crate::view::progress;
 use crate::volumes;
-use indexbuild_timeline::{What, timeline};
+use indexbuild_timeline::{SlotEvent, timeline};
 
 /// How long a process that was asked to stop may take before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
@@ -260,7 +260,7 @@ impl Parent {
             if let Some((slot, how)) =
                 state.pods.get(&name).and_then(|pod| Some((pod.file.slot, pod.ended.as_ref()?.how.clone())))
             {
-                state.journal.add(slot, What::Ended { pod: name, how });
+                state.journal.add(slot, SlotEvent::Ended { pod: name, how });
             }
         }
         // Once nothing that they do can matter, processes that are cut off or frozen are told to end:
@@ -416,7 +416,7 @@ fn faults_over(hub: &Hub, state: &mut State, now: Instant) {
     let named = |state: &State, uid: &str| state.pods.by_uid(uid).map(|pod| (pod.file.name.clone(), pod.file.slot));
     for uid in &healed {
         if let Some((name, slot)) = named(state, uid) {
-            state.journal.add(slot, What::Note { text: format!("{name} is in contact again") });
+            state.journal.add(slot, SlotEvent::Note { text: format!("{name} is in contact again") });
             let told = state.pods.get(&name).is_some_and(|pod| pod.deleting && pod.terminated_at.is_none());
             if told {
                 ask_to_end(hub, state, &name, now);
@@ -426,7 +426,7 @@ fn faults_over(hub: &Hub, state: &mut State, now: Instant) {
     for uid in &thawed {
         if let Some((name, slot)) = named(state, uid) {
             hub.signal(state, &name, Signal::CONT);
-            state.journal.add(slot, What::Note { text: format!("{name} is frozen no more") });
+            state.journal.add(slot, SlotEvent::Note { text: format!("{name} is frozen no more") });
         }
     }
     for slot in emptied {
@@ -434,7 +434,7 @@ fn faults_over(hub: &Hub, state: &mut State, now: Instant) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(%error, slot, "the disk still looks full");
             }
-            Ok(()) | Err(_) => state.journal.add(slot, What::Note { text: "the disk has room again".to_owned() }),
+            Ok(()) | Err(_) => state.journal.add(slot, SlotEvent::Note { text: "the disk has room again".to_owned() }),
         }
     }
     if !healed.is_empty() {

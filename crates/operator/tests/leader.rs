@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indexbuild_operator::client;
 use indexbuild_operator::leader::{Held, Leader, Released, Timing};
 use indexbuild_operator::metrics::Metrics;
-use indexbuild_testbed::{Cluster, Door, Options, tools_or_skip};
+use indexbuild_testbed::{Cluster, Options, PortForward, tools_or_skip};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -63,8 +63,8 @@ async fn pass(
     }
 }
 
-async fn client(door: &Door, way: &Way) -> Client {
-    let kubeconfig = Kubeconfig::read_from(door.kubeconfig()).unwrap();
+async fn client(forward: &PortForward, way: &Way) -> Client {
+    let kubeconfig = Kubeconfig::read_from(forward.kubeconfig()).unwrap();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     config.cluster_url = format!("https://{}", way.address).parse().unwrap();
     client::client_for(config, &Metrics::new()).unwrap()
@@ -78,28 +78,28 @@ async fn within<T>(what: &str, limit: Duration, future: impl Future<Output = T>)
     tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("not within {limit:?}: {what}"))
 }
 
-fn cluster(test: &str) -> Option<(Cluster, Door)> {
+fn cluster(test: &str) -> Option<(Cluster, PortForward)> {
     let tools = tools_or_skip(test)?;
     let options = Options { nodes: 0, ..Options::default() };
     let cluster = Cluster::start(&tools, options).unwrap_or_else(|error| panic!("{error}"));
-    let door = cluster.door().unwrap();
-    Some((cluster, door))
+    let forward = cluster.forward_api().unwrap();
+    Some((cluster, forward))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_leads_a_leader_that_is_cut_off_stops_before_the_next_begins_and_one_that_goes_hands_over() {
     let test = "leader election against a real API server";
-    let Some((cluster, door)) = tokio::task::spawn_blocking(move || cluster(test)).await.unwrap() else { return };
-    let api = door.address();
+    let Some((cluster, forward)) = tokio::task::spawn_blocking(move || cluster(test)).await.unwrap() else { return };
+    let api = forward.address();
     let (way_one, way_two, way_three) = (Way::to(api).await, Way::to(api).await, Way::to(api).await);
     let stop = CancellationToken::new();
 
-    let one = candidate(client(&door, &way_one).await, "one");
+    let one = candidate(client(&forward, &way_one).await, "one");
     let one: Held = within("the first leads at once", Duration::from_secs(5), one.acquire(&stop)).await.unwrap();
     assert!(one.holds());
 
     // The second waits beside a leader that renews, for longer than a lease.
-    let two = candidate(client(&door, &way_two).await, "two");
+    let two = candidate(client(&forward, &way_two).await, "two");
     let stop_two = stop.clone();
     let mut two = tokio::spawn(async move { (two.acquire(&stop_two).await, Instant::now()) });
     assert!(tokio::time::timeout(Duration::from_secs(17), &mut two).await.is_err(), "two lead");
@@ -120,10 +120,10 @@ async fn one_leads_a_leader_that_is_cut_off_stops_before_the_next_begins_and_one
     assert_eq!(one.release().await, Released::NotHeld, "who does not lead writes nothing");
 
     // A third waits; the second goes.
-    let leases: Api<Lease> = Api::namespaced(client(&door, &way_three).await, NAMESPACE);
+    let leases: Api<Lease> = Api::namespaced(client(&forward, &way_three).await, NAMESPACE);
     let holder = |lease: Lease| lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
     assert_eq!(holder(leases.get(LEASE).await.unwrap()), "two");
-    let three = candidate(client(&door, &way_three).await, "three");
+    let three = candidate(client(&forward, &way_three).await, "three");
     let stop_three = stop.clone();
     let three = tokio::spawn(async move { (three.acquire(&stop_three).await, Instant::now()) });
     // It has looked at least once, and waits.
@@ -147,9 +147,9 @@ async fn one_leads_a_leader_that_is_cut_off_stops_before_the_next_begins_and_one
     assert_eq!(holder(leases.get(LEASE).await.unwrap()), "somebody");
 
     // A candidate that is told to stop holds nothing.
-    let four = candidate(client(&door, &way_three).await, "four");
+    let four = candidate(client(&forward, &way_three).await, "four");
     stop.cancel();
     assert!(within("it stops", Duration::from_secs(2), four.acquire(&stop)).await.is_none());
 
-    tokio::task::spawn_blocking(move || drop((door, cluster))).await.unwrap();
+    tokio::task::spawn_blocking(move || drop((forward, cluster))).await.unwrap();
 }

@@ -11,7 +11,7 @@ use indexbuild_operator::client::client_for;
 use indexbuild_operator::events::Announcer;
 use indexbuild_operator::metrics::Metrics;
 use indexbuild_operator::self_test::SelfTest;
-use indexbuild_testbed::{Cluster, Door, Options, tools_or_skip};
+use indexbuild_testbed::{Cluster, Options, PortForward, tools_or_skip};
 use k8s_openapi::api::events::v1::Event as Published;
 use kube::api::{ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 const NAMESPACE: &str = "default";
 
-fn cluster(test: &str) -> Option<(Cluster, Door)> {
+fn cluster(test: &str) -> Option<(Cluster, PortForward)> {
     let tools = tools_or_skip(test)?;
     let options = Options { nodes: 0, ..Options::default() };
     let cluster = Cluster::start(&tools, options).unwrap_or_else(|error| panic!("{error}"));
@@ -35,12 +35,12 @@ fn cluster(test: &str) -> Option<(Cluster, Door)> {
         created.unwrap_or_else(|error| panic!("{error}"));
         cluster.kubectl(&["wait", "--for=condition=Established", &format!("crd/{name}")]).unwrap();
     }
-    let door = cluster.door().unwrap();
-    Some((cluster, door))
+    let forward = cluster.forward_api().unwrap();
+    Some((cluster, forward))
 }
 
-async fn client(door: &Door, impersonate: Option<&str>, metrics: &Metrics) -> Client {
-    let kubeconfig = Kubeconfig::read_from(door.kubeconfig()).unwrap();
+async fn client(forward: &PortForward, impersonate: Option<&str>, metrics: &Metrics) -> Client {
+    let kubeconfig = Kubeconfig::read_from(forward.kubeconfig()).unwrap();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     config.auth_info.impersonate = impersonate.map(str::to_owned);
     client_for(config, metrics).unwrap()
@@ -89,10 +89,10 @@ async fn kubectl(cluster: &std::sync::Arc<Cluster>, arguments: &'static [&'stati
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rule_about_owners_is_found_enforced_only_while_it_is_and_each_message_is_an_event() {
     let test = "the trial of the rule about owners, and events";
-    let Some((cluster, door)) = tokio::task::spawn_blocking(move || cluster(test)).await.unwrap() else { return };
+    let Some((cluster, forward)) = tokio::task::spawn_blocking(move || cluster(test)).await.unwrap() else { return };
     let cluster = std::sync::Arc::new(cluster);
     let metrics = Metrics::new();
-    let admin = client(&door, None, &metrics).await;
+    let admin = client(&forward, None, &metrics).await;
 
     let records: Api<EngineDirectory> = Api::namespaced(admin.clone(), NAMESPACE);
     let grant = Grant { epoch: 1, pod_name: "orders-0123abcd-0-1".to_owned(), ..Grant::default() };
@@ -119,7 +119,7 @@ async fn the_rule_about_owners_is_found_enforced_only_while_it_is_and_each_messa
     becomes(&admin, &record, |answer| *answer == Answer::Enforced).await;
 
     // Who may not write at all learns nothing about the rule.
-    let stranger = client(&door, Some("stranger"), &metrics).await;
+    let stranger = client(&forward, Some("stranger"), &metrics).await;
     let forbidden = becomes(&stranger, &record, |_| true).await;
     assert!(matches!(&forbidden, Answer::Unknown { why } if why.contains("permission")), "{forbidden:?}");
 
@@ -157,5 +157,5 @@ async fn the_rule_about_owners_is_found_enforced_only_while_it_is_and_each_messa
     let created = r#"indexbuild_api_requests_total{verb="create",kind="events",code="201"} 3"#;
     assert!(text.contains(created), "{text}");
 
-    tokio::task::spawn_blocking(move || drop((door, cluster))).await.unwrap();
+    tokio::task::spawn_blocking(move || drop((forward, cluster))).await.unwrap();
 }

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use indexbuild_source::{CsvColumn, CsvOptions, ReadOptions, SourceError, SourceSpec, StoreSettings, Table};
+use indexbuild_source::{CsvColumn, CsvOptions, ReadOptions, SourceError, StoreSettings, Table, TableSpec};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -20,9 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let number = |name: &str| CsvColumn { name: name.to_owned(), column_type: "int64".to_owned() };
         let numbers = ["id", "k"].into_iter().filter(|name| columns.iter().any(|column| column == name)).map(number);
         let options = CsvOptions { columns: numbers.collect(), ..CsvOptions::default() };
-        SourceSpec::Csv { urls: vec![url], options }
+        TableSpec::Csv { urls: vec![url], options }
     } else {
-        SourceSpec::Parquet { urls: vec![url] }
+        TableSpec::Parquet { urls: vec![url] }
     };
     let settings = StoreSettings::default();
     let snapshot = Table::pin(&spec, &settings)?;

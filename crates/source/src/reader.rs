@@ -10,17 +10,17 @@ use crate::parquet_file::ParquetReader;
 /// When the last row has been given out, the file is checked to be the one of the snapshot; if it is not, the last item
 /// is an error. A caller must therefore use nothing of a split before its reader has ended.
 pub struct BatchReader {
-    pub(crate) reader: Format,
+    pub(crate) reader: FormatReader,
     pub(crate) ended: bool,
 }
 
-pub(crate) enum Format {
+pub(crate) enum FormatReader {
     Parquet(Box<ParquetReader>),
     Csv(Box<CsvReader>),
 }
 
 impl BatchReader {
-    pub(crate) fn new(reader: Format) -> Self {
+    pub(crate) fn new(reader: FormatReader) -> Self {
         Self { reader, ended: false }
     }
 }
@@ -33,8 +33,8 @@ impl Iterator for BatchReader {
             return None;
         }
         let item = match &mut self.reader {
-            Format::Parquet(reader) => reader.next_batch(),
-            Format::Csv(reader) => reader.next_batch(),
+            FormatReader::Parquet(reader) => reader.next_batch(),
+            FormatReader::Csv(reader) => reader.next_batch(),
         };
         let item = item.transpose();
         self.ended = !matches!(item, Some(Ok(_)));

@@ -1,4 +1,4 @@
-//! What is read: the files and their states at the time of the plan.
+//! The files of a table, and their states at the time of the plan.
 
 use std::fmt;
 
@@ -38,8 +38,8 @@ pub struct FileStamp {
 impl FileStamp {
     /// Whether both describe the same state of a file.
     ///
-    /// The size and the etag tell; where one of the two has no etag, as some stores give one in a list or with an object
-    /// alone, the size and the time.
+    /// Size and etag decide; where one of the two has no etag (some stores give one only in lists, or only with an object),
+    /// size and time.
     pub fn same_state(&self, other: &Self) -> bool {
         let Self { url: _, size, etag, mtime } = self;
         if *size != other.size {
@@ -61,8 +61,8 @@ impl FileStamp {
     }
 }
 
-/// What of an etag tells one state of an object from another: without the quotes, which lists of some stores leave out
-/// and their objects' headers do not, and without `W/`, which a proxy may put before it. `None`: nothing is left.
+/// The part of an etag that tells one state of an object from another: without the quotes, which some stores leave out in
+/// lists but not in headers, and without `W/`, which a proxy may put before it. `None`: nothing is left.
 pub(crate) fn opaque_tag(etag: Option<&str>) -> Option<&str> {
     let etag = etag?.trim();
     let strong = etag.strip_prefix("W/").unwrap_or(etag);

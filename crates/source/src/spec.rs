@@ -1,4 +1,4 @@
-//! What is to be read, and how.
+//! Which table is read, and how.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The table's files and their format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum SourceSpec {
+pub enum TableSpec {
     Parquet {
         /// `s3://`, `gs://`, `az://`, `http(s)://`, `file://` URLs or plain paths; each may hold `*`, `?`, `[..]` and `**`.
         urls: Vec<String>,
@@ -20,7 +20,7 @@ pub enum SourceSpec {
     },
 }
 
-impl SourceSpec {
+impl TableSpec {
     pub fn urls(&self) -> &[String] {
         match self {
             Self::Parquet { urls } | Self::Csv { urls, options: _ } => urls,

@@ -34,7 +34,7 @@ pub enum SplitPart {
 pub(crate) const LEAST_SPLIT: u64 = 4 << 20;
 pub(crate) const LARGEST_SPLIT: u64 = 64 << 20;
 
-/// The size that splits should have in a table of so many bytes: some thousands of splits, each worth a checkpoint.
+/// The size that splits should have in a table of `table_bytes`: some thousands of splits, each worth a checkpoint.
 ///
 /// It depends on the table alone, never on slots, threads or memory: the same snapshot always gives the same splits (I10).
 pub(crate) fn target_bytes(table_bytes: u64) -> u64 {

@@ -7,12 +7,12 @@ use arrow_schema::{Schema, SchemaRef};
 use crate::batch::SourceBatch;
 use crate::csv_file::{CsvReader, CsvTable};
 use crate::error::SourceError;
-use crate::files::{FILES_AT_ONCE, SourceFile, Stores, in_parallel, list};
-use crate::parquet_file::{Footer, Footers, ParquetReader, Piece, Request, compare, group, row_groups};
-use crate::patience::Patience;
-use crate::reader::{BatchReader, Format as Reader};
+use crate::files::{FILES_AT_ONCE, PinnedFile, Stores, in_parallel, list};
+use crate::parquet_file::{Footer, Footers, ParquetReader, ReadRequest, RowGroupRange, compare, group, row_groups};
+use crate::reader::{BatchReader, FormatReader};
+use crate::retry::RetryPolicy;
 use crate::snapshot::Snapshot;
-use crate::spec::{ReadOptions, SourceSpec, StoreSettings};
+use crate::spec::{ReadOptions, StoreSettings, TableSpec};
 use crate::split::{Split, SplitPart, target_bytes};
 
 /// A table in the state that a snapshot pins. Clones share everything; all methods block.
@@ -23,7 +23,7 @@ pub struct Table {
 
 #[derive(Debug)]
 struct Inner {
-    files: Vec<Arc<SourceFile>>,
+    files: Vec<Arc<PinnedFile>>,
     format: Format,
     schema: SchemaRef,
 }
@@ -36,53 +36,49 @@ enum Format {
 
 impl Table {
     /// Lists the files and notes their states. Every footer or header is read, so that what cannot be read is known now.
-    pub fn pin(spec: &SourceSpec, settings: &StoreSettings) -> Result<Snapshot, SourceError> {
+    pub fn pin(spec: &TableSpec, settings: &StoreSettings) -> Result<Snapshot, SourceError> {
         Self::pin_in(spec, &Stores::new(settings))
     }
 
     /// The table of a snapshot. Every file is checked to be in the pinned state; only the first one's schema is read.
-    pub fn open(spec: &SourceSpec, settings: &StoreSettings, snapshot: &Snapshot) -> Result<Self, SourceError> {
+    pub fn open(spec: &TableSpec, settings: &StoreSettings, snapshot: &Snapshot) -> Result<Self, SourceError> {
         Self::open_in(spec, &Stores::new(settings), snapshot)
     }
 
-    /// As [`Table::pin`], from a store that may be away for a while.
-    pub fn pin_patiently(spec: &SourceSpec, patience: Arc<dyn Patience>) -> Result<Snapshot, SourceError> {
-        Self::pin_in(spec, &Stores::patient(patience))
+    /// As [`Table::pin`], with a retry policy for stores that may be away for a while.
+    pub fn pin_with(spec: &TableSpec, policy: Arc<dyn RetryPolicy>) -> Result<Snapshot, SourceError> {
+        Self::pin_in(spec, &Stores::with_policy(policy))
     }
 
-    /// As [`Table::open`], from a store that may be away for a while, now and at each later read.
-    pub fn open_patiently(
-        spec: &SourceSpec,
-        patience: Arc<dyn Patience>,
-        snapshot: &Snapshot,
-    ) -> Result<Self, SourceError> {
-        Self::open_in(spec, &Stores::patient(patience), snapshot)
+    /// As [`Table::open`], with a retry policy for this and each later read.
+    pub fn open_with(spec: &TableSpec, policy: Arc<dyn RetryPolicy>, snapshot: &Snapshot) -> Result<Self, SourceError> {
+        Self::open_in(spec, &Stores::with_policy(policy), snapshot)
     }
 
-    pub(crate) fn pin_in(spec: &SourceSpec, stores: &Stores) -> Result<Snapshot, SourceError> {
+    pub(crate) fn pin_in(spec: &TableSpec, stores: &Stores) -> Result<Snapshot, SourceError> {
         let snapshot = list(spec.urls(), stores)?;
         let table = Self::open_in(spec, stores, &snapshot)?;
         table.check_schemas()?;
         Ok(snapshot)
     }
 
-    pub(crate) fn open_in(spec: &SourceSpec, stores: &Stores, snapshot: &Snapshot) -> Result<Self, SourceError> {
+    pub(crate) fn open_in(spec: &TableSpec, stores: &Stores, snapshot: &Snapshot) -> Result<Self, SourceError> {
         let files = snapshot
             .files
             .iter()
-            .map(|stamp| SourceFile::new(stamp, stores).map(Arc::new))
+            .map(|stamp| PinnedFile::new(stamp, stores).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         in_parallel(&files, FILES_AT_ONCE, |file| file.check())?;
         let Some(first) = files.first() else {
             return Err(SourceError::NoFiles { url: spec.urls().join(", ") });
         };
         let (format, schema) = match spec {
-            SourceSpec::Parquet { urls: _ } => {
+            TableSpec::Parquet { urls: _ } => {
                 let footers = Footers::default();
                 let footer = footers.get(0, first)?;
                 (Format::Parquet(footers), Arc::clone(&footer.schema))
             }
-            SourceSpec::Csv { urls: _, options } => {
+            TableSpec::Csv { urls: _, options } => {
                 let table = CsvTable::open(options, &Arc::new(first.open()?))?;
                 let schema = Arc::clone(&table.schema);
                 (Format::Csv(Arc::new(table)), schema)
@@ -101,7 +97,7 @@ impl Table {
     }
 
     /// A file's footer, checked to have the table's columns.
-    fn footer(&self, footers: &Footers, number: usize, file: &Arc<SourceFile>) -> Result<Arc<Footer>, SourceError> {
+    fn footer(&self, footers: &Footers, number: usize, file: &Arc<PinnedFile>) -> Result<Arc<Footer>, SourceError> {
         let footer = footers.get(number, file)?;
         match compare(&self.inner.schema, &footer.schema) {
             None => Ok(footer),
@@ -148,7 +144,7 @@ impl Table {
 
     /// The table in pieces of 4 to 64 MiB (a larger row group is one piece), in the order of files and rows.
     ///
-    /// A pure function of the snapshot and the columns (I10). A CSV file with quotes is read once for it.
+    /// A pure function of the snapshot and the columns (I10). To find them, a CSV file with quotes is read once.
     pub fn splits(&self, columns: &[String]) -> Result<Vec<Split>, SourceError> {
         self.splits_of(columns, target_bytes)
     }
@@ -165,7 +161,7 @@ impl Table {
                 })?;
                 let target = target(per_file.iter().flatten().map(|group| group.bytes).fold(0, u64::saturating_add));
                 let pieces = per_file.into_iter().enumerate().flat_map(|(file, row_groups)| {
-                    group(row_groups, target).into_iter().map(move |Piece { first, count, rows, bytes }| {
+                    group(row_groups, target).into_iter().map(move |RowGroupRange { first, count, rows, bytes }| {
                         (file, SplitPart::RowGroups { first, count }, Some(rows), bytes)
                     })
                 });
@@ -217,13 +213,21 @@ impl Table {
         let reader = match (&self.inner.format, *part) {
             (Format::Parquet(footers), SplitPart::RowGroups { first, count }) => {
                 let footer = self.footer(footers, *number as usize, file)?;
-                let request = Request { file, number: *number, first, count, columns, schema, options: *options };
-                Reader::Parquet(Box::new(ParquetReader::open(&footer, request)?))
+                let request = ReadRequest { file, number: *number, first, count, columns, schema, options: *options };
+                FormatReader::Parquet(Box::new(ParquetReader::open(&footer, request)?))
             }
             (Format::Csv(table), SplitPart::Bytes { start, end }) if start <= end && end <= file.size() => {
                 let indices = self.indices(columns)?;
                 let part = (start, end);
-                Reader::Csv(Box::new(CsvReader::open(table, file.open()?, *number, part, &indices, schema, *options)))
+                FormatReader::Csv(Box::new(CsvReader::open(
+                    table,
+                    file.open()?,
+                    *number,
+                    part,
+                    &indices,
+                    schema,
+                    *options,
+                )))
             }
             (Format::Parquet(_), SplitPart::Bytes { .. })
             | (Format::Csv(_), SplitPart::RowGroups { .. } | SplitPart::Bytes { .. }) => return Err(foreign()),

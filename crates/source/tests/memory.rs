@@ -12,7 +12,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field};
-use indexbuild_source::{CsvColumn, CsvOptions, ReadOptions, SourceError, SourceSpec, StoreSettings, Table};
+use indexbuild_source::{CsvColumn, CsvOptions, ReadOptions, SourceError, StoreSettings, Table, TableSpec};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
@@ -237,14 +237,14 @@ const CASES: &[Case] = &[
     },
 ];
 
-fn table(spec: &SourceSpec) -> Table {
+fn table(spec: &TableSpec) -> Table {
     let settings = StoreSettings::default();
     let snapshot = Table::pin(spec, &settings).unwrap();
     Table::open(spec, &settings, &snapshot).unwrap()
 }
 
 fn parquet(path: &Path) -> Table {
-    table(&SourceSpec::Parquet { urls: vec![path.to_str().unwrap().to_owned()] })
+    table(&TableSpec::Parquet { urls: vec![path.to_str().unwrap().to_owned()] })
 }
 
 fn bytes_of(array: &ArrayRef, row: usize) -> Option<&[u8]> {
@@ -316,7 +316,7 @@ fn a_reader_keeps_to_its_budget_whatever_the_values_and_their_encoding() {
     drop(lines);
     let id = CsvColumn { name: "id".to_owned(), column_type: "int64".to_owned() };
     let options = CsvOptions { columns: vec![id], ..CsvOptions::default() };
-    let taken = read(&table(&SourceSpec::Csv { urls: vec![path.to_str().unwrap().to_owned()], options }), &case);
+    let taken = read(&table(&TableSpec::Csv { urls: vec![path.to_str().unwrap().to_owned()], options }), &case);
     println!("{}: {} KiB", case.name, taken >> 10);
     assert!(taken < MOST, "{}: reading took {} MiB", case.name, taken / MIB);
 }

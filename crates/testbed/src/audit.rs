@@ -11,8 +11,8 @@ use crate::error::{At as _, TestbedError};
 
 /// One call that the API server answered.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Call {
-    /// Who: `system:serviceaccount:<namespace>:<name>` for a pod's account. Who was impersonated, where somebody was.
+pub struct ApiCall {
+    /// `system:serviceaccount:<namespace>:<name>` for a pod's account; the impersonated user, where there is one.
     pub user: String,
     /// The pod whose token was used, if it was a pod's.
     pub pod: String,
@@ -24,13 +24,12 @@ pub struct Call {
     pub resource: String,
     /// `status`, `log`, `eviction`, …, or empty.
     pub subresource: String,
-    /// The namespace; empty for what has none.
+    /// Empty for what has none.
     pub namespace: String,
-    /// The object's name; empty for lists and watches.
+    /// Empty for lists and watches.
     pub name: String,
     /// The request's path without what follows a question mark.
     pub path: String,
-    /// The answer's HTTP status.
     pub code: u64,
     /// Whether authorization let it pass; what it let pass may have failed for another reason.
     pub allowed: bool,
@@ -41,7 +40,7 @@ impl Cluster {
     ///
     /// # Errors
     /// A cluster that was started without [`crate::Options::audit`]; a record that cannot be read.
-    pub fn audit(&self) -> Result<Vec<Call>, TestbedError> {
+    pub fn audit(&self) -> Result<Vec<ApiCall>, TestbedError> {
         let file = audit_log(self.logs());
         if !file.is_file() {
             let why = "no audit log: start the cluster with `audit: true` in its Options".to_owned();
@@ -51,10 +50,10 @@ impl Cluster {
     }
 }
 
-fn calls(text: &str) -> Result<Vec<Call>, serde_json::Error> {
+fn calls(text: &str) -> Result<Vec<ApiCall>, serde_json::Error> {
     // A watch is recorded when it begins and when it ends; it is one call.
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
-    let mut found: Vec<Call> = Vec::new();
+    let mut found: Vec<ApiCall> = Vec::new();
     for line in text.split_inclusive('\n') {
         // The last line may still be on its way.
         if !line.ends_with('\n') {
@@ -74,11 +73,11 @@ fn calls(text: &str) -> Result<Vec<Call>, serde_json::Error> {
     Ok(found)
 }
 
-fn call(event: &Value) -> Call {
+fn call(event: &Value) -> ApiCall {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (object, by) = (&event["objectRef"], &event["user"]);
     let user = if event["impersonatedUser"].is_object() { &event["impersonatedUser"] } else { by };
-    Call {
+    ApiCall {
         user: text(&user["username"]),
         pod: text(&by["extra"]["authentication.kubernetes.io/pod-name"][0]),
         verb: text(&event["verb"]),

@@ -1,4 +1,4 @@
-//! How soon Kubernetes notices and acts. A test holds for its clocks, so they are printed with its result.
+//! How soon Kubernetes notices and acts. What a test measures depends on it, so it is printed with the result.
 
 use std::fmt;
 

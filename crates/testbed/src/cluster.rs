@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::api_reads;
 use crate::certs::Authority;
 use crate::clocks::Clocks;
 use crate::control_plane::{self, Files, STORE, STORE_KEYS, STORE_PORT, TLS_STORE_PORT};
 use crate::error::{At as _, TestbedError};
-use crate::fake;
+use crate::fake_nodes;
 use crate::image;
-use crate::namespace::{Namespace, Net, finish};
-use crate::node::{Node, PAUSE, Surroundings};
+use crate::namespace::{Namespace, Net, output_of};
+use crate::node::{Node, NodeContext, PAUSE};
 use crate::process::Process;
-use crate::read;
 use crate::tools::Tools;
 
 /// The image of the program that tests run in pods: `tests/tools/workload`.
 pub const WORKLOAD_IMAGE: &str = "testbed.local/workload:1";
 
-const STARTING: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -91,9 +91,9 @@ impl Cluster {
             cluster.start_fake_nodes(&authority)?;
         }
         for number in 1..=nodes {
-            let mut node = Node::new(&cluster.around(), &authority, &id, &path, number, nodes)?;
-            let started = node.start_containerd(&cluster.around());
-            // Known to the cluster whatever happened: its cgroups are to be removed.
+            let mut node = Node::new(&cluster.node_context(), &authority, &id, &path, number, nodes)?;
+            let started = node.start_containerd(&cluster.node_context());
+            // The cluster must know the node even if it did not start: its cgroups are to be removed.
             cluster.nodes.push(node);
             started?;
         }
@@ -104,7 +104,7 @@ impl Cluster {
             }
         }
         let all = (nodes + fake_nodes) as usize;
-        cluster.wait("all nodes are Ready", STARTING, |cluster| {
+        cluster.wait("all nodes are Ready", START_TIMEOUT, |cluster| {
             if all == 0 {
                 return Ok(Ok(()));
             }
@@ -114,7 +114,7 @@ impl Cluster {
             if ready == all { Ok(Ok(())) } else { Ok(Err(format!("{ready} of {all} Ready"))) }
         })?;
         // Pods need it, and the controller manager makes it a moment after the namespace.
-        cluster.wait("the default service account is there", STARTING, |cluster| {
+        cluster.wait("the default service account is there", START_TIMEOUT, |cluster| {
             Ok(cluster.get(&["serviceaccount", "default"]).map(drop).map_err(|error| error.to_string()))
         })?;
         Ok(cluster)
@@ -128,10 +128,10 @@ impl Cluster {
         let api_server = control_plane::api_server(namespace, tools, files, clocks, audit, logs)?;
         self.others.extend([etcd, store]);
         self.api_server = Some(api_server);
-        // The others end when the roles that they act by are not there yet.
+        // The other programs exit when their roles are not there yet.
         self.wait_for_api()?;
         let (Self { tools, files, logs, path, .. }, namespace) = (&*self, self.namespace());
-        let proxy = read::proxy(namespace, tools, files, path, logs)?;
+        let proxy = api_reads::proxy(namespace, tools, files, path, logs)?;
         let manager = control_plane::controller_manager(namespace, tools, files, clocks, logs)?;
         let schedules = nodes + fake_nodes > 0;
         let scheduler = if schedules { Some(control_plane::scheduler(namespace, tools, files, logs)?) } else { None };
@@ -144,9 +144,9 @@ impl Cluster {
         let Options { nodes, fake_nodes, clocks, audit: _ } = self.options;
         // A user of its own, so that its calls are told apart in the audit log.
         let kubeconfig = authority.kubeconfig("kwok", "system:masters", &control_plane::server())?;
-        let kwok = fake::kwok(self.namespace(), &self.tools, clocks, &self.path, &kubeconfig)?;
+        let kwok = fake_nodes::kwok(self.namespace(), &self.tools, clocks, &self.path, &kubeconfig)?;
         self.others.push(kwok);
-        let fakes: Vec<Value> = (1..=fake_nodes).map(|number| fake::node(number, nodes > 0)).collect();
+        let fakes: Vec<Value> = (1..=fake_nodes).map(|number| fake_nodes::node(number, nodes > 0)).collect();
         self.apply(&fakes)
     }
 
@@ -163,10 +163,10 @@ impl Cluster {
                 .chain(&mut self.others)
                 .filter_map(|process| process.ended().then(|| process.log_end()))
                 .collect();
-            if !dead.is_empty() || start.elapsed() > STARTING {
+            if !dead.is_empty() || start.elapsed() > START_TIMEOUT {
                 return Err(TestbedError::Deadline {
                     what: "the API server is ready".to_owned(),
-                    within: STARTING,
+                    within: START_TIMEOUT,
                     seen,
                     context: dead.join("\n"),
                     logs: self.keep_logs(),
@@ -194,10 +194,10 @@ impl Cluster {
     pub fn import_image(&self, archive: &Path) -> Result<(), TestbedError> {
         let import = |node: &Node| {
             let what = format!("containerd of {} takes an image", node.name);
-            self.wait(&what, STARTING, |cluster| {
+            self.wait(&what, START_TIMEOUT, |cluster| {
                 let mut command = cluster.namespace().command(&node.net(), "ctr");
                 command.args(["-a", &node.socket(), "-n", "k8s.io", "images", "import"]).arg(archive);
-                Ok(finish(command).map(drop).map_err(|error| error.to_string()))
+                Ok(output_of(command).map(drop).map_err(|error| error.to_string()))
             })
         };
         std::thread::scope(|scope| {
@@ -294,7 +294,7 @@ impl Cluster {
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String, TestbedError> {
         let mut command = self.command(self.tools.path("kubectl"));
         command.args(arguments);
-        finish(command)
+        output_of(command)
     }
 
     /// `kubectl get … -o json`, without a kubectl for it where that can be.
@@ -302,9 +302,9 @@ impl Cluster {
     /// # Errors
     /// Its failure; an answer that is not JSON.
     pub fn get(&self, arguments: &[&str]) -> Result<Value, TestbedError> {
-        let socket = read::socket(&self.path);
-        if let Some(path) = read::path_of(arguments).filter(|_| socket.exists()) {
-            return read::get(&socket, &path);
+        let socket = api_reads::socket(&self.path);
+        if let Some(path) = api_reads::path_of(arguments).filter(|_| socket.exists()) {
+            return api_reads::get(&socket, &path);
         }
         let mut all = vec!["get", "-o", "json"];
         all.extend_from_slice(arguments);
@@ -325,8 +325,9 @@ impl Cluster {
     /// Ends a pod on a fake node, as its program would: with an exit code. `pod` is its name in the namespace `default`,
     /// or `namespace/name`.
     pub fn end_fake_pod(&self, pod: &str, exit_code: u8) -> Result<(), TestbedError> {
-        let (namespace, name) = split(pod);
-        self.kubectl(&["annotate", "pod", "-n", namespace, name, &format!("{}={exit_code}", fake::EXIT_CODE)]).map(drop)
+        let (namespace, name) = namespace_and_name(pod);
+        self.kubectl(&["annotate", "pod", "-n", namespace, name, &format!("{}={exit_code}", fake_nodes::EXIT_CODE)])
+            .map(drop)
     }
 
     /// Waits until a condition holds: the probe returns what was looked for, or what is there instead.
@@ -407,7 +408,7 @@ impl Cluster {
     pub(crate) fn with_node(
         &mut self,
         name: &str,
-        act: impl FnOnce(&mut Node, &Surroundings<'_>) -> Result<(), TestbedError>,
+        act: impl FnOnce(&mut Node, &NodeContext<'_>) -> Result<(), TestbedError>,
     ) -> Result<(), TestbedError> {
         self.node(name)?;
         let place = self.nodes.iter().position(|node| node.name == name).unwrap_or_default();
@@ -417,16 +418,16 @@ impl Cluster {
     fn with_node_at(
         &mut self,
         place: usize,
-        act: impl FnOnce(&mut Node, &Surroundings<'_>) -> Result<(), TestbedError>,
+        act: impl FnOnce(&mut Node, &NodeContext<'_>) -> Result<(), TestbedError>,
     ) -> Result<(), TestbedError> {
         let mut node = self.nodes.remove(place);
-        let outcome = act(&mut node, &self.around());
+        let outcome = act(&mut node, &self.node_context());
         self.nodes.insert(place, node);
         outcome
     }
 
-    fn around(&self) -> Surroundings<'_> {
-        Surroundings { namespace: self.namespace(), tools: &self.tools, clocks: self.clocks(), logs: &self.logs }
+    fn node_context(&self) -> NodeContext<'_> {
+        NodeContext { namespace: self.namespace(), tools: &self.tools, clocks: self.clocks(), logs: &self.logs }
     }
 }
 
@@ -435,7 +436,7 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             eprintln!("clocks: {}\nlogs of the cluster: {}", self.clocks(), self.keep_logs().display());
         }
-        // What waits for a frozen process would hold the namespaces.
+        // A frozen process would keep the namespaces alive.
         for node in &self.nodes {
             node.freeze_kubelet(false);
         }
@@ -461,6 +462,6 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
 }
 
 /// `namespace/name`, or a name in the namespace `default`.
-pub(crate) fn split(pod: &str) -> (&str, &str) {
+pub(crate) fn namespace_and_name(pod: &str) -> (&str, &str) {
     pod.split_once('/').unwrap_or(("default", pod))
 }

@@ -11,13 +11,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cluster::Cluster;
 use crate::error::{At as _, TestbedError};
-use crate::namespace::finish;
+use crate::namespace::output_of;
 
 /// An archive that nobody asked for so long is removed when its image is built anew.
 const KEPT: Duration = Duration::from_secs(3600);
 
-/// What each script begins with. A mount namespace of its own: whatever buildah leaves mounted goes with it, and its
-/// notes about mounts, in memory, too.
+/// The beginning of each script. It runs in a mount namespace of its own: what buildah leaves mounted goes with it, and so
+/// do buildah's records of mounts, which are in memory.
 const PRELUDE: &str = r#"
 set -euo pipefail
 store=$1; shift
@@ -76,9 +76,9 @@ buildah rmi --prune > /dev/null 2>&1 || true
 echo "$archive"
 "#;
 
-/// What a base image holds beside the packages that were asked for.
+/// The content of a base image beside the packages that were asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Base {
+pub enum BaseImage {
     /// A small Debian with a shell and apt, as `debian:bookworm-slim` is.
     Debian,
     /// Certificate authorities and a user 65532, but no shell and no other program, as `gcr.io/distroless/cc-debian12` is.
@@ -87,7 +87,7 @@ pub enum Base {
 
 /// What an image is built from.
 #[derive(Clone, Copy, Debug)]
-pub struct Recipe<'a> {
+pub struct ImageSpec<'a> {
     pub dockerfile: &'a Path,
     /// The folder that its `COPY` sees, less what `.dockerignore` names.
     pub context: &'a Path,
@@ -100,14 +100,14 @@ pub struct Recipe<'a> {
     pub tag: &'a str,
 }
 
-/// Images that are built on this machine, kept in the cache folder (`INDEXBUILD_CACHE`): layers by what they are made
-/// of, so that what has not changed is not made again.
+/// Builds images on this machine, and keeps them in the cache folder (`INDEXBUILD_CACHE`). Layers are kept by what they are
+/// made of, so that what has not changed is not made again.
 #[derive(Clone, Debug)]
-pub struct Images {
+pub struct ImageBuilder {
     store: PathBuf,
 }
 
-impl Images {
+impl ImageBuilder {
     /// Finds the programs that build images, and the place where they are kept.
     ///
     /// # Errors
@@ -137,11 +137,11 @@ impl Images {
     ///
     /// # Errors
     /// mmdebstrap's and buildah's.
-    pub fn base(&self, name: &str, base: Base, packages: &[&str]) -> Result<(), TestbedError> {
+    pub fn base(&self, name: &str, base: BaseImage, packages: &[&str]) -> Result<(), TestbedError> {
         let packages = packages.join(",");
         let variant = match base {
-            Base::Debian => "minbase",
-            Base::Bare => "extract",
+            BaseImage::Debian => "minbase",
+            BaseImage::Bare => "extract",
         };
         let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let image = format!("localhost/testbed-base:{}", hash(&[BASE, &packages, variant, &system]));
@@ -149,12 +149,12 @@ impl Images {
     }
 
     /// Builds an image. Returns its archive, for [`Cluster::import_image`]. What it says `FROM` must be a name that
-    /// [`Images::base`] gave, or a stage: nothing is pulled.
+    /// [`ImageBuilder::base`] gave, or a stage: nothing is pulled.
     ///
     /// # Errors
     /// buildah's.
-    pub fn build(&self, recipe: &Recipe<'_>) -> Result<PathBuf, TestbedError> {
-        let Recipe { dockerfile, context, contexts, arguments, tag } = *recipe;
+    pub fn build(&self, spec: &ImageSpec<'_>) -> Result<PathBuf, TestbedError> {
+        let ImageSpec { dockerfile, context, contexts, arguments, tag } = *spec;
         let archive = self.store.join("archives").join(hash(&[tag]));
         let mut words = vec![tag.to_owned(), archive.display().to_string()];
         for (name, folder) in contexts {
@@ -178,7 +178,7 @@ impl Images {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "--", "bash", "-c"]);
         command.arg(format!("{PRELUDE}{script}")).arg("images").arg(&self.store).args(words);
-        finish(command)
+        output_of(command)
     }
 
     fn remove_old(&self, built: &Path, key: &str) -> Result<(), TestbedError> {
@@ -200,9 +200,9 @@ impl Cluster {
     /// Builds an image and imports it on every node.
     ///
     /// # Errors
-    /// Those of [`Images::find`] and [`Images::build`]; containerd's.
-    pub fn build_image(&self, recipe: &Recipe<'_>) -> Result<PathBuf, TestbedError> {
-        let archive = Images::find()?.build(recipe)?;
+    /// Those of [`ImageBuilder::find`] and [`ImageBuilder::build`]; containerd's.
+    pub fn build_image(&self, spec: &ImageSpec<'_>) -> Result<PathBuf, TestbedError> {
+        let archive = ImageBuilder::find()?.build(spec)?;
         self.import_image(&archive)?;
         Ok(archive)
     }

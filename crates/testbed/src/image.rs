@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{At as _, TestbedError};
-use crate::namespace::finish;
+use crate::namespace::output_of;
 
 /// Writes an image of one layer to `archive`: files with their paths in the image, owned by root, executable.
 pub fn write_archive(
@@ -74,7 +74,7 @@ pub fn program_files(program: &Path) -> Result<Vec<(PathBuf, String)>, TestbedEr
     }
     let mut command = Command::new("ldd");
     command.arg(program);
-    for line in finish(command)?.lines() {
+    for line in output_of(command)?.lines() {
         if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
             files.push((fs::canonicalize(path).at("read", path)?, path.to_owned()));
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use indexbuild_testbed::{Clocks, Cluster, Console, Options, Order, SOCKET, TestbedError, Tools, send};
+use indexbuild_testbed::{Clocks, Cluster, Console, ConsoleCommand, Options, SOCKET, TestbedError, Tools, send};
 
 /// Start a real Kubernetes cluster on this machine, run a shell or a command with kubectl, remove it
 ///
@@ -14,7 +14,7 @@ use indexbuild_testbed::{Clocks, Cluster, Console, Options, Order, SOCKET, Testb
 #[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
-    order: Option<Order>,
+    console: Option<ConsoleCommand>,
     /// Nodes; 0 is a control plane alone
     #[arg(long, default_value_t = 3)]
     nodes: u32,
@@ -51,9 +51,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, TestbedError> {
-    let Arguments { order, nodes, fake_nodes, starts, clocks, command } = arguments;
-    if let Some(order) = order {
-        println!("{}", send(&order)?);
+    let Arguments { console, nodes, fake_nodes, starts, clocks, command } = arguments;
+    if let Some(command) = console {
+        println!("{}", send(&command)?);
         return Ok(ExitCode::SUCCESS);
     }
     let clocks = match clocks {

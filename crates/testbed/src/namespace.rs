@@ -1,4 +1,4 @@
-//! The namespaces round a cluster: net, mount, pid, uts, ipc. The kernel ends all that is in them when their
+//! The Linux namespaces around a cluster: net, mount, pid, uts, ipc. The kernel ends all that is in them when their
 //! first process ends, and that one ends when this process does: nothing outlives a cluster.
 
 use std::fs;
@@ -80,7 +80,6 @@ impl Namespace {
         command
     }
 
-    /// The first process's id.
     pub(crate) fn init(&self) -> u32 {
         self.init
     }
@@ -95,7 +94,7 @@ impl Drop for Namespace {
 }
 
 /// Runs a command to its end. Returns what it printed on standard output.
-pub(crate) fn finish(mut command: Command) -> Result<String, TestbedError> {
+pub(crate) fn output_of(mut command: Command) -> Result<String, TestbedError> {
     let line = describe(&command);
     let output = command
         .stdin(Stdio::null())

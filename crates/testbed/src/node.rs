@@ -10,7 +10,7 @@ use crate::certs::Authority;
 use crate::clocks::Clocks;
 use crate::control_plane::{API, server};
 use crate::error::{At as _, TestbedError};
-use crate::namespace::{Namespace, Net, finish, signal};
+use crate::namespace::{Namespace, Net, output_of, signal};
 use crate::process::Process;
 use crate::tools::Tools;
 
@@ -29,7 +29,7 @@ pub(crate) struct Node {
     kubelet: Option<Process>,
 }
 
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct NodeContext<'a> {
     pub(crate) namespace: &'a Namespace,
     pub(crate) tools: &'a Tools,
     pub(crate) clocks: Clocks,
@@ -39,7 +39,7 @@ pub(crate) struct Surroundings<'a> {
 impl Node {
     /// Makes the node's files and its network; starts nothing yet.
     pub(crate) fn new(
-        around: &Surroundings<'_>,
+        context: &NodeContext<'_>,
         authority: &Authority,
         cluster: &str,
         folder: &Path,
@@ -64,8 +64,8 @@ impl Node {
             containerd: None,
             kubelet: None,
         };
-        node.connect(around.namespace, nodes)?;
-        node.write_config(around.clocks, &authority.certificate())?;
+        node.connect(context.namespace, nodes)?;
+        node.write_config(context.clocks, &authority.certificate())?;
         Ok(node)
     }
 
@@ -110,10 +110,10 @@ impl Node {
         ));
         let mut command = namespace.command(&Net::Control, "bash");
         command.args(["-c", &outside]);
-        finish(command)?;
+        output_of(command)?;
         let mut command = namespace.command(&self.net(), "bash");
         command.args(["-c", &inside]);
-        finish(command)?;
+        output_of(command)?;
         Ok(())
     }
 
@@ -193,17 +193,17 @@ impl Node {
         command
     }
 
-    pub(crate) fn start_containerd(&mut self, around: &Surroundings<'_>) -> Result<(), TestbedError> {
+    pub(crate) fn start_containerd(&mut self, context: &NodeContext<'_>) -> Result<(), TestbedError> {
         make_cgroup(&self.cgroup)?;
         make_cgroup(&format!("{}-system", self.cgroup))?;
-        let mut command = self.command(around.namespace, Path::new("containerd"));
+        let mut command = self.command(context.namespace, Path::new("containerd"));
         command.arg("--config").arg(self.folder.join("containerd.toml"));
-        self.containerd = Some(Process::start(command, &format!("{}-containerd", self.name), around.logs)?);
+        self.containerd = Some(Process::start(command, &format!("{}-containerd", self.name), context.logs)?);
         Ok(())
     }
 
-    pub(crate) fn start_kubelet(&mut self, around: &Surroundings<'_>) -> Result<(), TestbedError> {
-        let mut command = self.command(around.namespace, &around.tools.path("kubelet"));
+    pub(crate) fn start_kubelet(&mut self, context: &NodeContext<'_>) -> Result<(), TestbedError> {
+        let mut command = self.command(context.namespace, &context.tools.path("kubelet"));
         let flag = |name: &str, file: &str| format!("--{name}={}", self.folder.join(file).display());
         command.args([
             format!("--hostname-override={}", self.name),
@@ -215,7 +215,7 @@ impl Node {
             flag("boot-id-file", "boot-id"),
             flag("machine-id-file", "machine-id"),
         ]);
-        self.kubelet = Some(Process::start(command, &format!("{}-kubelet", self.name), around.logs)?);
+        self.kubelet = Some(Process::start(command, &format!("{}-kubelet", self.name), context.logs)?);
         Ok(())
     }
 
@@ -262,28 +262,28 @@ impl Node {
         );
         let mut command = namespace.command(&Net::Control, "bash");
         command.args(["-c", &script]);
-        finish(command)?;
+        output_of(command)?;
         Ok(())
     }
 
     /// Starts a crashed node again.
-    pub(crate) fn boot(&mut self, around: &Surroundings<'_>, new_boot_id: bool) -> Result<(), TestbedError> {
+    pub(crate) fn boot(&mut self, context: &NodeContext<'_>, new_boot_id: bool) -> Result<(), TestbedError> {
         if new_boot_id {
             self.boots += 1;
             self.write_boot_id()?;
         }
-        self.start_containerd(around)?;
-        self.await_containerd(around)?;
-        self.start_kubelet(around)
+        self.start_containerd(context)?;
+        self.await_containerd(context)?;
+        self.start_kubelet(context)
     }
 
     /// A kubelet that finds no runtime ends, and here no init system starts it again.
-    fn await_containerd(&self, around: &Surroundings<'_>) -> Result<(), TestbedError> {
+    fn await_containerd(&self, context: &NodeContext<'_>) -> Result<(), TestbedError> {
         let start = std::time::Instant::now();
         loop {
-            let mut command = around.namespace.command(&self.net(), "ctr");
+            let mut command = context.namespace.command(&self.net(), "ctr");
             command.args(["-a", &self.socket(), "--connect-timeout", "2s", "version"]);
-            match finish(command) {
+            match output_of(command) {
                 Ok(_) => return Ok(()),
                 Err(error) if start.elapsed().as_secs() > 30 => return Err(error),
                 Err(_) => std::thread::sleep(std::time::Duration::from_millis(100)),

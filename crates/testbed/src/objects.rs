@@ -1,4 +1,4 @@
-//! Objects that tests apply: pods that may run anywhere, volumes on a node.
+//! Kubernetes objects that tests apply: pods that may run anywhere, volumes on a node.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::cluster::WORKLOAD_IMAGE;
 
 /// The storage class of volumes that are made when a pod wants one: on its node, real or fake, as many as are wanted.
 pub const ON_DEMAND: &str = "local-on-demand";
-/// Who makes and empties volumes.
+/// The name of the provisioner that makes and empties volumes.
 pub(crate) const PROVISIONER: &str = "testbed.local/static-provisioner";
 
 /// The storage class of local volumes: bound when a pod that wants one is scheduled.

@@ -1,4 +1,4 @@
-//! Who looks after local volumes. Of those that were offered beforehand it does what the static provisioner of
+//! The provisioner of local volumes. For those that were offered beforehand it does what the static provisioner of
 //! Kubernetes does: when the claim is gone, policy `Delete` empties the folder and offers it anew, `Retain` leaves it to an
 //! administrator. For claims of the class [`ON_DEMAND`] it makes a volume on the node that the scheduler chose, and removes
 //! it when the claim is gone.
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::error::TestbedError;
+use crate::local_volumes::{PROVISIONED_BY, Reclaim, offered};
 use crate::objects::{self, ON_DEMAND, PROVISIONER};
-use crate::volumes::{PROVISIONED_BY, Reclaim, offered};
 
-/// The provisioner; it works until it is dropped.
+/// A provisioner; dropping it ends it.
 #[derive(Debug)]
 pub struct Provisioner {
     stop: Arc<AtomicBool>,
@@ -26,11 +26,11 @@ pub struct Provisioner {
 }
 
 impl Cluster {
-    /// Starts to look after volumes.
+    /// Starts the provisioner.
     pub fn provisioner(&self) -> Result<Provisioner, TestbedError> {
         self.apply(&[objects::on_demand_storage_class()])?;
         let stop = Arc::new(AtomicBool::new(false));
-        let work = Work {
+        let looping = ProvisionerLoop {
             kubectl: self.tools().path("kubectl"),
             kubeconfig: self.kubeconfig().to_owned(),
             init: self.init_pid(),
@@ -40,7 +40,7 @@ impl Cluster {
         let thread = std::thread::spawn(move || {
             // An API server that does not answer is asked again: faults of the cluster do not end it.
             while !stopped.load(Ordering::Relaxed) {
-                let _ = work.pass();
+                let _ = looping.pass();
                 std::thread::sleep(Duration::from_millis(500));
             }
         });
@@ -57,7 +57,7 @@ impl Drop for Provisioner {
     }
 }
 
-struct Work {
+struct ProvisionerLoop {
     kubectl: PathBuf,
     kubeconfig: PathBuf,
     init: u32,
@@ -65,7 +65,7 @@ struct Work {
     nodes: Vec<(String, PathBuf)>,
 }
 
-impl Work {
+impl ProvisionerLoop {
     fn pass(&self) -> Option<()> {
         let volumes = self.list("pv")?;
         for volume in released(&volumes) {
@@ -181,7 +181,7 @@ fn wanted(list: &Value) -> impl Iterator<Item = (&Value, &str)> {
 mod tests {
     use super::*;
 
-    /// Retain is the administrator's; Bound is in use; a volume of somebody else is none of ours.
+    /// A volume to be retained is the administrator's, a bound one is in use, and others have their own provisioners.
     #[test]
     fn only_our_released_volumes_with_policy_delete_are_emptied() {
         let volume = |name: &str, policy: &str, phase: &str, ours: bool| {

@@ -141,7 +141,7 @@ fn audit(cluster: &Cluster, _: &Tools) {
     assert_eq!(calls.last().unwrap().code, 403);
     let all = cluster.audit().unwrap();
     assert!(all.iter().any(|call| call.user == "kwok" && call.subresource == "status" && call.verb == "patch"));
-    let bound = |call: &&indexbuild_testbed::Call| call.subresource == "binding" && call.code == 201;
+    let bound = |call: &&indexbuild_testbed::ApiCall| call.subresource == "binding" && call.code == 201;
     assert!(all.iter().filter(bound).count() >= 230, "each pod was bound to a node by one call");
 }
 

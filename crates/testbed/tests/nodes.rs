@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use indexbuild_testbed::{Cluster, Direction, From, Options, condition, objects, tools_or_skip};
+use indexbuild_testbed::{Cluster, Direction, Options, Peer, condition, objects, tools_or_skip};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -124,7 +124,7 @@ fn a_cut_nodes_pod_is_terminating_while_its_container_writes_on_and_goes_after_h
         for name in ["cut", "loyal", "other"] {
             running(cluster, name);
         }
-        cluster.cut("node2", From::Everything, Direction::Both).unwrap();
+        cluster.cut("node2", Peer::Everything, Direction::Both).unwrap();
         wait_for(cluster, "the cut node is Unknown", EVICTED, |cluster| node_ready(cluster, "node2") == "Unknown");
         wait_for(cluster, "its pod is Terminating", EVICTED, |cluster| terminating(cluster, "cut"));
         assert!(grows(&cut), "its container writes on");
@@ -159,11 +159,11 @@ fn a_node_cut_off_from_the_api_alone_reaches_the_object_store_and_one_cut_off_fr
             count() > before
         };
         assert!(more(SOON), "undisturbed");
-        cluster.cut("node3", From::Api, Direction::Both).unwrap();
+        cluster.cut("node3", Peer::Api, Direction::Both).unwrap();
         wait_for(cluster, "the node is Unknown", EVICTED, |cluster| node_ready(cluster, "node3") == "Unknown");
         assert!(more(SOON), "the object store is another address");
         cluster.heal("node3").unwrap();
-        cluster.cut("node3", From::Store, Direction::Both).unwrap();
+        cluster.cut("node3", Peer::Store, Direction::Both).unwrap();
         wait_for(cluster, "the node is Ready again", SOON, |cluster| node_ready(cluster, "node3") == "True");
         // A request on its way when the cut was made may still have arrived.
         assert!(!more(Duration::from_secs(3)), "cut off from the object store alone");

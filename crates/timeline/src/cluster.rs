@@ -2,7 +2,7 @@
 
 use indexbuild_api::{EngineDirectory, OwnerChange, OwnerChangeReason};
 
-use crate::timeline::{Entry, What, why};
+use crate::timeline::{Entry, SlotEvent, why};
 
 /// The end of a pod, as its kubelet reported it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,54 +14,53 @@ pub struct PodEnd {
     pub how: String,
 }
 
-/// Something that was told about a slot: an event.
+/// A warning about a slot: an event of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Told {
+pub struct SlotWarning {
     pub slot: u32,
     /// When (RFC 3339).
     pub at: String,
     pub text: String,
 }
 
-/// What is known of a build's owners. It grows with each look: a record remembers its last changes alone, and goes
-/// when nothing of its slot is held any more.
+/// What is known of a build's owners. It grows with each record that is added: a record remembers only its last changes,
+/// and is removed when no volume of its slot is held any more.
 #[derive(Clone, Debug, Default)]
-pub struct Ownership {
+pub struct OwnershipHistory {
     changes: std::collections::BTreeMap<(u32, u64), OwnerChange>,
     ends: std::collections::BTreeSet<PodEnd>,
-    told: std::collections::BTreeSet<Told>,
+    warnings: std::collections::BTreeSet<SlotWarning>,
 }
 
-impl Ownership {
-    /// Adds what a record says now.
-    pub fn see(&mut self, record: &EngineDirectory) {
+impl OwnershipHistory {
+    /// Adds the owners that a record names.
+    pub fn add_record(&mut self, record: &EngineDirectory) {
         let slot = record.spec.slot;
         for change in record.status.iter().flat_map(|status| &status.history) {
             self.changes.insert((slot, change.epoch), change.clone());
         }
-        if let Some(change) = present(record) {
-            // The history says when it began; the grant, whose it is by now.
+        if let Some(change) = present_owner(record) {
+            // The time comes from the history; owner, nonce and node come from the grant, which is newer.
             let since = self.changes.get(&(slot, change.epoch)).map(|known| known.time.clone());
             let change = OwnerChange { time: since.unwrap_or_else(|| change.time.clone()), ..change };
-            self.changes.entry((slot, change.epoch)).and_modify(|known| fill(known, &change)).or_insert(change);
+            self.changes.entry((slot, change.epoch)).and_modify(|known| fill_empty(known, &change)).or_insert(change);
         }
     }
 
-    pub fn see_end(&mut self, end: PodEnd) {
+    pub fn add_pod_end(&mut self, end: PodEnd) {
         self.ends.insert(end);
     }
 
-    /// Adds what was told about a slot.
-    pub fn see_told(&mut self, told: Told) {
-        self.told.insert(told);
+    pub fn add_warning(&mut self, warning: SlotWarning) {
+        self.warnings.insert(warning);
     }
 
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// The slots of which earlier changes are not remembered any more, with the first epoch that is.
-    pub fn forgotten(&self) -> Vec<(u32, u64)> {
+    /// The slots whose earlier changes are lost, each with the first epoch that is known.
+    pub fn incomplete(&self) -> Vec<(u32, u64)> {
         let mut first: Vec<(u32, u64, OwnerChangeReason)> = Vec::new();
         for ((slot, epoch), change) in &self.changes {
             if first.last().is_none_or(|(known, _, _)| known != slot) {
@@ -75,7 +74,7 @@ impl Ownership {
     /// The entries of the timeline, in their order.
     pub fn entries(&self) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::new();
-        let mut add = |at: &str, slot: u32, what: What| {
+        let mut add = |at: &str, slot: u32, what: SlotEvent| {
             if let Some(at) = millis(at) {
                 entries.push(Entry { at, slot, what });
             }
@@ -94,38 +93,38 @@ impl Ownership {
                 work_id,
             } = change;
             if work_id.is_empty() {
-                let what = What::Released { epoch: epoch.saturating_sub(1), why: why(*reason).to_owned() };
+                let what = SlotEvent::Released { epoch: epoch.saturating_sub(1), why: why(*reason).to_owned() };
                 add(time, *slot, what);
                 continue;
             }
-            let granted = What::Granted {
+            let granted = SlotEvent::Granted {
                 epoch: *epoch,
                 pod: pod_name.clone(),
                 work: Some(work_id.clone()),
                 // A volume that came back has another number in the record than in its name.
-                volume: number(claim_name).unwrap_or(*volume_generation),
+                volume: volume_number(claim_name).unwrap_or(*volume_generation),
                 reason: *reason,
                 claim: Some(claim_name.clone()).filter(|name| !name.is_empty()),
             };
             add(time, *slot, granted);
             if !boot_nonce.is_empty() {
                 let node = Some(node_name.clone()).filter(|name| !name.is_empty());
-                add(time, *slot, What::Bound { epoch: *epoch, boot_nonce: boot_nonce.clone(), node });
+                add(time, *slot, SlotEvent::Bound { epoch: *epoch, boot_nonce: boot_nonce.clone(), node });
             }
         }
         for PodEnd { slot, pod, at, how } in &self.ends {
-            add(at, *slot, What::Ended { pod: pod.clone(), how: how.clone() });
+            add(at, *slot, SlotEvent::Ended { pod: pod.clone(), how: how.clone() });
         }
-        for Told { slot, at, text } in &self.told {
-            add(at, *slot, What::Note { text: text.clone() });
+        for SlotWarning { slot, at, text } in &self.warnings {
+            add(at, *slot, SlotEvent::Note { text: text.clone() });
         }
         entries.sort_by_key(|entry| entry.at);
         entries
     }
 }
 
-/// The present owner, as the record's own spec says: the history may not have it yet.
-fn present(record: &EngineDirectory) -> Option<OwnerChange> {
+/// The present owner, from the record's spec: the history may not have it yet.
+fn present_owner(record: &EngineDirectory) -> Option<OwnerChange> {
     let grant = record.spec.grant.as_ref()?;
     let status = record.status.clone().unwrap_or_default();
     let volume = record.spec.volume.as_ref();
@@ -143,12 +142,13 @@ fn present(record: &EngineDirectory) -> Option<OwnerChange> {
         work_id: record.spec.work.as_ref().map(|work| work.id.clone()).unwrap_or_default(),
     })
     .filter(|change| {
-        // Between the grant and its entry in the history lies a moment; only a first owner may begin at creation.
+        // The history gets its entry a moment after the grant. Until then, only a first owner's time is known: the record's
+        // creation.
         status.history.iter().any(|known| known.epoch == change.epoch) || status.history.is_empty()
     })
 }
 
-fn fill(known: &mut OwnerChange, now: &OwnerChange) {
+fn fill_empty(known: &mut OwnerChange, now: &OwnerChange) {
     for (known, now) in [
         (&mut known.pod_uid, &now.pod_uid),
         (&mut known.boot_nonce, &now.boot_nonce),
@@ -161,7 +161,7 @@ fn fill(known: &mut OwnerChange, now: &OwnerChange) {
 }
 
 /// The number in a claim's name: `orders-0b7e1c9a-3-v2`.
-fn number(claim_name: &str) -> Option<u32> {
+fn volume_number(claim_name: &str) -> Option<u32> {
     claim_name.rsplit_once("-v")?.1.parse().ok()
 }
 
@@ -231,11 +231,11 @@ mod tests {
 
     #[test]
     fn a_records_history_reads_as_a_table_with_node_pod_and_volume() {
-        let mut ownership = Ownership::default();
+        let mut ownership = OwnershipHistory::default();
         let mut record = record(returned(), 4, "");
         record.spec.work = None;
-        ownership.see(&record);
-        ownership.see_end(PodEnd {
+        ownership.add_record(&record);
+        ownership.add_pod_end(PodEnd {
             slot: 1,
             pod: "o-1-e1".to_owned(),
             at: "2026-01-01T00:00:28Z".to_owned(),
@@ -252,36 +252,36 @@ slot     from       to  directory  work      volume  node   pod     why
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
         };
         assert_eq!(words(&text(&timeline_until(&ownership.entries(), 0))), words(expected));
-        assert!(ownership.forgotten().is_empty());
+        assert!(ownership.incomplete().is_empty());
     }
 
     #[test]
     fn a_volume_that_came_back_has_its_own_row_again() {
-        let mut ownership = Ownership::default();
-        ownership.see(&record(returned(), 4, ""));
+        let mut ownership = OwnershipHistory::default();
+        ownership.add_record(&record(returned(), 4, ""));
         let volumes: Vec<u32> = timeline_until(&ownership.entries(), 0).spans.iter().map(|span| span.volume).collect();
         assert_eq!(volumes[..3], [1, 2, 1]);
     }
 
     #[test]
-    fn what_a_record_forgets_was_remembered_by_earlier_looks_and_is_told_otherwise() {
-        let mut ownership = Ownership::default();
-        ownership.see(&record(returned()[2..].to_vec(), 4, ""));
-        assert_eq!(ownership.forgotten(), vec![(1, 3)]);
-        ownership.see(&record(returned()[..2].to_vec(), 2, ""));
-        assert!(ownership.forgotten().is_empty());
+    fn what_a_record_forgets_is_kept_from_earlier_reads_and_is_reported_otherwise() {
+        let mut ownership = OwnershipHistory::default();
+        ownership.add_record(&record(returned()[2..].to_vec(), 4, ""));
+        assert_eq!(ownership.incomplete(), vec![(1, 3)]);
+        ownership.add_record(&record(returned()[..2].to_vec(), 2, ""));
+        assert!(ownership.incomplete().is_empty());
         assert_eq!(timeline_until(&ownership.entries(), 0).spans.len(), 3);
     }
 
     #[test]
     fn a_first_owner_is_there_before_the_history_says_so_and_gets_its_nonce_later() {
-        let mut ownership = Ownership::default();
+        let mut ownership = OwnershipHistory::default();
         let mut fresh = record(Vec::new(), 1, "");
         fresh.metadata.creation_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-01-01T00:00:00Z".parse().unwrap()));
-        ownership.see(&fresh);
+        ownership.add_record(&fresh);
         fresh.spec.grant.as_mut().unwrap().boot_nonce = "late".to_owned();
-        ownership.see(&fresh);
+        ownership.add_record(&fresh);
         let now = u64::try_from("2026-01-01T00:00:05Z".parse::<jiff::Timestamp>().unwrap().as_millisecond()).unwrap();
         let timeline = timeline_until(&ownership.entries(), now);
         assert_eq!(timeline.spans[0].directory, "1-late");

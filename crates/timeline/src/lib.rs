@@ -7,4 +7,4 @@ pub mod cluster;
 pub mod picture;
 pub mod timeline;
 
-pub use timeline::{Entry, Remark, Span, Timeline, What, text, timeline, timeline_until, why};
+pub use timeline::{Entry, Remark, SlotEvent, Span, Timeline, text, timeline, timeline_until, why};

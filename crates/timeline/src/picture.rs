@@ -1,7 +1,7 @@
 //! The timeline as a picture: one SVG that needs nothing else, or an HTML page around it.
 //!
-//! A row per volume of a slot, a bar per owner's time with one directory; what a process did after
-//! the slot was no longer its own is hatched.
+//! A row per volume of a slot, a bar per owner's time with one directory. The time that a process lived
+//! on after it had lost the slot is hatched.
 
 use std::fmt::Write;
 

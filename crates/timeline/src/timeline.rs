@@ -1,4 +1,4 @@
-//! From entries to spans, and from spans to text. [`crate::picture`] draws them.
+//! Entries become spans, and spans become text. [`crate::picture`] draws them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,13 +13,13 @@ pub struct Entry {
     /// When, in milliseconds since 1970.
     pub at: u64,
     pub slot: u32,
-    pub what: What,
+    pub what: SlotEvent,
 }
 
 /// What happened to a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum What {
+pub enum SlotEvent {
     #[serde(rename_all = "camelCase")]
     Granted {
         epoch: u64,
@@ -28,11 +28,11 @@ pub enum What {
         volume: u32,
         /// Why the owner or the work changed.
         reason: OwnerChangeReason,
-        /// The claim of the volume, where it has one.
+        /// The volume claim, where there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         claim: Option<String>,
     },
-    /// The epoch's owner is bound; its directory has a name.
+    /// The epoch's process is known, and with it the name of its directory.
     #[serde(rename_all = "camelCase")]
     Bound {
         epoch: u64,
@@ -59,24 +59,24 @@ pub enum What {
 pub struct Span {
     pub slot: u32,
     pub epoch: u64,
-    /// `<epoch>-<boot nonce>`; only `<epoch>` when no process ever claimed it.
+    /// `<epoch>-<boot nonce>`; only `<epoch>` when no process was ever bound to it.
     pub directory: String,
     pub pod: String,
     pub work: Option<String>,
     /// The generation of the slot's volume.
     pub volume: u32,
-    /// The claim of that volume, where it has one.
+    /// The volume claim, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
     /// The node where the owner ran, where there is more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Begin, in milliseconds since the timeline's.
+    /// When the ownership begins, in milliseconds since the timeline's start.
     pub from: u64,
-    /// End of the ownership, in milliseconds since the timeline's begin.
+    /// When it ends, in milliseconds since the timeline's start.
     pub to: u64,
     pub reason: OwnerChangeReason,
-    /// Until when its process lived on, where that was longer than the slot was its own.
+    /// Until when its process lived on, where that was longer than it owned the slot.
     pub lived_until: Option<u64>,
     /// How its process ended, where that ended the span.
     pub end: Option<String>,
@@ -86,7 +86,7 @@ pub struct Span {
 #[serde(rename_all = "camelCase")]
 pub struct Remark {
     pub slot: u32,
-    /// When, in milliseconds since the timeline's begin.
+    /// When, in milliseconds since the timeline's start.
     pub at: u64,
     pub text: String,
 }
@@ -98,12 +98,12 @@ pub struct Timeline {
     pub start: u64,
     /// How long it is, in milliseconds.
     pub length: u64,
-    /// All spans, by slot and begin.
+    /// Sorted by slot and time.
     pub spans: Vec<Span>,
     pub remarks: Vec<Remark>,
 }
 
-/// Reads the timeline out of a journal. Entries may be of several runs of one build.
+/// The timeline of a journal, whose entries may be of several runs of one build.
 pub fn timeline(entries: &[Entry]) -> Timeline {
     timeline_until(entries, 0)
 }
@@ -121,8 +121,8 @@ pub fn timeline_until(entries: &[Entry], until: u64) -> Timeline {
         let at = entry.at.saturating_sub(start);
         let slot = entry.slot;
         match &entry.what {
-            What::Granted { epoch, pod, work, volume, reason, claim } => {
-                close(&mut spans, open.remove(&slot), at);
+            SlotEvent::Granted { epoch, pod, work, volume, reason, claim } => {
+                end_span(&mut spans, open.remove(&slot), at);
                 let span = Span {
                     slot,
                     epoch: *epoch,
@@ -140,40 +140,40 @@ pub fn timeline_until(entries: &[Entry], until: u64) -> Timeline {
                 };
                 open.insert(slot, span);
             }
-            What::Bound { epoch, boot_nonce, node } => {
+            SlotEvent::Bound { epoch, boot_nonce, node } => {
                 if let Some(span) = open.get_mut(&slot).filter(|span| span.epoch == *epoch) {
                     span.directory = format!("{epoch}-{boot_nonce}");
                     span.node.clone_from(node);
                 }
             }
-            What::Released { epoch, why } => {
+            SlotEvent::Released { epoch, why } => {
                 if let Some(mut span) = open.remove(&slot).filter(|span| span.epoch == *epoch) {
                     span.end = Some(why.clone());
-                    close(&mut spans, Some(span), at);
+                    end_span(&mut spans, Some(span), at);
                 }
             }
-            What::Ended { pod, how } => {
+            SlotEvent::Ended { pod, how } => {
                 if let Some(span) = open.get_mut(&slot).filter(|span| span.pod == *pod) {
                     span.end = Some(how.clone());
                 } else if let Some(span) = spans.iter_mut().rev().find(|span| span.pod == *pod && span.slot == slot) {
-                    // An owner that idles between its last work and its end did nothing to tell of.
+                    // An owner that idles between its last work and its end did not live on.
                     let replaced = open.get(&slot).is_some_and(|owner| owner.pod != *pod);
                     span.lived_until = replaced.then_some(at).filter(|at| *at > span.to);
                     span.end = Some(how.clone());
                 }
                 remarks.push(Remark { slot, at, text: format!("{pod}: {how}") });
             }
-            What::Note { text } => remarks.push(Remark { slot, at, text: text.clone() }),
+            SlotEvent::Note { text } => remarks.push(Remark { slot, at, text: text.clone() }),
         }
     }
     for (_, span) in open {
-        close(&mut spans, Some(span), end.saturating_sub(start));
+        end_span(&mut spans, Some(span), end.saturating_sub(start));
     }
     spans.sort_by_key(|span| (span.slot, span.from, span.epoch));
     Timeline { start, length: end.saturating_sub(start), spans, remarks }
 }
 
-fn close(spans: &mut Vec<Span>, span: Option<Span>, at: u64) {
+fn end_span(spans: &mut Vec<Span>, span: Option<Span>, at: u64) {
     if let Some(mut span) = span {
         span.to = at.max(span.from);
         spans.push(span);
@@ -212,11 +212,11 @@ pub fn short(directory: &str) -> String {
     }
 }
 
-/// A column of the table: what its head says, and whether its cells align to the right.
+/// A column of the table: its head, and whether its cells align to the right.
 type Column = (&'static str, bool);
 
-/// The timeline as a table of text, a line per span, remarks between them. Where several nodes are known, it says
-/// on which one, and by which pod, a directory was owned.
+/// The timeline as a table of text, a line per span, remarks between them. Where several nodes are known, it has
+/// columns for node and pod.
 pub fn text(timeline: &Timeline) -> String {
     let several_nodes = timeline.spans.iter().any(|span| span.node.is_some());
     let mut columns: Vec<Column> = vec![("slot", false), ("from", true), ("to", true), ("directory", false)];
@@ -293,7 +293,7 @@ pub(crate) mod tests {
 
     fn granted(at: u64, slot: u32, epoch: u64, pod: &str, work: &str, volume: u32, reason: OwnerChangeReason) -> Entry {
         let what =
-            What::Granted { epoch, pod: pod.to_owned(), work: Some(work.to_owned()), volume, reason, claim: None };
+            SlotEvent::Granted { epoch, pod: pod.to_owned(), work: Some(work.to_owned()), volume, reason, claim: None };
         Entry { at, slot, what }
     }
 
@@ -302,9 +302,9 @@ pub(crate) mod tests {
         let bound = |at, slot, epoch, nonce: &str| Entry {
             at,
             slot,
-            what: What::Bound { epoch, boot_nonce: nonce.to_owned(), node: None },
+            what: SlotEvent::Bound { epoch, boot_nonce: nonce.to_owned(), node: None },
         };
-        let note = |at, slot, text: &str| Entry { at, slot, what: What::Note { text: text.to_owned() } };
+        let note = |at, slot, text: &str| Entry { at, slot, what: SlotEvent::Note { text: text.to_owned() } };
         vec![
             granted(1_000, 0, 1, "o-0-e1", "plan", 1, OwnerChangeReason::FirstOwner),
             bound(1_010, 0, 1, "aaaaaaaa-1111"),
@@ -319,10 +319,10 @@ pub(crate) mod tests {
             Entry {
                 at: 4_350,
                 slot: 1,
-                what: What::Ended { pod: "o-1-e1".to_owned(), how: "gave way to a newer owner".to_owned() },
+                what: SlotEvent::Ended { pod: "o-1-e1".to_owned(), how: "gave way to a newer owner".to_owned() },
             },
-            Entry { at: 5_000, slot: 0, what: What::Released { epoch: 2, why: "nothing left to do".to_owned() } },
-            Entry { at: 5_000, slot: 1, what: What::Released { epoch: 2, why: "nothing left to do".to_owned() } },
+            Entry { at: 5_000, slot: 0, what: SlotEvent::Released { epoch: 2, why: "nothing left to do".to_owned() } },
+            Entry { at: 5_000, slot: 1, what: SlotEvent::Released { epoch: 2, why: "nothing left to do".to_owned() } },
         ]
     }
 
@@ -358,8 +358,8 @@ slot    from      to  directory   work      volume  why
     fn an_owner_that_idles_before_its_end_did_not_live_on() {
         let entries = [
             granted(0, 0, 1, "p", "plan", 1, OwnerChangeReason::FirstOwner),
-            Entry { at: 10, slot: 0, what: What::Released { epoch: 1, why: "done".to_owned() } },
-            Entry { at: 20, slot: 0, what: What::Ended { pod: "p".to_owned(), how: "exit code 0".to_owned() } },
+            Entry { at: 10, slot: 0, what: SlotEvent::Released { epoch: 1, why: "done".to_owned() } },
+            Entry { at: 20, slot: 0, what: SlotEvent::Ended { pod: "p".to_owned(), how: "exit code 0".to_owned() } },
         ];
         assert_eq!(timeline(&entries).spans[0].lived_until, None);
     }

@@ -15,14 +15,14 @@ use arrow_array::RecordBatch;
 use indexbuild_index::Encoder;
 
 use crate::attempt::Attempt;
-use crate::control::{Control, Step, StepTimes, nanos};
+use crate::control::{JobControl, Step, StepTimes, nanos};
 use crate::error::{BoxError, EngineError};
 use crate::plan::IndexPlan;
 use crate::route::{Cut, Router};
 use crate::run::{EntrySum, IndexShape, RunWriter, SealedRun};
 use crate::threads;
 
-/// What a split's reader gives, batch by batch.
+/// The batches of one split.
 pub type Batches<'a> = Box<dyn Iterator<Item = Result<InputBatch, BoxError>> + Send + 'a>;
 
 /// Reads splits of the table. Several threads read several splits at once.
@@ -60,7 +60,7 @@ pub struct EncodeJob<'a> {
     pub memory: u64,
     /// A run is sealed at the end of the split that makes it so large.
     pub run_bytes: u64,
-    pub control: &'a Control,
+    pub control: &'a JobControl,
     /// Called for each run sealed, adopted ones first, from the thread that sealed it.
     pub on_sealed: &'a (dyn Fn(&SealedRun) -> Result<(), BoxError> + Sync),
 }
@@ -78,9 +78,9 @@ pub struct EncodeOutcome {
 }
 
 const GO: u8 = 0;
-/// A split could not be read: what is whole is sealed, so that it need not be read again.
+/// A split could not be read: complete splits are sealed, so that they need not be read again.
 const SEAL: u8 = 1;
-/// Nothing more is to be written.
+/// Another error: nothing more is written.
 const DROP: u8 = 2;
 
 /// What the threads of a job share.

@@ -7,7 +7,7 @@ use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use indexbuild_index::{Encoder, Entries, Frame, RowPositions, Rows, SetHash, entry_hash};
 
 use super::{DROP, GO, InputBatch, InputRows, Shared};
-use crate::buffers::{Buffers, Mark, useful};
+use crate::buffers::{Buffers, Mark, useful_bytes};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::EngineError;
 use crate::frames::PieceKind;
@@ -16,7 +16,7 @@ use crate::run::{Counts, EntrySum, RunWriter};
 
 /// Rows encoded at once: their entries stay in the processor's cache.
 const ROWS_AT_ONCE: usize = 8192;
-/// ... and bytes of values, unless a single row has more: a row's entry holds them once more, and so does each index.
+/// Bytes of values encoded at once, unless a single row has more: each index's entry holds them once more.
 const BYTES_AT_ONCE: usize = 1 << 20;
 
 struct Worker<'s, 'j, 'a> {
@@ -25,22 +25,22 @@ struct Worker<'s, 'j, 'a> {
     entries: Entries,
     frame: Frame,
     buffers: Buffers,
-    /// The run in the making; its file is there once a section was written.
+    /// The run being written; there is none before its first section.
     writer: Option<RunWriter>,
     splits: Vec<u32>,
     counts: Counts,
     stats: StepTimes,
 }
 
-/// How a split came to its end.
-enum Split {
+/// Why the reading of a split ended.
+enum SplitEnd {
     Whole,
-    /// Taken back to its begin: the job is to stop.
-    Undone,
+    /// The job stops, and the split's entries were dropped.
+    Reverted,
 }
 
-/// Where a run stood at a split's begin.
-struct Begin {
+/// The state of the run at the start of a split.
+struct SplitStart {
     mark: Mark,
     counts: Counts,
     written: u64,
@@ -60,7 +60,7 @@ pub(super) fn work(shared: &Shared<'_, '_>, threads: usize) -> Result<StepTimes,
         frame: Frame::new(),
         buffers: Buffers::new(
             shared.destinations,
-            useful(shared.destinations, shared.job.memory / threads as u64 / 4 * 3),
+            useful_bytes(shared.destinations, shared.job.memory / threads as u64 / 4 * 3),
         ),
         writer: None,
         splits: Vec::new(),
@@ -69,7 +69,7 @@ pub(super) fn work(shared: &Shared<'_, '_>, threads: usize) -> Result<StepTimes,
     };
     worker.begin_run();
     match worker.all() {
-        // What is whole is kept even when a split cannot be read, unless nothing can be written.
+        // Complete splits are sealed even when another one cannot be read.
         Err(error) if matches!(error, EngineError::Read { .. } | EngineError::Encode { .. }) => {
             worker.seal()?;
             Err(error)
@@ -88,8 +88,8 @@ impl Worker<'_, '_, '_> {
             let next = self.shared.next_split.fetch_add(1, Ordering::Relaxed);
             let Some(split) = self.shared.queue.get(next).copied() else { break };
             match self.split(split)? {
-                Split::Whole => self.splits.push(split),
-                Split::Undone => break,
+                SplitEnd::Whole => self.splits.push(split),
+                SplitEnd::Reverted => break,
             }
             let written = self.writer.as_ref().map_or(0, RunWriter::bytes);
             if written + self.buffers.used() as u64 >= self.shared.job.run_bytes {
@@ -108,41 +108,41 @@ impl Worker<'_, '_, '_> {
         Ok(end != GO || self.shared.job.control.is_stopping())
     }
 
-    fn split(&mut self, split: u32) -> Result<Split, EngineError> {
-        let begin = Begin {
+    fn split(&mut self, split: u32) -> Result<SplitEnd, EngineError> {
+        let start = SplitStart {
             mark: self.buffers.mark(),
             counts: self.counts.clone(),
             written: self.writer.as_ref().map_or(0, RunWriter::bytes),
         };
-        let outcome = self.batches(split, &begin);
-        if matches!(outcome, Err(EngineError::Read { .. } | EngineError::Encode { .. })) && !self.undo(&begin) {
-            // The split's first rows are in the file among those of whole splits: none can be kept.
+        let outcome = self.batches(split, &start);
+        if matches!(outcome, Err(EngineError::Read { .. } | EngineError::Encode { .. })) && !self.revert(&start) {
+            // The split's first entries are in the file, among those of complete splits: the run cannot be kept.
             self.drop_run();
         }
         outcome
     }
 
-    fn batches(&mut self, split: u32, begin: &Begin) -> Result<Split, EngineError> {
+    fn batches(&mut self, split: u32, start: &SplitStart) -> Result<SplitEnd, EngineError> {
         let failed = |source| EngineError::Read { split, source };
         let shared = self.shared;
         let mut batches = timed(&mut self.stats.read, || shared.job.reader.read(split)).map_err(failed)?;
         loop {
             // A split whose first rows were written already is read to its end: it is small.
-            if self.is_stopping()? && self.undo(begin) {
-                return Ok(Split::Undone);
+            if self.is_stopping()? && self.revert(start) {
+                return Ok(SplitEnd::Reverted);
             }
-            let Some(batch) = timed(&mut self.stats.read, || batches.next()) else { return Ok(Split::Whole) };
+            let Some(batch) = timed(&mut self.stats.read, || batches.next()) else { return Ok(SplitEnd::Whole) };
             self.batch(split, &batch.map_err(failed)?)?;
         }
     }
 
-    /// Takes the run back to a split's begin, if nothing of the split was written yet.
-    fn undo(&mut self, begin: &Begin) -> bool {
-        let Begin { mark, counts, written } = begin;
+    /// Drops a split's entries from the run, if none of them was written yet.
+    fn revert(&mut self, start: &SplitStart) -> bool {
+        let SplitStart { mark, counts, written } = start;
         if self.writer.as_ref().map_or(0, RunWriter::bytes) != *written {
             return false;
         }
-        self.buffers.back_to(mark);
+        self.buffers.rewind(mark);
         self.counts = counts.clone();
         true
     }
@@ -278,7 +278,7 @@ fn part_of(batch: &RecordBatch, begin: usize) -> RecordBatch {
     let mut count = ROWS_AT_ONCE.min(batch.num_rows() - begin);
     loop {
         let part = batch.slice(begin, count);
-        // What cannot be measured is taken to be small.
+        // A column that cannot be measured counts as small.
         let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
         if count <= 1 || part.columns().iter().map(bytes).sum::<usize>() <= BYTES_AT_ONCE {
             return part;

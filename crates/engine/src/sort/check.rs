@@ -7,25 +7,20 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use indexbuild_index::sst::{CheckDb, DbCounts, DbError, open_engine_handles};
+use indexbuild_index::sst::{CheckDb, DbCounts, DbError};
 use serde::{Deserialize, Serialize};
 
 use super::{SealedRange, SortOptions};
 use crate::attempt::Attempt;
 use crate::error::EngineError;
 
-/// What RocksDB says of a lane's finished files, checksums verified.
+/// RocksDB's counts of a lane's finished files, whose checksums it has verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EngineCheck {
     /// Entries, by the files' own properties.
     pub entries: u64,
     pub files: u64,
-}
-
-/// Number of RocksDB databases that this process has open (I7).
-pub fn open_handles() -> usize {
-    open_engine_handles()
 }
 
 /// The open engine. Dropped, it is closed.
@@ -43,7 +38,7 @@ impl EngineHandle {
         let files: Vec<PathBuf> =
             ranges.iter().flat_map(|range| range.files.iter().map(|sst| sst.path.clone())).collect();
         self.db.ingest(&files)?;
-        let DbCounts { entries, deletions, files: live, raw_key_bytes: _, raw_value_bytes: _ } = self.db.counts()?;
+        let DbCounts { entries, deletions, files: live } = self.db.counts()?;
         for (what, expected, found) in [
             ("files that RocksDB holds", files.len() as u64, live),
             ("entries of its files by RocksDB's properties", ranges.iter().map(|range| range.entries).sum(), entries),
@@ -57,8 +52,7 @@ impl EngineHandle {
         Ok(EngineCheck { entries, files: live })
     }
 
-    /// The way out; where a test asked for it, the incident's begin instead: the handle stays open
-    /// in this process for ever.
+    /// Closes the engine, unless a test repeats the incident: then the handle stays open in this process for ever.
     pub(crate) fn close(self, options: SortOptions) {
         if options.leak_engine_handle {
             self.leak();

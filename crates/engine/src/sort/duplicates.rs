@@ -1,4 +1,4 @@
-//! Keys that stand more than once in a unique index, with the rows that claim them.
+//! Keys that stand more than once in a unique index, with the rows that have them.
 
 use indexbuild_index::value::to_hex;
 use indexbuild_index::{DecodedEntry, IndexDefinition, KeyColumn, RowIdValue, Value, decode_entry};
@@ -34,8 +34,8 @@ impl Duplicates {
     pub(crate) fn add(&mut self, definition: &IndexDefinition, key: &[u8], first: &[u8], second: &[u8]) {
         self.count += 1;
         if self.pairs.len() < MOST_PAIRS {
-            let (decoded, first) = in_words(definition, key, first);
-            let (_, second) = in_words(definition, key, second);
+            let (decoded, first) = describe(definition, key, first);
+            let (_, second) = describe(definition, key, second);
             self.pairs.push(DuplicatePair { key: to_hex(key), decoded, first, second });
         }
     }
@@ -49,7 +49,7 @@ impl Duplicates {
 }
 
 /// Key and row id of an entry in words; bytes that cannot be decoded are shown as hex.
-pub(crate) fn in_words(definition: &IndexDefinition, key: &[u8], value: &[u8]) -> (String, String) {
+pub(crate) fn describe(definition: &IndexDefinition, key: &[u8], value: &[u8]) -> (String, String) {
     match decode_entry(definition, key, value) {
         Ok(DecodedEntry { columns, row_id, included: _ }) => {
             let columns = named(&definition.columns, &columns);

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::part::{Part, SpillFolder, each_frame};
 use super::{Destination, SortJob};
-use crate::buffers::{Buffers, useful};
+use crate::buffers::{Buffers, useful_bytes};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::EngineError;
 use crate::frames::PieceKind;
@@ -59,7 +59,9 @@ impl Fetch<'_, '_> {
                 fetch: self,
                 parts: &parts,
                 buffers: match self.spill_above {
-                    Some(most) => Buffers::new(destinations.len(), useful(destinations.len(), most / threads as u64)),
+                    Some(most) => {
+                        Buffers::new(destinations.len(), useful_bytes(destinations.len(), most / threads as u64))
+                    }
                     None => Buffers::new(destinations.len(), self.in_memory / threads as u64),
                 },
                 passed: vec![0; destinations.len()],

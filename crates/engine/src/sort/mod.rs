@@ -7,12 +7,12 @@
 mod check;
 mod duplicates;
 mod fetch;
-mod finish;
-mod long;
-mod memory;
+mod in_memory;
+mod long_entries;
 mod part;
 mod range;
 mod recut;
+mod seal_files;
 mod sealed;
 mod writer;
 
@@ -25,20 +25,20 @@ use std::time::Instant;
 use indexbuild_index::{Encoder, PackedLayout, SetHash};
 
 use self::check::EngineHandle;
-pub use self::check::{EngineCheck, leak_engine, open_handles};
+pub use self::check::{EngineCheck, leak_engine};
 pub use self::duplicates::{DuplicatePair, Duplicates, MOST_PAIRS};
 pub(crate) use self::sealed::{RANGE_VERSION, RangeSidecar, read_sidecar};
 pub use self::sealed::{SealedRange, SealedSst};
 
 use self::fetch::{Fetch, Fetched, Piece};
-use self::finish::{Finish, finish, hand_on};
-use self::memory::{Sorter, memory_of};
+use self::in_memory::{Sorter, memory_of};
 use self::part::{Part, SpillFolder};
 use self::range::RangeSorter;
 use self::recut::{cuts_within, sample_pieces};
+use self::seal_files::{SealJob, hand_on, seal_files};
 use self::writer::{RangeContext, RangeWriter};
 use crate::attempt::Attempt;
-use crate::control::{Control, Step, StepTimes, nanos, thread_cpu, timed};
+use crate::control::{JobControl, Step, StepTimes, nanos, thread_cpu, timed};
 use crate::error::{BoxError, EngineError};
 use crate::plan::{IndexPlan, Lane};
 use crate::route::{Cut, Router};
@@ -77,7 +77,7 @@ pub struct SortJob<'a> {
     pub threads: usize,
     /// Bytes of memory, of all threads together.
     pub memory: u64,
-    pub control: &'a Control,
+    pub control: &'a JobControl,
     /// Called for each range sealed, adopted ones first.
     pub on_sealed: &'a (dyn Fn(&SealedRange) -> Result<(), BoxError> + Sync),
     pub options: SortOptions,
@@ -127,7 +127,7 @@ pub fn sort(mut job: SortJob<'_>) -> Result<SortOutcome, EngineError> {
     for range in &already {
         hand_on(&job, range)?;
     }
-    // Opened before the work: a lock that somebody holds is known at once.
+    // Opened before the work, so that a lock that is held is noticed at once.
     let engine = EngineHandle::open(job.attempt)?;
     let outcome = sort_lane(&job, already, &engine);
     engine.close(job.options);
@@ -147,9 +147,9 @@ fn sort_lane(job: &SortJob<'_>, already: Vec<SealedRange>, engine: &EngineHandle
 
     let pieces = pieces_of(job, lane_number, layout)?;
     let folder = SpillFolder::new(job.attempt.spill_dir());
-    let sort_layout = SortLayout::out(job, &boundaries, layout, &already, &pieces, &folder)?;
+    let sort_layout = SortLayout::new(job, &boundaries, layout, &already, &pieces, &folder)?;
     let Fetched { parts, passed, mut stats } = sort_layout.fetch(job, layout, &pieces, &folder)?;
-    sort_layout.agrees(job, &passed, &already)?;
+    sort_layout.check_adopted(job, &passed, &already)?;
 
     job.control.set_step(Step::Sort);
     let Sorted { mut ranges, missing } =
@@ -173,7 +173,7 @@ fn sort_lane(job: &SortJob<'_>, already: Vec<SealedRange>, engine: &EngineHandle
     if outcome.missing.is_empty() {
         // I6: nothing got lost or doubled between the runs and the files.
         let expected = outcome.stats.rows - passed.iter().sum::<u64>();
-        agree("entries of the lane in its files", expected, sorted_here)?;
+        check_equal("entries of the lane in its files", expected, sorted_here)?;
         job.control.set_step(Step::Check);
         let check = timed(&mut outcome.stats.check, || engine.check(&outcome.ranges))?;
         outcome.check = Some(check);
@@ -181,7 +181,7 @@ fn sort_lane(job: &SortJob<'_>, already: Vec<SealedRange>, engine: &EngineHandle
     Ok(outcome)
 }
 
-fn agree(what: &str, expected: u64, found: u64) -> Result<(), EngineError> {
+fn check_equal(what: &str, expected: u64, found: u64) -> Result<(), EngineError> {
     if expected == found { Ok(()) } else { Err(EngineError::Disagrees { what: what.to_owned(), expected, found }) }
 }
 
@@ -210,7 +210,7 @@ struct SortLayout {
 }
 
 impl SortLayout {
-    fn out(
+    fn new(
         job: &SortJob<'_>,
         boundaries: &[Vec<u8>],
         layout: Option<&PackedLayout>,
@@ -287,7 +287,7 @@ impl SortLayout {
     }
 
     /// I6: a range that was taken over holds exactly the entries that the runs have for it.
-    fn agrees(&self, job: &SortJob<'_>, passed: &[u64], already: &[SealedRange]) -> Result<(), EngineError> {
+    fn check_adopted(&self, job: &SortJob<'_>, passed: &[u64], already: &[SealedRange]) -> Result<(), EngineError> {
         for sealed in already {
             let passed: u64 = self
                 .destinations
@@ -300,13 +300,13 @@ impl SortLayout {
                 "entries of range {} of index {:?}, sealed by a former attempt",
                 sealed.range, job.index_plan.definition.name
             );
-            agree(&what, passed, sealed.entries + sealed.duplicates.count)?;
+            check_equal(&what, passed, sealed.entries + sealed.duplicates.count)?;
         }
         Ok(())
     }
 }
 
-/// What a thread may sort at once, in memory.
+/// Bytes of memory that a thread may use to sort.
 fn budget(job: &SortJob<'_>) -> u64 {
     (job.memory / (4 * job.threads.max(1) as u64)).clamp(SMALLEST_BUDGET, LARGEST_BUDGET)
 }
@@ -316,8 +316,8 @@ struct Sorted {
     missing: Vec<u32>,
 }
 
-/// A range's parts in order, and its entries.
-struct Waiting {
+/// A range to be sorted: its parts in order, and the number of its entries.
+struct UnsortedRange {
     range: u32,
     entries: u64,
     parts: std::sync::Mutex<Vec<Part>>,
@@ -331,33 +331,33 @@ fn sort_ranges(
     parts: Vec<Part>,
     stats: &mut StepTimes,
 ) -> Result<Sorted, EngineError> {
-    let mut waiting: Vec<Waiting> = Vec::new();
+    let mut unsorted: Vec<UnsortedRange> = Vec::new();
     for (Destination { range, sealed: _ }, part) in destinations.into_iter().zip(parts) {
         let entries = part.entries();
-        match waiting.last_mut().filter(|last| last.range == range) {
+        match unsorted.last_mut().filter(|last| last.range == range) {
             Some(last) => {
                 last.entries += entries;
                 last.parts.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).push(part);
             }
-            None => waiting.push(Waiting { range, entries, parts: std::sync::Mutex::new(vec![part]) }),
+            None => unsorted.push(UnsortedRange { range, entries, parts: std::sync::Mutex::new(vec![part]) }),
         }
     }
-    waiting.retain(|range| range.entries > 0);
-    stats.largest_range = waiting.iter().map(|range| range.entries).max().unwrap_or(0);
+    unsorted.retain(|range| range.entries > 0);
+    stats.largest_range = unsorted.iter().map(|range| range.entries).max().unwrap_or(0);
     stats.mean_range =
-        waiting.iter().map(|range| range.entries).sum::<u64>().checked_div(waiting.len() as u64).unwrap_or(0);
+        unsorted.iter().map(|range| range.entries).sum::<u64>().checked_div(unsorted.len() as u64).unwrap_or(0);
     // The largest first: threads then end at about the same time.
-    waiting.sort_by_key(|range| (std::cmp::Reverse(range.entries), range.range));
+    unsorted.sort_by_key(|range| (std::cmp::Reverse(range.entries), range.range));
 
     let options = indexbuild_index::sst::sst_options(job.index_plan.compression);
-    let threads = job.threads.clamp(1, waiting.len().max(1));
+    let threads = job.threads.clamp(1, unsorted.len().max(1));
     let next = AtomicUsize::new(0);
     let mut finish_stats = StepTimes::default();
     let (sorted, finished) = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(threads);
         let finisher = std::thread::Builder::new()
             .name("engine-finish".to_owned())
-            .spawn_scoped(scope, || finish(job, receiver, &mut finish_stats));
+            .spawn_scoped(scope, || seal_files(job, receiver, &mut finish_stats));
         let sorted = threads::run(threads, |_| {
             let mut sorter = RangeSorter {
                 job,
@@ -367,7 +367,7 @@ fn sort_ranges(
                 sorter: Sorter::default(),
                 stats: StepTimes::default(),
             };
-            take_ranges(&mut sorter, &waiting, &next, &options, &sender.clone())?;
+            take_ranges(&mut sorter, &unsorted, &next, &options, &sender.clone())?;
             sorter.stats.cpu = thread_cpu();
             Ok(sorter.stats)
         });
@@ -378,7 +378,7 @@ fn sort_ranges(
         };
         (sorted, finished)
     });
-    // A sorting thread whose file could not be finished is merely cancelled: the finisher knows why.
+    // A sorting thread whose file could not be sealed sees only that it was cancelled: the sealing thread has the cause.
     let (accounts, ranges) = match (sorted, finished) {
         (Ok(accounts), Ok(ranges)) => (accounts, ranges),
         (Err(EngineError::Cancelled) | Ok(_), Err(error)) | (Err(error), _) => return Err(error),
@@ -387,9 +387,9 @@ fn sort_ranges(
         stats.merge(&account);
     }
     stats.merge(&finish_stats);
-    let mut missing: Vec<u32> = waiting
+    let mut missing: Vec<u32> = unsorted
         .iter()
-        .map(|waiting| waiting.range)
+        .map(|unsorted| unsorted.range)
         .filter(|range| !ranges.iter().any(|sealed| sealed.range == *range))
         .collect();
     missing.sort_unstable();
@@ -398,15 +398,15 @@ fn sort_ranges(
 
 fn take_ranges<'o>(
     sorter: &mut RangeSorter<'_, '_>,
-    waiting: &[Waiting],
+    unsorted: &[UnsortedRange],
     next: &AtomicUsize,
     options: &'o rocksdb::Options,
-    sender: &SyncSender<Finish<'o>>,
+    sender: &SyncSender<SealJob<'o>>,
 ) -> Result<(), EngineError> {
     let job = sorter.job;
     let send = |finish| sender.send(finish).map_err(|_| EngineError::Cancelled);
     while !job.control.is_stopping() {
-        let Some(range) = waiting.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+        let Some(range) = unsorted.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
         let parts = std::mem::take(&mut *range.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let context = RangeContext {
             attempt: job.attempt,
@@ -414,12 +414,12 @@ fn take_ranges<'o>(
             range: range.range,
             target_file_bytes: job.index_plan.target_file_bytes,
         };
-        let mut writer = RangeWriter::new(context, options, |full| send(Finish::File(range.range, full)));
+        let mut writer = RangeWriter::new(context, options, |full| send(SealJob::File(range.range, full)));
         for part in parts {
             sorter.part(part, &mut writer)?;
         }
         let totals = writer.finish()?;
-        send(Finish::Range(range.range, totals))?;
+        send(SealJob::Range(range.range, totals))?;
     }
     Ok(())
 }

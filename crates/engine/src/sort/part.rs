@@ -23,13 +23,13 @@ pub(crate) struct Stored {
     file: Option<SpillFile>,
 }
 
-/// A file that means nothing to anybody but this job. Dropped, it is removed.
+/// A file of this job alone. Dropping it removes it.
 #[derive(Debug)]
 struct SpillFile(PathBuf);
 
 impl Drop for SpillFile {
     fn drop(&mut self) {
-        // Best effort: the attempt takes its whole spill folder away when it ends.
+        // Best effort: the attempt removes its whole spill folder when it ends.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -109,8 +109,8 @@ impl Stored {
         Ok(written)
     }
 
-    /// Gives all bytes to `take`, which says how many of them it used (whole entries only); the rest
-    /// comes again with what follows. Then memory and file are given back.
+    /// Passes all bytes to `take`, which returns how many of them it used (whole entries only); it gets the rest
+    /// again with the bytes that follow. Then memory and file are freed.
     pub(crate) fn consume(
         mut self,
         mut take: impl FnMut(&[u8]) -> Result<usize, EngineError>,
@@ -125,7 +125,7 @@ impl Stored {
     }
 
     /// As [`Stored::consume`], but leaves the entries where they are.
-    pub(crate) fn look(&self, mut take: impl FnMut(&[u8]) -> Result<usize, EngineError>) -> Result<(), EngineError> {
+    pub(crate) fn read(&self, mut take: impl FnMut(&[u8]) -> Result<usize, EngineError>) -> Result<(), EngineError> {
         for chunk in &self.chunks {
             take(&chunk.bytes)?;
         }

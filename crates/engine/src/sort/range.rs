@@ -3,18 +3,18 @@
 use indexbuild_index::PackedLayout;
 
 use super::SortJob;
-use super::memory::{Sorter, memory_of};
+use super::in_memory::{Sorter, memory_of};
 use super::part::{Part, SpillFolder, each_frame, whole_packed};
 use super::recut::cut_again;
-use super::writer::{FullFile, RangeWriter};
+use super::writer::{FullSst, RangeWriter};
 use crate::control::{StepTimes, timed};
 use crate::error::EngineError;
 use crate::packed;
 
-/// Entries written between two looks at the control.
-const BETWEEN_LOOKS: u64 = 8192;
+/// Entries written between two reports of progress.
+const REPORT_EVERY: u64 = 8192;
 
-/// A sorting thread's means.
+/// A sorting thread.
 pub(crate) struct RangeSorter<'s, 'j> {
     pub(crate) job: &'s SortJob<'j>,
     pub(crate) layout: Option<&'s PackedLayout>,
@@ -30,7 +30,7 @@ impl RangeSorter<'_, '_> {
     }
 
     /// Writes the entries of a part, sorted.
-    pub(crate) fn part<'o, F: FnMut(FullFile<'o>) -> Result<(), EngineError>>(
+    pub(crate) fn part<'o, F: FnMut(FullSst<'o>) -> Result<(), EngineError>>(
         &mut self,
         part: Part,
         writer: &mut RangeWriter<'o, '_, F>,
@@ -43,7 +43,7 @@ impl RangeSorter<'_, '_> {
         } else if part.identical {
             self.stream(part, writer)
         } else {
-            self.look()?;
+            check_cancelled(self.job)?;
             self.stats.cut_again += 1;
             let Self { layout, budget, folder, stats, .. } = self;
             let parts =
@@ -55,7 +55,7 @@ impl RangeSorter<'_, '_> {
         }
     }
 
-    fn in_memory<'o, F: FnMut(FullFile<'o>) -> Result<(), EngineError>>(
+    fn in_memory<'o, F: FnMut(FullSst<'o>) -> Result<(), EngineError>>(
         &mut self,
         part: Part,
         writer: &mut RangeWriter<'o, '_, F>,
@@ -85,7 +85,7 @@ impl RangeSorter<'_, '_> {
     }
 
     /// Equal entries, more than fit in memory: their order does not matter.
-    fn stream<'o, F: FnMut(FullFile<'o>) -> Result<(), EngineError>>(
+    fn stream<'o, F: FnMut(FullSst<'o>) -> Result<(), EngineError>>(
         &mut self,
         part: Part,
         writer: &mut RangeWriter<'o, '_, F>,
@@ -96,7 +96,7 @@ impl RangeSorter<'_, '_> {
         timed(&mut stats.write, || {
             let mut entries = Vec::new();
             packed.consume(|bytes| {
-                looked(job)?;
+                check_cancelled(job)?;
                 let whole = whole_packed(bytes, width);
                 entries.clear();
                 packed::unpack(width, whole, &mut entries);
@@ -109,7 +109,7 @@ impl RangeSorter<'_, '_> {
                 Ok(whole.len())
             })?;
             general.consume(|bytes| {
-                looked(job)?;
+                check_cancelled(job)?;
                 each_frame(bytes, |frame| {
                     job.control.add_rows(1);
                     writer.put_frame(&frame)
@@ -117,73 +117,69 @@ impl RangeSorter<'_, '_> {
             })
         })
     }
-
-    fn look(&self) -> Result<(), EngineError> {
-        looked(self.job)
-    }
 }
 
-fn looked(job: &SortJob<'_>) -> Result<(), EngineError> {
+fn check_cancelled(job: &SortJob<'_>) -> Result<(), EngineError> {
     if job.control.is_cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
 }
 
-/// Progress, and a look at the control, every few thousand entries.
-struct Pace<'p, 'j> {
+/// Reports progress, and checks whether the job was cancelled, every few thousand entries.
+struct ProgressCounter<'p, 'j> {
     job: &'p SortJob<'j>,
     since: u64,
 }
 
-impl Pace<'_, '_> {
+impl ProgressCounter<'_, '_> {
     #[inline]
-    fn step(&mut self) -> Result<(), EngineError> {
+    fn count(&mut self) -> Result<(), EngineError> {
         self.since += 1;
-        if self.since == BETWEEN_LOOKS { self.look() } else { Ok(()) }
+        if self.since == REPORT_EVERY { self.report() } else { Ok(()) }
     }
 
     #[cold]
-    fn look(&mut self) -> Result<(), EngineError> {
+    fn report(&mut self) -> Result<(), EngineError> {
         self.job.control.add_rows(std::mem::take(&mut self.since));
-        looked(self.job)
+        check_cancelled(self.job)
     }
 }
 
 /// Packed entries in order, with the few general ones (rows with NULLs) where they belong.
-fn merge<'o, F: FnMut(FullFile<'o>) -> Result<(), EngineError>>(
+fn merge<'o, F: FnMut(FullSst<'o>) -> Result<(), EngineError>>(
     job: &SortJob<'_>,
     layout: &PackedLayout,
     packed: impl Iterator<Item = u128>,
     sorter: &Sorter,
     writer: &mut RangeWriter<'o, '_, F>,
 ) -> Result<(), EngineError> {
-    let mut pace = Pace { job, since: 0 };
+    let mut progress = ProgressCounter { job, since: 0 };
     let mut general = sorter.general().peekable();
     for entry in packed {
         if general.peek().is_some() {
             // Their keys are never equal: one has a NULL where the other has a value.
             while let Some(frame) = general.next_if(|frame| frame.key < writer.expand(layout, entry)) {
                 writer.put_frame(&frame)?;
-                pace.step()?;
+                progress.count()?;
             }
         }
         writer.put_packed(layout, entry)?;
-        pace.step()?;
+        progress.count()?;
     }
     for frame in general {
         writer.put_frame(&frame)?;
-        pace.step()?;
+        progress.count()?;
     }
-    pace.look()
+    progress.report()
 }
 
-fn only_general<'o, F: FnMut(FullFile<'o>) -> Result<(), EngineError>>(
+fn only_general<'o, F: FnMut(FullSst<'o>) -> Result<(), EngineError>>(
     job: &SortJob<'_>,
     sorter: &Sorter,
     writer: &mut RangeWriter<'o, '_, F>,
 ) -> Result<(), EngineError> {
-    let mut pace = Pace { job, since: 0 };
+    let mut progress = ProgressCounter { job, since: 0 };
     for frame in sorter.general() {
         writer.put_frame(&frame)?;
-        pace.step()?;
+        progress.count()?;
     }
-    pace.look()
+    progress.report()
 }

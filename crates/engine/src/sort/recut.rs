@@ -1,12 +1,12 @@
-//! Where to cut ranges into parts that fit in memory, and cutting again what does not.
+//! Cuts ranges into parts that fit in memory, and cuts a part again that does not.
 //!
 //! Cuts made here have no effect on the outcome: files are cut by what a range's writer counts.
 
 use indexbuild_index::{Frame, PackedLayout};
 
 use super::fetch::{Fetch, Piece};
-use super::long;
-use super::memory::memory_of;
+use super::in_memory::memory_of;
+use super::long_entries;
 use super::part::{Part, SpillFolder, each_frame, whole_packed};
 use crate::buffers::Buffers;
 use crate::error::EngineError;
@@ -14,12 +14,12 @@ use crate::frames::PieceKind;
 use crate::packed;
 use crate::route::{Cut, Router};
 
-/// Parts are cut to this part of the budget, in percent: samples are not exact.
+/// How much of the budget a part should take, in percent: samples are not exact.
 const FILL: u64 = 60;
 /// Parts that one part is cut into at most; each may be cut again.
 const MOST_PARTS: u64 = 64;
-/// Whole entries in a sample that are too few to cut at.
-const FEW: u64 = 128;
+/// A sample with fewer whole entries is too small to cut by.
+const FEWEST_SAMPLED: u64 = 128;
 const SAMPLED_PIECES: usize = 64;
 const SAMPLED_BYTES: u64 = 64 << 10;
 const SAMPLED_ENTRIES: usize = 128;
@@ -48,8 +48,8 @@ impl Sampled {
     }
 }
 
-/// Looks at a few entries of pieces spread over all runs. What is read here is not checked: it
-/// decides where memory goes, nothing else.
+/// A few entries of pieces spread over all runs. Their digests are not checked: the sample decides only how much memory
+/// parts take.
 pub(crate) fn sample_pieces(fetch: &Fetch<'_, '_>, pieces: &[Piece]) -> Result<Vec<Sampled>, EngineError> {
     let mut sample = Vec::new();
     let mut bytes = Vec::new();
@@ -81,7 +81,7 @@ pub(crate) fn sample_pieces(fetch: &Fetch<'_, '_>, pieces: &[Piece]) -> Result<V
     Ok(sample)
 }
 
-/// Keeps about so many of those from `begin` on, evenly.
+/// Keeps about this many of those from `begin` on, evenly.
 fn thin(sample: &mut Vec<Sampled>, begin: usize, most: usize) {
     let step = (sample.len() - begin).div_ceil(most).max(1);
     let mut at = 0;
@@ -130,7 +130,7 @@ pub(crate) fn cut_again(
     let parts = usize::try_from(parts).unwrap_or(2);
     let sampled = budget / 8;
     let (cuts, identical) = if layout.is_none() && is_long(&part, sampled) {
-        long::cuts(&part, parts, sampled)?
+        long_entries::cuts(&part, parts, sampled)?
     } else {
         quantiles(&sample_part(&part, layout, sampled)?, parts, layout)
     };
@@ -169,9 +169,9 @@ pub(crate) fn cut_again(
     Ok(made)
 }
 
-/// Whether a sample of so many bytes would hold too few entries to cut at.
+/// Whether a sample of `sampled` bytes would hold too few entries to cut at.
 fn is_long(part: &Part, sampled: u64) -> bool {
-    part.general.bytes > part.general.entries.saturating_mul(sampled / FEW)
+    part.general.bytes > part.general.entries.saturating_mul(sampled / FEWEST_SAMPLED)
 }
 
 fn empty(buffers: &mut Buffers, parts: &mut [Part], folder: &SpillFolder) -> Result<u64, EngineError> {
@@ -189,15 +189,15 @@ fn empty(buffers: &mut Buffers, parts: &mut [Part], folder: &SpillFolder) -> Res
 /// Every n-th entry of a part, in order: with `bytes` of general entries at most, unless that is a single one. Entries are
 /// sampled whole, since a cut tells those of one key apart by their values; so of long ones there are few.
 fn sample_part(part: &Part, layout: Option<&PackedLayout>, bytes: u64) -> Result<Vec<Sampled>, EngineError> {
-    const WISHED: u64 = 4096;
+    const SAMPLED_OF_A_PART: u64 = 4096;
     let mut sample = Vec::new();
     let mut frame = Frame::new();
-    let every = usize::try_from(part.packed.entries / WISHED).unwrap_or(usize::MAX).max(1);
+    let every = usize::try_from(part.packed.entries / SAMPLED_OF_A_PART).unwrap_or(usize::MAX).max(1);
     let mut at = 0usize;
     if let Some(layout) = layout {
         let width = layout.width();
         let mut one = Vec::new();
-        part.packed.look(|bytes| {
+        part.packed.read(|bytes| {
             let whole = whole_packed(bytes, width);
             for entry in whole.chunks_exact(width) {
                 if at.is_multiple_of(every) {
@@ -210,11 +210,11 @@ fn sample_part(part: &Part, layout: Option<&PackedLayout>, bytes: u64) -> Result
             Ok(whole.len())
         })?;
     }
-    let mut every = usize::try_from(part.general.entries / WISHED).unwrap_or(usize::MAX).max(1);
+    let mut every = usize::try_from(part.general.entries / SAMPLED_OF_A_PART).unwrap_or(usize::MAX).max(1);
     at = 0;
     let begin = sample.len();
     let mut sampled = 0;
-    part.general.look(|found| {
+    part.general.read(|found| {
         each_frame(found, |frame| {
             if at.is_multiple_of(every) {
                 sample.push(Sampled { key: frame.key.to_vec(), value: frame.value.to_vec(), packed: None });

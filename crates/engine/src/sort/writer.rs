@@ -10,15 +10,15 @@ use indexbuild_index::value::to_hex;
 use indexbuild_index::{ContentDigest, Frame, IndexDefinition, PackedLayout, SetHash, entry_hash};
 use rocksdb::{Options, SstFileWriter};
 
-use super::duplicates::{Duplicates, in_words};
+use super::duplicates::{Duplicates, describe};
 use super::sealed::sst_path;
 use crate::attempt::Attempt;
 use crate::error::{At as _, EngineError};
 use crate::frames::FrameRef;
 
 /// A file with all its entries, still to be finished, flushed and sealed.
-pub(crate) struct FullFile<'o> {
-    pub(crate) file: OpenFile<'o>,
+pub(crate) struct FullSst<'o> {
+    pub(crate) file: OpenSst<'o>,
     pub(crate) content_digest: u128,
     pub(crate) first_key: String,
     pub(crate) last_key: String,
@@ -27,14 +27,14 @@ pub(crate) struct FullFile<'o> {
 }
 
 /// An SST file under its temporary name. Dropped, it is removed.
-pub(crate) struct OpenFile<'o> {
+pub(crate) struct OpenSst<'o> {
     sst: SstFileWriter<'o>,
     temporary: PathBuf,
     target: PathBuf,
     sealed: bool,
 }
 
-impl<'o> OpenFile<'o> {
+impl<'o> OpenSst<'o> {
     fn create(options: &'o Options, target: PathBuf) -> Result<Self, EngineError> {
         let temporary = durable::temporary_for(&target).at("create", &target)?;
         fault::before(Op::Create, &temporary).at("create", &temporary)?;
@@ -60,7 +60,7 @@ impl<'o> OpenFile<'o> {
     }
 }
 
-impl Drop for OpenFile<'_> {
+impl Drop for OpenSst<'_> {
     fn drop(&mut self) {
         if !self.sealed {
             // Best effort: a leftover is recognised by its name.
@@ -69,15 +69,15 @@ impl Drop for OpenFile<'_> {
     }
 }
 
-struct Current<'o> {
-    file: OpenFile<'o>,
+struct CurrentSst<'o> {
+    file: OpenSst<'o>,
     content: ContentDigest,
     first_key: String,
     entries: u64,
     entry_bytes: u64,
 }
 
-/// What a writer needs to know of its range.
+/// The range of a writer, and its limits.
 #[derive(Clone, Copy)]
 pub(crate) struct RangeContext<'c> {
     pub(crate) attempt: &'c Attempt,
@@ -99,14 +99,14 @@ pub(crate) struct RangeTotals {
 pub(crate) struct RangeWriter<'o, 'c, F> {
     context: RangeContext<'c>,
     options: &'o Options,
-    current: Option<Current<'o>>,
+    current: Option<CurrentSst<'o>>,
     totals: RangeTotals,
     last: Frame,
     next: Frame,
     full: F,
 }
 
-impl<'o, 'c, F: FnMut(FullFile<'o>) -> Result<(), EngineError>> RangeWriter<'o, 'c, F> {
+impl<'o, 'c, F: FnMut(FullSst<'o>) -> Result<(), EngineError>> RangeWriter<'o, 'c, F> {
     /// `full` takes each file that has all its entries.
     pub(crate) fn new(context: RangeContext<'c>, options: &'o Options, full: F) -> Self {
         Self {
@@ -147,8 +147,8 @@ impl<'o, 'c, F: FnMut(FullFile<'o>) -> Result<(), EngineError>> RangeWriter<'o, 
             Some(current) => current,
             none @ None => {
                 let target = sst_path(self.context.attempt, self.context.range, self.totals.files);
-                none.insert(Current {
-                    file: OpenFile::create(self.options, target)?,
+                none.insert(CurrentSst {
+                    file: OpenSst::create(self.options, target)?,
                     content: ContentDigest::new(),
                     first_key: to_hex(self.next.key()),
                     entries: 0,
@@ -179,17 +179,17 @@ impl<'o, 'c, F: FnMut(FullFile<'o>) -> Result<(), EngineError>> RangeWriter<'o, 
             self.totals.duplicates.add(definition, self.last.key(), self.last.value(), self.next.value());
             return Ok(());
         }
-        let (key, row) = in_words(definition, self.next.key(), self.next.value());
+        let (key, row) = describe(definition, self.next.key(), self.next.value());
         let key = format!("({key}; stored as {})", to_hex(self.next.key()));
         Err(EngineError::DuplicateKeyOutsideUnique { index: definition.name.clone(), key, row })
     }
 
     fn cut(&mut self) -> Result<(), EngineError> {
-        let Some(Current { file, content, first_key, entries, entry_bytes }) = self.current.take() else {
+        let Some(CurrentSst { file, content, first_key, entries, entry_bytes }) = self.current.take() else {
             return Ok(());
         };
         self.totals.files += 1;
-        (self.full)(FullFile {
+        (self.full)(FullSst {
             file,
             content_digest: content.finish(),
             first_key,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use indexbuild_engine::{Control, EngineError, SealedRun, SortOptions, adopt_ranges, adopt_runs};
+use indexbuild_engine::{EngineError, JobControl, SealedRun, SortOptions, adopt_ranges, adopt_runs};
 use indexbuild_index::{Nulls, Order};
 
 use crate::support::{
@@ -17,7 +17,7 @@ fn broken_encode(place: &Place, table: &mut Table) -> usize {
     let plan = plan(on_k(Order::Asc, Nulls::Last), table, 4, 2);
     table.fails_at = Some(15);
     let attempt = place.begin("encode-0");
-    let control = Control::new();
+    let control = JobControl::new();
     let error = encode_with(&attempt, &[plan], table, SMALL_RUNS, Vec::new(), &control, &|_| Ok(())).unwrap_err();
     assert!(matches!(error, EngineError::Read { split: 15, .. }), "{error:?}");
     table.fails_at = None;
@@ -35,7 +35,7 @@ fn broken_encode(place: &Place, table: &mut Table) -> usize {
 fn finish(place: &Place, table: &Table, adopted: Vec<SealedRun>, attempt: &indexbuild_engine::Attempt) -> u64 {
     table.read.store(0, Ordering::SeqCst);
     let plan = plan(on_k(Order::Asc, Nulls::Last), table, 4, 2);
-    let control = Control::new();
+    let control = JobControl::new();
     let encoded =
         encode_with(attempt, std::slice::from_ref(&plan), table, SMALL_RUNS, adopted, &control, &|_| Ok(())).unwrap();
     let read = table.read.load(Ordering::SeqCst);
@@ -80,7 +80,7 @@ fn i3_an_encode_that_goes_on_in_the_same_attempt_never_writes_over_a_sealed_run(
         Ok(())
     };
     table.fails_at = Some(15);
-    let control = Control::new();
+    let control = JobControl::new();
     encode_with(&attempt, std::slice::from_ref(&plan), &table, SMALL_RUNS, Vec::new(), &control, &hand_on).unwrap_err();
     table.fails_at = None;
     let already = sealed.lock().unwrap().clone();
@@ -147,7 +147,7 @@ fn i10_sealed_ranges_of_a_failed_attempt_are_taken_over_and_a_damaged_one_is_don
         let place = Place::default();
         let table = Table::mixed(30_000);
         let plan = plan(on_c(), &table, 6, 1);
-        let control = Control::new();
+        let control = JobControl::new();
         let means = SMALL_RUNS;
         let encoding = place.begin("encode-0");
         let encoded =
@@ -203,7 +203,7 @@ fn i6_a_range_of_a_former_attempt_that_lacks_entries_is_noticed() {
     let place = Place::default();
     let table = Table::mixed(6000);
     let plan = plan(on_c(), &table, 3, 1);
-    let control = Control::new();
+    let control = JobControl::new();
     let encoding = place.begin("encode-0");
     let encoded =
         encode_with(&encoding, std::slice::from_ref(&plan), &table, PLENTY, Vec::new(), &control, &|_| Ok(())).unwrap();
@@ -231,7 +231,7 @@ fn asked_to_stop_an_encode_seals_whole_splits_and_the_next_attempt_does_the_rest
             let place = Place::default();
             let mut table = Table::mixed(30_000);
             let plan = plan(on_k(Order::Asc, Nulls::Last), &table, 4, 2);
-            let control = Arc::new(Control::new());
+            let control = Arc::new(JobControl::new());
             let asked = Arc::clone(&control);
             table.before_batch = Box::new(move |split| {
                 if split == 9 {

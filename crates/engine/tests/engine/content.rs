@@ -1,6 +1,6 @@
 //! What comes out: the same whatever it was made with, in the right order, with nothing lost.
 
-use indexbuild_engine::{Control, EngineError, SortOptions};
+use indexbuild_engine::{EngineError, JobControl, SortOptions};
 use indexbuild_index::{IndexDefinition, Nulls, Order, RowIdValue, Value};
 
 use crate::support::{
@@ -107,7 +107,7 @@ fn a_key_that_nine_rows_of_ten_hold_is_cut_by_row_id_and_sorts_like_any_other() 
         for means in [PLENTY, TINY, Means { lanes: 5, ..TINY }] {
             let place = Place::default();
             let plan = blind(means.lanes);
-            let control = Control::new();
+            let control = JobControl::new();
             let attempt = place.begin("encode-0");
             let encoded =
                 encode_with(&attempt, std::slice::from_ref(&plan), &table, means, Vec::new(), &control, &|_| Ok(()))
@@ -203,7 +203,7 @@ fn two_rows_with_one_row_id_are_an_error_that_names_it() {
             ..on_k(Order::Asc, Nulls::Last)
         };
         let plan = plan(definition, &table, 1, 1);
-        let control = Control::new();
+        let control = JobControl::new();
         let attempt = place.begin("encode-0");
         let encoded =
             encode_with(&attempt, std::slice::from_ref(&plan), &table, means, Vec::new(), &control, &|_| Ok(()))

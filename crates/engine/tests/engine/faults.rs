@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use indexbuild_engine::{Control, EngineError, SortOptions, is_no_space};
+use indexbuild_engine::{EngineError, JobControl, SortOptions, is_no_space};
 use indexbuild_index::{Nulls, Order};
 
 use crate::support::{
@@ -17,7 +17,7 @@ fn i3_a_flipped_byte_in_a_run_is_found_before_anything_is_sealed_and_names_run_a
     let place = Place::default();
     let table = Table::mixed(30_000);
     let plan = plan(on_k(Order::Asc, Nulls::Last), &table, 4, 2);
-    let control = Control::new();
+    let control = JobControl::new();
     let attempt = place.begin("encode-0");
     let encoded =
         encode_with(&attempt, std::slice::from_ref(&plan), &table, SMALL_RUNS, Vec::new(), &control, &|_| Ok(()))
@@ -59,14 +59,14 @@ fn a_cancelled_job_ends_at_once_and_seals_nothing_more() {
     let place = Place::default();
     let table = Table::mixed(30_000);
     let plan = plan(on_k(Order::Asc, Nulls::Last), &table, 4, 1);
-    let control = Control::new();
+    let control = JobControl::new();
     control.cancel();
     let attempt = place.begin("encode-0");
     let error = encode_with(&attempt, std::slice::from_ref(&plan), &table, TINY, Vec::new(), &control, &|_| Ok(()))
         .unwrap_err();
     assert!(matches!(error, EngineError::Cancelled), "{error:?}");
     assert_eq!(attempt.runs_dir().read_dir().unwrap().count(), 0, "not even an unfinished file stays");
-    let control = Control::new();
+    let control = JobControl::new();
     let encoded =
         encode_with(&attempt, std::slice::from_ref(&plan), &table, TINY, Vec::new(), &control, &|_| Ok(())).unwrap();
     let sorting = place.begin("sort-0");
@@ -93,7 +93,7 @@ fn runs_of_another_plan_are_refused() {
     let table = Table::mixed(3000);
     let one = plan(on_k(Order::Asc, Nulls::Last), &table, 4, 2);
     let other = plan(on_c(), &table, 4, 2);
-    let control = Control::new();
+    let control = JobControl::new();
     let attempt = place.begin("encode-0");
     let encoded = encode_with(&attempt, &[one], &table, PLENTY, Vec::new(), &control, &|_| Ok(())).unwrap();
     let attempt = place.begin("sort-0");
@@ -134,7 +134,7 @@ fn on_a_full_disk(full: &std::path::Path) {
     let place = Place::default();
     let table = Table::mixed(30_000);
     let plan = plan(on_c(), &table, 4, 1);
-    let control = Control::new();
+    let control = JobControl::new();
     let attempt = place.begin("encode-0");
     fill();
     let error = place.volume.admit(1).unwrap_err();

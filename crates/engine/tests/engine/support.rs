@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use indexbuild_engine::{
-    Attempt, Batches, BoxError, Control, EncodeJob, EncodeOutcome, EngineError, IndexPlan, InputBatch, InputRows, Lane,
-    Owner, PieceReader, RunInput, RunTable, SealedRange, SealedRun, SortJob, SortOptions, SortOutcome, SplitReader,
-    Volume, encode, sort,
+    Attempt, Batches, BoxError, EncodeJob, EncodeOutcome, EngineError, IndexPlan, InputBatch, InputRows, JobControl,
+    Lane, Owner, PieceReader, RunInput, RunTable, SealedRange, SealedRun, SortJob, SortOptions, SortOutcome,
+    SplitReader, Volume, encode, sort,
 };
 use indexbuild_index::{
     ColumnType, Compression, DecodedEntry, Encoder, Entries, Frame, IndexDefinition, KeyColumn, Nulls, Order, RowId,
@@ -236,7 +236,7 @@ pub(crate) fn encode_with(
     table: &Table,
     means: Means,
     already: Vec<SealedRun>,
-    control: &Control,
+    control: &JobControl,
     on_sealed: OnRun<'_>,
 ) -> Result<EncodeOutcome, EngineError> {
     encode(EncodeJob {
@@ -286,7 +286,7 @@ impl<'a> LaneJob<'a> {
 
 pub(crate) fn sort_with(
     job: LaneJob<'_>,
-    control: &Control,
+    control: &JobControl,
     options: SortOptions,
     on_sealed: OnRange<'_>,
 ) -> Result<SortOutcome, EngineError> {
@@ -352,7 +352,7 @@ pub(crate) fn build(
 ) -> (Content, Vec<SortOutcome>, Place) {
     let place = Place::default();
     let plan = plan(definition.clone(), table, ranges, means.lanes);
-    let control = Control::new();
+    let control = JobControl::new();
     let attempt = place.begin("encode-0");
     let encoded =
         encode_with(&attempt, std::slice::from_ref(&plan), table, means, Vec::new(), &control, &|_| Ok(())).unwrap();

@@ -24,16 +24,16 @@ fn an_attempt_is_held_as_long_as_it_lives_and_can_only_be_removed_after() {
     assert_eq!(listed.len(), 1);
     assert!(listed[0].held);
     assert_eq!(listed[0].owner.as_ref(), Some(attempt.owner()));
-    assert!(listed[0].take().unwrap().is_none(), "its lock cannot be had");
+    assert!(listed[0].try_lock().unwrap().is_none(), "its lock cannot be had");
     assert!(!place.volume.remove_all().unwrap());
     let dir = attempt.dir().to_owned();
     assert!(dir.exists());
     drop(attempt);
     let listed = place.volume.attempts().unwrap();
     assert!(!listed[0].held);
-    place.volume.remove(listed[0].take().unwrap().unwrap()).unwrap();
+    place.volume.remove(listed[0].try_lock().unwrap().unwrap()).unwrap();
     assert!(!dir.exists());
-    assert!(listed[0].take().unwrap().is_none(), "what is gone cannot be removed again");
+    assert!(listed[0].try_lock().unwrap().is_none(), "what is gone cannot be removed again");
     assert!(place.volume.attempts().unwrap().is_empty());
     assert!(place.volume.remove_all().unwrap());
 }
@@ -54,7 +54,7 @@ fn an_attempt_that_died_before_it_said_whose_it_is_is_listed_and_can_be_removed(
     std::fs::create_dir(place.volume.folder().join("3-dead")).unwrap();
     let listed = place.volume.attempts().unwrap();
     assert_eq!((listed[0].owner.as_ref(), listed[0].held), (None, false));
-    place.volume.remove(listed[0].take().unwrap().unwrap()).unwrap();
+    place.volume.remove(listed[0].try_lock().unwrap().unwrap()).unwrap();
     assert!(place.volume.attempts().unwrap().is_empty());
 }
 

@@ -199,8 +199,8 @@ fn sweep_volume(job: &Job, all: bool) -> Result<u64, WorkFailure> {
     let volume = Volume::open(&job.config.volume, &job.build.uid)?;
     let mut removed = 0;
     for former in volume.attempts()? {
-        if let Some(unheld) = former.take()? {
-            volume.remove(unheld)?;
+        if let Some(locked) = former.try_lock()? {
+            volume.remove(locked)?;
             removed += 1;
         }
     }

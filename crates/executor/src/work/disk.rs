@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indexbuild_api::{Reason, Waiting, WorkId};
-use indexbuild_engine::{Attempt, EngineError, FormerAttempt, Owner, Volume};
+use indexbuild_engine::{Attempt, EngineError, FoundAttempt, Owner, Volume};
 use indexbuild_text::chain;
 
 use super::Job;
@@ -20,7 +20,7 @@ pub(super) struct Workplace {
     pub volume: Volume,
     pub attempt: Attempt,
     /// Older attempts at the same work from the same inputs: what they sealed may be adopted.
-    pub same_work: Vec<FormerAttempt>,
+    pub same_work: Vec<FoundAttempt>,
 }
 
 impl Workplace {
@@ -158,9 +158,9 @@ fn open_with_room(job: &Job) -> Result<Volume, WorkFailure> {
     outcome
 }
 
-fn remove(volume: &Volume, former: &FormerAttempt) -> Result<(), EngineError> {
-    match former.take()? {
-        Some(unheld) => volume.remove(unheld),
+fn remove(volume: &Volume, former: &FoundAttempt) -> Result<(), EngineError> {
+    match former.try_lock()? {
+        Some(locked) => volume.remove(locked),
         None => Ok(()),
     }
 }

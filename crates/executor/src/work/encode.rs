@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indexbuild_api::{RunLocation, WorkError, WorkErrorReason, WorkResult};
 use indexbuild_engine::{
-    BoxError, EncodeJob, EncodeOutcome, EngineError, EntrySum, FormerAttempt, SealedRun, adopt_runs,
+    BoxError, EncodeJob, EncodeOutcome, EngineError, EntrySum, FoundAttempt, SealedRun, adopt_runs,
     encode as encode_splits, leak_engine, need_of_encode,
 };
 use indexbuild_source::{ReadOptions, Table};
@@ -37,8 +37,8 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
     }
     job.shared.set_step(Some("taking over what is sealed"));
     let taken = take_over(job, &place, &splits)?;
-    let (source, patience) = source_access::source(&job.config, &job.shared)?;
-    let table = Table::open_patiently(&source, patience, &plan.snapshot)?;
+    let (source, policy) = source_access::source(&job.config, &job.shared)?;
+    let table = Table::open_with(&source, policy, &plan.snapshot)?;
     job.shared.set_total(taken.rows_ahead(&plan, &splits));
     job.shared.set_step(None);
 
@@ -109,7 +109,7 @@ fn take_over(job: &Job, place: &Workplace, splits: &[u32]) -> Result<TakenOver<S
             unused.push(run.sidecar);
         }
     }
-    unused.extend(place.same_work.iter().flat_map(FormerAttempt::sealed_runs).map(|run| run.sidecar));
+    unused.extend(place.same_work.iter().flat_map(FoundAttempt::sealed_runs).map(|run| run.sidecar));
     let mut redone = 0;
     for run in unused {
         if run.splits.iter().all(|split| wanted.contains(split) && !covered.contains(split)) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use indexbuild_api::{Compression as ApiCompression, IndexBuildSpec, WorkErrorReason, WorkResult};
-use indexbuild_engine::{IndexPlan, LaneWish, plan_index};
+use indexbuild_engine::{IndexPlan, plan_index};
 use indexbuild_index::definition::{Compression, IndexDefinition};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::Document;
@@ -138,11 +138,11 @@ fn create(job: &Job, spec_digest: &str) -> Result<(PlanFile, Bytes), WorkFailure
 /// The plan: a pure function of the table's files and the spec, but for the grouping into works.
 fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
     let spec = &job.config.build.spec;
-    let (source, patience) = source_access::source(&job.config, &job.shared)?;
+    let (source, policy) = source_access::source(&job.config, &job.shared)?;
     job.shared.set_step(Some("pinning the table's files"));
-    let snapshot = Table::pin_patiently(&source, Arc::clone(&patience))?;
+    let snapshot = Table::pin_with(&source, Arc::clone(&policy))?;
     job.shared.go_on()?;
-    let table = Table::open_patiently(&source, patience, &snapshot)?;
+    let table = Table::open_with(&source, policy, &snapshot)?;
     let definitions = definitions(spec, table.schema())?;
     let columns = projection(&definitions);
     job.shared.set_step(Some("listing splits"));
@@ -156,9 +156,8 @@ fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
         .into_iter()
         .zip(&sample.entries)
         .map(|(definition, entries)| {
-            let wish = LaneWish { slots };
             let target = spec.output.target_file_bytes();
-            plan_index(definition, entries, estimated_rows, 0, target, compression(spec), wish)
+            plan_index(definition, entries, estimated_rows, 0, target, compression(spec), slots)
         })
         .collect::<Result<Vec<IndexPlan>, _>>()?;
     let split_bytes: u64 = splits.iter().map(|split| split.bytes).sum();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use indexbuild_api::{Reason, StageName, Waiting, WorkErrorReason, WorkId, WorkResult};
 use indexbuild_engine::{
-    Adopted, BoxError, EngineError, EntrySum, FormerAttempt, Lane, SealedRange, SortJob, SortOptions, SortOutcome,
+    Adopted, BoxError, EngineError, EntrySum, FoundAttempt, Lane, SealedRange, SortJob, SortOptions, SortOutcome,
     adopt_ranges, need_of_sort, sort as sort_lane,
 };
 use indexbuild_text::chain;
@@ -95,7 +95,7 @@ fn take_over(task: &Task<'_>, place: &Workplace) -> Result<TakenOver<SealedRange
         tracing::warn!(file = %damaged.found.display(), why = %damaged.why, "a sealed file is damaged; its range is sorted again");
     }
     let mut counted: BTreeSet<u32> = sealed.iter().map(|range| range.range).collect();
-    let all = place.same_work.iter().flat_map(FormerAttempt::sealed_ranges);
+    let all = place.same_work.iter().flat_map(FoundAttempt::sealed_ranges);
     let lost = all.filter(|range| task.in_lane(range.range) && counted.insert(range.range));
     let redone = lost.map(|range| range.entries).sum();
     Ok(TakenOver { sealed, stored: Vec::new(), objects, redone })
@@ -108,9 +108,9 @@ fn fetch_ranges(
     place: &Workplace,
     objects: &BTreeMap<String, Former>,
     have: &BTreeSet<u32>,
-) -> Result<Option<FormerAttempt>, WorkFailure> {
+) -> Result<Option<FoundAttempt>, WorkFailure> {
     let job = task.job;
-    let former = FormerAttempt::fetched(&place.attempt);
+    let former = FoundAttempt::fetched(&place.attempt);
     let folder = former.ranges_dir();
     let mut fetched = BTreeSet::new();
     for (name, sidecar) in objects {

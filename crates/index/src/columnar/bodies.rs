@@ -15,9 +15,9 @@ use super::{Context, EncodeError};
 use crate::definition::{ColumnType, TimeUnit};
 use crate::value::{Value, shift_decimal};
 
-/// What the bodies are for.
+/// Whether bodies stand in keys or in values.
 #[derive(Clone, Copy)]
-pub(super) enum Form {
+pub(super) enum BodyUse {
     /// A key: made to sort as unsigned integers, complemented when descending.
     Key { descending: bool },
     /// An included column: the value's own bits.
@@ -31,12 +31,12 @@ pub(super) enum Bodies {
 }
 
 /// Why there are none.
-pub(super) enum Failed {
+pub(super) enum BodiesError {
     Type { expected: ColumnType, actual: String },
     Decimal { expected: ColumnType, row: usize, digits: i128, actual: ColumnType },
 }
 
-impl Failed {
+impl BodiesError {
     pub(super) fn explain(self, column: &str, context: &Context<'_>) -> EncodeError {
         let index = context.index.to_owned();
         let column = column.to_owned();
@@ -58,10 +58,10 @@ impl Bodies {
     pub(super) fn of(
         array: &dyn Array,
         column_type: ColumnType,
-        form: Form,
+        form: BodyUse,
         nulls: Option<&NullBuffer>,
-    ) -> Result<Self, Failed> {
-        let failed = || Failed::Type { expected: column_type, actual: array.data_type().to_string() };
+    ) -> Result<Self, BodiesError> {
+        let failed = || BodiesError::Type { expected: column_type, actual: array.data_type().to_string() };
         if let ColumnType::Decimal { .. } = column_type {
             return decimals(array, column_type, form, nulls);
         }
@@ -118,12 +118,12 @@ fn primitive<T: ArrowPrimitiveType>(array: &dyn Array, body: impl Fn(T::Native) 
 }
 
 #[allow(clippy::cast_sign_loss)] // Two's complement is what is wanted.
-fn narrow(array: &dyn Array, column_type: ColumnType, form: Form) -> Option<Vec<u64>> {
+fn narrow(array: &dyn Array, column_type: ColumnType, form: BodyUse) -> Option<Vec<u64>> {
     let width = column_type.width()?;
     let (complement, sign, normal) = match form {
-        Form::Key { descending: true } => (all_bits(width), 1 << (width * 8 - 1), true),
-        Form::Key { descending: false } => (0, 1 << (width * 8 - 1), true),
-        Form::Plain => (0, 0, false),
+        BodyUse::Key { descending: true } => (all_bits(width), 1 << (width * 8 - 1), true),
+        BodyUse::Key { descending: false } => (0, 1 << (width * 8 - 1), true),
+        BodyUse::Plain => (0, 0, false),
     };
     // Integers: one exclusive-or flips the sign and complements.
     let flip = sign ^ complement;
@@ -206,10 +206,10 @@ fn digits(array: &dyn Array) -> Option<Vec<i128>> {
 fn decimals(
     array: &dyn Array,
     column_type: ColumnType,
-    form: Form,
+    form: BodyUse,
     nulls: Option<&NullBuffer>,
-) -> Result<Bodies, Failed> {
-    let failed = || Failed::Type { expected: column_type, actual: array.data_type().to_string() };
+) -> Result<Bodies, BodiesError> {
+    let failed = || BodiesError::Type { expected: column_type, actual: array.data_type().to_string() };
     let actual = ColumnType::from_arrow(array.data_type()).map_err(|_| failed())?;
     let (ColumnType::Decimal { precision, scale }, ColumnType::Decimal { scale: written, .. }) = (column_type, actual)
     else {
@@ -220,8 +220,8 @@ fn decimals(
     let by = i32::from(scale) - i32::from(written);
     let mask = u128::MAX >> (128 - width * 8);
     let flip = match form {
-        Form::Key { descending } => 1 << (width * 8 - 1) ^ if descending { mask } else { 0 },
-        Form::Plain => 0,
+        BodyUse::Key { descending } => 1 << (width * 8 - 1) ^ if descending { mask } else { 0 },
+        BodyUse::Plain => 0,
     };
     let mut bodies = digits(array).ok_or_else(failed)?;
     for (row, digits) in bodies.iter_mut().enumerate() {
@@ -231,7 +231,7 @@ fn decimals(
         let rescaled = if by == 0 { Some(*digits) } else { shift_decimal(*digits, by) };
         let fitting = rescaled.filter(|digits| digits.unsigned_abs() < limit);
         let Some(fitting) = fitting else {
-            return Err(Failed::Decimal { expected: column_type, row, digits: *digits, actual });
+            return Err(BodiesError::Decimal { expected: column_type, row, digits: *digits, actual });
         };
         *digits = fitting;
     }

@@ -9,18 +9,18 @@ mod packed;
 mod text;
 
 #[cfg(test)]
-mod tests;
+mod arbitrary;
 #[cfg(test)]
-mod world;
+mod tests;
 
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_buffer::NullBuffer;
 
-use self::bodies::{Bodies, Form};
+use self::bodies::{Bodies, BodyUse};
 pub use self::packed::PackedLayout;
-use self::text::{Memo, Text};
+use self::text::{DictionaryCache, Text};
 use crate::codec::{ENCODING_VERSION, FILE_BITS, FLAG_NULL_FIRST, FLAG_NULL_LAST, FLAG_VALUE, MAX_KEY_BYTES, ROW_BITS};
 use crate::definition::{ColumnType, IndexDefinition, InvalidDefinition, KeyColumn, Nulls, Order, RowId};
 
@@ -31,7 +31,7 @@ pub struct Encoder {
     def: Arc<IndexDefinition>,
     packed: Option<PackedLayout>,
     /// Per column of key and row id.
-    memos: Vec<Memo>,
+    memos: Vec<DictionaryCache>,
 }
 
 /// Where a batch's rows stand in the source.
@@ -235,7 +235,7 @@ struct Context<'a> {
 }
 
 /// A key column of one batch, its values' bodies at hand.
-struct Bound<'a> {
+struct BoundColumn<'a> {
     body: Body<'a>,
     nulls: Option<NullBuffer>,
     null_flag: u8,
@@ -243,10 +243,10 @@ struct Bound<'a> {
 
 enum Body<'a> {
     Fixed { bodies: Bodies, width: usize },
-    Text { text: Text<'a>, descending: bool, memo: &'a mut Memo },
+    Text { text: Text<'a>, descending: bool, cache: &'a mut DictionaryCache },
 }
 
-impl Bound<'_> {
+impl BoundColumn<'_> {
     fn is_null(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
@@ -261,7 +261,7 @@ impl Bound<'_> {
         out.push(FLAG_VALUE);
         match &mut self.body {
             Body::Fixed { bodies, width } => bodies.write(row, *width, out),
-            Body::Text { text, descending, memo } => text.write_escaped(row, *descending, memo, out),
+            Body::Text { text, descending, cache } => text.write_escaped(row, *descending, cache, out),
         }
         false
     }
@@ -286,8 +286,9 @@ impl Encoder {
     pub fn new(def: Arc<IndexDefinition>) -> Result<Self, EncodeError> {
         def.check()?;
         let packed = PackedLayout::of(&def);
-        let memos =
-            std::iter::repeat_with(Memo::default).take(def.columns.len() + def.row_id_columns().len()).collect();
+        let memos = std::iter::repeat_with(DictionaryCache::default)
+            .take(def.columns.len() + def.row_id_columns().len())
+            .collect();
         Ok(Self { def, packed, memos })
     }
 
@@ -422,39 +423,39 @@ fn column_of<'b>(
 fn bind_all<'a>(
     batch: &'a RecordBatch,
     columns: &[KeyColumn],
-    memos: &'a mut [Memo],
+    memos: &'a mut [DictionaryCache],
     context: &Context<'_>,
-) -> Result<Vec<Bound<'a>>, EncodeError> {
-    columns.iter().zip(memos).map(|(column, memo)| bind(batch, column, memo, context)).collect()
+) -> Result<Vec<BoundColumn<'a>>, EncodeError> {
+    columns.iter().zip(memos).map(|(column, cache)| bind(batch, column, cache, context)).collect()
 }
 
 fn bind<'a>(
     batch: &'a RecordBatch,
     column: &KeyColumn,
-    memo: &'a mut Memo,
+    cache: &'a mut DictionaryCache,
     context: &Context<'_>,
-) -> Result<Bound<'a>, EncodeError> {
+) -> Result<BoundColumn<'a>, EncodeError> {
     let array = column_of(batch, &column.name, column.column_type, context)?;
     let nulls = array.logical_nulls();
     let descending = column.order == Order::Desc;
     let body = match column.column_type.width() {
         Some(width) => {
-            let form = Form::Key { descending };
+            let form = BodyUse::Key { descending };
             let bodies = Bodies::of(array.as_ref(), column.column_type, form, nulls.as_ref());
             Body::Fixed { bodies: bodies.map_err(|failed| failed.explain(&column.name, context))?, width }
         }
         None => {
             let text =
                 Text::of(array.as_ref()).ok_or_else(|| wrong_type(&column.name, column.column_type, array, context))?;
-            memo.prepare(&text);
-            Body::Text { text, descending, memo }
+            cache.prepare(&text);
+            Body::Text { text, descending, cache }
         }
     };
     let null_flag = match column.nulls {
         Nulls::First => FLAG_NULL_FIRST,
         Nulls::Last => FLAG_NULL_LAST,
     };
-    Ok(Bound { body, nulls, null_flag })
+    Ok(BoundColumn { body, nulls, null_flag })
 }
 
 fn bind_included<'a>(
@@ -467,7 +468,7 @@ fn bind_included<'a>(
         let nulls = array.logical_nulls();
         let body = match column.column_type.width() {
             Some(width) => {
-                let bodies = Bodies::of(array.as_ref(), column.column_type, Form::Plain, nulls.as_ref());
+                let bodies = Bodies::of(array.as_ref(), column.column_type, BodyUse::Plain, nulls.as_ref());
                 Plain::Fixed { bodies: bodies.map_err(|failed| failed.explain(&column.name, context))?, width }
             }
             None => Plain::Text(
@@ -499,8 +500,8 @@ impl RowWriter<'_> {
     fn write(
         &mut self,
         row: usize,
-        keys: &mut [Bound<'_>],
-        row_id: &mut [Bound<'_>],
+        keys: &mut [BoundColumn<'_>],
+        row_id: &mut [BoundColumn<'_>],
         included: &[Included<'_>],
         out: &mut Arena,
     ) -> Result<(), EncodeError> {
@@ -539,7 +540,7 @@ impl RowWriter<'_> {
     }
 
     #[inline]
-    fn row_id(&self, row: usize, columns: &mut [Bound<'_>], out: &mut Vec<u8>) {
+    fn row_id(&self, row: usize, columns: &mut [BoundColumn<'_>], out: &mut Vec<u8>) {
         if self.def.row_id == RowId::Position {
             let position = u64::from(self.at.file) << ROW_BITS | self.at.of(row);
             out.extend_from_slice(&position.to_be_bytes());

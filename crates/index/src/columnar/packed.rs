@@ -21,7 +21,7 @@ const POSITION_BYTES: usize = 8;
 /// (key, row id). An entry with NULL in a key column has no packed form.
 #[derive(Clone, Debug)]
 pub struct PackedLayout {
-    /// Unlike every other layout's but its clones': a frame that holds this template knows it by that.
+    /// Only clones share it: by it a frame knows that it holds this template.
     id: u64,
     width: usize,
     /// Bits of the row id, when it is not part of the stored key.
@@ -128,13 +128,6 @@ impl PackedLayout {
         self.width
     }
 
-    /// Length of an entry's frame in bytes, the same for all.
-    #[must_use]
-    #[inline]
-    pub fn frame_len(&self) -> usize {
-        self.template.len()
-    }
-
     /// Writes the stored key and value of an entry.
     #[inline]
     pub fn expand(&self, packed: u128, frame: &mut Frame) {
@@ -147,14 +140,6 @@ impl PackedLayout {
                 _ => bytes[*to..*to + *length].copy_from_slice(&bodies[*from..*from + *length]),
             }
         }
-    }
-
-    /// The part of an entry that is its stored key: without the row id in a unique index, all of it
-    /// in another. Two entries with equal parts collide.
-    #[must_use]
-    #[inline]
-    pub fn key_of(&self, packed: u128) -> u128 {
-        packed >> self.apart
     }
 
     /// The least packed number whose stored key is at least `stored_key`, which may be a whole key, a

@@ -23,17 +23,17 @@ pub(super) enum Text<'a> {
     Dictionary { keys: Vec<usize>, values: Box<Text<'a>>, array: &'a ArrayRef },
 }
 
-/// What the dictionary that was met last looks like encoded: a value is encoded when its first row
-/// comes, and copied for all others. Readers hand out the same dictionary with many batches.
+/// The last dictionary's values, encoded: each is encoded for its first row, and copied for all others.
+/// Readers return the same dictionary with many batches.
 #[derive(Debug, Default)]
-pub(super) struct Memo {
+pub(super) struct DictionaryCache {
     values: Option<ArrayRef>,
     /// Per value of the dictionary, where its body is in `bytes`; nowhere yet when empty (no body is).
     spans: Vec<(usize, usize)>,
     bytes: Vec<u8>,
 }
 
-impl Memo {
+impl DictionaryCache {
     /// Forgets another dictionary's values.
     pub(super) fn prepare(&mut self, text: &Text<'_>) {
         let Text::Dictionary { array, .. } = text else {
@@ -90,20 +90,20 @@ impl<'a> Text<'a> {
 
     /// Writes a row's body in a key.
     #[inline]
-    pub(super) fn write_escaped(&self, row: usize, descending: bool, memo: &mut Memo, out: &mut Vec<u8>) {
+    pub(super) fn write_escaped(&self, row: usize, descending: bool, cache: &mut DictionaryCache, out: &mut Vec<u8>) {
         let Self::Dictionary { keys, values, .. } = self else {
             escape(self.get(row), descending, out);
             return;
         };
         let key = keys[row];
-        let (mut from, mut to) = memo.spans[key];
+        let (mut from, mut to) = cache.spans[key];
         if from == to {
-            from = memo.bytes.len();
-            escape(values.get(key), descending, &mut memo.bytes);
-            to = memo.bytes.len();
-            memo.spans[key] = (from, to);
+            from = cache.bytes.len();
+            escape(values.get(key), descending, &mut cache.bytes);
+            to = cache.bytes.len();
+            cache.spans[key] = (from, to);
         }
-        out.extend_from_slice(&memo.bytes[from..to]);
+        out.extend_from_slice(&cache.bytes[from..to]);
     }
 
     /// Writes a row's length and bytes, for a value.

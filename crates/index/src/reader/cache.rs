@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use indexbuild_durable::TEMPORARY_PREFIX;
 use rustix::fs::FlockOperation;
 
-use super::{Blocking, FileKeys, ReadError};
+use super::{BlockingRuntime, FileKeys, ReadError};
 use crate::digest::FileDigest;
 use crate::sst::CheckDb;
 use crate::store::Store;
@@ -24,33 +24,38 @@ pub(super) struct Cache {
     /// Files whose digest this process has checked already.
     checked: Mutex<HashSet<String>>,
     /// Per index of the build, since indexes share key space.
-    reading: Mutex<BTreeMap<usize, Reading>>,
+    reading: Mutex<BTreeMap<usize, ScanDb>>,
 }
 
 /// The database that scans read from; files are ingested into it when they are first needed.
 #[derive(Debug)]
-struct Reading {
+struct ScanDb {
     // Closed before its folder is removed.
     db: CheckDb,
     ingested: HashSet<String>,
-    _scratch: Scratch,
+    _scratch: ScratchFolder,
 }
 
 impl Cache {
     pub(super) fn open(folder: &Path) -> Result<Self, ReadError> {
         let io = |source| ReadError::Io { path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(io)?;
-        Scratch::sweep(folder).map_err(io)?;
+        ScratchFolder::sweep(folder).map_err(io)?;
         Ok(Self { folder: folder.to_owned(), checked: Mutex::default(), reading: Mutex::default() })
     }
 
     /// A scratch folder, removed when it is dropped.
-    pub(super) fn scratch(&self) -> Result<Scratch, ReadError> {
-        Scratch::create(&self.folder).map_err(|source| ReadError::Io { path: self.folder.clone(), source })
+    pub(super) fn scratch(&self) -> Result<ScratchFolder, ReadError> {
+        ScratchFolder::create(&self.folder).map_err(|source| ReadError::Io { path: self.folder.clone(), source })
     }
 
     /// The file, fetched if need be, with its digest checked.
-    pub(super) fn fetch(&self, store: &Store, runtime: &Blocking, file: &FileKeys) -> Result<PathBuf, ReadError> {
+    pub(super) fn fetch(
+        &self,
+        store: &Store,
+        runtime: &BlockingRuntime,
+        file: &FileKeys,
+    ) -> Result<PathBuf, ReadError> {
         let digest = &file.file.file_digest;
         // The manifest comes from outside: a digest that is none must not become a path.
         if digest.len() != 32 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -69,7 +74,7 @@ impl Cache {
                 checked.insert(digest.clone());
                 return Ok(path);
             }
-            // Cut off or changed since; another process may have removed it already.
+            // The file is cut off or has changed; another process may have removed it already.
             indexbuild_durable::remove_file(&path).map_err(io)?;
         }
         let found_bytes = runtime.run(store.fetch_to(&file.file.path, &path))?;
@@ -92,7 +97,7 @@ impl Cache {
     pub(super) fn read<T>(
         &self,
         store: &Store,
-        runtime: &Blocking,
+        runtime: &BlockingRuntime,
         index: usize,
         file: &FileKeys,
         read: impl FnOnce(&CheckDb) -> Result<T, ReadError>,
@@ -103,7 +108,7 @@ impl Cache {
             Entry::Vacant(vacant) => {
                 let scratch = self.scratch()?;
                 let db = CheckDb::open(&scratch.path().join("db"))?;
-                vacant.insert(Reading { db, ingested: HashSet::new(), _scratch: scratch })
+                vacant.insert(ScanDb { db, ingested: HashSet::new(), _scratch: scratch })
             }
         };
         if !reading.ingested.contains(&file.file.file_digest) {
@@ -117,14 +122,14 @@ impl Cache {
 
 /// A folder of this process's own, under an advisory lock while it lives.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(super) struct ScratchFolder {
     path: PathBuf,
     _lock: File,
 }
 
 const SCRATCH: &str = "scratch-";
 
-impl Scratch {
+impl ScratchFolder {
     fn create(parent: &Path) -> io::Result<Self> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         loop {
@@ -134,7 +139,7 @@ impl Scratch {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 outcome => outcome?,
             }
-            // Between the two a sweep may take the folder away, or its lock: then another is made.
+            // Before the lock is taken, another process may remove the folder or lock it: then another is made.
             let Ok(lock) = File::open(&path) else { continue };
             if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() && path.exists() {
                 return Ok(Self { path, _lock: lock });
@@ -167,7 +172,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFolder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "a scratch folder stays behind; the next reader removes it");

@@ -85,8 +85,8 @@ fn open(database: &Path, create: bool) -> Result<DB, ReadError> {
     Ok(DB::open_cf_descriptors(&options, database, families).map_err(failed)?)
 }
 
-/// Keys that are there already within a file's bounds would be shadowed or shadow: which of them a
-/// reader sees is then in doubt.
+/// Refuses a database that holds keys within a file's bounds: some of them, or some of the index's, would be
+/// hidden.
 fn refuse_occupied(index: &Index, db: &DB, database: &Path, name: &str) -> Result<(), ReadError> {
     let Some(family) = db.cf_handle(name) else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Reading a finished index: what consumers depend on alone.
+//! Reading a finished index: the part of this crate that consumers need.
 //!
 //! Everything here blocks; call it from a thread that is not a Tokio worker.
 
@@ -38,7 +38,7 @@ struct Inner {
     manifest: Manifest,
     indexes: Vec<Arc<Vec<FileKeys>>>,
     cache: Cache,
-    runtime: Blocking,
+    runtime: BlockingRuntime,
 }
 
 /// A file of the manifest with its key bounds decoded.
@@ -59,9 +59,9 @@ pub struct Index {
 
 /// Waits for the store's answers, from any number of threads: the runtime is that of all stores' connections.
 #[derive(Clone, Debug)]
-struct Blocking(Handle);
+struct BlockingRuntime(Handle);
 
-impl Blocking {
+impl BlockingRuntime {
     fn new() -> Result<Self, ReadError> {
         let runtime = indexbuild_store::runtime();
         runtime.map(|runtime| Self(runtime.clone())).map_err(|source| ReadError::Io { path: PathBuf::new(), source })
@@ -90,7 +90,7 @@ impl IndexSet {
     /// # Errors
     /// As [`IndexSet::open`].
     pub fn open_store(store: Store, cache: &Path) -> Result<Self, ReadError> {
-        let runtime = Blocking::new()?;
+        let runtime = BlockingRuntime::new()?;
         let (store, manifest) = runtime.run(find(store))?;
         let decode = |index: &IndexManifest| {
             let files = index.files.iter().map(|file| match (from_hex(&file.first_key), from_hex(&file.last_key)) {

@@ -10,8 +10,8 @@ use crate::codec::{DecodedEntry, decode_entry, encode_key_prefix};
 use crate::sst::DbError;
 use crate::value::Value;
 
-/// Entries read at once. Between two reads nothing is held open, so that an iterator may rest for as
-/// long as its user likes.
+/// Entries read at once. Between two reads nothing is held open, so that an iterator may be left alone for
+/// as long as its user likes.
 const CHUNK_ENTRIES: usize = 1024;
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -25,7 +25,7 @@ pub struct Scan {
     pub from: Bound<Vec<Value>>,
     /// Where to end, in the index's order: values of the columns after the prefix.
     pub to: Bound<Vec<Value>>,
-    /// At most so many entries.
+    /// At most this many entries.
     pub limit: Option<u64>,
     /// From the end backwards.
     pub reverse: bool,
@@ -41,7 +41,7 @@ impl Default for Scan {
 #[derive(Debug)]
 pub struct ScanEntries {
     index: Index,
-    /// What is still to be read: stored keys from here …
+    /// The stored keys still to be read: from here …
     lower: Vec<u8>,
     /// … to before here.
     upper: Vec<u8>,

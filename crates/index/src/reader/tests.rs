@@ -12,7 +12,7 @@ use super::*;
 use crate::codec::{DecodedEntry, RowIdValue};
 use crate::manifest::{FORMAT_VERSION, Tombstone};
 use crate::sst::tests::GAUGE;
-use crate::sst::{DbError, open_engine_handles};
+use crate::sst::{DbError, open_handles};
 use crate::testing::{Build, ROWS, UID, customer_of, email_of, entries_of};
 
 fn open(build: &Build) -> IndexSet {
@@ -167,13 +167,13 @@ fn a_fetched_file_that_is_not_the_manifests_is_refused() {
 fn i7_a_reader_leaves_neither_handles_nor_scratch_folders() {
     let _alone = GAUGE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let build = Build::new();
-    let before = open_engine_handles();
+    let before = open_handles();
     let set = open(&build);
     rows_of(set.index("by_email").unwrap().scan(Scan::default()).unwrap());
     assert!(set.verify(&VerifyOptions::default()).unwrap().is_ok());
-    assert_eq!(open_engine_handles(), before + 1);
+    assert_eq!(open_handles(), before + 1);
     drop(set);
-    assert_eq!(open_engine_handles(), before);
+    assert_eq!(open_handles(), before);
     let temporary = |build: &Build| {
         let entries = fs::read_dir(build.cache()).unwrap();
         entries.filter(|entry| indexbuild_durable::is_temporary(&entry.as_ref().unwrap().file_name())).count()

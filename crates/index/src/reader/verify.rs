@@ -201,7 +201,7 @@ pub enum Problem {
 }
 
 /// Damaged files can make any number of problems; the first of a kind say enough.
-const MOST_OF_A_KIND: usize = 3;
+const SHOWN_OF_A_KIND: usize = 3;
 
 pub(super) fn verify(set: &Inner, options: &VerifyOptions<'_>) -> Result<VerifyReport, ReadError> {
     let jobs: Vec<(usize, &FileKeys)> =
@@ -331,7 +331,7 @@ fn read_entries(check: &CheckDb, definition: &IndexDefinition, file: &FileKeys, 
     let mut previous: Vec<u8> = Vec::new();
     let mut first_found: Vec<u8> = Vec::new();
     let mut entry_bytes = 0;
-    let mut complain = Complaints::default();
+    let mut complain = ProblemCounts::default();
     let mut iterator = check.db().raw_iterator();
     iterator.seek_to_first();
     while let Some((key, value)) = iterator.item() {
@@ -375,22 +375,22 @@ fn read_entries(check: &CheckDb, definition: &IndexDefinition, file: &FileKeys, 
 }
 
 #[derive(Default)]
-struct Complaints {
+struct ProblemCounts {
     order: usize,
     entry: usize,
 }
 
-impl Complaints {
+impl ProblemCounts {
     fn order(&mut self, key: &[u8], problems: &mut Vec<Problem>) {
         self.order += 1;
-        if self.order <= MOST_OF_A_KIND {
+        if self.order <= SHOWN_OF_A_KIND {
             problems.push(Problem::Order { key: to_hex(key) });
         }
     }
 
     fn entry(&mut self, key: &[u8], why: String, problems: &mut Vec<Problem>) {
         self.entry += 1;
-        if self.entry <= MOST_OF_A_KIND {
+        if self.entry <= SHOWN_OF_A_KIND {
             problems.push(Problem::Entry { key: to_hex(key), why });
         }
     }

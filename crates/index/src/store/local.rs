@@ -16,11 +16,11 @@ use url::Url;
 use super::{PutOutcome, StoreError, Version};
 use crate::digest::digest_bytes;
 
-/// How often a write begins anew whose folder somebody removed meanwhile because it was empty.
+/// How often a write is tried again after somebody removed its folder because it was empty.
 const FOLDER_TRIES: usize = 16;
 
 #[derive(Debug)]
-pub(super) struct LocalRoot {
+pub(super) struct LocalStore {
     folder: PathBuf,
 }
 
@@ -28,7 +28,7 @@ fn version_of(content: &[u8]) -> Version {
     Version { e_tag: Some(digest_bytes(content)), version: None }
 }
 
-impl LocalRoot {
+impl LocalStore {
     pub(super) fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
@@ -283,7 +283,7 @@ fn walk(folder: &Path, found: &mut impl FnMut(PathBuf, u64)) -> io::Result<()> {
         if durable::is_temporary(&entry.file_name()) {
             continue;
         }
-        // Whatever is gone again by now was deleted while we looked.
+        // An entry that is gone was deleted since the folder was listed.
         let Some(kind) = absent_is_none(entry.file_type())? else {
             continue;
         };

@@ -23,8 +23,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use self::local::LocalRoot;
-use self::remote::RemoteRoot;
+use self::local::LocalStore;
+use self::remote::RemoteStore;
 
 /// The URL schemes that are known.
 pub const KNOWN_SCHEMES: &str = "file, s3, gs, az, http, https";
@@ -59,11 +59,11 @@ pub struct Store {
 
 #[derive(Clone, Debug)]
 enum Backend {
-    Local(Arc<LocalRoot>),
-    Remote(Arc<RemoteRoot>),
+    Local(Arc<LocalStore>),
+    Remote(Arc<RemoteStore>),
 }
 
-/// What an object was when it was read: its entity tag, or for files the digest of its content.
+/// The state of an object when it was read: its entity tag, or for files the digest of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     e_tag: Option<String>,
@@ -74,7 +74,7 @@ pub struct Version {
 /// what stands there and compares the put-id inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// What was put stands there.
+    /// The put succeeded.
     Created,
     /// Something else stands there (for put-if-match also: nothing).
     Exists,
@@ -111,7 +111,7 @@ pub enum StoreError {
         /// The object.
         url: String,
     },
-    /// What is to hold the object is not there.
+    /// The bucket or folder that is to hold the object does not exist.
     #[error("the bucket of {url} does not exist; create it, or correct the URL")]
     NoBucket {
         /// The object.
@@ -202,7 +202,7 @@ impl StoreError {
         }
     }
 
-    /// What the failure means to whoever asked. `None` for one of a folder, which no store stands behind.
+    /// The kind of the store's failure. `None` for a failure of a folder.
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         match self {
@@ -258,9 +258,9 @@ impl Store {
             let folder = parsed
                 .to_file_path()
                 .map_err(|()| invalid("a folder is written file:///the/folder, with three slashes".into()))?;
-            return Ok(Self { backend: Backend::Local(Arc::new(LocalRoot::new(folder))), prefix: String::new() });
+            return Ok(Self { backend: Backend::Local(Arc::new(LocalStore::new(folder))), prefix: String::new() });
         }
-        let (root, prefix) = RemoteRoot::open(url, &parsed, options)?;
+        let (root, prefix) = RemoteStore::open(url, &parsed, options)?;
         Ok(Self { backend: Backend::Remote(Arc::new(root)), prefix })
     }
 

@@ -29,13 +29,13 @@ const PART_BYTES: usize = 8 << 20;
 const PARTS_IN_FLIGHT: usize = 2;
 
 #[derive(Debug)]
-pub(super) struct RemoteRoot {
+pub(super) struct RemoteStore {
     store: Arc<dyn ObjectStore>,
     /// Scheme and host (bucket), without a path.
     base: String,
 }
 
-impl RemoteRoot {
+impl RemoteStore {
     /// The store, and the prefix that the URL names in it.
     pub(super) fn open(url: &str, parsed: &Url, options: &StoreOptions) -> Result<(Self, String), StoreError> {
         let unknown = || StoreError::UnknownScheme { url: url.to_owned() };
@@ -82,7 +82,7 @@ impl RemoteRoot {
         StoreError::from_remote(self.url(path), source)
     }
 
-    /// Of a read: an object that is not there is an answer, a bucket that is not there is none.
+    /// Tells an absent object, which is an answer to a read, from the other errors, such as an absent bucket.
     fn absent(&self, path: &str, source: object_store::Error) -> Result<(), StoreError> {
         match self.error(path, source) {
             StoreError::NotFound { .. } => Ok(()),
@@ -90,7 +90,7 @@ impl RemoteRoot {
         }
     }
 
-    /// Of a write. Only what is to hold the object can be missing then.
+    /// The error of a write: what a store does not find is then the bucket.
     fn write_error(&self, path: &str, source: object_store::Error) -> StoreError {
         match Fault::of(&source) {
             Fault::NotFound | Fault::NoBucket => StoreError::NoBucket { url: self.url(path) },
@@ -165,7 +165,7 @@ impl RemoteRoot {
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                 PutOutcome::Exists
             }
-            // What was to be replaced is gone.
+            // The object that was to be replaced is gone.
             Err(object_store::Error::NotFound { .. }) if may_be_missing => PutOutcome::Exists,
             Err(source) => return Err(self.write_error(path, source)),
         };

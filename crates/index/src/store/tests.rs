@@ -15,7 +15,7 @@ fn cases() -> Vec<Case> {
     let local = folder();
     let url = format!("file://{}/a%20folder", local.path().display());
     let memory = Store {
-        backend: Backend::Remote(Arc::new(RemoteRoot::of(Arc::new(InMemory::new())))),
+        backend: Backend::Remote(Arc::new(RemoteStore::of(Arc::new(InMemory::new())))),
         prefix: "deep/prefix".into(),
     };
     vec![

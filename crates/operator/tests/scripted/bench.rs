@@ -10,7 +10,7 @@ use indexbuild_faultproxy::{DenyList, Identity, KubeProxy, Upstream};
 use indexbuild_lifecycle::world::Stage;
 use indexbuild_operator::switches::TestSwitches;
 use indexbuild_operator::views;
-use indexbuild_testbed::{Cluster, Door, Options, tools_or_skip};
+use indexbuild_testbed::{Cluster, Options, PortForward, tools_or_skip};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -36,7 +36,7 @@ pub(crate) struct Bench {
     pub machine: Machine,
     pub admin: Client,
     upstream: Upstream,
-    door: Option<Door>,
+    forward: Option<PortForward>,
     cluster: Option<Arc<Cluster>>,
 }
 
@@ -61,18 +61,18 @@ impl Bench {
             cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).unwrap();
             cluster.apply(&provisioner::classes()).unwrap();
             release::install(&cluster, &tools, &["serviceaccount", "rbac", "policies", "lease"]);
-            let (token, door) = (release::token(&cluster), cluster.door().unwrap());
-            Some((cluster, token, door))
+            let (token, forward) = (release::token(&cluster), cluster.forward_api().unwrap());
+            Some((cluster, token, forward))
         });
-        let (cluster, token, door) = started.await.unwrap()?;
-        let kubeconfig = Kubeconfig::read_from(door.kubeconfig()).unwrap();
-        let upstream = upstream(&door);
+        let (cluster, token, forward) = started.await.unwrap()?;
+        let kubeconfig = Kubeconfig::read_from(forward.kubeconfig()).unwrap();
+        let upstream = upstream(&forward);
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let mut bare = config.clone();
         bare.auth_info = kube::config::AuthInfo::default();
         let admin = client(config);
         let machine = Machine::start(admin.clone(), client(bare), script).await;
-        Some(Self { token, machine, admin, upstream, door: Some(door), cluster: Some(Arc::new(cluster)) })
+        Some(Self { token, machine, admin, upstream, forward: Some(forward), cluster: Some(Arc::new(cluster)) })
     }
 
     /// The cluster.
@@ -82,7 +82,7 @@ impl Bench {
 
     /// A kubeconfig for an operator outside, with the rights that the chart gives.
     pub(crate) fn kubeconfig(&self) -> String {
-        let text = std::fs::read_to_string(self.door.as_ref().unwrap().kubeconfig()).unwrap();
+        let text = std::fs::read_to_string(self.forward.as_ref().unwrap().kubeconfig()).unwrap();
         let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
         config["users"][0]["user"] = json!({"token": self.token});
         config.to_string()
@@ -95,10 +95,10 @@ impl Bench {
 
     /// Ends all of it.
     pub(crate) async fn end(self) {
-        let Self { token: _, machine, admin, upstream: _, door, cluster } = self;
+        let Self { token: _, machine, admin, upstream: _, forward, cluster } = self;
         // Its watches end before the API server does.
         drop((machine, admin));
-        tokio::task::spawn_blocking(move || drop((door, cluster))).await.unwrap();
+        tokio::task::spawn_blocking(move || drop((forward, cluster))).await.unwrap();
     }
 
     /// A proxy before the API server that refuses what no operator may do.
@@ -314,12 +314,12 @@ pub(crate) struct EndState {
 }
 
 /// The API server as the proxies see it.
-fn upstream(door: &Door) -> Upstream {
+fn upstream(forward: &PortForward) -> Upstream {
     let kubeconfig: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(door.kubeconfig()).unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string(forward.kubeconfig()).unwrap()).unwrap();
     let ca = kubeconfig.pointer("/clusters/0/cluster/certificate-authority").unwrap().as_str().unwrap();
     Upstream {
-        url: format!("https://{}", door.address()),
+        url: format!("https://{}", forward.address()),
         ca_pem: Some(std::fs::read_to_string(ca).unwrap()),
         identity: Identity::PassThrough,
     }

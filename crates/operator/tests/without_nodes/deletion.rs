@@ -9,7 +9,7 @@ use crate::scripted::store::Commit;
 use crate::scripted::{Bench, Script};
 use futures::StreamExt as _;
 use indexbuild_api::{Phase, WorkKind};
-use indexbuild_faultproxy::{Perturbation, RequestMatch, When};
+use indexbuild_faultproxy::{RequestMatch, Rule, When};
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -100,7 +100,7 @@ async fn run(bench: &Bench, moment: Moment) -> Left {
     let stop = match &moment {
         Moment::Killed(nth, when) => {
             fired = false;
-            Some(proxy.perturb(Perturbation::StopAt { which: RequestMatch::mutating(), nth: *nth, when: *when }))
+            Some(proxy.add_rule(Rule::StopAt { which: RequestMatch::mutating(), nth: *nth, when: *when }))
         }
         Moment::Write(_) | Moment::During(_) | Moment::Suspended | Moment::Complete | Moment::CompleteWithIndex => None,
     };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indexbuild_api::{
     ConditionStatus, ConditionType, EngineDirectory, EngineDirectorySpec, IndexBuild, WorkKind, labels,
 };
-use indexbuild_faultproxy::{KubeProxy, Perturbation, RequestMatch, Verb};
+use indexbuild_faultproxy::{KubeProxy, RequestMatch, Rule, Verb};
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -148,7 +148,7 @@ async fn come_back(bench: &Bench, proxy: &KubeProxy) {
     assert_eq!(record(bench, LOCAL).await.spec.grant, before.spec.grant, "a machine that has not booted anew");
 
     // What a live read gives from here on is what the node was; the operator's watch is told of the boot.
-    let old = proxy.perturb(Perturbation::OldVersion { which: RequestMatch::verb(Verb::Get).resource("", "nodes") });
+    let old = proxy.add_rule(Rule::OldVersion { which: RequestMatch::verb(Verb::Get).resource("", "nodes") });
     let client = Client::try_from(bench.through(proxy).await).unwrap();
     Api::<Node>::all(client).get(NODE).await.unwrap();
     let booted = json!({"status": {"nodeInfo": {"bootID": "another boot"}}});

@@ -12,7 +12,7 @@ use crate::scripted::deputy::Tamper;
 use crate::scripted::{Bench, Script};
 use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
-use indexbuild_faultproxy::{Answer, EventMatch, Perturbation, RequestMatch, Times, Verb, When};
+use indexbuild_faultproxy::{Answer, EventMatch, RequestMatch, Rule, Times, Verb, When};
 use kube::Client;
 use kube::client::Body;
 
@@ -85,21 +85,22 @@ async fn run(bench: &Bench, fault: Fault, tamper: Option<Tamper>) -> Outcome {
     let namespace = format!("s-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     bench.namespace(&namespace).await;
     let proxy = bench.proxy().await;
-    let mut handle = match &fault {
-        Fault::Nothing | Fault::Stale(..) => None,
-        Fault::Kill(nth, when) => {
-            Some(proxy.perturb(Perturbation::StopAt { which: RequestMatch::mutating(), nth: *nth, when: *when }))
-        }
-        Fault::NoAnswer(nth) => Some(proxy.perturb(Perturbation::Answer {
-            which: RequestMatch::mutating(),
-            answer: Answer::GatewayTimeoutAfterCommit,
-            times: Times::Nth(*nth),
-        })),
-        Fault::Hidden(kind, nth) => Some(proxy.perturb(Perturbation::HideEvents {
-            which: RequestMatch::any(),
-            events: EventMatch::any().kind(kind).nth(*nth),
-        })),
-    };
+    let mut handle =
+        match &fault {
+            Fault::Nothing | Fault::Stale(..) => None,
+            Fault::Kill(nth, when) => {
+                Some(proxy.add_rule(Rule::StopAt { which: RequestMatch::mutating(), nth: *nth, when: *when }))
+            }
+            Fault::NoAnswer(nth) => Some(proxy.add_rule(Rule::Answer {
+                which: RequestMatch::mutating(),
+                answer: Answer::GatewayTimeoutAfterCommit,
+                times: Times::Nth(*nth),
+            })),
+            Fault::Hidden(kind, nth) => Some(proxy.add_rule(Rule::HideEvents {
+                which: RequestMatch::any(),
+                events: EventMatch::any().kind(kind).nth(*nth),
+            })),
+        };
     let mut stale_until = None;
     let mut fired = false;
     let mut operators = vec![bench.operator(&proxy, &namespace, "lease-1", tamper).await];
@@ -122,7 +123,7 @@ async fn run(bench: &Bench, fault: Fault, tamper: Option<Tamper>) -> Outcome {
             }
             Fault::Stale(reads, nth) if !fired && proxy.mutating() >= *nth => {
                 fired = true;
-                handle = Some(proxy.perturb(Perturbation::OldVersion { which: reads.which() }));
+                handle = Some(proxy.add_rule(Rule::OldVersion { which: reads.which() }));
                 stale_until = Some(Instant::now() + Duration::from_millis(1_500));
             }
             Fault::Stale(..) if stale_until.is_some_and(|until| until < Instant::now()) => {

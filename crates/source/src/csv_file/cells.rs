@@ -24,13 +24,13 @@ pub(super) struct Column<'a> {
 }
 
 /// Why a column could not be made.
-pub(super) enum Failure {
+pub(super) enum CellError {
     /// The cell of this row is no value of the type.
     Row(usize),
     Arrow(ArrowError),
 }
 
-impl From<ArrowError> for Failure {
+impl From<ArrowError> for CellError {
     fn from(error: ArrowError) -> Self {
         Self::Arrow(error)
     }
@@ -50,7 +50,7 @@ impl Column<'_> {
         !cell.quoted() && self.nulls.iter().any(|null| null == bytes)
     }
 
-    pub(super) fn array(&self, data_type: &DataType) -> Result<ArrayRef, Failure> {
+    pub(super) fn array(&self, data_type: &DataType) -> Result<ArrayRef, CellError> {
         match data_type {
             DataType::Boolean => self.bools(),
             DataType::Int8 => self.primitive::<Int8Type>(data_type, |bytes| signed(bytes)?.try_into().ok()),
@@ -82,7 +82,7 @@ impl Column<'_> {
                 let (offsets, bytes, nulls) = self.texts()?;
                 Ok(Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?))
             }
-            other => Err(Failure::Arrow(ArrowError::NotYetImplemented(format!("CSV columns of type {other}")))),
+            other => Err(CellError::Arrow(ArrowError::NotYetImplemented(format!("CSV columns of type {other}")))),
         }
     }
 
@@ -90,7 +90,7 @@ impl Column<'_> {
         &self,
         data_type: &DataType,
         parse: impl Fn(&[u8]) -> Option<T::Native>,
-    ) -> Result<ArrayRef, Failure> {
+    ) -> Result<ArrayRef, CellError> {
         let mut values = Vec::with_capacity(self.rows());
         let mut nulls = NullBufferBuilder::new(self.rows());
         for (row, cell) in self.cells().enumerate() {
@@ -99,7 +99,7 @@ impl Column<'_> {
                 values.push(T::Native::default());
                 nulls.append_null();
             } else {
-                values.push(parse(bytes).ok_or(Failure::Row(row))?);
+                values.push(parse(bytes).ok_or(CellError::Row(row))?);
                 nulls.append_non_null();
             }
         }
@@ -107,31 +107,31 @@ impl Column<'_> {
         Ok(Arc::new(array.with_data_type(data_type.clone())))
     }
 
-    fn bools(&self) -> Result<ArrayRef, Failure> {
+    fn bools(&self) -> Result<ArrayRef, CellError> {
         let mut values = BooleanBufferBuilder::new(self.rows());
         let mut nulls = NullBufferBuilder::new(self.rows());
         for (row, cell) in self.cells().enumerate() {
             let bytes = cell.bytes(self.buffer);
             let null = self.is_null(cell, bytes);
-            values.append(if null { false } else { boolean(bytes).ok_or(Failure::Row(row))? });
+            values.append(if null { false } else { boolean(bytes).ok_or(CellError::Row(row))? });
             nulls.append(!null);
         }
         Ok(Arc::new(BooleanArray::new(values.finish(), nulls.finish())))
     }
 
-    fn strings(&self) -> Result<ArrayRef, Failure> {
+    fn strings(&self) -> Result<ArrayRef, CellError> {
         let (offsets, bytes, nulls) = self.texts()?;
         // All cells are checked in one pass; which one is wrong is asked only when one is.
         match StringArray::try_new(offsets, bytes, nulls) {
             Ok(array) => Ok(Arc::new(array)),
             Err(error) => {
                 let wrong = self.cells().position(|cell| std::str::from_utf8(cell.bytes(self.buffer)).is_err());
-                Err(wrong.map_or(Failure::Arrow(error), Failure::Row))
+                Err(wrong.map_or(CellError::Arrow(error), CellError::Row))
             }
         }
     }
 
-    fn texts(&self) -> Result<(OffsetBuffer<i32>, Buffer, Option<NullBuffer>), Failure> {
+    fn texts(&self) -> Result<(OffsetBuffer<i32>, Buffer, Option<NullBuffer>), CellError> {
         let length = self.cells().map(|cell| cell.bytes(self.buffer).len()).sum();
         let mut bytes: Vec<u8> = Vec::with_capacity(length);
         let mut ends: Vec<i32> = Vec::with_capacity(self.rows() + 1);
@@ -149,7 +149,7 @@ impl Column<'_> {
             }
             nulls.append(!null);
             // Buffers are shorter than 2^30 bytes.
-            ends.push(i32::try_from(bytes.len()).map_err(|_| Failure::Row(row))?);
+            ends.push(i32::try_from(bytes.len()).map_err(|_| CellError::Row(row))?);
         }
         Ok((OffsetBuffer::new(ends.into()), bytes.into(), nulls.finish()))
     }
@@ -239,7 +239,7 @@ fn decimal(bytes: &[u8], precision: u32, scale: u32) -> Option<i128> {
     Some(if negative { -value } else { value })
 }
 
-/// Takes so many digits from the front.
+/// Takes this many digits from the front.
 fn digits(bytes: &mut &[u8], count: usize) -> Option<i32> {
     let (front, rest) = bytes.split_at_checked(count)?;
     let value = few_digits(front)?;

@@ -1,7 +1,7 @@
 //! Where a CSV file can be cut: at starts of rows.
 //!
 //! Whether a line break ends a row depends on the quotes before it, from the file's start. The file is therefore scanned
-//! once, for quotes only, when the splits are made; what is read later needs nothing of what came before it.
+//! once, for quotes only, when the splits are made; reading a split later needs nothing of what precedes it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use crate::files::{OpenFile, Window};
 
 const BLOCK: usize = 2 << 20;
 
-/// A scan was ended by the file's end inside quotes that were opened here.
+/// The file ends inside quotes that were opened at this byte.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unclosed(pub(super) u64);
+pub(super) struct UnclosedQuote(pub(super) u64);
 
 /// Finds cuts in a stream of blocks.
-pub(super) struct Cutter {
+pub(super) struct CutFinder {
     dialect: Dialect,
     target: u64,
-    /// The place of the next byte to come, and the byte before it.
+    /// The place of the next byte, and the byte before it.
     at: u64,
     previous: u8,
     state: State,
@@ -38,7 +38,7 @@ enum State {
     AfterQuote,
 }
 
-impl Cutter {
+impl CutFinder {
     /// `start`: the first row.
     pub(super) fn new(dialect: Dialect, start: u64, target: u64) -> Self {
         let target = target.max(1);
@@ -118,9 +118,9 @@ impl Cutter {
     }
 
     /// The cuts, when the file ends at `size`.
-    pub(super) fn finish(mut self, size: u64) -> Result<Vec<u64>, Unclosed> {
+    pub(super) fn finish(mut self, size: u64) -> Result<Vec<u64>, UnclosedQuote> {
         if self.state == State::Inside {
-            return Err(Unclosed(self.opened));
+            return Err(UnclosedQuote(self.opened));
         }
         // A small rest goes with the split before it.
         while self.cuts.last().is_some_and(|cut| size.saturating_sub(*cut) < self.target / 2 || *cut >= size) {
@@ -136,32 +136,32 @@ pub(super) fn parts(
     dialect: Dialect,
     start: u64,
     target: u64,
-) -> Result<Result<Vec<(u64, u64)>, Unclosed>, SourceError> {
+) -> Result<Result<Vec<(u64, u64)>, UnclosedQuote>, SourceError> {
     let size = file.file().size();
-    let mut cutter = Cutter::new(dialect, start, target);
+    let mut finder = CutFinder::new(dialect, start, target);
     if dialect.quote.is_some() {
         let mut window = Window::new(Arc::clone(file), start, size, BLOCK);
-        while cutter.at < size {
-            let block = window.at(cutter.at, 1)?;
-            cutter.push(&block);
+        while finder.at < size {
+            let block = window.at(finder.at, 1)?;
+            finder.push(&block);
         }
     } else {
         // Every line break ends a row: only the surroundings of each cut are looked at.
-        while cutter.wanted < size {
-            cutter.at = cutter.wanted - 1;
-            let wanted = cutter.wanted;
-            let mut window = Window::new(Arc::clone(file), cutter.at, size, 64 << 10);
-            while cutter.wanted == wanted && cutter.at < size {
-                let block = window.at(cutter.at, 1)?;
+        while finder.wanted < size {
+            finder.at = finder.wanted - 1;
+            let wanted = finder.wanted;
+            let mut window = Window::new(Arc::clone(file), finder.at, size, 64 << 10);
+            while finder.wanted == wanted && finder.at < size {
+                let block = window.at(finder.at, 1)?;
                 let first = block.get(..block.len().min(64 << 10)).unwrap_or_default();
-                cutter.push(first);
+                finder.push(first);
             }
-            if cutter.wanted == wanted {
+            if finder.wanted == wanted {
                 break;
             }
         }
     }
-    let cuts = match cutter.finish(size) {
+    let cuts = match finder.finish(size) {
         Ok(cuts) => cuts,
         Err(unclosed) => return Ok(Err(unclosed)),
     };

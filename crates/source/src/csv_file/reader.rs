@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 
-use super::cells::{Column, Failure};
+use super::cells::{CellError, Column};
 use super::lines::line_of;
 use super::rows::{Cell, LONGEST_BUFFER, Outcome, skip_empty};
 use super::table::CsvTable;
@@ -29,10 +29,10 @@ pub(crate) struct CsvReader {
     window: Window,
     at: u64,
     end: u64,
-    /// Of each column of the file, whether it is needed.
+    /// For each column of the file, whether it is needed.
     wanted: Vec<bool>,
-    /// Of each column asked for, which of the needed ones it is.
-    slots: Vec<usize>,
+    /// For each requested column, its position among the needed ones.
+    positions: Vec<usize>,
     /// How many columns are needed.
     width: usize,
     schema: SchemaRef,
@@ -62,7 +62,7 @@ impl CsvReader {
             }
         }
         let needed_before = |column: usize| wanted.iter().take(column).filter(|wanted| **wanted).count();
-        let slots = columns.iter().map(|column| needed_before(*column)).collect();
+        let positions = columns.iter().map(|column| needed_before(*column)).collect();
         let width = needed_before(wanted.len());
         let fixed = schema.fields().iter().map(|field| fixed_bytes(field.data_type())).sum::<u64>().max(1);
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -77,7 +77,7 @@ impl CsvReader {
             at: start,
             end,
             wanted,
-            slots,
+            positions,
             width,
             schema,
             // Half of a batch is for what every row takes, the other half for its texts.
@@ -157,23 +157,23 @@ impl CsvReader {
     }
 
     fn batch(&self, buffer: &[u8], rows: usize) -> Result<RecordBatch, SourceError> {
-        let mut arrays = Vec::with_capacity(self.slots.len());
-        for (slot, field) in self.slots.iter().zip(self.schema.fields()) {
+        let mut arrays = Vec::with_capacity(self.positions.len());
+        for (position, field) in self.positions.iter().zip(self.schema.fields()) {
             let column = Column {
                 buffer,
                 cells: &self.cells,
-                first: *slot,
+                first: *position,
                 stride: self.width,
                 nulls: &self.table.nulls,
                 quote: self.table.dialect.quote.unwrap_or_default(),
             };
             match column.array(field.data_type()) {
                 Ok(array) => arrays.push(array),
-                Err(Failure::Row(row)) => {
-                    let cell = self.cells.get(row * self.width + slot);
+                Err(CellError::Row(row)) => {
+                    let cell = self.cells.get(row * self.width + position);
                     return Err(self.cell(buffer, cell.copied(), field.name(), field.data_type()));
                 }
-                Err(Failure::Arrow(error)) => return Err(self.internal(&error)),
+                Err(CellError::Arrow(error)) => return Err(self.internal(&error)),
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -217,7 +217,7 @@ impl CsvReader {
             line,
             column: column.to_owned(),
             value,
-            expected: types::in_words(data_type),
+            expected: types::describe(data_type),
         })
     }
 

@@ -1,12 +1,12 @@
 //! From bytes to rows and cells, after RFC 4180.
 //!
 //! The rules are those of the `csv` crate (the tests hold them against it), with one difference: whether a cell was quoted
-//! is kept, because a quoted cell is never NULL. `csv` and `csv-core` do not tell.
+//! is kept, because a quoted cell is never NULL. `csv` and `csv-core` do not tell it.
 //! - A row ends at `\n`, `\r\n` or `\r` outside quotes, or at the end. Empty lines are no rows.
 //! - A quote opens a quoted cell only as the cell's first byte; elsewhere it is a byte like any other.
 //! - In a quoted cell two quotes stand for one. After the closing quote only a delimiter or the row's end may follow.
 
-/// How the bytes are to be taken apart.
+/// Which bytes separate and quote cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dialect {
     pub(crate) delimiter: u8,
@@ -52,7 +52,7 @@ impl Cell {
     }
 }
 
-/// What became of an attempt to read a row.
+/// The outcome of reading a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A row; the next one starts here or later.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use super::cuts::{Unclosed, parts};
+use super::cuts::{UnclosedQuote, parts};
 use super::lines::line_of;
 use super::rows::{Dialect, Outcome, skip_empty, unescape};
 use super::types;
@@ -15,7 +15,7 @@ use crate::spec::CsvOptions;
 const LONGEST_HEADER: usize = 4 << 20;
 /// Row positions hold 40 bits of byte in file.
 const LARGEST_FILE: u64 = 1 << 40;
-const MARK: &[u8] = b"\xef\xbb\xbf";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How the table's files are read.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl CsvTable {
         }
         if !self.header {
             let start = file.read(0, usize::try_from(file.file().size()).map_or(3, |size| size.min(3)))?;
-            return Ok(if start.as_ref() == MARK { 3 } else { 0 });
+            return Ok(if start.as_ref() == BYTE_ORDER_MARK { 3 } else { 0 });
         }
         let (names, start) = read_header(self.dialect, file)?;
         let expected = self.schema.fields();
@@ -101,7 +101,7 @@ impl CsvTable {
         let start = self.data_start(first_url, file)?;
         let parts = match parts(file, self.dialect, start, target)? {
             Ok(parts) => parts,
-            Err(Unclosed(at)) => {
+            Err(UnclosedQuote(at)) => {
                 file.file().check()?;
                 return Err(SourceError::Quoting {
                     url: file.file().url().to_owned(),
@@ -130,7 +130,7 @@ fn read_header(dialect: Dialect, file: &Arc<OpenFile>) -> Result<(Vec<String>, u
     loop {
         let buffer = window.at(0, least)?;
         let last = buffer.len() as u64 == size;
-        let mark = if buffer.starts_with(MARK) { MARK.len() } else { 0 };
+        let mark = if buffer.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         let at = skip_empty(&buffer, mark);
         if at == buffer.len() && last {
             return Err(corrupt("it is empty, and a header was expected"));

@@ -48,7 +48,7 @@ pub(super) fn by_name(column: &str, name: &str) -> Result<DataType, SourceError>
 }
 
 /// The type in words, for an error about a cell.
-pub(super) fn in_words(data_type: &DataType) -> String {
+pub(super) fn describe(data_type: &DataType) -> String {
     let text = match data_type {
         DataType::Boolean => "a bool (true, false, t, f, 1 or 0)",
         DataType::Int8 => "an int8 (-128 to 127)",

@@ -1,4 +1,4 @@
-//! The one place where blocking code waits for the object store's futures.
+//! Blocking code waits for the object store's futures here, and nowhere else.
 
 use std::future::Future;
 use std::io;
@@ -20,14 +20,14 @@ pub(super) struct Pending<T> {
 pub(super) fn start<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> io::Result<Pending<T>> {
     let (sender, answer) = sync_channel(1);
     let task = indexbuild_store::runtime()?.spawn(async move {
-        // The receiver is gone when nobody wants the answer any more.
+        // The receiver is gone when the request was cancelled.
         let _ = sender.send(future.await);
     });
     Ok(Pending { answer, task: task.abort_handle() })
 }
 
 impl<T> Pending<T> {
-    /// Blocks until the answer is there; says so once when that takes `long`.
+    /// Blocks until the answer is there; calls `say` once when that takes `long`.
     pub(super) fn wait(self, long: Duration, say: impl FnOnce()) -> io::Result<T> {
         let ended = || io::Error::other("the stores' runtime ended before it answered");
         match self.answer.recv_timeout(long) {

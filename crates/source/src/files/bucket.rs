@@ -1,4 +1,4 @@
-//! One bucket of a store: asked until it answers, or until who reads has no more patience.
+//! One bucket of a store: requests are repeated until it answers, or the retry policy gives up.
 
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,10 +10,10 @@ use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use super::blocking::{self, Pending};
 use super::location::Scheme;
 use crate::error::SourceError;
-use crate::patience::{Failure, Patience, Verdict};
+use crate::retry::{FailedRequest, Retry, RetryPolicy};
 use crate::spec::StoreSettings;
 
-/// A request that takes longer is told of: until it fails, nobody would know what is waited for.
+/// A request that takes longer is reported as slow: until it fails, nobody would know what is waited for.
 const LONG: Duration = Duration::from_secs(6);
 
 #[derive(Debug)]
@@ -21,34 +21,33 @@ pub(crate) struct Bucket {
     scheme: Scheme,
     /// `<scheme>://<authority>`
     base: String,
-    patience: Arc<dyn Patience>,
+    policy: Arc<dyn RetryPolicy>,
     client: RwLock<Arc<dyn ObjectStore>>,
 }
 
-/// An answer that is under way.
-pub(crate) type Asked<T> = Pending<object_store::Result<T>>;
+pub(crate) type PendingRequest<T> = Pending<object_store::Result<T>>;
 
 impl Bucket {
-    pub(super) fn open(scheme: Scheme, base: &str, patience: &Arc<dyn Patience>) -> Result<Self, SourceError> {
-        let client = RwLock::new(client(scheme, base, patience.as_ref())?);
-        Ok(Self { scheme, base: base.to_owned(), patience: Arc::clone(patience), client })
+    pub(super) fn open(scheme: Scheme, base: &str, policy: &Arc<dyn RetryPolicy>) -> Result<Self, SourceError> {
+        let client = RwLock::new(client(scheme, base, policy.as_ref())?);
+        Ok(Self { scheme, base: base.to_owned(), policy: Arc::clone(policy), client })
     }
 
     #[cfg(test)]
-    pub(super) fn of(base: &str, client: Arc<dyn ObjectStore>, patience: Arc<dyn Patience>) -> Self {
-        Self { scheme: Scheme::S3, base: base.to_owned(), patience, client: RwLock::new(client) }
+    pub(super) fn of(base: &str, client: Arc<dyn ObjectStore>, policy: Arc<dyn RetryPolicy>) -> Self {
+        Self { scheme: Scheme::S3, base: base.to_owned(), policy, client: RwLock::new(client) }
     }
 
     fn client(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.client.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Starts a request. Its outcome is for [`Self::finish`].
+    /// Starts a request; [`Self::finish`] waits for it.
     pub(super) fn start<T, F>(
         &self,
         url: &str,
         request: impl FnOnce(Arc<dyn ObjectStore>) -> F,
-    ) -> Result<Asked<T>, SourceError>
+    ) -> Result<PendingRequest<T>, SourceError>
     where
         T: Send + 'static,
         F: Future<Output = object_store::Result<T>> + Send + 'static,
@@ -73,7 +72,7 @@ impl Bucket {
     pub(super) fn finish<T, F>(
         &self,
         url: &str,
-        first: Asked<T>,
+        first: PendingRequest<T>,
         request: impl Fn(Arc<dyn ObjectStore>) -> F,
     ) -> Result<object_store::Result<T>, SourceError>
     where
@@ -84,31 +83,31 @@ impl Bucket {
         let mut tries = 0_u32;
         loop {
             let outcome =
-                asked.wait(LONG, || self.patience.silent(url)).map_err(|error| SourceError::from_io(url, error))?;
+                asked.wait(LONG, || self.policy.slow(url)).map_err(|error| SourceError::from_io(url, error))?;
             let error = match outcome {
                 Ok(value) => {
-                    self.patience.answered();
+                    self.policy.answered();
                     return Ok(Ok(value));
                 }
                 Err(error) => error,
             };
             let fault = Fault::of(&error);
             match fault {
-                Fault::NotFound => self.patience.answered(),
+                Fault::NotFound => self.policy.answered(),
                 Fault::Final => {}
                 Fault::Outage | Fault::Refused | Fault::NoBucket => {
-                    let failure = Failure { url, fault, answer: &answer(&error), tries };
-                    match self.patience.failed(&failure) {
-                        again @ (Verdict::Again | Verdict::AgainAsIs) => {
-                            if matches!(again, Verdict::Again) {
+                    let failure = FailedRequest { url, fault, answer: &answer(&error), tries };
+                    match self.policy.failed(&failure) {
+                        again @ (Retry::NewClient | Retry::SameClient) => {
+                            if matches!(again, Retry::NewClient) {
                                 self.renew()?;
                             }
                             asked = self.start(url, &request)?;
                             tries = tries.saturating_add(1);
                             continue;
                         }
-                        Verdict::GiveUp => {}
-                        Verdict::Stop(cause) => {
+                        Retry::GiveUp => {}
+                        Retry::Stop(cause) => {
                             return Err(SourceError::Store { url: url.to_owned(), source: cause });
                         }
                     }
@@ -119,17 +118,17 @@ impl Bucket {
     }
 
     fn renew(&self) -> Result<(), SourceError> {
-        let fresh = client(self.scheme, &self.base, self.patience.as_ref())?;
+        let fresh = client(self.scheme, &self.base, self.policy.as_ref())?;
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 }
 
-/// Where the caller waits better than the library does, the library's retries are few. It asks again often: after a
-/// partition each pause is time lost.
-fn client(scheme: Scheme, base: &str, patience: &dyn Patience) -> Result<Arc<dyn ObjectStore>, SourceError> {
-    let StoreSettings { endpoint, region, allow_http, extra, ca } = &patience.settings()?;
-    let waits = patience.waits();
+/// The library retries only for seconds where the policy waits itself, and pauses briefly: after a partition, each pause is
+/// time lost.
+fn client(scheme: Scheme, base: &str, policy: &dyn RetryPolicy) -> Result<Arc<dyn ObjectStore>, SourceError> {
+    let StoreSettings { endpoint, region, allow_http, extra, ca } = &policy.settings()?;
+    let waits = policy.waits();
     let retry = RetryConfig {
         backoff: BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() },
         max_retries: if waits { 5 } else { 30 },

@@ -6,7 +6,7 @@ use glob::{MatchOptions, Pattern};
 use object_store::path::Path as Key;
 
 use super::location::{Location, Scheme, is_pattern};
-use super::open::{object, objects, remote_stamp, stamp_of_path};
+use super::pinned::{object, objects, remote_stamp, stamp_of_path};
 use super::stores::Stores;
 use crate::error::SourceError;
 use crate::snapshot::{FileStamp, Snapshot};

@@ -4,12 +4,12 @@ mod blocking;
 mod bucket;
 mod listing;
 mod location;
-mod open;
+mod pinned;
 mod stores;
 mod window;
 
 pub(crate) use listing::list;
-pub(crate) use open::{OpenFile, SourceFile};
+pub(crate) use pinned::{OpenFile, PinnedFile};
 pub(crate) use stores::Stores;
 pub(crate) use window::Window;
 
@@ -38,8 +38,8 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(
                     let Some(item) = items.get(at) else { break };
                     let result = work(item);
                     if result.is_err() {
-                        // What follows is not needed any more; what came before is still finished, so that the error that
-                        // is reported does not depend on the threads' timing.
+                        // Later items are skipped. Earlier ones are finished, so that the reported error does not depend
+                        // on the threads' timing.
                         next.fetch_max(items.len(), std::sync::atomic::Ordering::Relaxed);
                     }
                     done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, result));

@@ -9,41 +9,41 @@ use object_store::ObjectStore;
 use super::bucket::Bucket;
 use super::location::Scheme;
 use crate::error::SourceError;
-use crate::patience::{Impatient, Patience};
+use crate::retry::{LibraryRetries, RetryPolicy};
 use crate::spec::StoreSettings;
 
 /// Opens buckets, and keeps them: connections and credentials are shared by all readers of one.
 pub(crate) struct Stores {
-    patience: Arc<dyn Patience>,
+    policy: Arc<dyn RetryPolicy>,
     buckets: Mutex<HashMap<String, Arc<Bucket>>>,
 }
 
 impl Stores {
     pub(crate) fn new(settings: &StoreSettings) -> Self {
-        Self::patient(Arc::new(Impatient(settings.clone())))
+        Self::with_policy(Arc::new(LibraryRetries(settings.clone())))
     }
 
-    pub(crate) fn patient(patience: Arc<dyn Patience>) -> Self {
-        Self { patience, buckets: Mutex::default() }
+    pub(crate) fn with_policy(policy: Arc<dyn RetryPolicy>) -> Self {
+        Self { policy, buckets: Mutex::default() }
     }
 
-    /// With clients made elsewhere, by their base URL (`s3://bucket`).
+    /// With these clients, by base URL (`s3://bucket`).
     #[cfg(test)]
     pub(crate) fn with(clients: impl IntoIterator<Item = (String, Arc<dyn ObjectStore>)>) -> Self {
-        Self::patient_with(Arc::new(Impatient(StoreSettings::default())), clients)
+        Self::with_policy_and_clients(Arc::new(LibraryRetries(StoreSettings::default())), clients)
     }
 
     #[cfg(test)]
-    pub(crate) fn patient_with(
-        patience: Arc<dyn Patience>,
+    pub(crate) fn with_policy_and_clients(
+        policy: Arc<dyn RetryPolicy>,
         clients: impl IntoIterator<Item = (String, Arc<dyn ObjectStore>)>,
     ) -> Self {
         let bucket = |(base, client): (String, _)| {
-            let bucket = Arc::new(Bucket::of(&base, client, Arc::clone(&patience)));
+            let bucket = Arc::new(Bucket::of(&base, client, Arc::clone(&policy)));
             (base, bucket)
         };
         let buckets = Mutex::new(clients.into_iter().map(bucket).collect());
-        Self { patience, buckets }
+        Self { policy, buckets }
     }
 
     /// The bucket `<scheme>://<authority>`.
@@ -52,7 +52,7 @@ impl Stores {
         if let Some(bucket) = buckets.get(base) {
             return Ok(Arc::clone(bucket));
         }
-        let bucket = Arc::new(Bucket::open(scheme, base, &self.patience)?);
+        let bucket = Arc::new(Bucket::open(scheme, base, &self.policy)?);
         buckets.insert(base.to_owned(), Arc::clone(&bucket));
         Ok(bucket)
     }

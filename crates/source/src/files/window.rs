@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::open::{OpenFile, PendingRead};
+use super::pinned::{OpenFile, PendingRead};
 use crate::error::SourceError;
 
 /// A buffer that moves forward through a range of a file.

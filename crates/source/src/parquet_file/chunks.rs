@@ -1,4 +1,5 @@
-//! The bytes of the needed column chunks, for the Parquet decoder: read ahead within a budget, pages checked before they are read.
+//! The bytes of the needed column chunks, for the Parquet decoder. They are read ahead within a budget, and a page's size is
+//! checked before the page is read.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,15 +8,15 @@ use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::page;
+use super::page_header;
 use crate::error::SourceError;
 use crate::files::{OpenFile, Window};
 
 /// The most bytes that one reader holds or has under way for one column.
 const COLUMN_AHEAD: usize = 4 << 20;
-/// ... and for all its columns, or half the budget of a page if that is less.
+/// The most bytes for all its columns, or half the budget of a page if that is less.
 const READER_AHEAD: usize = 16 << 20;
-const LEAST_BLOCK: usize = 64 << 10;
+const SMALLEST_BLOCK: usize = 64 << 10;
 
 /// A column chunk that will be read.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub(super) struct Chunk {
     pub(super) column: usize,
 }
 
-/// What is known of the page that a column comes to next.
+/// The header of a column's next page.
 #[derive(Clone, Copy, Debug, Default)]
 struct Header {
     /// Whether the next bytes that are asked for are its header.
@@ -49,7 +50,7 @@ pub(super) struct Chunks {
     failure: Mutex<Option<SourceError>>,
 }
 
-/// Shared between the decoder, which reads, and the one who asks what went wrong.
+/// Shared by the decoder, which reads, and the reader, which asks what went wrong.
 #[derive(Clone)]
 pub(super) struct SharedChunks(Arc<Chunks>);
 
@@ -62,7 +63,7 @@ impl SharedChunks {
         chunks.sort_unstable_by_key(|chunk| chunk.start);
         // Two blocks per column at most: the one in use and the one under way.
         let ahead = usize::try_from(page_budget / 2).unwrap_or(usize::MAX).min(READER_AHEAD);
-        let block = (ahead / names.len().max(1)).clamp(2 * LEAST_BLOCK, COLUMN_AHEAD) / 2;
+        let block = (ahead / names.len().max(1)).clamp(2 * SMALLEST_BLOCK, COLUMN_AHEAD) / 2;
         let windows = names.iter().map(|_| Mutex::new(None)).collect();
         let headers = names.iter().map(|_| Mutex::default()).collect();
         Self(Arc::new(Chunks {
@@ -93,7 +94,7 @@ impl SharedChunks {
         ParquetError::General(text)
     }
 
-    /// A page's header is what is read next of the column.
+    /// Notes that the next bytes read from the column are a page's header.
     pub(super) fn expect_header(&self, column: usize) {
         if let Some(header) = self.0.headers.get(column) {
             lock(header).expected = true;
@@ -111,7 +112,6 @@ impl SharedChunks {
         self.0.names.get(column).cloned().unwrap_or_default()
     }
 
-    /// The pages that the columns need at once do not fit: `bytes` with the next one of this column.
     pub(super) fn refuse_pages(&self, column: usize, row_group: usize, bytes: u64, budget: u64) -> ParquetError {
         self.refuse(SourceError::PagesTooLarge {
             url: self.0.file.file().url().to_owned(),
@@ -123,7 +123,6 @@ impl SharedChunks {
         })
     }
 
-    /// A value is larger than any may be.
     pub(super) fn refuse_value(&self, column: usize, row_group: usize, bytes: u64, budget: u64) -> ParquetError {
         self.refuse(self.value_too_large(column, row_group, bytes, budget))
     }
@@ -172,14 +171,14 @@ impl SharedChunks {
     }
 
     /// Notes a page's sizes if its header is what is read now, and refuses one that is over budget.
-    fn look_at_header(&self, start: u64) -> Result<(), SourceError> {
+    fn check_header(&self, start: u64) -> Result<(), SourceError> {
         let Some((_, chunk)) = self.chunk_at(start) else { return Ok(()) };
         let Some(header) = self.0.headers.get(chunk.column) else { return Ok(()) };
         let mut header = lock(header);
         if !std::mem::take(&mut header.expected) {
             return Ok(());
         }
-        header.sizes = page::sizes(&self.bytes_at(start, page::LOOKED_AT)?);
+        header.sizes = page_header::sizes(&self.bytes_at(start, page_header::SIZES_LENGTH)?);
         let Some((uncompressed, compressed)) = header.sizes else { return Ok(()) };
         let bytes = uncompressed.max(compressed);
         if bytes <= self.0.page_budget {
@@ -206,7 +205,7 @@ impl ChunkReader for SharedChunks {
 
     /// The decoder calls this at the start of each page header, and of each page.
     fn get_read(&self, start: u64) -> Result<ChunkStream, ParquetError> {
-        self.look_at_header(start).map_err(|error| self.refuse(error))?;
+        self.check_header(start).map_err(|error| self.refuse(error))?;
         Ok(ChunkStream { chunks: self.clone(), at: start, bytes: Bytes::new() })
     }
 

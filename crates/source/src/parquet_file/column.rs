@@ -1,4 +1,4 @@
-//! One column of a split: decoded so many rows at a time as the memory allows, given out in the order of the rows.
+//! One column of a split, decoded as many rows at a time as memory allows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -35,20 +35,19 @@ fn as_view(field: &FieldRef) -> FieldRef {
     Arc::new(Field::clone(field).with_data_type(data_type))
 }
 
-/// Why there are no further rows.
-pub(super) enum Failed {
-    /// The decoder's own words.
+/// Why a column could not be decoded.
+pub(super) enum ColumnError {
     Arrow(ArrowError),
     Panicked,
 }
 
-impl From<ArrowError> for Failed {
+impl From<ArrowError> for ColumnError {
     fn from(error: ArrowError) -> Self {
         Self::Arrow(error)
     }
 }
 
-impl From<ParquetError> for Failed {
+impl From<ParquetError> for ColumnError {
     fn from(error: ParquetError) -> Self {
         Self::Arrow(error.into())
     }
@@ -62,7 +61,7 @@ pub(super) struct Column {
     path: Vec<String>,
     row_groups: std::vec::IntoIter<usize>,
     decoder: Option<ParquetRecordBatchReader>,
-    /// Decoded rows that were not given out yet.
+    /// Decoded rows that were not taken yet.
     rows: Option<ArrayRef>,
 }
 
@@ -88,24 +87,24 @@ impl Column {
         })
     }
 
-    /// The row group that the rows in hand are of.
+    /// The row group of the decoded rows.
     pub(super) fn row_group(&self) -> usize {
         self.pages.row_group()
     }
 
-    /// Decodes rows if none is at hand, and says how many there are; none only at the split's end.
-    pub(super) fn fill(&mut self) -> Result<usize, Failed> {
+    /// Decodes rows if there are none, and returns how many there are: 0 only at the split's end.
+    pub(super) fn fill(&mut self) -> Result<usize, ColumnError> {
         if self.rows.is_none() {
             self.rows = self.decode()?;
         }
         Ok(self.rows.as_ref().map_or(0, Array::len))
     }
 
-    pub(super) fn at_hand(&self) -> Option<&ArrayRef> {
+    pub(super) fn decoded(&self) -> Option<&ArrayRef> {
         self.rows.as_ref()
     }
 
-    /// Takes so many of the rows at hand.
+    /// Takes this many of the decoded rows.
     pub(super) fn take(&mut self, count: usize) -> Option<ArrayRef> {
         let rows = self.rows.take()?;
         let taken = rows.slice(0, count.min(rows.len()));
@@ -113,7 +112,7 @@ impl Column {
         Some(taken)
     }
 
-    fn decode(&mut self) -> Result<Option<ArrayRef>, Failed> {
+    fn decode(&mut self) -> Result<Option<ArrayRef>, ColumnError> {
         self.pages.begin_batch();
         loop {
             let decoder = match &mut self.decoder {
@@ -125,7 +124,7 @@ impl Column {
             };
             // On damaged input the decoder of the parquet library may panic (apache/arrow-rs#5563 and others); a panic would
             // take the whole process down without naming the file.
-            match catch_unwind(AssertUnwindSafe(|| decoder.next())).map_err(|_| Failed::Panicked)? {
+            match catch_unwind(AssertUnwindSafe(|| decoder.next())).map_err(|_| ColumnError::Panicked)? {
                 Some(batch) => {
                     let batch = batch?;
                     self.pages.rows_taken(batch.num_rows() as u64);
@@ -137,10 +136,11 @@ impl Column {
         }
     }
 
-    fn next_decoder(&mut self) -> Result<Option<ParquetRecordBatchReader>, Failed> {
+    fn next_decoder(&mut self) -> Result<Option<ParquetRecordBatchReader>, ColumnError> {
         loop {
             // A header that the library cannot read may make it panic, too.
-            let begun = catch_unwind(AssertUnwindSafe(|| self.pages.begin_decoder())).map_err(|_| Failed::Panicked)?;
+            let begun =
+                catch_unwind(AssertUnwindSafe(|| self.pages.begin_decoder())).map_err(|_| ColumnError::Panicked)?;
             if let Some(rows_at_once) = begun? {
                 let chunk = Chunk { pages: &self.pages, metadata: &self.metadata, row_group: self.row_group() };
                 let decoder =
@@ -227,8 +227,8 @@ impl<'a> TextLengths<'a> {
     }
 }
 
-/// Texts out of the pages that they lie in; other columns as they are.
-pub(super) fn owned(array: ArrayRef) -> ArrayRef {
+/// Copies texts out of their pages; other columns are returned as they are.
+pub(super) fn copied_text(array: ArrayRef) -> ArrayRef {
     if let Some(texts) = array.as_string_view_opt() {
         return copied::<StringViewType, Utf8Type>(texts);
     }

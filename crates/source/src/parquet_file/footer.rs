@@ -11,7 +11,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 
 use super::leaves::{Leaf, flat_schema, leaves, read_schema};
 use crate::error::SourceError;
-use crate::files::{OpenFile, SourceFile};
+use crate::files::{OpenFile, PinnedFile};
 
 /// The first read from a file's end; most footers fit.
 const FIRST_READ: u64 = 64 << 10;
@@ -20,7 +20,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// Row positions hold 40 bits of row in file.
 const MOST_ROWS: u64 = 1 << 40;
 
-/// What is known of a Parquet file.
+/// A Parquet file's metadata and columns.
 #[derive(Debug)]
 pub(crate) struct Footer {
     pub(crate) arrow: ArrowReaderMetadata,
@@ -81,14 +81,14 @@ fn decode(reader: &mut ParquetMetaDataReader, end: &Bytes, size: u64) -> Result<
     reader.finish()
 }
 
-/// What the decoder takes for granted, and panics without.
+/// Checks what the decoder takes for granted: without it, it panics.
 fn check(url: &str, size: u64, metadata: &ParquetMetaData) -> Result<(), SourceError> {
     let corrupt =
         |detail: String| SourceError::Corrupt { url: url.to_owned(), format: "Parquet", detail, source: None };
     let mut rows = 0_u64;
     for (number, group) in metadata.row_groups().iter().enumerate() {
         let in_group = u64::try_from(group.num_rows())
-            .map_err(|_| corrupt(format!("row group {number} claims {} rows", group.num_rows())))?;
+            .map_err(|_| corrupt(format!("row group {number} says that it has {} rows", group.num_rows())))?;
         rows = rows.saturating_add(in_group);
         for column in group.columns() {
             let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
@@ -99,7 +99,7 @@ fn check(url: &str, size: u64, metadata: &ParquetMetaData) -> Result<(), SourceE
                     (Ok(start), Ok(length)) if start.checked_add(length).is_some_and(|end| end <= size));
             if !inside {
                 return Err(corrupt(format!(
-                    "column {} of row group {number} claims {length} bytes at {start}, and the file has {size}",
+                    "column {} of row group {number} should have {length} bytes at {start}, and the file has {size}",
                     column.column_path().string()
                 )));
             }
@@ -114,14 +114,14 @@ fn check(url: &str, size: u64, metadata: &ParquetMetaData) -> Result<(), SourceE
     Ok(())
 }
 
-/// The footers of a table's files, the ones used last.
+/// The footers of the files that were used last.
 #[derive(Debug, Default)]
 pub(crate) struct Footers {
     kept: Mutex<VecDeque<(usize, Arc<Footer>)>>,
 }
 
 impl Footers {
-    pub(crate) fn get(&self, number: usize, file: &Arc<SourceFile>) -> Result<Arc<Footer>, SourceError> {
+    pub(crate) fn get(&self, number: usize, file: &Arc<PinnedFile>) -> Result<Arc<Footer>, SourceError> {
         {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = kept.iter().position(|(held, _)| *held == number)

@@ -1,17 +1,17 @@
 //! Parquet: footers, row groups as splits, and batches of the needed columns.
 
+mod batch_limits;
 mod chunks;
 mod column;
 mod footer;
 mod leaves;
-mod lengths;
-mod limits;
-mod page;
+mod page_header;
 mod pages;
 mod reader;
 mod splits;
+mod value_lengths;
 
 pub(crate) use footer::{Footer, Footers};
 pub(crate) use leaves::compare;
-pub(crate) use reader::{ParquetReader, Request};
-pub(crate) use splits::{Piece, group, row_groups};
+pub(crate) use reader::{ParquetReader, ReadRequest};
+pub(crate) use splits::{RowGroupRange, group, row_groups};

@@ -1,8 +1,8 @@
-//! The pages of one column, given to its decoder one by one, as the memory allows.
+//! The pages of one column, given to its decoder one by one as memory allows.
 //!
 //! The decoder asks for pages until it has as many rows as it was built for, and keeps the pages that its text lies in.
-//! Here it is told that there is no further page when the next one does not fit beside those that it has: then it gives
-//! out the rows that it has, and asks again for the next batch.
+//! When the next page does not fit beside those, it is told that there is none: then it returns the rows that it has, and
+//! asks again for the next batch.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,11 +14,11 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::chunks::SharedChunks;
-use super::lengths::{self, Lengths};
+use super::value_lengths::{self, Lengths};
 
-/// What a decoder takes for each value of a dictionary of texts, besides the page.
+/// Bytes that a decoder takes for each value of a dictionary of texts, besides the page.
 const PER_DICTIONARY_VALUE: u64 = 16;
-/// ... and for each length of a page of `DELTA_LENGTH_BYTE_ARRAY` and of `DELTA_BYTE_ARRAY`.
+/// Bytes for each length of a page of `DELTA_LENGTH_BYTE_ARRAY` and, twice, of `DELTA_BYTE_ARRAY`.
 const PER_LENGTH: u64 = 4;
 const PER_TWO_LENGTHS: u64 = 8;
 
@@ -30,29 +30,29 @@ type ReadLengths = fn(&[u8]) -> Option<Lengths>;
 pub(super) struct PageMemory {
     /// The most bytes that pages may take at once.
     pub(super) budget: u64,
-    held: Mutex<Vec<Held>>,
+    held: Mutex<Vec<HeldBytes>>,
 }
 
-/// What the pages of one column take.
+/// Bytes of the pages of one column.
 #[derive(Clone, Copy, Debug, Default)]
-struct Held {
+struct HeldBytes {
     dictionary: u64,
     /// The page that is being decoded.
     current: u64,
-    /// Those before it that the rows in hand lie in.
+    /// The pages before it that rows of the batch still lie in.
     before: u64,
 }
 
 impl PageMemory {
     pub(super) fn new(budget: u64, columns: usize) -> Arc<Self> {
-        Arc::new(Self { budget, held: Mutex::new(vec![Held::default(); columns]) })
+        Arc::new(Self { budget, held: Mutex::new(vec![HeldBytes::default(); columns]) })
     }
 
-    fn column<T>(&self, column: usize, change: impl FnOnce(&mut Held) -> T) -> Option<T> {
+    fn column<T>(&self, column: usize, change: impl FnOnce(&mut HeldBytes) -> T) -> Option<T> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).get_mut(column).map(change)
     }
 
-    /// All that is held, and what of it is only because batches reach over several pages.
+    /// All bytes, and those that are held only because batches reach over several pages.
     fn sum(&self) -> (u64, u64) {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.iter().fold((0, 0), |(all, before), held| {
@@ -70,29 +70,29 @@ fn may_read(takes: u64, held: u64, spanned: u64, budget: u64, must: bool) -> boo
     held.saturating_add(takes) <= budget && (must || spanned <= budget / 4)
 }
 
-/// Rows that may be decoded at once where the longest value has so many bytes, so that they are at most `bytes`.
+/// Rows that may be decoded at once where the longest value has this many bytes, so that they are at most `bytes`.
 fn rows_at_once(longest: u64, bytes: u64, most: usize) -> usize {
     usize::try_from(bytes / longest.max(1)).unwrap_or(usize::MAX).clamp(1, most.max(1))
 }
 
-/// Which column is read, of which row groups, and within which limits.
-pub(super) struct Source {
+/// A column to read, and the limits of its reads.
+pub(super) struct ColumnSource {
     pub(super) chunks: SharedChunks,
     pub(super) metadata: Arc<ParquetMetaData>,
     pub(super) memory: Arc<PageMemory>,
     pub(super) leaf: usize,
     pub(super) column: usize,
-    /// Whether what is decoded lies in the pages, instead of being copied out of them.
-    pub(super) shares: bool,
+    /// Whether decoded values lie in the pages, instead of being copied out of them.
+    pub(super) borrows: bool,
     /// Rows of a batch at most.
     pub(super) most_rows: usize,
     /// Bytes that values may take when they are copied out of their pages, at once.
-    pub(super) copied: u64,
-    pub(super) largest: u64,
+    pub(super) copied_bytes: u64,
+    pub(super) largest_value: u64,
 }
 
 /// A page that was read and not given to the decoder yet.
-struct Ahead {
+struct FetchedPage {
     page: Page,
     takes: u64,
     rows: u64,
@@ -100,21 +100,21 @@ struct Ahead {
 }
 
 struct State {
-    source: Source,
+    source: ColumnSource,
     row_group: usize,
-    /// The rows that the row group claims.
+    /// The rows that the row group should have.
     rows: u64,
     reader: Option<SerializedPageReader<SharedChunks>>,
-    ahead: Option<Ahead>,
+    ahead: Option<FetchedPage>,
     /// The chunk's dictionary: for text it is given again to each decoder that goes on in the chunk.
     dictionary: Option<Page>,
-    /// ... and the rows that its longest value allows at once.
+    /// The rows that its longest value allows at once.
     dictionary_rows: usize,
     dictionary_due: bool,
     /// Rows of the pages given to decoders, of this chunk, and how many of them came out.
     given: u64,
     taken: u64,
-    /// What the decoder was built for.
+    /// The batch size that the decoder was built for.
     rows_at_once: usize,
 }
 
@@ -122,7 +122,7 @@ struct State {
 pub(super) struct Pages(Arc<Mutex<State>>);
 
 impl Pages {
-    pub(super) fn new(source: Source) -> Self {
+    pub(super) fn new(source: ColumnSource) -> Self {
         let most_rows = source.most_rows;
         Self(Arc::new(Mutex::new(State {
             source,
@@ -153,12 +153,12 @@ impl Pages {
         let group = state.source.metadata.row_groups().get(row_group);
         let chunk = group.and_then(|group| Some((group.columns().get(state.source.leaf)?, group.num_rows())));
         let (chunk, rows) = chunk.ok_or_else(|| ParquetError::General(format!("there is no row group {row_group}")))?;
-        let claimed = usize::try_from(rows).unwrap_or(0);
-        let reader = SerializedPageReader::new(Arc::new(state.source.chunks.clone()), chunk, claimed, None)?;
-        state.source.memory.column(state.source.column, |held| *held = Held::default());
+        let expected = usize::try_from(rows).unwrap_or(0);
+        let reader = SerializedPageReader::new(Arc::new(state.source.chunks.clone()), chunk, expected, None)?;
+        state.source.memory.column(state.source.column, |held| *held = HeldBytes::default());
         state.reader = Some(reader);
         state.row_group = row_group;
-        state.rows = claimed as u64;
+        state.rows = expected as u64;
         (state.ahead, state.dictionary, state.dictionary_due) = (None, None, false);
         (state.given, state.taken) = (0, 0);
         state.dictionary_rows = state.source.most_rows;
@@ -169,7 +169,7 @@ impl Pages {
     pub(super) fn begin_decoder(&self) -> ParquetResult<Option<usize>> {
         let mut state = self.state();
         state.source.memory.column(state.source.column, |held| held.current = 0);
-        if !state.look(true)? {
+        if !state.fetch_page(true)? {
             // Rows that are missing here would give the next row group's the wrong places.
             let (rows, given) = (state.rows, state.given);
             return if rows == given {
@@ -183,7 +183,7 @@ impl Pages {
         Ok(Some(state.rows_at_once))
     }
 
-    /// The rows that came out before are used: the pages before the one in hand are free.
+    /// The rows decoded so far are used: the pages before the current one are free.
     pub(super) fn begin_batch(&self) {
         let state = self.state();
         state.source.memory.column(state.source.column, |held| held.before = 0);
@@ -202,9 +202,9 @@ impl State {
     /// Reads the next page of data, if there is one and it may be read now; whether it is there.
     ///
     /// `last`: no page could be given up first to make room.
-    fn look(&mut self, last: bool) -> ParquetResult<bool> {
+    fn fetch_page(&mut self, last: bool) -> ParquetResult<bool> {
         while self.ahead.is_none() {
-            // Of a page that waits since it did not fit, the header was read already.
+            // If the page did not fit the last time, its header was read already.
             self.source.chunks.expect_header(self.source.column);
             let Some(reader) = &mut self.reader else { return Ok(false) };
             if reader.peek_next_page()?.is_none() {
@@ -217,7 +217,7 @@ impl State {
             let takes = uncompressed.saturating_add(if unpacked { compressed } else { 0 });
             if !self.may_read(takes) {
                 // A decoder of numbers does not begin anew in the middle of a chunk.
-                return if last || !self.rows_in_hand() && !self.is_text() {
+                return if last || !self.has_rows() && !self.is_text() {
                     Err(self.too_large(takes))
                 } else {
                     Ok(false)
@@ -225,7 +225,7 @@ impl State {
             }
             let Some(reader) = &mut self.reader else { return Ok(false) };
             match reader.get_next_page()? {
-                Some(page @ Page::DictionaryPage { .. }) => self.dictionary(page)?,
+                Some(page @ Page::DictionaryPage { .. }) => self.keep_dictionary(page)?,
                 // The decoder would take a page without rows for the end.
                 Some(page) if page.num_values() == 0 => {}
                 Some(page) => self.ahead = Some(self.data(page)?),
@@ -235,21 +235,21 @@ impl State {
         Ok(true)
     }
 
-    /// Whether a decoder has rows for the batch that it is asked for.
-    fn rows_in_hand(&self) -> bool {
+    /// Whether the decoder has rows for the current batch.
+    fn has_rows(&self) -> bool {
         self.given > self.taken
     }
 
     fn may_read(&self, takes: u64) -> bool {
-        let Source { memory, column, shares, .. } = &self.source;
+        let ColumnSource { memory, column, borrows, .. } = &self.source;
         let (held, spanned) = memory.sum();
-        // The page in hand stays while rows in hand lie in it.
-        let stays = if *shares { memory.column(*column, |held| held.current).unwrap_or(0) } else { 0 };
-        may_read(takes, held, spanned + stays, memory.budget, !self.rows_in_hand())
+        // The current page stays while rows of the batch lie in it.
+        let stays = if *borrows { memory.column(*column, |held| held.current).unwrap_or(0) } else { 0 };
+        may_read(takes, held, spanned + stays, memory.budget, !self.has_rows())
     }
 
     fn too_large(&self, takes: u64) -> ParquetError {
-        let Source { chunks, memory, column, .. } = &self.source;
+        let ColumnSource { chunks, memory, column, .. } = &self.source;
         chunks.refuse_pages(*column, self.row_group, memory.sum().0.saturating_add(takes), memory.budget)
     }
 
@@ -257,7 +257,7 @@ impl State {
         self.source.chunks.refuse_damage(self.source.column, self.row_group, detail)
     }
 
-    fn dictionary(&mut self, page: Page) -> ParquetResult<()> {
+    fn keep_dictionary(&mut self, page: Page) -> ParquetResult<()> {
         let bytes = page.buffer().len() as u64;
         let values = u64::from(page.num_values());
         let width = self.chunk().map_or(1, |chunk| match chunk.column_type() {
@@ -267,19 +267,19 @@ impl State {
             PhysicalType::INT96 => 12,
             PhysicalType::FIXED_LEN_BYTE_ARRAY => u64::try_from(chunk.column_descr().type_length()).unwrap_or(1).max(1),
         });
-        // The decoder makes room for as many as the header claims.
+        // The decoder makes room for as many as the header names.
         if values.saturating_mul(width) > bytes {
-            return Err(self.damaged(&format!("a dictionary of {bytes} bytes claims {values} values")));
+            return Err(self.damaged(&format!("a dictionary of {bytes} bytes should have {values} values")));
         }
         let mut takes = bytes;
         if self.is_text() {
-            let known = lengths::of_plain(page.buffer());
+            let known = value_lengths::of_plain(page.buffer());
             let Lengths { values: _, longest } =
                 known.ok_or_else(|| self.damaged("the lengths of its dictionary's values do not fit"))?;
             self.check_value(longest)?;
             takes += values * PER_DICTIONARY_VALUE;
-            if !self.source.shares {
-                self.dictionary_rows = rows_at_once(longest, self.source.copied, self.source.most_rows);
+            if !self.source.borrows {
+                self.dictionary_rows = rows_at_once(longest, self.source.copied_bytes, self.source.most_rows);
             }
         }
         self.source.memory.column(self.source.column, |held| held.dictionary = takes);
@@ -291,36 +291,36 @@ impl State {
         Ok(())
     }
 
-    fn data(&self, page: Page) -> ParquetResult<Ahead> {
+    fn data(&self, page: Page) -> ParquetResult<FetchedPage> {
         let rows = u64::from(page.num_values());
         let bytes = page.buffer().len() as u64;
         let most = self.source.most_rows;
         if !self.is_text() {
-            return Ok(Ahead { page, takes: bytes, rows, rows_at_once: most });
+            return Ok(FetchedPage { page, takes: bytes, rows, rows_at_once: most });
         }
         let encoding = page.encoding();
         let known: Option<(ReadLengths, u64)> = match encoding {
-            Encoding::DELTA_BYTE_ARRAY => Some((lengths::of_delta_byte_array, PER_TWO_LENGTHS)),
-            Encoding::DELTA_LENGTH_BYTE_ARRAY => Some((lengths::of_delta_length_byte_array, PER_LENGTH)),
+            Encoding::DELTA_BYTE_ARRAY => Some((value_lengths::of_delta_byte_array, PER_TWO_LENGTHS)),
+            Encoding::DELTA_LENGTH_BYTE_ARRAY => Some((value_lengths::of_delta_length_byte_array, PER_LENGTH)),
             // No value is longer than what is stored of it, and it is not copied.
-            _ if self.source.shares => None,
-            Encoding::PLAIN => Some((lengths::of_plain, 0)),
+            _ if self.source.borrows => None,
+            Encoding::PLAIN => Some((value_lengths::of_plain, 0)),
             _ => None,
         };
         let Some((lengths, per_value)) = known else {
             let by_dictionary = matches!(encoding, Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY);
             let rows_at_once = if by_dictionary { self.dictionary_rows } else { most };
-            return Ok(Ahead { page, takes: bytes, rows, rows_at_once });
+            return Ok(FetchedPage { page, takes: bytes, rows, rows_at_once });
         };
         let found = self.values(&page).and_then(|values| lengths(&values)).filter(|found| found.values <= rows);
         let Lengths { values, longest } =
             found.ok_or_else(|| self.damaged("the lengths of a page's values do not fit"))?;
-        let copied = !self.source.shares || encoding == Encoding::DELTA_BYTE_ARRAY;
+        let copied_bytes = !self.source.borrows || encoding == Encoding::DELTA_BYTE_ARRAY;
         if encoding == Encoding::DELTA_BYTE_ARRAY {
             self.check_value(longest)?;
         }
-        let rows_at_once = if copied { rows_at_once(longest, self.source.copied, most) } else { most };
-        Ok(Ahead { page, takes: bytes + values * per_value, rows, rows_at_once })
+        let rows_at_once = if copied_bytes { rows_at_once(longest, self.source.copied_bytes, most) } else { most };
+        Ok(FetchedPage { page, takes: bytes + values * per_value, rows, rows_at_once })
     }
 
     fn is_text(&self) -> bool {
@@ -328,10 +328,10 @@ impl State {
     }
 
     fn check_value(&self, bytes: u64) -> ParquetResult<()> {
-        if bytes <= self.source.largest {
+        if bytes <= self.source.largest_value {
             return Ok(());
         }
-        Err(self.source.chunks.refuse_value(self.source.column, self.row_group, bytes, self.source.largest))
+        Err(self.source.chunks.refuse_value(self.source.column, self.row_group, bytes, self.source.largest_value))
     }
 
     /// The values of a page of data, without the levels before them. `None`: the page is shorter than its levels.
@@ -373,15 +373,15 @@ impl State {
             self.dictionary_due = false;
             return Ok(if self.is_text() { self.dictionary.clone() } else { self.dictionary.take() });
         }
-        if !self.look(false)? || !self.suits() {
+        if !self.fetch_page(false)? || !self.suits() {
             return Ok(None);
         }
         if self.dictionary_due {
             // It came with the page.
             return self.next();
         }
-        let Some(Ahead { page, takes, rows, rows_at_once: _ }) = self.ahead.take() else { return Ok(None) };
-        let stays = self.source.shares && self.rows_in_hand();
+        let Some(FetchedPage { page, takes, rows, rows_at_once: _ }) = self.ahead.take() else { return Ok(None) };
+        let stays = self.source.borrows && self.has_rows();
         self.source.memory.column(self.source.column, |held| {
             held.before += if stays { held.current } else { 0 };
             held.current = takes;

@@ -5,26 +5,26 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, SchemaRef};
 
+use super::batch_limits::{Fit, Limits, fixed_bytes, is_text};
 use super::chunks::{Chunk, SharedChunks};
-use super::column::{Column, Failed, TextLengths, as_views, owned};
+use super::column::{Column, ColumnError, TextLengths, as_views, copied_text};
 use super::footer::{Footer, corrupt};
 use super::leaves::{Leaf, find};
-use super::limits::{Fit, Limits, fixed_bytes, is_text};
-use super::pages::{PageMemory, Pages, Source};
+use super::pages::{ColumnSource, PageMemory, Pages};
 use crate::batch::{BatchRows, SourceBatch};
 use crate::error::SourceError;
-use crate::files::SourceFile;
+use crate::files::PinnedFile;
 use crate::spec::ReadOptions;
 
 /// Reads one split of a Parquet file.
 pub(crate) struct ParquetReader {
-    file: Arc<SourceFile>,
+    file: Arc<PinnedFile>,
     number: u32,
     chunks: SharedChunks,
     /// The needed columns, each once.
     columns: Vec<Column>,
-    /// Of each column asked for, which of the needed ones it is.
-    slots: Vec<usize>,
+    /// For each requested column, its position among the needed ones.
+    positions: Vec<usize>,
     schema: SchemaRef,
     limits: Limits,
     /// The place of the next row in the file, and of the row after the split.
@@ -32,8 +32,8 @@ pub(crate) struct ParquetReader {
     end: u64,
 }
 
-pub(crate) struct Request<'a> {
-    pub(crate) file: &'a Arc<SourceFile>,
+pub(crate) struct ReadRequest<'a> {
+    pub(crate) file: &'a Arc<PinnedFile>,
     pub(crate) number: u32,
     pub(crate) first: u32,
     pub(crate) count: u32,
@@ -44,8 +44,8 @@ pub(crate) struct Request<'a> {
 }
 
 impl ParquetReader {
-    pub(crate) fn open(footer: &Footer, request: Request<'_>) -> Result<Self, SourceError> {
-        let Request { file, number, first, count, columns, schema, options } = request;
+    pub(crate) fn open(footer: &Footer, request: ReadRequest<'_>) -> Result<Self, SourceError> {
+        let ReadRequest { file, number, first, count, columns, schema, options } = request;
         let metadata = footer.metadata();
         let groups: Vec<usize> = (first..first.saturating_add(count)).map(|group| group as usize).collect();
         let foreign = || SourceError::Internal {
@@ -92,30 +92,30 @@ impl ParquetReader {
             let widest = (0..fixed.len()).max_by_key(|column| fixed.get(*column)).unwrap_or(0);
             return Err(chunks.value_too_large(widest, first as usize, bytes, limits.row));
         }
-        // What is read ahead is of the same two pages' worth of memory.
+        // Bytes that are read ahead come out of the same memory: that of two pages.
         let of_pages = options.page_budget.saturating_mul(2).saturating_sub(chunks.read_ahead());
         let memory = PageMemory::new(of_pages.max(options.page_budget), needed.len());
         let views = as_views(footer.arrow.schema().fields());
         let of_text = needed.iter().filter(|(_, leaf)| is_text(&leaf.data_type)).count() as u64;
         let column = |(column, (at, leaf)): (usize, &(usize, &Leaf))| {
-            let pages = Pages::new(Source {
+            let pages = Pages::new(ColumnSource {
                 chunks: chunks.clone(),
                 metadata: Arc::clone(footer.arrow.metadata()),
                 memory: Arc::clone(&memory),
                 leaf: *at,
                 column,
-                shares: is_text(&leaf.data_type),
+                borrows: is_text(&leaf.data_type),
                 most_rows: limits.rows,
-                copied: limits.batch / of_text.max(1),
-                largest: limits.row,
+                copied_bytes: limits.batch / of_text.max(1),
+                largest_value: limits.row,
             });
             Column::new(descriptors, &views, footer.arrow.metadata(), leaf, *at, pages, groups.clone())
         };
         let columns = needed.iter().enumerate().map(column).collect::<Result<Vec<_>, _>>();
         let columns = columns.map_err(|error| corrupt(file.url(), error))?;
-        let slot = |leaf: &&Leaf| needed.iter().position(|(at, _)| Some(*at) == leaf.column).unwrap_or(0);
-        let slots = leaves.iter().map(slot).collect();
-        Ok(Self { file: Arc::clone(file), number, chunks, columns, slots, schema, limits, next, end })
+        let position = |leaf: &&Leaf| needed.iter().position(|(at, _)| Some(*at) == leaf.column).unwrap_or(0);
+        let positions = leaves.iter().map(position).collect();
+        Ok(Self { file: Arc::clone(file), number, chunks, columns, positions, schema, limits, next, end })
     }
 
     pub(crate) fn next_batch(&mut self) -> Result<Option<SourceBatch>, SourceError> {
@@ -123,16 +123,15 @@ impl ParquetReader {
         if rows == 0 {
             self.file.check()?;
             if self.next != self.end {
-                return Err(
-                    self.damaged(format!("row groups that claim {} rows end after row {}", self.end, self.next))
-                );
+                return Err(self.damaged(format!("row groups of {} rows end after row {}", self.end, self.next)));
             }
             return Ok(None);
         }
         let first = self.next;
         self.next += rows as u64;
-        let arrays: Vec<ArrayRef> = self.columns.iter_mut().filter_map(|column| column.take(rows)).map(owned).collect();
-        let columns = self.slots.iter().filter_map(|slot| arrays.get(*slot)).map(Arc::clone).collect();
+        let arrays: Vec<ArrayRef> =
+            self.columns.iter_mut().filter_map(|column| column.take(rows)).map(copied_text).collect();
+        let columns = self.positions.iter().filter_map(|position| arrays.get(*position)).map(Arc::clone).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options);
         let batch = batch.map_err(|error| self.explain(error))?;
@@ -150,21 +149,21 @@ impl ParquetReader {
             let found = self.columns.get_mut(column).map_or(Ok(0), Column::fill);
             fewest = fewest.min(found.map_err(|failed| self.failed(failed))?);
         }
-        let arrays: Vec<&ArrayRef> = self.columns.iter().filter_map(Column::at_hand).collect();
+        let arrays: Vec<&ArrayRef> = self.columns.iter().filter_map(Column::decoded).collect();
         if fewest == 0 && !arrays.is_empty() {
             let row = self.next;
             return Err(self.damaged(format!("one column ends before row {row}, and another goes on")));
         }
         let texts: Vec<TextLengths<'_>> = arrays.iter().filter_map(|array| TextLengths::of(array)).collect();
         if texts.is_empty() {
-            // So many always fit.
+            // Without text, as many rows as the limit always fit.
             return Ok(fewest.min(self.limits.rows));
         }
         match self.limits.fit(fewest, |row| texts.iter().map(|text| text.get(row)).sum()) {
             Fit::Rows(rows) => Ok(rows),
             Fit::TooLarge(bytes) => {
                 let length = |column: &usize| {
-                    let array = self.columns.get(*column).and_then(Column::at_hand);
+                    let array = self.columns.get(*column).and_then(Column::decoded);
                     array.and_then(TextLengths::of).map_or(0, |texts| texts.get(0))
                 };
                 let longest = (0..self.columns.len()).max_by_key(length).unwrap_or(0);
@@ -174,15 +173,15 @@ impl ParquetReader {
         }
     }
 
-    fn failed(&self, failed: Failed) -> SourceError {
+    fn failed(&self, failed: ColumnError) -> SourceError {
         match failed {
-            Failed::Arrow(error) => self.explain(error),
-            Failed::Panicked => self.damaged("its decoder stopped at data that it did not expect".to_owned()),
+            ColumnError::Arrow(error) => self.explain(error),
+            ColumnError::Panicked => self.damaged("its decoder stopped at data that it did not expect".to_owned()),
         }
     }
 
     fn damaged(&self, detail: String) -> SourceError {
-        // A file that was replaced while it was read looks damaged; say what it is.
+        // A file that was replaced while it was read looks damaged, too.
         match self.file.check() {
             Err(error) => error,
             Ok(()) => SourceError::Corrupt { url: self.file.url().to_owned(), format: "Parquet", detail, source: None },

@@ -8,9 +8,9 @@ use super::leaves::{Leaf, find};
 use crate::error::SourceError;
 use crate::split::LARGEST_SPLIT;
 
-/// A split before it has a number.
+/// Neighbouring row groups of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct RowGroupRange {
     pub(crate) first: u32,
     pub(crate) count: u32,
     pub(crate) rows: u64,
@@ -18,9 +18,9 @@ pub(crate) struct Piece {
 }
 
 /// The row groups of a file, with the bytes of the needed columns.
-pub(crate) fn row_groups(url: &str, footer: &Footer, columns: &[String]) -> Result<Vec<Piece>, SourceError> {
+pub(crate) fn row_groups(url: &str, footer: &Footer, columns: &[String]) -> Result<Vec<RowGroupRange>, SourceError> {
     let needed = columns.iter().map(|column| find(url, &footer.leaves, column)).collect::<Result<Vec<_>, _>>()?;
-    let pieces = footer.metadata().row_groups().iter().zip(0..).map(|(group, first)| Piece {
+    let pieces = footer.metadata().row_groups().iter().zip(0..).map(|(group, first)| RowGroupRange {
         first,
         count: 1,
         rows: u64::try_from(group.num_rows()).unwrap_or(0),
@@ -31,8 +31,8 @@ pub(crate) fn row_groups(url: &str, footer: &Footer, columns: &[String]) -> Resu
 
 /// Neighbouring row groups together until they have at least `target` bytes. A row group is never split, and one that is
 /// large stands alone.
-pub(crate) fn group(row_groups: Vec<Piece>, target: u64) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
+pub(crate) fn group(row_groups: Vec<RowGroupRange>, target: u64) -> Vec<RowGroupRange> {
+    let mut pieces: Vec<RowGroupRange> = Vec::new();
     for next in row_groups {
         match pieces.last_mut() {
             Some(last) if last.bytes < target && last.bytes.saturating_add(next.bytes) <= LARGEST_SPLIT => {
@@ -46,7 +46,7 @@ pub(crate) fn group(row_groups: Vec<Piece>, target: u64) -> Vec<Piece> {
     pieces
 }
 
-/// The bytes of a column in memory, as far as the footer lets one know: encoded sizes say little of repeated values.
+/// The bytes of a column in memory, as far as the footer tells: encoded sizes say little about repeated values.
 pub(super) fn column_bytes(group: &RowGroupMetaData, leaf: &Leaf) -> u64 {
     let Some(column) = leaf.column.and_then(|at| group.columns().get(at)) else { return 0 };
     let rows = u64::try_from(group.num_rows()).unwrap_or(0);
@@ -64,7 +64,7 @@ pub(super) fn column_bytes(group: &RowGroupMetaData, leaf: &Leaf) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Piece, group};
+    use super::{RowGroupRange, group};
 
     #[test]
     fn small_row_groups_are_read_together_and_large_ones_alone() {
@@ -73,7 +73,7 @@ mod tests {
             bytes
                 .iter()
                 .zip(0..)
-                .map(|(bytes, first)| Piece { first, count: 1, rows: 10, bytes: bytes * MIB })
+                .map(|(bytes, first)| RowGroupRange { first, count: 1, rows: 10, bytes: bytes * MIB })
                 .collect()
         };
         let grouped = |bytes: &[u64]| -> Vec<(u32, u32)> {

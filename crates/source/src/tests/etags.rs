@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 
-use super::odd_store::{OddStore, Oddity};
+use super::test_store::{StoreBehaviour, TestStore};
 use super::*;
 use crate::files::Stores;
 
@@ -30,7 +30,7 @@ fn spell(spelling: Spelling, mut meta: ObjectMeta) -> ObjectMeta {
     meta
 }
 
-impl Oddity for Spelled {
+impl StoreBehaviour for Spelled {
     fn listed(&self, meta: ObjectMeta) -> ObjectMeta {
         spell(self.lists, meta)
     }
@@ -43,14 +43,14 @@ impl Oddity for Spelled {
 const CSV: &str = "id,v\n1,a\n2,b\n";
 
 struct Bucket {
-    store: Arc<OddStore<Spelled>>,
+    store: Arc<TestStore<Spelled>>,
     stores: Stores,
 }
 
 impl Bucket {
     fn new(lists: Spelling, headers: Spelling) -> Self {
-        let store = Arc::new(OddStore::new(Spelled { lists, headers }));
-        let client: Arc<dyn ObjectStore> = Arc::<OddStore<Spelled>>::clone(&store);
+        let store = Arc::new(TestStore::new(Spelled { lists, headers }));
+        let client: Arc<dyn ObjectStore> = Arc::<TestStore<Spelled>>::clone(&store);
         let bucket = Self { store, stores: Stores::with([("az://lake".to_owned(), client)]) };
         bucket.put(CSV);
         bucket
@@ -63,7 +63,7 @@ impl Bucket {
 
     /// Pins and reads all of the table that the URL names.
     fn read(&self, url: &str) -> Result<(Table, Vec<Row>), SourceError> {
-        let spec = SourceSpec::Csv { urls: vec![url.to_owned()], options: CsvOptions::default() };
+        let spec = TableSpec::Csv { urls: vec![url.to_owned()], options: CsvOptions::default() };
         let snapshot = Table::pin_in(&spec, &self.stores)?;
         // As the executors have it: from the plan's text.
         let snapshot = serde_json::from_str(&serde_json::to_string(&snapshot).unwrap()).unwrap();

@@ -3,11 +3,11 @@
 mod csv_tables;
 mod damage;
 mod etags;
-mod odd_store;
 mod outages;
 mod parquet_tables;
 mod remote;
 mod snapshot;
+mod test_store;
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_cast::display::array_value_to_string;
 
-use crate::{BatchRows, CsvOptions, ReadOptions, SourceBatch, SourceError, SourceSpec, Split, StoreSettings, Table};
+use crate::{BatchRows, CsvOptions, ReadOptions, SourceBatch, SourceError, Split, StoreSettings, Table, TableSpec};
 
 /// A row: file, place, cells.
 type Row = (u32, u64, Vec<String>);
@@ -25,15 +25,15 @@ fn url(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-fn parquet_spec(path: &Path) -> SourceSpec {
-    SourceSpec::Parquet { urls: vec![url(path)] }
+fn parquet_spec(path: &Path) -> TableSpec {
+    TableSpec::Parquet { urls: vec![url(path)] }
 }
 
-fn csv_spec(path: &Path, options: CsvOptions) -> SourceSpec {
-    SourceSpec::Csv { urls: vec![url(path)], options }
+fn csv_spec(path: &Path, options: CsvOptions) -> TableSpec {
+    TableSpec::Csv { urls: vec![url(path)], options }
 }
 
-fn table(spec: &SourceSpec) -> Result<Table, SourceError> {
+fn table(spec: &TableSpec) -> Result<Table, SourceError> {
     let settings = StoreSettings::default();
     let snapshot = Table::pin(spec, &settings)?;
     Table::open(spec, &settings, &snapshot)

@@ -1,4 +1,4 @@
-//! A store that is away for a while, or refuses: who reads with patience reads on as if nothing had happened, in the midst
+//! A store that is away for a while, or refuses: who reads with a retry policy reads on as if nothing had happened, in the midst
 //! of a file too, and nothing is read twice.
 
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use indexbuild_store::Fault;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
-use super::odd_store::{OddStore, Oddity};
+use super::test_store::{StoreBehaviour, TestStore};
 use super::*;
 use crate::files::Stores;
-use crate::{Failure, Patience, StoreSettings, Verdict};
+use crate::{FailedRequest, Retry, RetryPolicy, StoreSettings};
 
 /// Every second request is refused, as by a store whose policy comes and goes.
 #[derive(Clone, Debug, Default)]
 struct Refusing(Arc<AtomicU64>);
 
-impl Oddity for Refusing {
+impl StoreBehaviour for Refusing {
     fn refuses(&self) -> object_store::Result<()> {
         if self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             return Err(object_store::Error::PermissionDenied { path: "t".to_owned(), source: "403".into() });
@@ -33,7 +33,7 @@ struct Counting {
     answers: AtomicU32,
 }
 
-impl Patience for Counting {
+impl RetryPolicy for Counting {
     fn settings(&self) -> Result<StoreSettings, SourceError> {
         // The store is made elsewhere: it stays as it is.
         Err(SourceError::Internal { url: "s3://lake".to_owned(), detail: "nothing is opened".to_owned() })
@@ -47,12 +47,12 @@ impl Patience for Counting {
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn silent(&self, _: &str) {}
+    fn slow(&self, _: &str) {}
 
-    fn failed(&self, failure: &Failure<'_>) -> Verdict {
+    fn failed(&self, failure: &FailedRequest<'_>) -> Retry {
         assert_eq!((failure.fault, failure.tries), (Fault::Refused, 0));
         self.failures.fetch_add(1, Ordering::Relaxed);
-        Verdict::AgainAsIs
+        Retry::SameClient
     }
 }
 
@@ -64,25 +64,25 @@ fn csv() -> String {
     text
 }
 
-fn stores(patience: Option<Arc<dyn Patience>>) -> Stores {
-    let store = Arc::new(OddStore::<Refusing>::default());
+fn stores(policy: Option<Arc<dyn RetryPolicy>>) -> Stores {
+    let store = Arc::new(TestStore::<Refusing>::default());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(store.put(&Key::from("t.csv"), csv().into())).unwrap();
     let client: Arc<dyn ObjectStore> = store;
-    match patience {
-        Some(patience) => Stores::patient_with(patience, [("s3://lake".to_owned(), client)]),
+    match policy {
+        Some(policy) => Stores::with_policy_and_clients(policy, [("s3://lake".to_owned(), client)]),
         None => Stores::with([("s3://lake".to_owned(), client)]),
     }
 }
 
-fn spec() -> SourceSpec {
-    SourceSpec::Csv { urls: vec!["s3://lake/*.csv".to_owned()], options: CsvOptions::default() }
+fn spec() -> TableSpec {
+    TableSpec::Csv { urls: vec!["s3://lake/*.csv".to_owned()], options: CsvOptions::default() }
 }
 
 #[test]
 fn a_store_that_refuses_now_and_then_is_read_to_the_end_each_row_once() {
-    let patience = Arc::new(Counting::default());
-    let stores = stores(Some(Arc::<Counting>::clone(&patience)));
+    let policy = Arc::new(Counting::default());
+    let stores = stores(Some(Arc::<Counting>::clone(&policy)));
     let snapshot = Table::pin_in(&spec(), &stores).unwrap();
     let table = Table::open_in(&spec(), &stores, &snapshot).unwrap();
     let rows = read_sized(&table, &names(&["id"]), 500_000, &ReadOptions::default()).unwrap();
@@ -90,14 +90,14 @@ fn a_store_that_refuses_now_and_then_is_read_to_the_end_each_row_once() {
     for (row, (_, _, cells)) in rows.iter().enumerate() {
         assert_eq!(cells[..], [row.to_string()]);
     }
-    let failures = patience.failures.load(Ordering::Relaxed);
+    let failures = policy.failures.load(Ordering::Relaxed);
     assert!(failures > 3, "{failures}: the list, the head, and reads in the midst of the file");
-    assert!(patience.answers.load(Ordering::Relaxed) >= failures);
+    assert!(policy.answers.load(Ordering::Relaxed) >= failures);
 }
 
-/// The control: without patience, the first refusal is the error.
+/// The control: without a retry policy, the first refusal is the error.
 #[test]
-fn without_patience_the_first_refusal_ends_it_control() {
+fn without_a_retry_policy_the_first_refusal_ends_it_control() {
     let error = Table::pin_in(&spec(), &stores(None)).unwrap_err();
     assert!(matches!(error, SourceError::Denied { .. }), "{error}");
 }

@@ -36,7 +36,7 @@ impl Bucket {
         runtime.block_on(self.store.delete(&Key::parse(key).unwrap())).unwrap();
     }
 
-    fn table(&self, spec: &SourceSpec) -> Result<Table, SourceError> {
+    fn table(&self, spec: &TableSpec) -> Result<Table, SourceError> {
         let snapshot = Table::pin_in(spec, &self.stores)?;
         assert!(snapshot.files.iter().all(|file| file.etag.is_some() && file.mtime.is_some()));
         Table::open_in(spec, &self.stores, &snapshot)
@@ -59,8 +59,8 @@ fn parquet(rows: i64, salt: i64) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-fn spec(url: &str) -> SourceSpec {
-    SourceSpec::Parquet { urls: vec![url.to_owned()] }
+fn spec(url: &str) -> TableSpec {
+    TableSpec::Parquet { urls: vec![url.to_owned()] }
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn csv_objects_are_scanned_split_and_read() {
         text.push_str(&format!("{row},\"a \"\"quoted\"\"\ntext {row}\"\n"));
     }
     bucket.put("t.csv", text.into_bytes());
-    let spec = SourceSpec::Csv { urls: vec!["s3://lake/t.csv".to_owned()], options: CsvOptions::default() };
+    let spec = TableSpec::Csv { urls: vec!["s3://lake/t.csv".to_owned()], options: CsvOptions::default() };
     let table = bucket.table(&spec).unwrap();
     let columns = names(&["v", "id"]);
     assert!(table.splits(&columns).unwrap().len() > 1);
@@ -161,7 +161,7 @@ fn an_endpoint_that_is_none_is_refused_by_name() {
             if url.starts_with("az") {
                 settings.extra.insert("azure_storage_account_name".to_owned(), "lake".to_owned());
             }
-            let spec = SourceSpec::Parquet { urls: vec![url.to_owned()] };
+            let spec = TableSpec::Parquet { urls: vec![url.to_owned()] };
             let Err(error) = Table::pin_in(&spec, &Stores::new(&settings)) else { panic!("{endpoint} is asked") };
             let said = error.to_string();
             assert!(matches!(error, SourceError::Settings { .. }), "{url}: {said}");

@@ -11,11 +11,11 @@ use super::parquet_tables::write;
 use super::*;
 use crate::Snapshot;
 
-fn pin(spec: &SourceSpec) -> Result<Snapshot, SourceError> {
+fn pin(spec: &TableSpec) -> Result<Snapshot, SourceError> {
     Table::pin(spec, &StoreSettings::default())
 }
 
-fn open(spec: &SourceSpec, snapshot: &Snapshot) -> Result<Table, SourceError> {
+fn open(spec: &TableSpec, snapshot: &Snapshot) -> Result<Table, SourceError> {
     Table::open(spec, &StoreSettings::default(), snapshot)
 }
 
@@ -34,7 +34,7 @@ fn patterns_plain_paths_and_urls_name_each_file_once_sorted_by_url() {
     fs::write(root.join("note.txt"), "x").unwrap();
     let listed = |patterns: &[&str]| -> Vec<String> {
         let urls = patterns.iter().map(|pattern| pattern.replace("ROOT", root.to_str().unwrap())).collect();
-        let snapshot = pin(&SourceSpec::Parquet { urls }).unwrap();
+        let snapshot = pin(&TableSpec::Parquet { urls }).unwrap();
         let prefix = format!("file://{}/", root.display());
         snapshot.files.iter().map(|file| file.url.strip_prefix(&prefix).unwrap().to_owned()).collect()
     };
@@ -63,7 +63,7 @@ fn a_snapshot_survives_json_and_pins_local_files_to_the_nanosecond() {
 fn what_names_no_readable_file_is_refused_when_the_list_is_made() {
     let folder = tempdir().unwrap();
     let root = folder.path().display();
-    let error = |url: String| pin(&SourceSpec::Parquet { urls: vec![url] }).unwrap_err();
+    let error = |url: String| pin(&TableSpec::Parquet { urls: vec![url] }).unwrap_err();
     assert!(matches!(error(format!("{root}/*.parquet")), SourceError::NoFiles { .. }));
     assert!(matches!(error(format!("{root}/none/*.parquet")), SourceError::NoFiles { .. }));
     assert!(matches!(error(format!("{root}/t.parquet")), SourceError::NoFiles { .. }));
@@ -72,7 +72,7 @@ fn what_names_no_readable_file_is_refused_when_the_list_is_made() {
     let unknown = error("hdfs://x/t.parquet".to_owned());
     assert!(matches!(&unknown, SourceError::UnknownScheme { known, .. } if known.len() == 6));
     assert!(!unknown.is_retryable());
-    let none = pin(&SourceSpec::Parquet { urls: vec![] }).unwrap_err().to_string();
+    let none = pin(&TableSpec::Parquet { urls: vec![] }).unwrap_err().to_string();
     assert_eq!(none, "the source has no urls; name at least one file");
 }
 

@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use indexbuild_testbed::{
-    Base, Cluster, Direction, From, Images, Options, Recipe, Reclaim, Tools, condition, objects, or_skip, tools_or_skip,
+    BaseImage, Cluster, Direction, ImageBuilder, ImageSpec, Options, Peer, Reclaim, Tools, condition, objects, or_skip,
+    tools_or_skip,
 };
 use serde_json::{Value, json};
 
@@ -45,7 +46,7 @@ pub(crate) fn run() {
     let mut cluster = Cluster::start(&tools, Options::default()).unwrap_or_else(|error| panic!("{error}"));
     println!("three nodes after {:.1} s; clocks: {}", start.elapsed().as_secs_f64(), cluster.clocks());
     for (name, part) in [
-        ("a door on loopback", door as fn(&mut Cluster, &Tools)),
+        ("a forward on loopback", forward as fn(&mut Cluster, &Tools)),
         ("an image from a Dockerfile, and commands inside it", images),
         ("Released volumes", released_volumes),
         ("a frozen and a killed container", containers),
@@ -64,17 +65,17 @@ pub(crate) fn run() {
     }
 }
 
-fn door(cluster: &mut Cluster, tools: &Tools) {
-    let door = cluster.door().unwrap();
+fn forward(cluster: &mut Cluster, tools: &Tools) {
+    let forward = cluster.forward_api().unwrap();
     let nodes = |kubeconfig: &Path| {
         let mut command = Command::new(tools.path("kubectl"));
         let output = command.args(["get", "nodes", "-o", "name", "--request-timeout=5s"]).env("KUBECONFIG", kubeconfig);
         String::from_utf8(output.output().unwrap().stdout).unwrap().lines().count()
     };
-    assert_eq!(nodes(door.kubeconfig()), 3);
-    let kubeconfig = door.kubeconfig().to_owned();
-    drop(door);
-    assert_eq!(nodes(&kubeconfig), 0, "the door is closed");
+    assert_eq!(nodes(forward.kubeconfig()), 3);
+    let kubeconfig = forward.kubeconfig().to_owned();
+    drop(forward);
+    assert_eq!(nodes(&kubeconfig), 0, "the forward is closed");
 }
 
 /// Delete: emptied and offered anew. Retain: Released, with its content, until somebody decides.
@@ -113,10 +114,10 @@ fn released_volumes(cluster: &mut Cluster, _: &Tools) {
 /// Two stages: what the first would have built comes from a folder. The container has no shell that a test could use, and
 /// a program that its image lacks still speaks to the API server with the pod's token.
 fn images(cluster: &mut Cluster, tools: &Tools) {
-    let Some(images) = or_skip("an image from a Dockerfile", Images::find()) else { return };
-    let based = images.base("docker.io/library/debian:bookworm-slim", Base::Debian, &["ca-certificates"]);
+    let Some(images) = or_skip("an image from a Dockerfile", ImageBuilder::find()) else { return };
+    let based = images.base("docker.io/library/debian:bookworm-slim", BaseImage::Debian, &["ca-certificates"]);
     based.unwrap_or_else(|error| panic!("{error}"));
-    let based = images.base("testbed.local/bare:1", Base::Bare, &["libc6"]);
+    let based = images.base("testbed.local/bare:1", BaseImage::Bare, &["libc6"]);
     based.unwrap_or_else(|error| panic!("{error}"));
     let folder = tempfile::tempdir().unwrap();
     let (context, built) = (folder.path().join("context"), folder.path().join("built"));
@@ -131,34 +132,34 @@ fn images(cluster: &mut Cluster, tools: &Tools) {
         COPY --from=builder /workload /usr/local/bin/workload\n\
         USER 65532:65532\nENTRYPOINT [\"/usr/local/bin/workload\"]\n";
     fs::write(&dockerfile, text).unwrap();
-    let recipe = Recipe {
+    let spec = ImageSpec {
         dockerfile: &dockerfile,
         context: &context,
         contexts: &[("builder", &built)],
         arguments: &[("WORDS", "good morning")],
         tag: "testbed.local/tried:1",
     };
-    let first = cluster.build_image(&recipe).unwrap_or_else(|error| panic!("{error}"));
+    let first = cluster.build_image(&spec).unwrap_or_else(|error| panic!("{error}"));
     let start = Instant::now();
-    assert_eq!(images.build(&recipe).unwrap(), first, "the same content, the same archive");
+    assert_eq!(images.build(&spec).unwrap(), first, "the same content, the same archive");
     println!("  the second time: {:.1} s", start.elapsed().as_secs_f64());
     fs::write(context.join("greeting"), "good night").unwrap();
-    assert_ne!(images.build(&recipe).unwrap(), first, "other content");
+    assert_ne!(images.build(&spec).unwrap(), first, "other content");
     fs::write(&dockerfile, "FROM docker.io/library/unknown:1\n").unwrap();
-    let refused = images.build(&recipe).unwrap_err().to_string();
+    let refused = images.build(&spec).unwrap_err().to_string();
     assert!(refused.contains("unknown:1"), "nothing is pulled: {refused}");
 
     // What an image without a shell is built on: nothing is run, the files are there.
     let bare = "FROM testbed.local/bare:1\nCOPY --from=builder /workload /workload\nENTRYPOINT [\"/workload\"]\n";
     fs::write(&dockerfile, bare).unwrap();
     cluster
-        .build_image(&Recipe { tag: "testbed.local/bare-tried:1", ..recipe })
+        .build_image(&ImageSpec { tag: "testbed.local/bare-tried:1", ..spec })
         .unwrap_or_else(|error| panic!("{error}"));
 
     cluster.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}})]).unwrap();
     for name in ["node1", "node2", "node3"] {
         let mut pod = objects::on_node(objects::pod(name, &["pause"]), name);
-        let image = if name == "node3" { "testbed.local/bare-tried:1" } else { recipe.tag };
+        let image = if name == "node3" { "testbed.local/bare-tried:1" } else { spec.tag };
         pod["spec"]["containers"][0]["image"] = json!(image);
         pod["metadata"]["namespace"] = json!("elsewhere");
         cluster.apply(&[pod]).unwrap();
@@ -175,7 +176,7 @@ fn images(cluster: &mut Cluster, tools: &Tools) {
     let path = "/api/v1/namespaces/elsewhere/configmaps/none";
     let inside = cluster.run_inside("elsewhere/node2", &tools.path("workload"), &["patch", path, "{}"]).unwrap();
     assert!(inside.starts_with("403 ") && inside.contains("system:serviceaccount:elsewhere:default"), "{inside}");
-    cluster.cut("node2", From::Api, Direction::Both).unwrap();
+    cluster.cut("node2", Peer::Api, Direction::Both).unwrap();
     assert!(cluster.exec("elsewhere/node2", &["true"]).is_err(), "the kubelet cannot be reached");
     let words = cluster.run_inside("elsewhere/node2", &tools.path("workload"), &["read", "/words"]).unwrap();
     assert_eq!(words, "good morning\n", "a container can");
@@ -185,8 +186,8 @@ fn images(cluster: &mut Cluster, tools: &Tools) {
 
 fn one_way(cluster: &mut Cluster, _: &Tools) {
     // What the kubelet says does not arrive; what the API server asks it does.
-    cluster.cut("node1", From::Api, Direction::Outgoing).unwrap();
-    cluster.cut("node2", From::Store, Direction::Incoming).unwrap();
+    cluster.cut("node1", Peer::Api, Direction::Outgoing).unwrap();
+    cluster.cut("node2", Peer::Store, Direction::Incoming).unwrap();
     wait_for(cluster, "a node that is not heard is Unknown", |cluster| ready(cluster, "node1") == "Unknown");
     assert_eq!(ready(cluster, "node2"), "True", "it lacks the object store alone");
     cluster.heal("node1").unwrap();
@@ -298,14 +299,14 @@ fn one_pod(cluster: &mut Cluster, _: &Tools) {
     running(cluster, "beside");
     assert!(more("alone", 20) && more("beside", 20));
     for direction in [Direction::Both, Direction::Outgoing] {
-        cluster.cut_pod("alone", From::Store, direction).unwrap();
+        cluster.cut_pod("alone", Peer::Store, direction).unwrap();
         std::thread::sleep(Duration::from_millis(500));
         assert!(!more("alone", 3), "it is cut off: {direction:?}");
         assert!(more("beside", 20), "its neighbour is not");
         cluster.heal("node3").unwrap();
         assert!(more("alone", 20), "healed");
     }
-    cluster.cut_pod("alone", From::Api, Direction::Both).unwrap();
+    cluster.cut_pod("alone", Peer::Api, Direction::Both).unwrap();
     assert!(more("alone", 20), "the object store is another address");
     cluster.heal("node3").unwrap();
     delete(cluster, &["pod/alone", "pod/beside"]);
@@ -323,7 +324,7 @@ fn full_volume(cluster: &mut Cluster, _: &Tools) {
     wait_for(cluster, "the late writer found no room", |cluster| phase(cluster, "pod", "late") == "Failed");
     let log = cluster.kubectl(&["logs", "late"]).unwrap();
     assert!(log.contains("no space left on device"), "{log}");
-    cluster.empty_filler("node1", "small").unwrap();
+    cluster.unfill_volume("node1", "small").unwrap();
     fs::write(folder.join("more"), vec![0_u8; 100_000]).unwrap();
     assert!(cluster.fill_volume("node1", "other").is_err(), "a folder of the machine's disk is never filled");
     delete(cluster, &["pod/small", "pod/late"]);

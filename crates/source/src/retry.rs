@@ -1,0 +1,76 @@
+//! How requests to a store are retried: the caller decides how long to wait for a store.
+
+use std::error::Error;
+use std::fmt::Debug;
+
+use indexbuild_store::Fault;
+
+use crate::error::SourceError;
+use crate::spec::StoreSettings;
+
+/// The settings of a store, and what is done when it does not answer. It is called from the threads that read, and may
+/// block them.
+pub trait RetryPolicy: Debug + Send + Sync {
+    /// How the store is reached. Called again for each new client: credentials change.
+    ///
+    /// # Errors
+    /// When there is no use in waiting for settings that work.
+    fn settings(&self) -> Result<StoreSettings, SourceError>;
+
+    /// Whether the library's own retries end soon, because [`RetryPolicy::failed`] waits itself and reports it.
+    fn waits(&self) -> bool;
+
+    fn answered(&self);
+
+    /// A request has been under way for long.
+    fn slow(&self, url: &str);
+
+    /// A request has failed in a way that may pass. Returns when it is to be made again.
+    fn failed(&self, failure: &FailedRequest<'_>) -> Retry;
+}
+
+/// A request that failed in a way that may pass.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedRequest<'a> {
+    /// The file or bucket that was asked for.
+    pub url: &'a str,
+    /// Neither [`Fault::NotFound`] nor [`Fault::Final`].
+    pub fault: Fault,
+    pub answer: &'a str,
+    /// How often the same request has failed before.
+    pub tries: u32,
+}
+
+/// How a request that failed is repeated, if it is.
+#[derive(Debug)]
+pub enum Retry {
+    /// By a new client, with fresh credentials and connections.
+    NewClient,
+    SameClient,
+    /// The failure is the reader's error.
+    GiveUp,
+    /// This is the reader's error.
+    Stop(Box<dyn Error + Send + Sync>),
+}
+
+/// The library's own retries, and no more.
+#[derive(Debug)]
+pub(crate) struct LibraryRetries(pub(crate) StoreSettings);
+
+impl RetryPolicy for LibraryRetries {
+    fn settings(&self) -> Result<StoreSettings, SourceError> {
+        Ok(self.0.clone())
+    }
+
+    fn waits(&self) -> bool {
+        false
+    }
+
+    fn answered(&self) {}
+
+    fn slow(&self, _: &str) {}
+
+    fn failed(&self, _: &FailedRequest<'_>) -> Retry {
+        Retry::GiveUp
+    }
+}
