@@ -5,7 +5,7 @@ use indexbuild_api::{HISTORY_LENGTH, OwnerChangeReason, WorkErrorReason};
 use super::grants::Draft;
 use crate::evidence::EvidenceKind;
 use crate::owner::ORPHANED_EXIT_CODE;
-use crate::world::{Millis, World};
+use crate::world::{Millis, NodeReady, NodeView, PodState, PodView, World};
 
 /// Clean fails so often before it is given up, once an index is committed: what is left does no harm then.
 pub(super) const CLEAN_ATTEMPTS: usize = 4;
@@ -17,6 +17,9 @@ const REPAIR_ROUNDS: u32 = 8;
 pub(super) fn max_rounds(world: &World) -> u32 {
     world.build.spec.backoff_limit.saturating_add(REPAIR_ROUNDS)
 }
+
+/// What keeps a process from registering.
+pub(super) const NO_WAY: &str = "it finds no way to the Kubernetes API (a NetworkPolicy, a proxy, a certificate authority that it does not know; its log says which address it tried)";
 
 /// An attempt that ended badly.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,24 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
         } else {
             format!("{} ended with exit code {exit_code} and without a report; its log says why", describe(draft))
         },
+        permanent: false,
+        counts: true,
+        damaged: Vec::new(),
+    })
+}
+
+/// The failure that it is when a pod runs on a node that stays well, and never registers: the next one would not
+/// either. Of one on a node that is away, or was, nothing is known.
+pub(super) fn never_registered(draft: &Draft<'_>, pod: &PodView, nodes_lost: bool) -> Option<Failure> {
+    let node = pod.node.as_deref()?;
+    let waited = draft.view.grant_age.min(draft.clocks().replace_after);
+    let stayed_well = |node: &NodeView| node.ready == NodeReady::True && node.readiness_age >= waited;
+    let well = draft.world().node(node).is_some_and(stayed_well);
+    let work = draft.spec.work.as_ref()?;
+    (well && pod.state == PodState::Running && !nodes_lost).then(|| Failure {
+        work_id: work.id.clone(),
+        reason: WorkErrorReason::Internal,
+        message: format!("pod {} ran on node {node} and never registered: {NO_WAY}", pod.name),
         permanent: false,
         counts: true,
         damaged: Vec::new(),

@@ -61,6 +61,10 @@ impl<'w> Draft<'w> {
         Self { world, view, spec, state: None, change: None, node: None }
     }
 
+    pub(super) const fn world(&self) -> &'w World {
+        self.world
+    }
+
     pub(super) fn slot(&self) -> u32 {
         self.spec.slot
     }

@@ -7,6 +7,7 @@ mod conditions;
 mod grants;
 mod hindrances;
 mod mode;
+mod returned;
 mod slot;
 mod stages;
 mod status;

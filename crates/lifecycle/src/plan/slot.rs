@@ -1,6 +1,6 @@
 //! A slot's owner: wait for it, bind it, keep it, rebind, replace, return, stop.
 
-use indexbuild_api::{DirectoryState, FormerVolume, OwnerChangeReason, Reason, VolumeState, Work, WorkErrorReason};
+use indexbuild_api::{DirectoryState, OwnerChangeReason, Reason, VolumeState, Work, WorkErrorReason};
 
 use super::Pass;
 use super::budget::{self, Failure};
@@ -9,17 +9,10 @@ use super::mode::Mode;
 use super::stages::{CLEAN_WORK, repair_round, repair_work};
 use crate::action::{Action, End, StopReason};
 use crate::evidence::Evidence;
-use crate::world::{ClaimPhase, Millis, NodeReady, NodeView, PodState, PodView};
-
-/// A replacement that has reported this much of its work has caught up: what a cut-off owner had done before is
-/// hardly worth doing its rest again.
-const CAUGHT_UP: f64 = 0.5;
+use crate::world::{ClaimPhase, Millis, NodeReady, PodState, PodView};
 
 /// After so long it is told that a pod which runs has not registered.
 const TELL_UNREGISTERED: Millis = 60_000;
-
-/// What keeps a process from registering.
-const NO_WAY: &str = "it finds no way to the Kubernetes API (a NetworkPolicy, a proxy, a certificate authority that it does not know; its log says which address it tried)";
 
 /// The most splits that a repair round encodes again; more take further rounds.
 const MAX_SPLITS: usize = 1_000;
@@ -191,13 +184,15 @@ impl<'w> Pass<'w> {
             return;
         }
         let patience = draft.clocks().replace_after;
-        let unregistered = self.never_registered(draft, pod);
+        let unregistered = budget::never_registered(draft, pod, self.lost);
         // Another pod would wait for the same scheduler, and leave behind what is sealed on this one's volume.
         let queued = pod.state == PodState::Queued && pod.node.is_none();
         if draft.view.grant_age < patience || self.lost || queued {
             let left = patience.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
             let place = match &pod.node {
-                Some(node) if unregistered.is_some() => format!("runs on node {node} and has not registered: {NO_WAY}"),
+                Some(node) if unregistered.is_some() => {
+                    format!("runs on node {node} and has not registered: {budget::NO_WAY}")
+                }
                 Some(node) => format!("has not begun on node {node}"),
                 None if queued => "was not looked at by the scheduler yet".to_owned(),
                 None => "is on no node yet".to_owned(),
@@ -234,24 +229,6 @@ impl<'w> Pass<'w> {
         let place = if bound { Place::New(VolumeState::Idle) } else { Place::Keep };
         let work = self.same_work(draft);
         draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, place);
-    }
-
-    /// The failure that it is when a pod runs on a node that stays well, and never registers: the next one would not
-    /// either. Of one on a node that is away, or was, nothing is known.
-    fn never_registered(&self, draft: &Draft<'w>, pod: &PodView) -> Option<Failure> {
-        let node = pod.node.as_deref()?;
-        let waited = draft.view.grant_age.min(draft.clocks().replace_after);
-        let stayed_well = |node: &NodeView| node.ready == NodeReady::True && node.readiness_age >= waited;
-        let well = self.world.node(node).is_some_and(stayed_well);
-        let work = draft.spec.work.as_ref()?;
-        (well && pod.state == PodState::Running && !self.lost).then(|| Failure {
-            work_id: work.id.clone(),
-            reason: WorkErrorReason::Internal,
-            message: format!("pod {} ran on node {node} and never registered: {NO_WAY}", pod.name),
-            permanent: false,
-            counts: true,
-            damaged: Vec::new(),
-        })
     }
 
     // ---- a grant that a process is bound to ----
@@ -572,7 +549,7 @@ impl<'w> Pass<'w> {
     }
 
     /// The draft's work as it is read today: rounds may have been added to its inputs.
-    fn same_work(&self, draft: &Draft<'w>) -> Option<Work> {
+    pub(super) fn same_work(&self, draft: &Draft<'w>) -> Option<Work> {
         let work = draft.spec.work.as_ref()?;
         let splits: &[u32] = if repair_round(&work.id).is_some() { &work.splits } else { &[] };
         Some(self.stages.work(&work.id, splits))
@@ -601,57 +578,6 @@ impl<'w> Pass<'w> {
             Mode::Run | Mode::Suspend => OwnerChangeReason::ScaledDown,
         }
     }
-
-    // ---- return ----
-
-    /// The volume of a cut-off owner that came back, gave way and ended, so that the volume is idle, before its
-    /// replacement has caught up. A process that saw a higher epoch gives way and exits (G11); what comes back is
-    /// its directory, with all that it has sealed. Only a volume that was stranded by a replacement returns, and
-    /// only after evidence: so two volumes never take turns.
-    pub(super) fn returnable(&self, draft: &Draft<'w>) -> Option<FormerVolume> {
-        if self.mode != Mode::Run || self.lost || draft.bumped() || caught_up(draft) {
-            return None;
-        }
-        let record = &draft.view.record.spec;
-        let former = record.former_volumes.iter().max_by_key(|volume| volume.epoch)?;
-        if record.volume.as_ref().is_some_and(|volume| volume.claim_name == former.claim_name) {
-            return None;
-        }
-        let claim = self.world.claim(&former.claim_name)?;
-        let sound = !former.condemned
-            && former.state == VolumeState::Stranded
-            && claim.uid == former.claim_uid
-            && !claim.foreign
-            && claim.phase == ClaimPhase::Bound;
-        (sound && Evidence::of_former(self.world, former).is_some()).then(|| former.clone())
-    }
-
-    fn take_back(&mut self, draft: &mut Draft<'w>, former: FormerVolume) {
-        let work = self.same_work(draft);
-        let (name, slot) = (former.claim_name.clone(), draft.slot());
-        draft.bump(OwnerChangeReason::Returned, work, Next::NewPod, Place::Back(Box::new(former)));
-        if draft.bumped() {
-            self.events.push(crate::action::Event {
-                reason: Reason::OwnerReturned,
-                warning: false,
-                message: format!("slot {slot} goes on with volume {name}, whose owner came back and gave way before its replacement had caught up"),
-            });
-        }
-    }
-}
-
-/// Whether a replacement has caught up with the owner that it replaced: it has reported half of its work, or has
-/// ended one work since. How far the other one was is not known any more: its last report is overwritten.
-pub(super) fn caught_up(draft: &Draft<'_>) -> bool {
-    let record = &draft.view.record;
-    let replaced_at = record.spec.former_volumes.iter().map(|volume| volume.epoch).max().unwrap_or(0);
-    let went_on = record
-        .status
-        .history
-        .iter()
-        .any(|change| change.epoch > replaced_at && change.reason == OwnerChangeReason::NextWork);
-    let half = draft.report().and_then(|report| report.progress).is_some_and(|progress| progress >= CAUGHT_UP);
-    went_on || half || draft.result().is_some()
 }
 
 /// Counts a failed attempt in the write that ends it, so that each is counted once: not in a pass that cannot end it (a

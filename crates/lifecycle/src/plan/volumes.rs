@@ -5,7 +5,7 @@ use indexbuild_api::{DirectoryState, FormerVolume, Reason, Retention, VolumeStat
 use super::Pass;
 use super::grants::Draft;
 use super::mode::Mode;
-use super::slot::caught_up;
+use super::returned::caught_up;
 use crate::action::{Action, End, Event, StopReason};
 use crate::evidence::{Condemned, Evidence};
 use crate::world::{BuildView, ClaimPhase, Millis, NodeReady, PodState, PodView, World};
