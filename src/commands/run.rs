@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use indexbuild_api::{IndexBuild, parse_quantity};
+use indexbuild_api::{Credentials, IndexBuild, SecretRef, parse_quantity};
 use indexbuild_local::{Fault, Overrides, RunError, RunOptions, RunSummary, run as run_build, state_folder};
 use indexbuild_timeline::{picture, timeline};
 
@@ -130,20 +130,18 @@ fn memory(text: &str) -> Result<u64, String> {
 }
 
 /// The fields by which a build names secrets of a cluster.
-fn secrets_of(build: &IndexBuild) -> Vec<&'static str> {
-    let source = &build.spec.source;
-    let parquet = source.parquet.as_ref();
-    let csv = source.csv.as_ref();
+fn secrets_of(build: &IndexBuild) -> Vec<String> {
     let output = &build.spec.output;
-    let named = [
-        ("spec.source.parquet.credentials", parquet.is_some_and(|source| source.credentials.is_some())),
-        ("spec.source.parquet.caSecret", parquet.is_some_and(|source| source.ca_secret.is_some())),
-        ("spec.source.csv.credentials", csv.is_some_and(|source| source.credentials.is_some())),
-        ("spec.source.csv.caSecret", csv.is_some_and(|source| source.ca_secret.is_some())),
-        ("spec.output.credentials", output.credentials.is_some()),
-        ("spec.output.caSecret", output.ca_secret.is_some()),
-    ];
-    named.into_iter().filter(|(_, named)| *named).map(|(field, _)| field).collect()
+    let source = build.spec.source.files();
+    let stores = source.map(|files| (format!("source.{}", files.field), files.credentials, files.ca_secret));
+    let output = ("output".to_owned(), output.credentials.as_ref(), output.ca_secret.as_ref());
+    let fields = |(store, credentials, ca): (String, Option<&Credentials>, Option<&SecretRef>)| {
+        [("credentials", credentials.is_some()), ("caSecret", ca.is_some())]
+            .into_iter()
+            .filter(|(_, named)| *named)
+            .map(move |(field, _)| format!("spec.{store}.{field}"))
+    };
+    stores.chain([output]).flat_map(fields).collect()
 }
 
 /// Runs the build, prints its summary, and says by the exit code how it ended.

@@ -149,9 +149,8 @@ pub(crate) fn of_refusal(message: &str) -> Trouble {
 
 /// A place that means something on one machine only.
 pub(crate) fn unsupported(spec: &IndexBuildSpec) -> Option<Trouble> {
-    let parquet = spec.source.parquet.iter().flat_map(|source| &source.urls);
-    let csv = spec.source.csv.iter().flat_map(|source| &source.urls);
-    let mut places = parquet.chain(csv).map(|url| ("spec.source", url)).chain([("spec.output.url", &spec.output.url)]);
+    let source = spec.source.files().flat_map(|files| files.urls);
+    let mut places = source.map(|url| ("spec.source", url)).chain([("spec.output.url", &spec.output.url)]);
     let (field, url) = places.find(|(_, url)| url.starts_with("file:"))?;
     Some(Trouble {
         reason: Reason::UnsupportedSpec,
