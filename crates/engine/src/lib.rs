@@ -21,6 +21,7 @@ mod quarantine;
 mod route;
 mod run;
 mod sort;
+mod test_switches;
 mod threads;
 mod volume;
 
@@ -33,8 +34,8 @@ pub use self::frames::PieceKind;
 pub use self::plan::{IndexPlan, Lane, LaneWish, plan_index};
 pub use self::run::{PieceRef, ReadAt, RunIndex, RunSidecar, RunTable, SealedRun, TableIndex};
 pub use self::sort::{
-    DuplicatePair, Duplicates, MOST_PAIRS, PieceReader, RunInput, SealedRange, SealedSst, SortJob, SortOptions,
-    SortOutcome, sort,
+    DuplicatePair, Duplicates, MOST_PAIRS, PieceReader, RunInput, SealedRange, SealedSst, SortJob, SortOutcome, sort,
 };
 pub use self::sort::{EngineCheck, leak_engine, open_handles};
+pub use self::test_switches::TestSwitches;
 pub use self::volume::{FormerAttempt, Unheld, Volume, need_of_encode, need_of_sort};

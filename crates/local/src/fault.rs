@@ -248,37 +248,6 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What the run's own durable steps suffer, if anything.
-pub(crate) fn of_parent(faults: &[Fault]) -> Option<indexbuild_durable::fault::Faults> {
-    durable(faults, Process::Parent)
-}
-
-/// What the durable steps of a slot's first process suffer, if anything; the disk that fills up
-/// comes on top.
-pub(crate) fn of_slot(faults: &[Fault], slot: u32) -> Option<indexbuild_durable::fault::Faults> {
-    durable(faults, Process::Slot(slot))
-}
-
-fn durable(faults: &[Fault], of: Process) -> Option<indexbuild_durable::fault::Faults> {
-    let mut found = indexbuild_durable::fault::Faults::default();
-    for fault in faults {
-        match fault {
-            Fault::KillPoint { process, point } if *process == of => found.kill_at = Some(*point),
-            Fault::Trace { process, file } if *process == of => found.trace = Some(file.clone()),
-            Fault::FailWrite { slot, write } if of == Process::Slot(*slot) => found.fail_write = Some(*write),
-            Fault::KillPoint { .. }
-            | Fault::Trace { .. }
-            | Fault::FailWrite { .. }
-            | Fault::Cut { .. }
-            | Fault::Kill { .. }
-            | Fault::Freeze { .. }
-            | Fault::LeakEngine { .. }
-            | Fault::FillDisk { .. } => {}
-        }
-    }
-    (found != indexbuild_durable::fault::Faults::default()).then_some(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,17 +305,5 @@ mod tests {
         assert!(when.is_now(WorkKind::Encode, 50));
         assert!(!when.is_now(WorkKind::Sort, 90));
         assert!(When::Working.is_now(WorkKind::Plan, 0));
-    }
-
-    #[test]
-    fn a_process_suffers_only_the_points_that_were_asked_for_it() {
-        let faults: Vec<Fault> = ["kill-point:1:5", "trace:parent:/t", "fail-write:1:2", "cut:1:1s"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
-        let slot = of_slot(&faults, 1).unwrap();
-        assert_eq!((slot.kill_at, slot.fail_write, slot.trace), (Some(5), Some(2), None));
-        assert_eq!(of_parent(&faults).unwrap().trace, Some(PathBuf::from("/t")));
-        assert_eq!(of_slot(&faults, 0), None);
     }
 }

@@ -24,7 +24,7 @@ use crate::objects::{Image, Owner};
 use crate::observe::{Objects, Observed, remains, world};
 use crate::provide;
 use crate::reporting::Reporting;
-use crate::switches::TestSwitches;
+use crate::test_switches::TestSwitches;
 use crate::trouble::{self, Trouble};
 use crate::unreadable::Blind;
 use crate::unreadable::words as words_about;

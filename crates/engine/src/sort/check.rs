@@ -10,9 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use indexbuild_index::sst::{CheckDb, DbCounts, DbError, open_engine_handles};
 use serde::{Deserialize, Serialize};
 
-use super::{SealedRange, SortOptions};
+use super::SealedRange;
 use crate::attempt::Attempt;
 use crate::error::EngineError;
+use crate::test_switches::TestSwitches;
 
 /// What RocksDB says of a lane's finished files, checksums verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +60,8 @@ impl EngineHandle {
 
     /// The way out; where a test asked for it, the incident's begin instead: the handle stays open
     /// in this process for ever.
-    pub(crate) fn close(self, options: SortOptions) {
-        if options.leak_engine_handle {
+    pub(crate) fn close(self, switches: TestSwitches) {
+        if switches.leak_engine_handle {
             self.leak();
         } else {
             self.db.close();
