@@ -7,7 +7,7 @@ use super::grants::Draft;
 use super::mode::Mode;
 use super::slot::caught_up;
 use crate::action::{Action, End, Event, StopReason};
-use crate::evidence::{Condemned, Evidence};
+use crate::evidence::{Condemned, Evidence, EvidenceKind};
 use crate::world::{ClaimPhase, Millis, NodeReady, PodState, PodView, World};
 
 /// Of which class a volume is. Exhaustive: only `Idle` and `Superseded` may be reused or deleted.
@@ -66,7 +66,9 @@ pub(super) fn current_class(draft: &Draft<'_>) -> Option<Class> {
 }
 
 /// What would prove that a former owner is gone, and who could supply it.
-pub(super) const PROOFS: &str = "the kubelet of that node reports the pod terminated, the node is rebooted or its Node object removed, or somebody who knows that the machine is down puts the taint node.kubernetes.io/out-of-service on it; the build does not wait for it";
+pub(super) fn proofs() -> String {
+    format!("{}; the build does not wait for it", EvidenceKind::awaited())
+}
 
 /// The last owner of a volume, in words.
 pub(super) fn former_owner(volume: &FormerVolume) -> String {
@@ -374,9 +376,9 @@ impl<'w> Pass<'w> {
             self.events.push(Event {
                 reason: Reason::VolumeReleaseBlocked,
                 warning: true,
-                message: format!("slot {slot}: {what}: it goes when {PROOFS}"),
+                message: format!("slot {slot}: {what}: it goes when {}", proofs()),
             });
-            self.wait_on(Reason::VolumesStranded, Some(slot), again, what, PROOFS);
+            self.wait_on(Reason::VolumesStranded, Some(slot), again, what, &proofs());
         }
     }
 }
