@@ -125,7 +125,7 @@ doctest: rocksdb
 	$(CARGO) test $(PROFILE) --workspace --locked --doc
 
 # The tests that say that a file is stale; with INDEXBUILD_UPDATE they write it.
-GENERATING := the_definitions_in_crds the_reference_in_docs the_metrics_in_docs the_schema_in_the_docs
+GENERATING := the_definitions_in_crds the_reference_in_docs the_metrics_in_docs the_proofs_in_docs the_schema_in_the_docs
 generated: rocksdb scenarios ## make anew what is generated: crds/, the chart's copies, deploy/, docs/ (tests/gitops: make recorded)
 	@for test in $(GENERATING); do \
 	    grep -rqF "fn $$test" crates || { echo "GENERATING in the Makefile names a test that is gone: $$test" >&2; exit 1; }; done

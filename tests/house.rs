@@ -67,6 +67,16 @@ fn decisions_are_made_without_the_checks_of_files() {
     }
 }
 
+/// The sources, tests aside, whose text is so.
+fn sources_where(holds: impl Fn(&str) -> bool) -> BTreeSet<PathBuf> {
+    rust()
+        .into_iter()
+        .map(|(path, text)| (path.strip_prefix(ROOT).unwrap().to_path_buf(), text))
+        .filter(|(path, text)| path.iter().any(|folder| folder == "src") && holds(text))
+        .map(|(path, _)| path)
+        .collect()
+}
+
 /// One place for endpoints, credentials, certificates, idle connections.
 #[test]
 fn nobody_but_the_store_crate_makes_a_client_of_an_object_store() {
@@ -144,6 +154,18 @@ fn a_condition_that_is_made_is_found_control() {
     ] {
         assert!(!makes_condition(read), "{read}");
     }
+}
+
+/// In what ways a crate misbehaves when a test asks for it stands in one file of it.
+#[test]
+fn test_switches_stand_in_files_of_that_name() {
+    let signs = ["INDEXBUILD_TEST_SWITCHES", "INDEXBUILD_FAULTS", "struct TestSwitches"];
+    let (named, others): (BTreeSet<_>, BTreeSet<_>) =
+        sources_where(|text| signs.iter().any(|sign| text.contains(sign)))
+            .into_iter()
+            .partition(|path| path.ends_with("src/test_switches.rs"));
+    assert_eq!(others, BTreeSet::new());
+    assert_eq!(named.len(), 4, "durable, engine, executor, operator: {named:?}");
 }
 
 /// The control: what the engine is built with is found.

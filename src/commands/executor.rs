@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use indexbuild_durable::test_switches;
 use indexbuild_executor::kubernetes::{KubernetesControl, Place};
 use indexbuild_executor::livez::{Heartbeat, serve};
-use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, TestSwitches, build_file};
+use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, build_file};
 use indexbuild_local::ChildArgs;
 use kube::ResourceExt as _;
 
@@ -130,7 +131,7 @@ async fn run_process(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
         memory_limit,
         access: credentials.map(StoreAccess::in_folder).unwrap_or_default(),
         site: Site::Cluster,
-        test: TestSwitches::from_environment()?,
+        test: test_switches::from_environment(test_switches::SWITCHES)?,
     };
     Ok(indexbuild_executor::run(config, Arc::new(control)).await.into())
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use indexbuild_durable::test_switches;
 use indexbuild_operator::objects::Image;
-use indexbuild_operator::switches::TestSwitches;
 use indexbuild_operator::{OperatorConfig, run as run_operator};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -94,8 +94,8 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
         identity: identity.unwrap_or_else(own_identity),
         bind,
         concurrency,
+        test: test_switches::from_environment(test_switches::SWITCHES)?,
     };
-    let test = TestSwitches::from_environment()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -113,7 +113,7 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
             }
             told.cancel();
         });
-        Ok::<_, anyhow::Error>(run_operator(config, test, stop).await?)
+        Ok::<_, anyhow::Error>(run_operator(config, stop).await?)
     });
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)

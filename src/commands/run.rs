@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use indexbuild_api::{IndexBuild, parse_quantity};
+use indexbuild_api::{Credentials, IndexBuild, SecretRef, parse_quantity};
 use indexbuild_local::{Fault, Overrides, RunError, RunOptions, RunSummary, run as run_build, state_folder};
 use indexbuild_timeline::{picture, timeline};
 
@@ -17,7 +17,7 @@ use crate::output::OutputFormat;
 
 /// Build the indexes of a file on this machine, in several processes
 #[derive(Debug, Args)]
-#[command(after_help = AFTER_HELP, after_long_help = AFTER_LONG_HELP)]
+#[command(after_help = AFTER_HELP, after_long_help = after_long_help())]
 pub(crate) struct RunArgs {
     /// The build: a YAML file with one IndexBuild
     #[arg(value_name = "BUILD.YAML")]
@@ -89,7 +89,10 @@ Examples:
   indexbuild run orders.yaml --parallelism 4 --memory 1Gi --timeline orders.svg
   indexbuild run orders.yaml -o json > summary.json";
 
-const AFTER_LONG_HELP: &str = "\
+fn after_long_help() -> String {
+    let faults: String = Fault::FORMS.iter().map(|(form, what)| format!("  {form:<33}{what}\n")).collect();
+    format!(
+        "\
 The same command given again goes on with a run that was interrupted or killed. What cannot change
 between the two is refused with its reason; --parallelism and the other options may differ.
 
@@ -101,15 +104,7 @@ Exit codes:
   4  another run holds the state folder
 
 Fault injection (--fault):
-  cut:<slot>:<for>[@<when>]        no message passes between the slot's process and the run
-  kill:<slot>[@<when>]             the slot's process gets SIGKILL
-  freeze:<slot>:<for>[@<when>]     the slot's process is stopped, and goes on later
-  leak-engine:<slot>               the slot's first process leaves an engine open after a sort
-  fail-write:<slot>:<n>            the n-th durable write of the slot's first process fails, once
-  fill-disk:<slot>:<for>[@<when>]  the slot's processes find no space left
-  kill-point:<slot|parent>:<n>     the process kills itself at its n-th durable point
-  trace:<slot|parent>:<file>       the process lists the durable points that it passes
-  <when> is a kind of work and how far it is (plan, encode:50%, sort, publish, clean); without it, the
+{faults}  <when> is a kind of work and how far it is (plan, encode:50%, sort, publish, clean); without it, the
   fault comes as soon as the slot works.
 
 Examples:
@@ -117,7 +112,9 @@ Examples:
   indexbuild run orders.yaml
   indexbuild run orders.yaml --parallelism 4 --memory 1Gi --timeline orders.svg
   indexbuild run orders.yaml -o json > summary.json
-  indexbuild run orders.yaml --replace-after 2s --fault cut:1:4s@encode --timeline cut.html";
+  indexbuild run orders.yaml --replace-after 2s --fault cut:1:4s@encode --timeline cut.html"
+    )
+}
 
 fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<indexbuild_api::Duration>().map(Into::into).map_err(|error| error.to_string())
@@ -130,20 +127,18 @@ fn memory(text: &str) -> Result<u64, String> {
 }
 
 /// The fields by which a build names secrets of a cluster.
-fn secrets_of(build: &IndexBuild) -> Vec<&'static str> {
-    let source = &build.spec.source;
-    let parquet = source.parquet.as_ref();
-    let csv = source.csv.as_ref();
+fn secrets_of(build: &IndexBuild) -> Vec<String> {
     let output = &build.spec.output;
-    let named = [
-        ("spec.source.parquet.credentials", parquet.is_some_and(|source| source.credentials.is_some())),
-        ("spec.source.parquet.caSecret", parquet.is_some_and(|source| source.ca_secret.is_some())),
-        ("spec.source.csv.credentials", csv.is_some_and(|source| source.credentials.is_some())),
-        ("spec.source.csv.caSecret", csv.is_some_and(|source| source.ca_secret.is_some())),
-        ("spec.output.credentials", output.credentials.is_some()),
-        ("spec.output.caSecret", output.ca_secret.is_some()),
-    ];
-    named.into_iter().filter(|(_, named)| *named).map(|(field, _)| field).collect()
+    let source = build.spec.source.files();
+    let stores = source.map(|files| (format!("source.{}", files.field), files.credentials, files.ca_secret));
+    let output = ("output".to_owned(), output.credentials.as_ref(), output.ca_secret.as_ref());
+    let fields = |(store, credentials, ca): (String, Option<&Credentials>, Option<&SecretRef>)| {
+        [("credentials", credentials.is_some()), ("caSecret", ca.is_some())]
+            .into_iter()
+            .filter(|(_, named)| *named)
+            .map(move |(field, _)| format!("spec.{store}.{field}"))
+    };
+    stores.chain([output]).flat_map(fields).collect()
 }
 
 /// Runs the build, prints its summary, and says by the exit code how it ended.

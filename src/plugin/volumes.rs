@@ -16,7 +16,7 @@ use crate::cluster::{Cluster, ClusterArgs, ask, note_unreadable};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A volume that is Stranded had an owner that nothing proves to be gone: it is kept until the kubelet of its node reports the
-pod terminated, the node is rebooted or its Node object removed, or somebody who knows that the machine is down puts the
+pod terminated, the node is rebooted, its Node object is removed, or somebody who knows that the machine is down puts the
 taint node.kubernetes.io/out-of-service on it. The build does not wait for it. docs/failure-modes.md says more.
 
 WHEN DELETED is what becomes of a volume once the build is deleted and its last owner proved gone. A volume that is
@@ -184,6 +184,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_help_tells_what_would_prove_that_a_former_owner_is_gone() {
+        let help = VolumesArgs::augment_args(clap::Command::new("volumes")).render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = format!("it is kept until {}.", indexbuild_lifecycle::EvidenceKind::awaited());
+        assert!(help.contains(&told), "{told}: {help}");
+    }
 
     fn claim(name: &str) -> PersistentVolumeClaim {
         serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"volumeName": "pv"},

@@ -42,8 +42,9 @@ pub use directory_status::{
 pub use disruption::{DisruptionSpec, renew_interval};
 pub use duration::{DURATION_PATTERN, Duration, ParseDurationError};
 pub use executor::{
-    DEFAULT_MEMORY_BYTES, EnvVar, ExecutorResources, ExecutorSpec, MAX_THREADS, PodMetadata, ResourceAmounts,
-    SecretKeyRef, TaintEffect, Toleration, TolerationOperator, TopologySpreadConstraint, WhenUnsatisfiable,
+    ALLOCATOR, DEFAULT_MEMORY_BYTES, EnvVar, ExecutorResources, ExecutorSpec, MAX_THREADS, PodMetadata,
+    ResourceAmounts, SecretKeyRef, TaintEffect, Toleration, TolerationOperator, TopologySpreadConstraint,
+    WhenUnsatisfiable,
 };
 pub use guarded::{Guarded, Unreadable, apart};
 pub use indexes::{IndexColumn, IndexSpec, Nulls, Order, RowIdSpec};
@@ -51,6 +52,6 @@ pub use output::{Compression, DeletionPolicy, OutputSpec};
 pub use quantity::{MAX_QUANTITY, QUANTITY_PATTERN, Quantity, QuantityError, parse_quantity};
 pub use raw::RawObject;
 pub use reference::reference_markdown;
-pub use source::{Credentials, CsvColumn, CsvSource, ParquetSource, SecretRef, SourceSpec};
+pub use source::{Credentials, CsvColumn, CsvSource, ParquetSource, SecretRef, SourceFiles, SourceFormat, SourceSpec};
 pub use volume::{Retention, VolumeRetention, VolumeSpec};
 pub use work_id::{StageName, UnknownStage, UnknownWork, WorkId};

@@ -1,5 +1,21 @@
 //! Names of a build's objects: deterministic, and different for builds of one name that follow each other.
 
+/// The folders in which a pod has the secrets of one store, below that of all its secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSecrets {
+    /// One file for each variable.
+    pub credentials: &'static str,
+    /// CA certificates, in the file [`CA_KEY`].
+    pub ca: &'static str,
+}
+
+/// Those of the source's store.
+pub const SOURCE_SECRETS: StoreSecrets = StoreSecrets { credentials: "source", ca: "source-ca" };
+/// Those of the output's store.
+pub const OUTPUT_SECRETS: StoreSecrets = StoreSecrets { credentials: "output", ca: "output-ca" };
+/// The key of a `caSecret`, and its file.
+pub const CA_KEY: &str = "ca.crt";
+
 /// The first eight characters of a build's UID.
 #[must_use]
 pub fn short_uid(build_uid: &str) -> &str {

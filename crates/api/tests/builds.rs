@@ -7,7 +7,7 @@ mod table;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use indexbuild_api::{IndexBuild, crd_yaml, crds, reference_markdown};
+use indexbuild_api::{IndexBuild, SourceSpec, crd_yaml, crds, reference_markdown, schema_of};
 use indexbuild_check::{CheckError, check_build, check_update};
 use table::header;
 
@@ -137,6 +137,26 @@ fn a_build_keeps_its_meaning_when_it_is_written_and_read_again() {
         let again: IndexBuild = serde_json::from_value(serde_json::to_value(&build).unwrap()).unwrap();
         assert_eq!(again, build, "{name}");
         check_update(&build, &again).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+/// Who asks for the table's files by `SourceSpec::files`, and the rule that one kind is given, know all kinds.
+#[test]
+fn each_kind_of_source_is_one_of_those_of_which_one_is_given() {
+    let builds = crds().into_iter().find(|crd| crd.spec.names.kind == "IndexBuild").unwrap();
+    let schema = schema_of(&builds);
+    let source = &schema["properties"]["spec"]["properties"]["source"];
+    let said = |part: &str| source["x-kubernetes-validations"][0][part].as_str().unwrap().to_owned();
+    let kinds: Vec<&String> = source["properties"].as_object().unwrap().keys().collect();
+    assert!(kinds.len() >= 2);
+    for kind in kinds {
+        assert!(
+            said("rule").contains(&format!("has(self.{kind})")) && said("message").contains(kind.as_str()),
+            "{kind}"
+        );
+        let spec: SourceSpec = serde_json::from_value(serde_json::json!({kind: {"urls": ["s3://lake/t"]}})).unwrap();
+        let files: Vec<_> = spec.files().map(|files| (files.field, files.urls.join(" "))).collect();
+        assert_eq!(files, [(kind.as_str(), "s3://lake/t".to_owned())]);
     }
 }
 

@@ -37,9 +37,7 @@ pub fn check_build(file_name: &str, text: &str) -> Result<IndexBuild, CheckError
 pub fn check_build_in(file_name: &str, text: &str, resolve: &dyn Fn(&str) -> String) -> Result<IndexBuild, CheckError> {
     let failed = |problems| CheckError { file: file_name.to_owned(), problems };
     let mut document = yaml::parse_one(text).map_err(|problem| failed(vec![problem]))?;
-    for path in
-        [&["spec", "source", "parquet", "urls"][..], &["spec", "source", "csv", "urls"], &["spec", "output", "url"]]
-    {
+    for path in [&["spec", "source", yaml::ANY, "urls"][..], &["spec", "output", "url"]] {
         document.replace_texts(path, resolve);
     }
     if let Some(problems) = wrong_kind(&document) {

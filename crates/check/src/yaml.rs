@@ -35,6 +35,9 @@ pub(crate) enum Content {
     Map(Vec<(Key, Node)>),
 }
 
+/// In a path: each field.
+pub(crate) const ANY: &str = "*";
+
 impl Node {
     pub(crate) fn field(&self, name: &str) -> Option<&Node> {
         match &self.content {
@@ -43,13 +46,13 @@ impl Node {
         }
     }
 
-    /// Replaces the text at a path of fields, or each text of the list there.
+    /// Replaces the text at a path of fields ([`ANY`]: of whichever name), or each text of the list there.
     pub(crate) fn replace_texts(&mut self, path: &[&str], replace: &dyn Fn(&str) -> String) {
         match (path.split_first(), &mut self.content) {
             (None, Content::Text(text)) => *text = replace(text),
             (None, Content::List(items)) => items.iter_mut().for_each(|item| item.replace_texts(&[], replace)),
             (Some((name, rest)), Content::Map(fields)) => {
-                for (_, node) in fields.iter_mut().filter(|(key, _)| key.name == *name) {
+                for (_, node) in fields.iter_mut().filter(|(key, _)| *name == ANY || key.name == *name) {
                     node.replace_texts(rest, replace);
                 }
             }

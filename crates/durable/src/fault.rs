@@ -1,38 +1,21 @@
 //! The points at which tests break a write.
 //!
-//! A process counts its durable steps: two points each, one before the step and one after it. The
-//! environment variable [`VARIABLE`] holds a [`Faults`] as JSON; without it, a step costs one
-//! relaxed load.
+//! A process counts its durable steps: two points each, one before the step and one after it. What
+//! they suffer is a [`Faults`] of its environment; without one, a step costs one relaxed load.
+//! Nothing here decides anything in an undisturbed run.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::{Deserialize, Serialize};
-
-/// The environment variable that asks for faults.
-pub const VARIABLE: &str = "INDEXBUILD_FAULTS";
+use crate::test_switches::{FAULTS, Faults, from_environment};
 
 /// `ENOSPC`: no space left on device.
 const NO_SPACE: i32 = 28;
 /// `EIO`: input/output error.
 const INPUT_OUTPUT: i32 = 5;
-
-/// The faults of a process's durable steps.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Faults {
-    /// The process kills itself (SIGKILL) at this point, counted from 0.
-    pub kill_at: Option<u64>,
-    /// Each point passed is appended to this file, a line each.
-    pub trace: Option<PathBuf>,
-    /// The n-th write (counted from 0) fails with an input/output error, once.
-    pub fail_write: Option<u64>,
-    /// While this file exists, nothing can be created or written: no space left on device.
-    pub no_space_while: Option<PathBuf>,
-}
 
 /// The kinds of durable step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,15 +96,11 @@ pub fn arm(faults: Faults) -> bool {
 fn active() -> Option<&'static Active> {
     ACTIVE
         .get_or_init(|| {
-            let text = std::env::var(VARIABLE).ok()?;
-            match serde_json::from_str(&text) {
-                Ok(faults) => Some(Active::new(faults)),
-                Err(error) => {
-                    // If faults that cannot be parsed were ignored, the test would pass without them.
-                    tracing::error!(%error, variable = VARIABLE, "faults not understood; the process ends");
-                    std::process::exit(64);
-                }
-            }
+            let faults: Faults = from_environment(FAULTS).unwrap_or_else(|error| {
+                tracing::error!(%error, "the process ends");
+                std::process::exit(64);
+            });
+            (faults != Faults::default()).then(|| Active::new(faults))
         })
         .as_ref()
 }

@@ -8,6 +8,7 @@
 //! Words: `docs/glossary.md`.
 
 pub mod fault;
+pub mod test_switches;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};

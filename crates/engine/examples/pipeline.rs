@@ -15,7 +15,7 @@ use std::time::Instant;
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use indexbuild_engine::{
     Batches, BoxError, EncodeJob, InputBatch, InputRows, JobControl, Owner, PieceReader, RunInput, RunTable, SortJob,
-    SortOptions, SplitReader, StepTimes, Volume, encode, open_handles, plan_index, sort,
+    SplitReader, StepTimes, Volume, encode, open_handles, plan_index, sort,
 };
 use indexbuild_index::{
     ColumnType, Compression, Encoder, Entries, IndexDefinition, KeyColumn, Nulls, Order, RowId, RowPositions, Rows,
@@ -224,7 +224,6 @@ fn main() -> Result<(), BoxError> {
             memory,
             control: &control,
             on_sealed: &|_| Ok(()),
-            options: SortOptions::default(),
         })?;
         report(&format!("sort, lane {number}"), sorted.entries, threads as u64, &sorted.stats);
         hash.merge(sorted.hash);

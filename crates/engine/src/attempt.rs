@@ -17,6 +17,7 @@ use indexbuild_durable as durable;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At as _, EngineError};
+use crate::test_switches::TestSwitches;
 
 pub(crate) const OWNER_FILE: &str = "owner.json";
 
@@ -77,12 +78,18 @@ impl Owner {
 pub struct Attempt {
     dir: PathBuf,
     owner: Owner,
+    pub(crate) test_switches: TestSwitches,
     _lock: Option<File>,
 }
 
 impl Attempt {
-    pub(crate) fn new(dir: PathBuf, owner: Owner, lock: Option<File>) -> Result<Self, EngineError> {
-        let attempt = Self { dir, owner, _lock: lock };
+    pub(crate) fn new(
+        dir: PathBuf,
+        owner: Owner,
+        test_switches: TestSwitches,
+        lock: Option<File>,
+    ) -> Result<Self, EngineError> {
+        let attempt = Self { dir, owner, test_switches, _lock: lock };
         for folder in [attempt.runs_dir(), attempt.ranges_dir(), attempt.spill_dir()] {
             durable::create_dir_all(&folder).at("make", &folder)?;
         }

@@ -23,6 +23,7 @@ mod quarantine;
 mod route;
 mod run;
 mod sort;
+mod test_switches;
 mod threads;
 mod volume;
 
@@ -35,8 +36,8 @@ pub use self::frames::PieceKind;
 pub use self::plan::{IndexPlan, Lane, plan_index};
 pub use self::run::{EntrySum, PieceRef, ReadAt, RunSidecar, RunTable, SealedRun, TableIndex};
 pub use self::sort::{
-    DuplicatePair, Duplicates, MOST_PAIRS, PieceReader, RunInput, SealedRange, SealedSst, SortJob, SortOptions,
-    SortOutcome, sort,
+    DuplicatePair, Duplicates, MOST_PAIRS, PieceReader, RunInput, SealedRange, SealedSst, SortJob, SortOutcome, sort,
 };
 pub use self::sort::{EngineCheck, leak_engine};
+pub use self::test_switches::TestSwitches;
 pub use self::volume::{FoundAttempt, LockedAttempt, Volume, need_of_encode, need_of_sort};

@@ -10,6 +10,7 @@ use rustix::fs::FlockOperation;
 use crate::attempt::{Attempt, OWNER_FILE, Owner, ranges_in, runs_in};
 use crate::error::{At as _, EngineError, NoSpace};
 use crate::quarantine::{QUARANTINE, quarantine};
+use crate::test_switches::TestSwitches;
 
 const SHARED: &str = "shared";
 const FETCHED: &str = "fetched";
@@ -19,6 +20,7 @@ const FETCHED: &str = "fetched";
 pub struct Volume {
     root: PathBuf,
     folder: PathBuf,
+    test_switches: TestSwitches,
 }
 
 /// An attempt found on the volume, this process's own included.
@@ -74,7 +76,13 @@ impl Volume {
         let folder = root.join(build_uid);
         durable::create_dir_all(&folder).at("make", &folder)?;
         durable::sweep_temporaries(&folder).at("sweep", &folder)?;
-        Ok(Self { root: root.to_owned(), folder })
+        Ok(Self { root: root.to_owned(), folder, test_switches: TestSwitches::default() })
+    }
+
+    /// A volume on which attempts misbehave: for negative controls.
+    #[must_use]
+    pub fn with_test_switches(self, test_switches: TestSwitches) -> Self {
+        Self { test_switches, ..self }
     }
 
     pub fn folder(&self) -> &Path {
@@ -91,6 +99,9 @@ impl Volume {
     /// # Errors
     /// `AttemptExists` when the folder is there already; those of the file system.
     pub fn begin(&self, owner: &Owner) -> Result<Attempt, EngineError> {
+        if self.test_switches.share_attempt_directory {
+            return self.begin_shared(owner);
+        }
         let dir = self.folder.join(owner.attempt_name());
         match durable::create_dir(&dir) {
             Ok(()) => {}
@@ -101,18 +112,18 @@ impl Volume {
         }
         let lock = try_lock(&dir).at("lock", &dir)?.ok_or_else(|| EngineError::AttemptExists { path: dir.clone() })?;
         owner.write_new(&dir)?;
-        Attempt::new(dir, owner.clone(), Some(lock))
+        Attempt::new(dir, owner.clone(), self.test_switches, Some(lock))
     }
 
     /// A negative control for tests alone: an attempt that enters a folder shared by all attempts,
     /// without the guard G9 and without a lock. With it the incident happens again.
-    pub fn begin_shared(&self, owner: &Owner) -> Result<Attempt, EngineError> {
+    fn begin_shared(&self, owner: &Owner) -> Result<Attempt, EngineError> {
         let dir = self.folder.join(SHARED);
         durable::create_dir_all(&dir).at("make", &dir)?;
         if !dir.join(OWNER_FILE).exists() {
             owner.write_new(&dir)?;
         }
-        Attempt::new(dir, owner.clone(), None)
+        Attempt::new(dir, owner.clone(), self.test_switches, None)
     }
 
     /// All attempts of the build on this volume, oldest epoch first.

@@ -8,7 +8,7 @@ mod support;
 
 use std::process::Command;
 
-use indexbuild_engine::{EngineError, JobControl, SortOptions, open_handles};
+use indexbuild_engine::{EngineError, JobControl, TestSwitches, Volume, open_handles};
 use indexbuild_index::{Nulls, Order};
 
 use support::{LaneJob, PLENTY, Place, TINY, Table, encode_with, flip_byte, on_k, plan, sort_with};
@@ -54,7 +54,7 @@ fn i7_no_handle_and_no_lock_stays_open_on_any_way_out_unless_a_test_leaks_it() {
         attempts += 1;
         let attempt = place.begin(&format!("sort-{attempts}"));
         let job = LaneJob { attempt: &attempt, plan: &plan, lane: 0, runs, already: Vec::new(), means: TINY };
-        sort_with(job, control, SortOptions::default(), &|_| if refuse { Err("no".into()) } else { Ok(()) })
+        sort_with(job, control, &|_| if refuse { Err("no".into()) } else { Ok(()) })
     };
     sort_once(&encoded.runs, &control, false).unwrap();
     nothing_is_held("a sort succeeded");
@@ -76,8 +76,8 @@ fn i7_no_handle_and_no_lock_stays_open_on_any_way_out_unless_a_test_leaks_it() {
     flip_byte(&encoded.runs[0].path, 0);
 
     // Negative controls: attempts that share a folder, and a handle that is leaked in it.
-    let shared = |work: &str, leak| {
-        let attempt = place.volume.begin_shared(&place.owner(work)).unwrap();
+    let shared = |work: &str, leak_engine_handle| {
+        let attempt = sharing(&place.volume, leak_engine_handle).begin(&place.owner(work)).unwrap();
         let job = LaneJob {
             attempt: &attempt,
             plan: &plan,
@@ -86,7 +86,7 @@ fn i7_no_handle_and_no_lock_stays_open_on_any_way_out_unless_a_test_leaks_it() {
             already: Vec::new(),
             means: PLENTY,
         };
-        sort_with(job, &control, SortOptions { leak_engine_handle: leak, ..SortOptions::default() }, &|_| Ok(()))
+        sort_with(job, &control, &|_| Ok(()))
     };
     shared("sort-leaking", true).unwrap();
     assert_eq!(open_handles(), 1, "the leak is seen");
@@ -107,11 +107,17 @@ fn i7_no_handle_and_no_lock_stays_open_on_any_way_out_unless_a_test_leaks_it() {
     let attempt = place.begin("sort-own-folder");
     let job =
         LaneJob { attempt: &attempt, plan: &plan, lane: 0, runs: &encoded.runs, already: Vec::new(), means: TINY };
-    sort_with(job, &control, SortOptions::default(), &|_| Ok(())).unwrap();
+    sort_with(job, &control, &|_| Ok(())).unwrap();
+}
+
+/// The volume, with attempts that share a folder.
+fn sharing(volume: &Volume, leak_engine_handle: bool) -> Volume {
+    let switches = TestSwitches { share_attempt_directory: true, leak_engine_handle, ..TestSwitches::default() };
+    volume.clone().with_test_switches(switches)
 }
 
 fn in_another_process(folder: &std::path::Path) {
-    let volume = indexbuild_engine::Volume::open(folder, "build").unwrap();
+    let volume = sharing(&Volume::open(folder, "build").unwrap(), false);
     let place = Place::default();
     let table = Table::mixed(1000);
     let plan = plan(on_k(Order::Asc, Nulls::Last), &table, 2, 1);
@@ -119,10 +125,10 @@ fn in_another_process(folder: &std::path::Path) {
     let encoding = place.begin("encode-0");
     let encoded =
         encode_with(&encoding, std::slice::from_ref(&plan), &table, PLENTY, Vec::new(), &control, &|_| Ok(())).unwrap();
-    let attempt = volume.begin_shared(&place.owner("sort-elsewhere")).unwrap();
+    let attempt = volume.begin(&place.owner("sort-elsewhere")).unwrap();
     let job =
         LaneJob { attempt: &attempt, plan: &plan, lane: 0, runs: &encoded.runs, already: Vec::new(), means: PLENTY };
-    let error = sort_with(job, &control, SortOptions::default(), &|_| Ok(())).unwrap_err();
+    let error = sort_with(job, &control, &|_| Ok(())).unwrap_err();
     let EngineError::EngineLocked { by_this_process: false, source, .. } = error else { panic!("{error:?}") };
     assert!(source.to_string().contains("Resource temporarily unavailable"), "{source}");
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use indexbuild_api::names::{CA_KEY, OUTPUT_SECRETS, SOURCE_SECRETS};
 use indexbuild_api::{IndexBuildSpec, SecretRef};
 use indexbuild_store::{BadCaFile, CaCertificates};
 
@@ -18,15 +19,13 @@ pub struct StoreAccess {
 
 /// What a store's variables begin with; a secret may hold other things too.
 const KNOWN: [&str; 3] = ["aws_", "google_", "azure_"];
-/// The key of a secret with CA certificates.
-pub(crate) const CA_KEY: &str = "ca.crt";
 
 /// CA certificates that were named for a store and cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadCa {
     #[error("{field} names secret {secret:?}, whose key {CA_KEY} is to hold CA certificates in PEM form: {source}")]
     Secret {
-        field: &'static str,
+        field: String,
         /// The secret, in the build's namespace.
         secret: String,
         /// What is wrong with the file that the key is mounted as.
@@ -50,25 +49,22 @@ impl StoreAccess {
 
     /// The CA certificates that may vouch for the source's store. Read anew for each store that is opened.
     pub fn source_ca(&self, spec: &IndexBuildSpec) -> Result<CaCertificates, BadCa> {
-        let parquet = spec.source.parquet.as_ref().and_then(|parquet| parquet.ca_secret.as_ref());
-        let csv = spec.source.csv.as_ref().and_then(|csv| csv.ca_secret.as_ref());
-        match (parquet, csv) {
-            (Some(secret), _) => self.ca("source-ca", "spec.source.parquet.caSecret", Some(secret)),
-            (None, secret) => self.ca("source-ca", "spec.source.csv.caSecret", secret),
-        }
+        let files = spec.source.files().next();
+        let field = files.map(|files| format!("spec.source.{}.caSecret", files.field)).unwrap_or_default();
+        self.ca(SOURCE_SECRETS.ca, &field, files.and_then(|files| files.ca_secret))
     }
 
     /// The CA certificates that may vouch for the output's store.
     pub fn output_ca(&self, spec: &IndexBuildSpec) -> Result<CaCertificates, BadCa> {
-        self.ca("output-ca", "spec.output.caSecret", spec.output.ca_secret.as_ref())
+        self.ca(OUTPUT_SECRETS.ca, "spec.output.caSecret", spec.output.ca_secret.as_ref())
     }
 
-    fn ca(&self, mounted: &str, field: &'static str, secret: Option<&SecretRef>) -> Result<CaCertificates, BadCa> {
+    fn ca(&self, mounted: &str, field: &str, secret: Option<&SecretRef>) -> Result<CaCertificates, BadCa> {
         match (&self.folder, secret, &self.ca_file) {
             // One that is named and not there is an error: without it, the store's word would count that was not meant to.
             (Some(folder), Some(SecretRef { name }), _) => {
                 let read = CaCertificates::read(&folder.join(mounted).join(CA_KEY));
-                read.map_err(|source| BadCa::Secret { field, secret: name.clone(), source })
+                read.map_err(|source| BadCa::Secret { field: field.to_owned(), secret: name.clone(), source })
             }
             (None, _, Some(file)) => Ok(CaCertificates::read(file)?),
             (Some(_), None, _) | (None, _, None) => Ok(CaCertificates::default()),
@@ -82,12 +78,12 @@ impl StoreAccess {
 
     /// The credentials of the source's store. Read anew for each store that is opened: secrets change.
     pub fn source(&self) -> BTreeMap<String, String> {
-        self.of("source")
+        self.of(SOURCE_SECRETS.credentials)
     }
 
     /// The credentials of the output's store.
     pub fn output(&self) -> BTreeMap<String, String> {
-        self.of("output")
+        self.of(OUTPUT_SECRETS.credentials)
     }
 
     fn of(&self, store: &str) -> BTreeMap<String, String> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_schema::Schema;
-use indexbuild_api::{IndexBuildSpec, IndexSpec, Nulls as ApiNulls, Order as ApiOrder};
+use indexbuild_api::{IndexBuildSpec, IndexSpec, Nulls as ApiNulls, Order as ApiOrder, SourceFormat};
 use indexbuild_index::definition::{
     ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId, UnsupportedType,
 };
@@ -30,7 +30,7 @@ pub enum DefinitionError {
         /// Why not, and what can be done.
         why: &'static str,
     },
-    #[error("spec.source must name exactly one of parquet and csv")]
+    #[error("spec.source must name the files of exactly one format")]
     NoSource,
 }
 
@@ -143,9 +143,14 @@ pub fn projection<'a>(definitions: impl IntoIterator<Item = &'a IndexDefinition>
 /// # Errors
 /// [`DefinitionError::NoSource`], which the spec's own rules exclude.
 pub fn source(spec: &IndexBuildSpec) -> Result<TableSpec, DefinitionError> {
-    match (&spec.source.parquet, &spec.source.csv) {
-        (Some(parquet), None) => Ok(TableSpec::Parquet { urls: parquet.urls.clone() }),
-        (None, Some(csv)) => {
+    let mut named = spec.source.files();
+    let (Some(files), None) = (named.next(), named.next()) else {
+        return Err(DefinitionError::NoSource);
+    };
+    let urls = files.urls.to_vec();
+    Ok(match files.format {
+        SourceFormat::Parquet => TableSpec::Parquet { urls },
+        SourceFormat::Csv(csv) => {
             let byte = |text: &str| text.bytes().next();
             let options = CsvOptions {
                 header: csv.header,
@@ -158,19 +163,14 @@ pub fn source(spec: &IndexBuildSpec) -> Result<TableSpec, DefinitionError> {
                     .map(|column| CsvColumn { name: column.name.clone(), column_type: column.column_type.clone() })
                     .collect(),
             };
-            Ok(TableSpec::Csv { urls: csv.urls.clone(), options })
+            TableSpec::Csv { urls, options }
         }
-        (None, None) | (Some(_), Some(_)) => Err(DefinitionError::NoSource),
-    }
+    })
 }
 
 /// How to reach the table's store.
 pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<StoreSettings, BadCa> {
-    let parquet = spec.source.parquet.as_ref();
-    let csv = spec.source.csv.as_ref();
-    let of_parquet = parquet.map(|source| (source.endpoint.as_ref(), source.region.as_ref()));
-    let of_csv = csv.map(|source| (source.endpoint.as_ref(), source.region.as_ref()));
-    let (endpoint, region) = of_parquet.or(of_csv).unwrap_or_default();
+    let (endpoint, region) = spec.source.files().next().map(|files| (files.endpoint, files.region)).unwrap_or_default();
     Ok(StoreSettings {
         endpoint: endpoint.cloned(),
         region: region.cloned(),
@@ -182,14 +182,10 @@ pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<St
 
 /// What the secret of the source's credentials should have and does not, if one is named and it does not suffice.
 pub fn source_lacks(spec: &IndexBuildSpec, access: &StoreAccess, settings: &StoreSettings) -> Option<String> {
-    let (urls, credentials) = match (&spec.source.parquet, &spec.source.csv) {
-        (Some(parquet), _) => (&parquet.urls, parquet.credentials.as_ref()),
-        (None, Some(csv)) => (&csv.urls, csv.credentials.as_ref()),
-        (None, None) => return None,
-    };
-    let secret = &credentials.filter(|_| access.has_secrets())?.secret_name;
+    let files = spec.source.files().next()?;
+    let secret = &files.credentials.filter(|_| access.has_secrets())?.secret_name;
     let by = format!("secret {secret}");
-    urls.iter().find_map(|url| indexbuild_store::lacking(url, &settings.extra, &by))
+    files.urls.iter().find_map(|url| indexbuild_store::lacking(url, &settings.extra, &by))
 }
 
 /// What the secret of the output's credentials should have and does not, if one is named and it does not suffice.

@@ -30,18 +30,6 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    pub const ALL: [Self; 9] = [
-        Self::Done,
-        Self::GaveWay,
-        Self::Stopped,
-        Self::WorkFailed,
-        Self::Orphaned,
-        Self::ClaimRefused,
-        Self::HandleLeaked,
-        Self::CloseHung,
-        Self::Unusable,
-    ];
-
     /// The process's exit code.
     pub const fn code(self) -> u8 {
         match self {
@@ -80,5 +68,26 @@ impl From<ExitStatus> for ExitCode {
 impl std::fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.meaning())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_that_the_docs_cite_are_those_of_the_process() {
+        let failures = include_str!("../../../docs/failure-modes.md");
+        let lifecycle = include_str!("../../../docs/lifecycle.md");
+        for (page, cited) in [
+            (failures, format!("the process ended with code {} ", ExitStatus::HandleLeaked.code())),
+            (failures, format!("its claim is refused, exit code {} ", ExitStatus::ClaimRefused.code())),
+            (
+                lifecycle,
+                format!("another exit code than {} and {} ", ExitStatus::Done.code(), ExitStatus::Orphaned.code()),
+            ),
+        ] {
+            assert!(page.contains(&cited), "{cited}");
+        }
     }
 }

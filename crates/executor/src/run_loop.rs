@@ -19,12 +19,13 @@ use crate::attempt::{Attempt, Hung, Process, handles_closed, retire};
 use crate::attempt_state::Ending;
 use crate::backoff::{Backoff, LONGEST_PAUSE, Pace};
 use crate::build_file::{Limits, WatchedFile};
-use crate::config::{ExecutorConfig, TestSwitches};
+use crate::config::ExecutorConfig;
 use crate::control::{ContactError, ControlPlane, WriteError};
 use crate::exit::ExitStatus;
 use crate::failure::WorkFailure;
 use crate::memory::Budget;
 use crate::rate::RateLimit;
+use crate::test_switches::TestSwitches;
 use crate::wake::{REPORTS_APART, WaitChange, WakeOn, wake};
 
 /// What a pod has for sealing after SIGTERM; the kubelet kills it 30 s after, so that this and the three that follow
@@ -487,7 +488,7 @@ impl RunLoop {
 
     /// After an attempt its process holds no engine handle (I7).
     async fn look_for_leaks(&mut self) {
-        if self.leaked || self.process.config.test.share_attempt_directory {
+        if self.leaked || self.process.config.test.engine.share_attempt_directory {
             return;
         }
         if !handles_closed(HANDLES_WITHIN).await {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use indexbuild_api::IndexBuildSpec;
 use indexbuild_source::{FailedRequest, Retry, RetryPolicy, SourceError, StoreSettings, TableSpec};
 use indexbuild_store::Fault;
 
@@ -34,7 +33,9 @@ struct Access {
 
 impl Access {
     fn urls(&self) -> String {
-        source_urls(&self.config.build.spec).join(", ")
+        let urls: Vec<&str> =
+            self.config.build.spec.source.files().flat_map(|files| files.urls).map(String::as_str).collect();
+        urls.join(", ")
     }
 
     /// What follows a request that failed, after the pause that it asks for.
@@ -93,9 +94,4 @@ impl RetryPolicy for Access {
     fn failed(&self, failure: &FailedRequest<'_>) -> Retry {
         if self.config.test.never_wait_for_stores { Retry::GiveUp } else { self.after(failure) }
     }
-}
-
-fn source_urls(spec: &IndexBuildSpec) -> &[String] {
-    let parquet = spec.source.parquet.as_ref().map(|source| source.urls.as_slice());
-    parquet.or_else(|| spec.source.csv.as_ref().map(|source| source.urls.as_slice())).unwrap_or_default()
 }

@@ -17,7 +17,7 @@ use indexbuild_executor::backoff::{LONGEST_PAUSE, Pace, Pauses};
 use indexbuild_executor::kubernetes::{KubernetesControl, client};
 use indexbuild_executor::livez::{Heartbeat, serve};
 use indexbuild_executor::{
-    ContactError, ControlPlane, ExecutorConfig, ExitStatus, Site, StoreAccess, TestSwitches, WriteError, live,
+    ContactError, ControlPlane, ExecutorConfig, ExitStatus, Site, StoreAccess, WriteError, live,
 };
 use indexbuild_lifecycle::world::{Record, Stage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -91,7 +91,8 @@ impl Life {
             memory_limit: 256 << 20,
             access: StoreAccess::default(),
             site: Site::Cluster,
-            test: TestSwitches { stand_still_in: stands_still.then_some(WorkKind::Encode), ..TestSwitches::default() },
+            test: serde_json::from_value(serde_json::json!({"standStillIn": stands_still.then_some(WorkKind::Encode)}))
+                .unwrap(),
         };
         let (stop, stopped) = oneshot::channel();
         let status = tokio::spawn(live(config, control, async move {

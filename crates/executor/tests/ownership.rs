@@ -277,7 +277,7 @@ async fn a_leaked_engine_handle_ends_the_process() {
         return;
     }
     let mut scene = Scene::new();
-    scene.switches.leak_engine_handle = true;
+    scene.switches = serde_json::json!({"leakEngineHandle": true});
     let child = scene.child("pod-1");
     let (encodes, _) = scene.plan("pod-1").await;
     scene.encode("pod-1", encodes).await;
@@ -304,8 +304,7 @@ async fn attempts_that_share_a_directory_wait_for_a_lock_of_their_own_process_fo
         return;
     }
     let mut scene = Scene::new();
-    scene.switches.leak_engine_handle = true;
-    scene.switches.share_attempt_directory = true;
+    scene.switches = serde_json::json!({"leakEngineHandle": true, "shareAttemptDirectory": true});
     let child = scene.child("pod-1");
     let (encodes, sorts) = scene.plan("pod-1").await;
     assert!(sorts >= 2);

@@ -12,42 +12,111 @@ use crate::world::{LockScope, PodState, Record, Termination, World};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     kind: EvidenceKind,
+    exit_code: Option<i32>,
     claim_name: String,
     pod_uid: String,
     epoch: u64,
 }
 
+/// The kinds of proof; `docs/lifecycle.md` says what each takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceKind {
-    /// The kubelet itself reported every container of the owner's pod, whose `restartPolicy` is Never, terminated (G8).
-    Terminated { exit_code: i32 },
-    /// The same machine is back with another boot id than the one recorded at the grant.
+    Terminated,
     NodeRebooted,
-    /// The Node object is gone, and the network volume is detached.
     NodeGone,
-    /// Somebody put the out-of-service taint, the pod object is gone, and the volume is detached.
     OutOfService,
-    /// The former owner's advisory lock could be taken, on its own machine. No control plane tries that yet.
     LockTaken,
-    /// The record never bound a process to the volume: without its nonce in the grant no process opens one,
-    /// and a compare-and-set has ended the chance that one could (G1, G9).
     NeverClaimed,
-    /// The record says so: it was written by compare-and-set when one of the proofs above was seen. What was
-    /// proved once stays true, though the pod that proved it is not there any more.
     Recorded,
 }
 
 impl EvidenceKind {
+    /// In the order in which they are looked for. What is not listed here proves nothing.
+    const ALL: [Self; 7] = [
+        Self::Terminated,
+        Self::NodeRebooted,
+        Self::NodeGone,
+        Self::OutOfService,
+        Self::LockTaken,
+        Self::NeverClaimed,
+        Self::Recorded,
+    ];
+
+    /// How a former owner is known to be gone, for messages.
     #[must_use]
     pub const fn describe(self) -> &'static str {
         match self {
-            Self::Terminated { .. } => "the kubelet reported its containers terminated",
+            Self::Terminated => "the kubelet reported its containers terminated",
             Self::NodeRebooted => "its machine is back with another boot id",
             Self::NodeGone => "its node is gone and the volume is detached",
             Self::OutOfService => "its node is out of service and the volume is detached",
             Self::LockTaken => "its advisory lock could be taken",
             Self::NeverClaimed => "no process ever claimed it",
             Self::Recorded => "it was proved before, and the record says so",
+        }
+    }
+
+    /// All that it takes, for `docs/lifecycle.md`.
+    const fn means(self) -> &'static str {
+        match self {
+            Self::Terminated => {
+                "the kubelet itself reported every container of the `restartPolicy: Never` pod ended, with container id and time (a local parent: it reaped the child, or took the lock that every executor holds for its life)"
+            }
+            Self::NodeRebooted => {
+                "the same machine (`systemUUID`) is back with another boot id than was recorded when the pod was bound"
+            }
+            Self::NodeGone => "the Node object is gone, and the network volume is detached",
+            Self::OutOfService => {
+                "somebody put the taint `node.kubernetes.io/out-of-service`, the pod object is gone, and the volume is detached"
+            }
+            Self::LockTaken => {
+                "the owner's own lock could be taken on its machine: of the whole process, or of its *last* attempt (no control plane looks for it yet)"
+            }
+            Self::NeverClaimed => {
+                "no nonce was ever bound to the grant, so that no process could open the volume (G9), and a compare-and-set has ended the chance (G1)"
+            }
+            Self::Recorded => {
+                "one of the above was seen before, and the record says so (`formerVolumes[].state: Idle`); what was proved once stays true"
+            }
+        }
+    }
+
+    /// What may still bring it about while a volume is held without proof, and who.
+    const fn comes_when(self) -> Option<&'static str> {
+        match self {
+            Self::Terminated => Some("the kubelet of its node reports the pod terminated"),
+            Self::NodeRebooted => Some("the node is rebooted"),
+            Self::NodeGone => Some("its Node object is removed"),
+            Self::OutOfService => Some(
+                "somebody who knows that the machine is down puts the taint node.kubernetes.io/out-of-service on it",
+            ),
+            Self::LockTaken | Self::NeverClaimed | Self::Recorded => None,
+        }
+    }
+
+    /// What would prove that the owner of a held volume is gone, and who could supply it.
+    #[must_use]
+    pub fn awaited() -> String {
+        let mut ways: Vec<&str> = Self::ALL.iter().filter_map(|kind| kind.comes_when()).collect();
+        let last = ways.pop().unwrap_or_default();
+        format!("{}, or {last}", ways.join(", "))
+    }
+
+    /// The rows of the table in `docs/lifecycle.md`.
+    #[must_use]
+    pub fn reference() -> String {
+        Self::ALL.iter().map(|kind| format!("| `{kind:?}` | {} |\n", kind.means())).collect()
+    }
+
+    fn is_seen(self, world: &World, owner: LastOwner<'_>) -> bool {
+        match self {
+            Self::Terminated => exit_code(world, owner).is_some(),
+            Self::NodeRebooted => rebooted(world, owner),
+            Self::NodeGone => node_gone(world, owner),
+            Self::OutOfService => out_of_service(world, owner),
+            Self::LockTaken => lock_taken(world, owner),
+            Self::NeverClaimed => owner.boot_nonce.is_empty(),
+            Self::Recorded => owner.recorded,
         }
     }
 }
@@ -100,20 +169,21 @@ impl Evidence {
     }
 
     fn of(world: &World, owner: LastOwner<'_>) -> Option<Self> {
-        let kind = terminated(world, owner)
-            .or_else(|| rebooted(world, owner))
-            .or_else(|| node_gone(world, owner))
-            .or_else(|| out_of_service(world, owner))
-            .or_else(|| lock_taken(world, owner))
-            .or_else(|| owner.boot_nonce.is_empty().then_some(EvidenceKind::NeverClaimed))
-            .or_else(|| owner.recorded.then_some(EvidenceKind::Recorded))?;
+        let kind = EvidenceKind::ALL.into_iter().find(|kind| kind.is_seen(world, owner))?;
+        let exit_code = exit_code(world, owner);
         let LastOwner { claim_name, pod_uid, epoch, .. } = owner;
-        Some(Self { kind, claim_name: claim_name.to_owned(), pod_uid: pod_uid.to_owned(), epoch })
+        Some(Self { kind, exit_code, claim_name: claim_name.to_owned(), pod_uid: pod_uid.to_owned(), epoch })
     }
 
     #[must_use]
     pub const fn kind(&self) -> EvidenceKind {
         self.kind
+    }
+
+    /// How the owner's process ended, where its end was seen.
+    #[must_use]
+    pub const fn exit_code(&self) -> Option<i32> {
+        self.exit_code
     }
 
     /// The claim of the volume that it is about.
@@ -142,7 +212,8 @@ pub fn is_final(termination: &Termination) -> bool {
     *kubelet_written && *container_id_present && *restart_never && !finished_at.is_empty()
 }
 
-fn terminated(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
+/// The exit code of a pod whose end is proved.
+fn exit_code(world: &World, owner: LastOwner<'_>) -> Option<i32> {
     if owner.pod_uid.is_empty() {
         return None;
     }
@@ -153,30 +224,31 @@ fn terminated(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
     let exit_code = first.exit_code;
     // Two objects of one UID cannot be; should an observer say so all the same, both must have ended.
     pods.all(|pod| matches!(&pod.state, PodState::Terminated(termination) if is_final(termination)))
-        .then_some(EvidenceKind::Terminated { exit_code })
+        .then_some(exit_code)
 }
 
-fn rebooted(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
-    let node = world.node(owner.node_name)?;
-    let same_machine = !owner.node_system_uuid.is_empty() && node.system_uuid == owner.node_system_uuid;
-    let other_boot = !owner.node_boot_id.is_empty() && !node.boot_id.is_empty() && node.boot_id != owner.node_boot_id;
-    (!node.gone && same_machine && other_boot).then_some(EvidenceKind::NodeRebooted)
+fn rebooted(world: &World, owner: LastOwner<'_>) -> bool {
+    world.node(owner.node_name).is_some_and(|node| {
+        let same_machine = !owner.node_system_uuid.is_empty() && node.system_uuid == owner.node_system_uuid;
+        let known = !owner.node_boot_id.is_empty() && !node.boot_id.is_empty();
+        !node.gone && same_machine && known && node.boot_id != owner.node_boot_id
+    })
 }
 
-fn node_gone(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
+fn node_gone(world: &World, owner: LastOwner<'_>) -> bool {
     // A node that is merely not in the list is unknown, not gone: that takes a live read.
-    let node = world.node(owner.node_name)?;
-    (node.gone && node.volumes_detached).then_some(EvidenceKind::NodeGone)
+    world.node(owner.node_name).is_some_and(|node| node.gone && node.volumes_detached)
 }
 
-fn out_of_service(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
-    let node = world.node(owner.node_name)?;
+fn out_of_service(world: &World, owner: LastOwner<'_>) -> bool {
     let pod_gone = world.pods.iter().all(|pod| pod.uid != owner.pod_uid);
-    (node.out_of_service && node.volumes_detached && pod_gone).then_some(EvidenceKind::OutOfService)
+    world.node(owner.node_name).is_some_and(|node| node.out_of_service && node.volumes_detached && pod_gone)
 }
 
-fn lock_taken(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
-    let lock = world.claim(owner.claim_name)?.lock_taken.as_ref()?;
+fn lock_taken(world: &World, owner: LastOwner<'_>) -> bool {
+    let Some(lock) = world.claim(owner.claim_name).and_then(|claim| claim.lock_taken.as_ref()) else {
+        return false;
+    };
     let same_pod = !owner.pod_uid.is_empty() && lock.pod_uid == owner.pod_uid;
     let same_process = same_pod && lock.boot_nonce == owner.boot_nonce;
     let covers = match lock.scope {
@@ -184,7 +256,7 @@ fn lock_taken(world: &World, owner: LastOwner<'_>) -> Option<EvidenceKind> {
         // The lock of an earlier attempt proves that attempt's end, and not the process's.
         LockScope::Attempt { epoch } => epoch == owner.epoch,
     };
-    (same_process && covers).then_some(EvidenceKind::LockTaken)
+    same_process && covers
 }
 
 /// Proof that the record, read live, says that a volume is about to be deleted: no grant can land on it any more (G7).

@@ -193,7 +193,7 @@ fn g7_a_volume_is_condemned_in_the_record_before_it_is_deleted() {
         panic!("{:?}", decision.actions)
     };
     assert_eq!((name, uid.as_str(), condemned.claim_uid()), (&stranded(0).claim_name, "claim-9", "claim-9"));
-    assert!(matches!(evidence.kind(), EvidenceKind::Terminated { .. }));
+    assert_eq!((evidence.kind(), evidence.exit_code()), (EvidenceKind::Terminated, Some(0)));
     world.claims.retain(|claim| claim.uid != "claim-9");
     assert!(update(&plan(&world), 0).unwrap().0.former_volumes.is_empty(), "accounted for");
 }

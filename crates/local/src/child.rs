@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use indexbuild_api::{DisruptionSpec, Duration};
-use indexbuild_executor::{BadSwitches, ExecutorConfig, ExitStatus, Site, StoreAccess, TestSwitches};
+use indexbuild_durable::test_switches::{self, BadSwitches};
+use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess};
 
 use crate::build::StoredBuild;
 use crate::client::ParentClient;
@@ -93,7 +94,7 @@ fn begin(args: &ChildArgs) -> Result<(ExecutorConfig, ParentClient), ChildError>
         memory_limit,
         access: StoreAccess::of_this_machine(ca_file.clone()),
         site: Site::OneMachine,
-        test: TestSwitches::from_environment()?,
+        test: test_switches::from_environment(test_switches::SWITCHES)?,
     };
     Ok((config, client))
 }

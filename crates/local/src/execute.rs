@@ -6,27 +6,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use indexbuild_api::{EngineDirectorySpec, OwnerChangeReason};
-use indexbuild_durable as durable;
-use indexbuild_executor::TestSwitches;
-use indexbuild_executor::config::TEST_SWITCHES_VARIABLE;
+use indexbuild_api::{ALLOCATOR, EngineDirectorySpec, OwnerChangeReason};
+use indexbuild_durable::test_switches::FAULTS;
 use indexbuild_lifecycle::Action;
 use rustix::process::Signal;
 use uuid::Uuid;
 
 use crate::build::StoredBuild;
-use crate::fault::{self, Fault};
 use crate::folder::{self, StateError};
 use crate::hub::{Hub, State};
 use crate::pods::PodFile;
 use crate::process::{self, Birth};
 use crate::records::{Change, RecordError};
+use crate::test_switches;
 use crate::volumes;
 use indexbuild_timeline::SlotEvent;
 
-/// Gives memory back soon after it is freed, so that what a process holds is what it uses.
-const ALLOCATOR: (&str, &str) =
-    ("_RJEM_MALLOC_CONF", "background_thread:true,dirty_decay_ms:500,muzzy_decay_ms:0,narenas:4");
 
 /// Why an action was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +138,7 @@ impl Hands<'_> {
                 let path = hub.layout.stage(&stage.name);
                 let bytes = folder::encode(&stage);
                 let io = |source| StateError::Io { folder: hub.layout.root().to_owned(), source };
-                match bytes.and_then(|bytes| durable::create_new(&path, &bytes)) {
+                match bytes.and_then(|bytes| indexbuild_durable::create_new(&path, &bytes)) {
                     Ok(()) => {
                         state.stages.insert(stage.name.clone(), stage);
                     }
@@ -202,7 +197,7 @@ impl Hands<'_> {
             executable,
             arguments,
             environment: environment(hub, state, slot),
-            without: vec![durable::fault::VARIABLE],
+            without: vec![FAULTS],
             lock: &lock,
             log: &hub.layout.log(name),
         };
@@ -234,26 +229,8 @@ fn environment(hub: &Hub, state: &mut State, slot: u32) -> Vec<(String, String)>
     if std::env::var_os(ALLOCATOR.0).is_none() {
         variables.push((ALLOCATOR.0.to_owned(), ALLOCATOR.1.to_owned()));
     }
-    let fills = state.injector.fills_disk(slot);
-    let faults: Vec<Fault> = state.injector.at_birth(slot).to_vec();
-    let mut suffers = fault::of_slot(&faults, slot).unwrap_or_default();
-    if fills {
-        suffers.no_space_while = Some(hub.layout.no_space(slot));
-    }
-    if suffers != durable::fault::Faults::default()
-        && let Ok(text) = serde_json::to_string(&suffers)
-    {
-        variables.push((durable::fault::VARIABLE.to_owned(), text));
-    }
-    let leaks = faults.iter().any(|fault| matches!(fault, Fault::LeakEngine { slot: of } if *of == slot));
-    if leaks {
-        // On top of what the environment asks for.
-        let switches =
-            TestSwitches { leak_engine_handle: true, ..TestSwitches::from_environment().unwrap_or_default() };
-        if let Ok(text) = serde_json::to_string(&switches) {
-            variables.push((TEST_SWITCHES_VARIABLE.to_owned(), text));
-        }
-    }
+    let no_space_while = state.injector.fills_disk(slot).then(|| hub.layout.no_space(slot));
+    variables.extend(test_switches::variables(slot, state.injector.at_birth(slot), no_space_while));
     variables
 }
 

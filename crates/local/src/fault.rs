@@ -99,34 +99,37 @@ impl When {
 pub struct ParseFaultError {
     text: String,
     what: String,
-    expected: &'static str,
+    expected: String,
 }
 
-/// All forms of a fault, a line each.
-pub(crate) const FORMS: [(&str, &str); 8] = [
-    ("cut:<slot>:<for>[@<when>]", "no message passes between the slot's process and the run"),
-    ("kill:<slot>[@<when>]", "the slot's process gets SIGKILL"),
-    ("freeze:<slot>:<for>[@<when>]", "the slot's process is stopped, and goes on later"),
-    ("leak-engine:<slot>", "the slot's first process leaves an engine open after a sort"),
-    ("fail-write:<slot>:<n>", "the n-th durable write of the slot's first process fails, once"),
-    ("fill-disk:<slot>:<for>[@<when>]", "the slot's processes find no space left"),
-    ("kill-point:<slot|parent>:<n>", "the process kills itself at its n-th durable point"),
-    ("trace:<slot|parent>:<file>", "the process lists the durable points that it passes"),
-];
+impl Fault {
+    /// All forms of a fault, and what happens.
+    pub const FORMS: [(&str, &str); 8] = [
+        ("cut:<slot>:<for>[@<when>]", "no message passes between the slot's process and the run"),
+        ("kill:<slot>[@<when>]", "the slot's process gets SIGKILL"),
+        ("freeze:<slot>:<for>[@<when>]", "the slot's process is stopped, and goes on later"),
+        ("leak-engine:<slot>", "the slot's first process leaves an engine open after a sort"),
+        ("fail-write:<slot>:<n>", "the n-th durable write of the slot's first process fails, once"),
+        ("fill-disk:<slot>:<for>[@<when>]", "the slot's processes find no space left"),
+        ("kill-point:<slot|parent>:<n>", "the process kills itself at its n-th durable point"),
+        ("trace:<slot|parent>:<file>", "the process lists the durable points that it passes"),
+    ];
+}
 
 impl FromStr for Fault {
     type Err = ParseFaultError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, rest) = text.split_once(':').unwrap_or((text, ""));
-        let Some(expected) = FORMS.iter().map(|(form, _)| *form).find(|form| form.split(':').next() == Some(name))
-        else {
+        let named = |form: &str| form.split(':').next().unwrap_or_default().to_owned();
+        let Some((expected, _)) = Self::FORMS.iter().find(|(form, _)| named(form) == name) else {
             return Err(ParseFaultError {
                 text: text.to_owned(),
                 what: format!("there is no fault \"{name}\""),
-                expected: "one of cut, kill, freeze, leak-engine, fail-write, fill-disk, kill-point and trace",
+                expected: format!("one of {}", Self::FORMS.map(|(form, _)| named(form)).join(", ")),
             });
         };
+        let expected = (*expected).to_owned();
         parse(name, rest).map_err(|what| ParseFaultError { text: text.to_owned(), what, expected })
     }
 }
@@ -188,10 +191,9 @@ impl FromStr for When {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (kind, percent) = text.split_once(':').unwrap_or((text, "0%"));
         let kind = KINDS
-            .iter()
-            .find(|(name, _)| *name == kind)
-            .map(|(_, kind)| *kind)
-            .ok_or_else(|| format!("\"{kind}\" is no kind of work (plan, encode, sort, publish, clean)"))?;
+            .into_iter()
+            .find(|known| kind_name(*known) == kind)
+            .ok_or_else(|| format!("\"{kind}\" is no kind of work ({})", KINDS.map(kind_name).join(", ")))?;
         let percent = percent
             .strip_suffix('%')
             .and_then(|digits| digits.parse().ok())
@@ -201,17 +203,17 @@ impl FromStr for When {
     }
 }
 
-const KINDS: [(&str, WorkKind); 5] = [
-    ("plan", WorkKind::Plan),
-    ("encode", WorkKind::Encode),
-    ("sort", WorkKind::Sort),
-    ("publish", WorkKind::Publish),
-    ("clean", WorkKind::Clean),
-];
+const KINDS: [WorkKind; 5] = [WorkKind::Plan, WorkKind::Encode, WorkKind::Sort, WorkKind::Publish, WorkKind::Clean];
 
 /// What people call a kind of work.
-pub(crate) fn kind_name(kind: WorkKind) -> &'static str {
-    KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(name, _)| name)
+pub(crate) const fn kind_name(kind: WorkKind) -> &'static str {
+    match kind {
+        WorkKind::Plan => "plan",
+        WorkKind::Encode => "encode",
+        WorkKind::Sort => "sort",
+        WorkKind::Publish => "publish",
+        WorkKind::Clean => "clean",
+    }
 }
 
 impl fmt::Display for When {
@@ -248,37 +250,6 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What the run's own durable steps suffer, if anything.
-pub(crate) fn of_parent(faults: &[Fault]) -> Option<indexbuild_durable::fault::Faults> {
-    durable(faults, Process::Parent)
-}
-
-/// What the durable steps of a slot's first process suffer, if anything; the disk that fills up
-/// comes on top.
-pub(crate) fn of_slot(faults: &[Fault], slot: u32) -> Option<indexbuild_durable::fault::Faults> {
-    durable(faults, Process::Slot(slot))
-}
-
-fn durable(faults: &[Fault], of: Process) -> Option<indexbuild_durable::fault::Faults> {
-    let mut found = indexbuild_durable::fault::Faults::default();
-    for fault in faults {
-        match fault {
-            Fault::KillPoint { process, point } if *process == of => found.kill_at = Some(*point),
-            Fault::Trace { process, file } if *process == of => found.trace = Some(file.clone()),
-            Fault::FailWrite { slot, write } if of == Process::Slot(*slot) => found.fail_write = Some(*write),
-            Fault::KillPoint { .. }
-            | Fault::Trace { .. }
-            | Fault::FailWrite { .. }
-            | Fault::Cut { .. }
-            | Fault::Kill { .. }
-            | Fault::Freeze { .. }
-            | Fault::LeakEngine { .. }
-            | Fault::FillDisk { .. } => {}
-        }
-    }
-    (found != indexbuild_durable::fault::Faults::default()).then_some(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +283,16 @@ mod tests {
     }
 
     #[test]
+    fn each_form_is_understood() {
+        for (form, _) in Fault::FORMS {
+            let parts = [("[@<when>]", "@sort:5%"), ("<slot|parent>", "parent"), ("<slot>", "1"), ("<for>", "2s")];
+            let text = parts.iter().fold(form.to_owned(), |text, (part, value)| text.replace(part, value));
+            let text = text.replace("<n>", "3").replace("<file>", "/t");
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
     fn what_is_no_fault_is_refused_with_the_form_it_should_have() {
         for (text, part) in [
             ("cut", "cut:<slot>:<for>[@<when>]"),
@@ -336,17 +317,5 @@ mod tests {
         assert!(when.is_now(WorkKind::Encode, 50));
         assert!(!when.is_now(WorkKind::Sort, 90));
         assert!(When::Working.is_now(WorkKind::Plan, 0));
-    }
-
-    #[test]
-    fn a_process_suffers_only_the_points_that_were_asked_for_it() {
-        let faults: Vec<Fault> = ["kill-point:1:5", "trace:parent:/t", "fail-write:1:2", "cut:1:1s"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
-        let slot = of_slot(&faults, 1).unwrap();
-        assert_eq!((slot.kill_at, slot.fail_write, slot.trace), (Some(5), Some(2), None));
-        assert_eq!(of_parent(&faults).unwrap().trace, Some(PathBuf::from("/t")));
-        assert_eq!(of_slot(&faults, 0), None);
     }
 }

@@ -23,6 +23,7 @@ mod records;
 pub mod run;
 mod server;
 pub mod summary;
+mod test_switches;
 mod view;
 mod volumes;
 

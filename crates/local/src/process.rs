@@ -139,7 +139,7 @@ mod tests {
             executable: Path::new("/bin/sh"),
             arguments: vec!["-c".into(), "echo started; exec sleep 60".into()],
             environment: Vec::new(),
-            without: vec!["INDEXBUILD_FAULTS"],
+            without: vec![indexbuild_durable::test_switches::FAULTS],
             lock: &folder.join("lock"),
             log: &folder.join("log"),
         })

@@ -5,15 +5,17 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use indexbuild_api::IndexBuild;
+use indexbuild_durable::test_switches::Faults;
 use rustix::process::Signal;
 
 use crate::build::{DEFAULT_NAMESPACE, StoredBuild};
-use crate::fault;
+use crate::fault::Process;
 use crate::folder::{self, Folder, Layout, StateError};
 use crate::options::{RunError, RunOptions};
 use crate::parent::Parent;
 use crate::process;
 use crate::summary::RunSummary;
+use crate::test_switches::suffered_by;
 
 /// The state folder of a build that is told none: `.indexbuild/<namespace>/<name>` in `here`.
 pub fn state_folder(here: &Path, build: &IndexBuild) -> PathBuf {
@@ -28,9 +30,8 @@ pub fn run(options: RunOptions) -> Pin<Box<dyn Future<Output = Result<RunSummary
 }
 
 async fn run_to_the_end(mut options: RunOptions) -> Result<RunSummary, RunError> {
-    if let Some(faults) = fault::of_parent(&options.faults)
-        && !indexbuild_durable::fault::arm(faults)
-    {
+    let suffers = suffered_by(Process::Parent, &options.faults);
+    if suffers != Faults::default() && !indexbuild_durable::fault::arm(suffers) {
         return Err(RunError::FaultsTooLate);
     }
     let state = std::path::absolute(&options.state)

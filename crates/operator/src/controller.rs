@@ -28,7 +28,7 @@ use crate::orphans;
 use crate::reconcile::{after_error, reconcile};
 use crate::reporting::Reporting;
 use crate::self_test::SelfTest;
-use crate::switches::TestSwitches;
+use crate::test_switches::TestSwitches;
 
 /// After so long without a turn of its loop, a process is not alive.
 const ALIVE: Duration = Duration::from_secs(60);
@@ -53,6 +53,8 @@ pub struct OperatorConfig {
     pub bind: SocketAddr,
     /// How many builds are looked at at the same time.
     pub concurrency: u16,
+    /// Behaviour that only tests ask for.
+    pub test: TestSwitches,
 }
 
 /// Why the operator ends without being told to.
@@ -71,10 +73,10 @@ pub enum RunError {
 }
 
 /// Runs until `stop` is cancelled, or leadership is lost.
-pub async fn run(config: OperatorConfig, test: TestSwitches, stop: CancellationToken) -> Result<(), RunError> {
+pub async fn run(config: OperatorConfig, stop: CancellationToken) -> Result<(), RunError> {
     let metrics = Metrics::new();
     let client = client(&metrics).await?;
-    run_with(client, metrics, config, test, stop).await
+    run_with(client, metrics, config, stop).await
 }
 
 /// As [`run`], with a client that counts into these metrics.
@@ -82,35 +84,34 @@ pub fn run_with(
     client: Client,
     metrics: Metrics,
     config: OperatorConfig,
-    test: TestSwitches,
     stop: CancellationToken,
 ) -> BoxFuture<'static, Result<(), RunError>> {
     // Boxed: the whole operator is compiled once, in this crate, and not again in each program that runs it.
-    Box::pin(operate(client, metrics, config, test, stop))
+    Box::pin(operate(client, metrics, config, stop))
 }
 
 async fn operate(
     client: Client,
     metrics: Metrics,
     config: OperatorConfig,
-    test: TestSwitches,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    if test != TestSwitches::default() {
-        tracing::warn!(switches = ?test, "test switches are on: this process misbehaves on purpose");
+    if config.test != TestSwitches::default() {
+        tracing::warn!(switches = ?config.test, "test switches are on: this process misbehaves on purpose");
     }
     let OperatorConfig {
         watch_namespaces,
-        image,
+        image: _,
         lease_namespace,
         lease_name,
         helm_release,
         identity,
         bind,
-        concurrency,
-    } = config;
+        concurrency: _,
+        test: _,
+    } = &config;
     let health = Health::new(ALIVE);
-    let admin = Admin::bind(bind).await?;
+    let admin = Admin::bind(*bind).await?;
     let end_of_admin = CancellationToken::new();
     let serving = tokio::spawn(admin.serve(health.clone(), metrics.clone(), end_of_admin.clone()));
     let scopes: Vec<Option<String>> = match watch_namespaces.as_slice() {
@@ -123,7 +124,7 @@ async fn operate(
         }
         health.set_role(Role::Standby);
         // Always: a process that loses its Lease knows that it was cut off, and begins to count patience anew.
-        let candidate = Leader::new(client.clone(), &lease_namespace, &lease_name, &identity, Timing::default())?
+        let candidate = Leader::new(client.clone(), lease_namespace, lease_name, identity, Timing::default())?
             .of_release(helm_release.as_deref());
         let Some(held) = wait_to_lead(candidate, &health, &stop).await else {
             return Ok(());
@@ -131,16 +132,14 @@ async fn operate(
         health.set_role(Role::Leading);
         metrics.set_leader(true);
         let lost = held.lost();
-        let reporting = Arc::new(Reporting::new(client.clone(), metrics.clone(), &identity));
+        let reporting = Arc::new(Reporting::new(client.clone(), metrics.clone(), identity));
         let end = lost.child_token();
         let leading = Leading {
             client: &client,
             scopes: &scopes,
-            image: &image,
+            config: &config,
             reporting: &reporting,
             health: &health,
-            concurrency,
-            test,
         };
         let leading = leading.watch(end.clone());
         tokio::pin!(leading);
@@ -213,17 +212,15 @@ struct Leading<'a> {
     client: &'a Client,
     /// The namespaces that are watched; `None`: all of them.
     scopes: &'a [Option<String>],
-    image: &'a Image,
+    config: &'a OperatorConfig,
     reporting: &'a Arc<Reporting>,
     health: &'a Health,
-    concurrency: u16,
-    test: TestSwitches,
 }
 
 impl Leading<'_> {
     /// Watches and looks until `end`.
     async fn watch(self, end: CancellationToken) {
-        let Self { client, scopes, image, reporting, health: _, concurrency, test } = self;
+        let Self { client, scopes, config, reporting, health: _ } = self;
         let mut tasks = JoinSet::new();
         let (nodes, node_stream) = caches::watch_nodes(client);
         let (node_changes, _) = broadcast::channel::<()>(16);
@@ -241,8 +238,8 @@ impl Leading<'_> {
         let mut contexts = Vec::new();
         for namespace in scopes {
             let caches::Watched { caches, builds, parts } = caches::watch(client, namespace.as_deref());
-            let context = Context::new(client.clone(), image.clone(), caches, nodes.clone(), Arc::clone(reporting));
-            let context = Arc::new(context.with_switches(test));
+            let context = Context::new(client.clone(), config.image.clone(), caches, nodes.clone(), Arc::clone(reporting));
+            let context = Arc::new(context.with_switches(config.test));
             contexts.push(Arc::clone(&context));
             // Caches fill, whether or not a pass waits.
             let (forward, received) = futures::channel::mpsc::unbounded();
@@ -253,7 +250,7 @@ impl Leading<'_> {
                 }
             }));
             let of_nodes = node_changes.subscribe();
-            let controller = watch_builds(context, builds, received, of_nodes, concurrency, end.clone());
+            let controller = watch_builds(context, builds, received, of_nodes, config.concurrency, end.clone());
             tasks.spawn(controller);
         }
         self.housekeeping(&contexts, &nodes, end.clone()).await;
@@ -262,7 +259,7 @@ impl Leading<'_> {
 
     /// What no change triggers. Its turns are the process's sign of life.
     async fn housekeeping(self, contexts: &[Arc<Context>], nodes: &Nodes, end: CancellationToken) {
-        let Self { client, scopes: _, image: _, reporting, health, concurrency: _, test: _ } = self;
+        let Self { client, scopes: _, config: _, reporting, health } = self;
         let mut test = SelfTest::new();
         let mut memories: Vec<BTreeMap<_, _>> = contexts.iter().map(|_| BTreeMap::new()).collect();
         let all: Vec<Caches> = contexts.iter().map(|context| context.caches.clone()).collect();

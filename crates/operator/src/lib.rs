@@ -27,8 +27,9 @@ mod report;
 mod reporting;
 pub mod self_test;
 pub mod shallow;
-pub mod switches;
+mod test_switches;
 mod unreadable;
 pub mod views;
 
 pub use controller::{OperatorConfig, RunError, run, run_with};
+pub use test_switches::TestSwitches;

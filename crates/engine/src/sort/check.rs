@@ -10,9 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use indexbuild_index::sst::{CheckDb, DbCounts, DbError};
 use serde::{Deserialize, Serialize};
 
-use super::{SealedRange, SortOptions};
+use super::SealedRange;
 use crate::attempt::Attempt;
 use crate::error::EngineError;
+use crate::test_switches::TestSwitches;
 
 /// RocksDB's counts of a lane's finished files, whose checksums it has verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +54,8 @@ impl EngineHandle {
     }
 
     /// Closes the engine, unless a test repeats the incident: then the handle stays open in this process for ever.
-    pub(crate) fn close(self, options: SortOptions) {
-        if options.leak_engine_handle {
+    pub(crate) fn close(self, switches: TestSwitches) {
+        if switches.leak_engine_handle {
             self.leak();
         } else {
             self.db.close();

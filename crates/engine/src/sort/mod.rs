@@ -80,16 +80,6 @@ pub struct SortJob<'a> {
     pub control: &'a JobControl,
     /// Called for each range sealed, adopted ones first.
     pub on_sealed: &'a (dyn Fn(&SealedRange) -> Result<(), BoxError> + Sync),
-    pub options: SortOptions,
-}
-
-/// Switches that only tests set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SortOptions {
-    /// Keeps the engine's RocksDB open in this process for ever: what the incident began with.
-    pub leak_engine_handle: bool,
-    /// Sorts what it reads of runs, whether or not it is what was sealed (I3 is off).
-    pub trust_pieces: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -130,7 +120,7 @@ pub fn sort(mut job: SortJob<'_>) -> Result<SortOutcome, EngineError> {
     // Opened before the work, so that a lock that is held is noticed at once.
     let engine = EngineHandle::open(job.attempt)?;
     let outcome = sort_lane(&job, already, &engine);
-    engine.close(job.options);
+    engine.close(job.attempt.test_switches);
     outcome.map(|mut outcome| {
         outcome.stats.wall = nanos(begun.elapsed());
         outcome.stats.cpu += thread_cpu() - cpu;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use indexbuild_engine::{EngineError, JobControl, SealedRun, SortOptions, adopt_ranges, adopt_runs};
+use indexbuild_engine::{EngineError, JobControl, SealedRun, adopt_ranges, adopt_runs};
 use indexbuild_index::{Nulls, Order};
 
 use crate::support::{
@@ -55,7 +55,7 @@ fn finish(place: &Place, table: &Table, adopted: Vec<SealedRun>, attempt: &index
                 already: Vec::new(),
                 means: SMALL_RUNS,
             };
-            sort_with(job, &control, SortOptions::default(), &|_| Ok(())).unwrap()
+            sort_with(job, &control, &|_| Ok(())).unwrap()
         })
         .collect();
     let (expected, _, _place) = build(&on_k(Order::Asc, Nulls::Last), table, 4, PLENTY);
@@ -156,11 +156,10 @@ fn i10_sealed_ranges_of_a_failed_attempt_are_taken_over_and_a_damaged_one_is_don
 
         let first = place.begin("sort-0");
         let sealed = AtomicU32::new(0);
-        let error =
-            sort_with(LaneJob::first(&first, &plan, &encoded.runs, means), &control, SortOptions::default(), &|_| {
-                if sealed.fetch_add(1, Ordering::SeqCst) == 2 { Err("the store is gone".into()) } else { Ok(()) }
-            })
-            .unwrap_err();
+        let error = sort_with(LaneJob::first(&first, &plan, &encoded.runs, means), &control, &|_| {
+            if sealed.fetch_add(1, Ordering::SeqCst) == 2 { Err("the store is gone".into()) } else { Ok(()) }
+        })
+        .unwrap_err();
         assert!(matches!(error, EngineError::HandOn { .. }), "{error:?}");
         drop(first);
 
@@ -183,7 +182,6 @@ fn i10_sealed_ranges_of_a_failed_attempt_are_taken_over_and_a_damaged_one_is_don
         let outcome = sort_with(
             LaneJob { already: adopted.taken.clone(), ..LaneJob::first(&second, &plan, &encoded.runs, means) },
             &control,
-            SortOptions::default(),
             &|_| {
                 handed_on.fetch_add(1, Ordering::SeqCst);
                 Ok(())
@@ -208,16 +206,13 @@ fn i6_a_range_of_a_former_attempt_that_lacks_entries_is_noticed() {
     let encoded =
         encode_with(&encoding, std::slice::from_ref(&plan), &table, PLENTY, Vec::new(), &control, &|_| Ok(())).unwrap();
     let first = place.begin("sort-0");
-    let mut outcome =
-        sort_with(LaneJob::first(&first, &plan, &encoded.runs, PLENTY), &control, SortOptions::default(), &|_| Ok(()))
-            .unwrap();
+    let mut outcome = sort_with(LaneJob::first(&first, &plan, &encoded.runs, PLENTY), &control, &|_| Ok(())).unwrap();
     let mut range = outcome.ranges.swap_remove(0);
     range.entries -= 1;
     let second = place.begin("sort-0");
     let error = sort_with(
         LaneJob { already: vec![range], ..LaneJob::first(&second, &plan, &encoded.runs, PLENTY) },
         &control,
-        SortOptions::default(),
         &|_| Ok(()),
     )
     .unwrap_err();

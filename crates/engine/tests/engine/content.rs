@@ -1,6 +1,6 @@
 //! What comes out: the same whatever it was made with, in the right order, with nothing lost.
 
-use indexbuild_engine::{EngineError, JobControl, SortOptions};
+use indexbuild_engine::{EngineError, JobControl};
 use indexbuild_index::{IndexDefinition, Nulls, Order, RowIdValue, Value};
 
 use crate::support::{
@@ -123,7 +123,7 @@ fn a_key_that_nine_rows_of_ten_hold_is_cut_by_row_id_and_sorts_like_any_other() 
                         already: Vec::new(),
                         means,
                     };
-                    sort_with(job, &control, SortOptions::default(), &|_| Ok(())).unwrap()
+                    sort_with(job, &control, &|_| Ok(())).unwrap()
                 })
                 .collect();
             let content = crate::support::content(&outcomes);
@@ -210,7 +210,7 @@ fn two_rows_with_one_row_id_are_an_error_that_names_it() {
                 .unwrap();
         let attempt = place.begin("sort-0");
         let job = LaneJob { attempt: &attempt, plan: &plan, lane: 0, runs: &encoded.runs, already: Vec::new(), means };
-        let error = sort_with(job, &control, SortOptions::default(), &|_| Ok(())).unwrap_err();
+        let error = sort_with(job, &control, &|_| Ok(())).unwrap_err();
         assert!(matches!(error, EngineError::DuplicateKeyOutsideUnique { .. }), "{error:?}");
         let text = error.to_string();
         assert!(text.contains("id = 17") && text.contains("rowId"), "{text}");

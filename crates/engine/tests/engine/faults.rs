@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use indexbuild_engine::{EngineError, JobControl, SortOptions, is_no_space};
+use indexbuild_engine::{EngineError, JobControl, is_no_space};
 use indexbuild_index::{Nulls, Order};
 
 use crate::support::{
@@ -30,7 +30,7 @@ fn i3_a_flipped_byte_in_a_run_is_found_before_anything_is_sealed_and_names_run_a
         let attempt = place.begin("sort-0");
         let means = Means { threads, ..SMALL_RUNS };
         let job = LaneJob { attempt: &attempt, plan: &plan, lane: 0, runs: &encoded.runs, already: Vec::new(), means };
-        let error = sort_with(job, &control, SortOptions::default(), &|_| Ok(())).unwrap_err();
+        let error = sort_with(job, &control, &|_| Ok(())).unwrap_err();
         let EngineError::Damaged { runs, names, splits, what } = error else { panic!("{error:?}") };
         assert_eq!(runs, [1, 3], "all damage is found at once");
         assert_eq!(names, [encoded.runs[1].name.clone(), encoded.runs[3].name.clone()]);
@@ -51,7 +51,7 @@ fn i3_a_flipped_byte_in_a_run_is_found_before_anything_is_sealed_and_names_run_a
         already: Vec::new(),
         means: SMALL_RUNS,
     };
-    sort_with(job, &control, SortOptions::default(), &|_| Ok(())).unwrap();
+    sort_with(job, &control, &|_| Ok(())).unwrap();
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_cancelled_job_ends_at_once_and_seals_nothing_more() {
     let sorting = place.begin("sort-0");
     let job =
         LaneJob { attempt: &sorting, plan: &plan, lane: 0, runs: &encoded.runs, already: Vec::new(), means: TINY };
-    let error = sort_with(job, &control, SortOptions::default(), &|_| {
+    let error = sort_with(job, &control, &|_| {
         control.cancel();
         Ok(())
     })
@@ -99,7 +99,7 @@ fn runs_of_another_plan_are_refused() {
     let attempt = place.begin("sort-0");
     let job =
         LaneJob { attempt: &attempt, plan: &other, lane: 0, runs: &encoded.runs, already: Vec::new(), means: PLENTY };
-    let error = sort_with(job, &control, SortOptions::default(), &|_| Ok(())).unwrap_err();
+    let error = sort_with(job, &control, &|_| Ok(())).unwrap_err();
     assert!(matches!(error, EngineError::BadTable { .. }), "{error:?}");
 }
 
@@ -153,20 +153,17 @@ fn on_a_full_disk(full: &std::path::Path) {
         if !after_a_range {
             fill();
         }
-        let error =
-            sort_with(LaneJob::first(&sorting, &plan, &encoded.runs, TINY), &control, SortOptions::default(), &|_| {
-                if after_a_range && !full.exists() {
-                    fill();
-                }
-                Ok(())
-            })
-            .unwrap_err();
+        let error = sort_with(LaneJob::first(&sorting, &plan, &encoded.runs, TINY), &control, &|_| {
+            if after_a_range && !full.exists() {
+                fill();
+            }
+            Ok(())
+        })
+        .unwrap_err();
         assert!(error.is_no_space(), "{error:?}");
         free();
     }
     let sorting = place.begin("sort-0");
-    let outcome =
-        sort_with(LaneJob::first(&sorting, &plan, &encoded.runs, TINY), &control, SortOptions::default(), &|_| Ok(()))
-            .unwrap();
+    let outcome = sort_with(LaneJob::first(&sorting, &plan, &encoded.runs, TINY), &control, &|_| Ok(())).unwrap();
     assert_eq!(content(&[outcome]), build(&on_c(), &table, 4, PLENTY).0);
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use indexbuild_engine::{
     Attempt, Batches, BoxError, EncodeJob, EncodeOutcome, EngineError, IndexPlan, InputBatch, InputRows, JobControl,
-    Lane, Owner, PieceReader, RunInput, RunTable, SealedRange, SealedRun, SortJob, SortOptions, SortOutcome,
-    SplitReader, Volume, encode, sort,
+    Lane, Owner, PieceReader, RunInput, RunTable, SealedRange, SealedRun, SortJob, SortOutcome, SplitReader, Volume,
+    encode, sort,
 };
 use indexbuild_index::{
     ColumnType, Compression, DecodedEntry, Encoder, Entries, Frame, IndexDefinition, KeyColumn, Nulls, Order, RowId,
@@ -287,7 +287,6 @@ impl<'a> LaneJob<'a> {
 pub(crate) fn sort_with(
     job: LaneJob<'_>,
     control: &JobControl,
-    options: SortOptions,
     on_sealed: OnRange<'_>,
 ) -> Result<SortOutcome, EngineError> {
     let LaneJob { attempt, plan, lane, runs, already, means } = job;
@@ -304,7 +303,6 @@ pub(crate) fn sort_with(
         memory: means.memory,
         control,
         on_sealed,
-        options,
     })
 }
 
@@ -363,7 +361,7 @@ pub(crate) fn build(
     for lane in 0..plan.lanes.len() {
         let attempt = place.begin(&format!("sort-{lane}"));
         let job = LaneJob { attempt: &attempt, plan: &plan, lane, runs: &encoded.runs, already: Vec::new(), means };
-        let outcome = sort_with(job, &control, SortOptions::default(), &|_| Ok(())).unwrap();
+        let outcome = sort_with(job, &control, &|_| Ok(())).unwrap();
         assert_eq!(outcome.check.unwrap().entries, outcome.entries, "RocksDB counts what was written");
         assert_eq!(fs::read_dir(attempt.spill_dir()).unwrap().count(), 0, "spill files are gone once they are sorted");
         outcomes.push(outcome);

@@ -26,7 +26,7 @@ pub(super) struct Workplace {
 impl Workplace {
     /// Makes the attempt's folder: a new one for each epoch (G9).
     pub(super) fn begin(job: &Job) -> Result<Self, WorkFailure> {
-        let volume = open_with_room(job)?;
+        let volume = open_with_room(job)?.with_test_switches(job.config.test.engine);
         let owner = Owner {
             build_uid: job.build.uid.clone(),
             work_id: job.work.id.clone(),
@@ -37,11 +37,7 @@ impl Workplace {
             pod_name: job.config.pod_name.clone(),
         };
         let own = owner.attempt_name();
-        let attempt = if job.config.test.share_attempt_directory {
-            volume.begin_shared(&owner)?
-        } else {
-            volume.begin(&owner)?
-        };
+        let attempt = volume.begin(&owner)?;
         let same_work = volume
             .attempts()?
             .into_iter()

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use indexbuild_api::{Reason, StageName, Waiting, WorkErrorReason, WorkId, WorkResult};
 use indexbuild_engine::{
-    Adopted, BoxError, EngineError, EntrySum, FoundAttempt, Lane, SealedRange, SortJob, SortOptions, SortOutcome,
-    adopt_ranges, need_of_sort, sort as sort_lane,
+    Adopted, BoxError, EngineError, EntrySum, FoundAttempt, Lane, SealedRange, SortJob, SortOutcome, adopt_ranges,
+    need_of_sort, sort as sort_lane,
 };
 use indexbuild_text::chain;
 
@@ -185,10 +185,6 @@ impl Task<'_> {
                 memory: job.budget.sort,
                 control: job.shared.control(),
                 on_sealed: &on_sealed,
-                options: SortOptions {
-                    leak_engine_handle: job.config.test.leak_engine_handle,
-                    trust_pieces: job.config.test.trust_runs,
-                },
             });
             let error = match outcome {
                 Ok(outcome) => return Ok(outcome),
@@ -200,7 +196,7 @@ impl Task<'_> {
                     runs.keep_aside(&place.volume, damaged, &error.to_string());
                     return Err(error.into());
                 }
-                EngineError::EngineLocked { .. } if job.config.test.share_attempt_directory => {
+                EngineError::EngineLocked { .. } if job.config.test.engine.share_attempt_directory => {
                     // What the system of the incident did, for the negative control: wait, and try the
                     // same directory again.
                     let message = chain(&error);

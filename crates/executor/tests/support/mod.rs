@@ -17,7 +17,7 @@ use indexbuild_executor::backoff::Pace;
 use indexbuild_executor::control::{ContactError, ControlPlane, WriteError};
 use indexbuild_executor::plan_file::PlanFile;
 use indexbuild_executor::results::{EncodeResult, SortResult};
-use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, TestSwitches, live};
+use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, live};
 use indexbuild_index::manifest::{Document, Manifest};
 use indexbuild_lifecycle::admission::review_status;
 use indexbuild_lifecycle::world::{Record, Stage};
@@ -200,7 +200,8 @@ pub(crate) struct Scene {
     pub parent: Arc<Parent>,
     pub threads: usize,
     pub memory: u64,
-    pub switches: TestSwitches,
+    /// Test switches, as JSON.
+    pub switches: serde_json::Value,
 }
 
 pub(crate) struct Child {
@@ -288,7 +289,7 @@ impl Scene {
             parent: Parent::new(),
             threads: 2,
             memory: 256 << 20,
-            switches: TestSwitches::default(),
+            switches: serde_json::json!({}),
         }
     }
 
@@ -312,7 +313,7 @@ impl Scene {
             memory_limit: self.memory,
             access: StoreAccess::default(),
             site: Site::OneMachine,
-            test: self.switches.clone(),
+            test: serde_json::from_value(self.switches.clone()).unwrap(),
         };
         let (stop, stopped) = oneshot::channel();
         let control: Arc<dyn ControlPlane> = Arc::<Parent>::clone(&self.parent);

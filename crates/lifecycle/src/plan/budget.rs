@@ -3,7 +3,6 @@
 use indexbuild_api::{HISTORY_LENGTH, OwnerChangeReason, WorkErrorReason};
 
 use super::grants::Draft;
-use crate::evidence::EvidenceKind;
 use crate::owner::ORPHANED_EXIT_CODE;
 use crate::world::{Millis, NodeReady, NodeView, PodState, PodView, World};
 
@@ -58,9 +57,7 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
     let pod = draft.pod();
     let deleting = pod.is_some_and(|pod| pod.deleting);
     let disrupted = pod.is_some_and(|pod| pod.disrupted);
-    let EvidenceKind::Terminated { exit_code } = draft.evidence()?.kind() else {
-        return None;
-    };
+    let exit_code = draft.evidence()?.exit_code()?;
     let stalled = deleting && draft.stall() >= draft.no_progress_limit();
     // A pod that somebody asked to end (a drain, a pause, a node under pressure) ends as it was asked to; not so one that
     // was asked to because our container in it had ended.

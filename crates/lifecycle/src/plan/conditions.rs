@@ -190,7 +190,7 @@ impl Pass<'_> {
             .map(|volume| format!("{} of {}", volume.claim_name, super::volumes::former_owner(volume)));
         let held: Vec<String> = held.collect();
         let held: Vec<&str> = held.iter().map(String::as_str).collect();
-        let (held, proofs) = (some_of(&held), super::volumes::PROOFS);
+        let (held, proofs) = (some_of(&held), super::volumes::proofs());
         if count == 1 {
             format!("1 volume is held, as nothing proves that its former owner is gone ({held}): it goes when {proofs}")
         } else {

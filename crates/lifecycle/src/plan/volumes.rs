@@ -7,7 +7,7 @@ use super::grants::Draft;
 use super::mode::Mode;
 use super::returned::caught_up;
 use crate::action::{Action, End, Event, StopReason};
-use crate::evidence::{Condemned, Evidence};
+use crate::evidence::{Condemned, Evidence, EvidenceKind};
 use crate::world::{BuildView, ClaimPhase, Millis, NodeReady, PodState, PodView, World};
 
 /// What people are told about a volume that outlives its build: nothing else remembers why it is there.
@@ -81,7 +81,9 @@ pub(super) fn current_class(draft: &Draft<'_>) -> Option<Class> {
 }
 
 /// What would prove that a former owner is gone, and who could supply it.
-pub(super) const PROOFS: &str = "the kubelet of that node reports the pod terminated, the node is rebooted or its Node object removed, or somebody who knows that the machine is down puts the taint node.kubernetes.io/out-of-service on it; the build does not wait for it";
+pub(super) fn proofs() -> String {
+    format!("{}; the build does not wait for it", EvidenceKind::awaited())
+}
 
 /// The last owner of a volume, in words.
 pub(super) fn former_owner(volume: &FormerVolume) -> String {
@@ -391,9 +393,9 @@ impl<'w> Pass<'w> {
             self.events.push(Event {
                 reason: Reason::VolumeReleaseBlocked,
                 warning: true,
-                message: format!("slot {slot}: {what}: it goes when {PROOFS}"),
+                message: format!("slot {slot}: {what}: it goes when {}", proofs()),
             });
-            self.wait_on(Reason::VolumesStranded, Some(slot), again, what, PROOFS);
+            self.wait_on(Reason::VolumesStranded, Some(slot), again, what, &proofs());
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use indexbuild_api::names::{CA_KEY, OUTPUT_SECRETS, SOURCE_SECRETS, StoreSecrets};
 use indexbuild_api::{
-    Credentials, EnvVar, ExecutorSpec, IndexBuild, SecretRef, TaintEffect, Toleration, TolerationOperator,
+    ALLOCATOR, Credentials, EnvVar, ExecutorSpec, IndexBuild, SecretRef, TaintEffect, Toleration, TolerationOperator,
     TopologySpreadConstraint, WhenUnsatisfiable, labels, names,
 };
 use k8s_openapi::api::core::v1 as core;
@@ -26,9 +27,6 @@ const USER: i64 = 65_532;
 const PORT: u16 = 8_081;
 /// What a pod has between SIGTERM and SIGKILL: the run in hand is sealed in it.
 const GRACE_SECONDS: i64 = 30;
-/// Gives memory back soon after it is freed, so that what a process holds is what it uses.
-const ALLOCATOR: (&str, &str) =
-    ("_RJEM_MALLOC_CONF", "background_thread:true,dirty_decay_ms:500,muzzy_decay_ms:0,narenas:4");
 /// Tells autoscalers that the pod works on a volume that they must not pull away (failure-modes.md #28).
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 /// Only the operator decides when patience has ended: without these the taint manager deletes the owner at its
@@ -116,23 +114,19 @@ struct Mounted {
 /// Secrets are mounted and never read by the operator.
 fn secrets(build: &IndexBuild) -> Vec<Mounted> {
     let mut mounted = Vec::new();
-    let mut add = |folder, ca_folder, credentials: Option<&Credentials>, ca: Option<&SecretRef>| {
+    let mut add = |folders: StoreSecrets, credentials: Option<&Credentials>, ca: Option<&SecretRef>| {
         if let Some(Credentials { secret_name }) = credentials {
-            mounted.push(Mounted { folder, secret: secret_name.clone(), key: None });
+            mounted.push(Mounted { folder: folders.credentials, secret: secret_name.clone(), key: None });
         }
         if let Some(SecretRef { name }) = ca {
-            mounted.push(Mounted { folder: ca_folder, secret: name.clone(), key: Some("ca.crt") });
+            mounted.push(Mounted { folder: folders.ca, secret: name.clone(), key: Some(CA_KEY) });
         }
     };
-    let source = &build.spec.source;
-    if let Some(parquet) = &source.parquet {
-        add("source", "source-ca", parquet.credentials.as_ref(), parquet.ca_secret.as_ref());
-    }
-    if let Some(csv) = &source.csv {
-        add("source", "source-ca", csv.credentials.as_ref(), csv.ca_secret.as_ref());
+    for files in build.spec.source.files() {
+        add(SOURCE_SECRETS, files.credentials, files.ca_secret);
     }
     let output = &build.spec.output;
-    add("output", "output-ca", output.credentials.as_ref(), output.ca_secret.as_ref());
+    add(OUTPUT_SECRETS, output.credentials.as_ref(), output.ca_secret.as_ref());
     mounted
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild, Phase, labels};
 use indexbuild_faultproxy::{DenyList, Identity, KubeProxy, Upstream};
 use indexbuild_lifecycle::world::Stage;
-use indexbuild_operator::switches::TestSwitches;
+use indexbuild_operator::TestSwitches;
 use indexbuild_operator::views;
 use indexbuild_testbed::{Cluster, Options, PortForward, tools_or_skip};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, ServiceAccount};

@@ -5,8 +5,7 @@ use std::thread::JoinHandle;
 use indexbuild_operator::client::client_for;
 use indexbuild_operator::metrics::Metrics;
 use indexbuild_operator::objects::Image;
-use indexbuild_operator::switches::TestSwitches;
-use indexbuild_operator::{OperatorConfig, run_with};
+use indexbuild_operator::{OperatorConfig, TestSwitches, run_with};
 use kube::{Client, Config};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -67,11 +66,12 @@ impl Deputy {
                     identity: name,
                     bind: "127.0.0.1:0".parse().unwrap(),
                     concurrency: 8,
+                    test: switches,
                 };
                 tokio::select! {
                     biased;
                     _ = killed => None,
-                    ended = run_with(client, counted, config, switches, told) => Some(format!("{ended:?}")),
+                    ended = run_with(client, counted, config, told) => Some(format!("{ended:?}")),
                 }
             });
             // Whatever was in hand is dropped where it stands.

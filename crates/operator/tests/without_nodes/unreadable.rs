@@ -8,7 +8,7 @@ use indexbuild_api::{
     ConditionStatus, ConditionType, EngineDirectory, Guarded, IndexBuild, Reason, WorkKind, crds, labels,
 };
 use indexbuild_faultproxy::{KubeProxy, Verb};
-use indexbuild_operator::switches::TestSwitches;
+use indexbuild_operator::TestSwitches;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -321,7 +321,7 @@ async fn control(bench: &Bench, proxy: &KubeProxy) {
         lease_namespace: "control".to_owned(),
         lease: "lease".to_owned(),
         tamper: None,
-        switches: TestSwitches { forget_unreadable: true, ..TestSwitches::default() },
+        switches: serde_json::from_value(json!({"forgetUnreadable": true})).unwrap(),
     });
     at_work(bench, "control").await;
     let stages: Api<ConfigMap> = Api::namespaced(bench.admin.clone(), "control");
