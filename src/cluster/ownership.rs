@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexbuild_api::{ConditionStatus, ConditionType, Guarded, IndexBuild, apart, labels};
-use indexbuild_executor::backoff::{Pace, chance};
+use indexbuild_executor::backoff::{Pace, later};
 use indexbuild_timeline::cluster::{Ownership, PodEnd, Told};
 use indexbuild_timeline::{Timeline, timeline_until};
 use k8s_openapi::api::core::v1::Pod;
@@ -52,7 +52,7 @@ pub(crate) async fn ownership(
         if is_over(&build) {
             break;
         }
-        let pause = if troubles == 0 { EVERY } else { Pace::API_SERVER.reads.after(troubles, chance()) };
+        let pause = if troubles == 0 { EVERY } else { later(Pace::API_SERVER.reads.after(troubles)) };
         tokio::time::sleep(pause).await;
         match cluster.api::<Guarded<IndexBuild>>().get_opt(&build.name_any()).await {
             // One that cannot be read for a while is there, and followed as it was last.
