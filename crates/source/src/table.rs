@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
+use indexbuild_store::in_parallel;
 
 use crate::batch::SourceBatch;
 use crate::csv_file::{CsvReader, CsvTable};
 use crate::error::SourceError;
-use crate::files::{FILES_AT_ONCE, SourceFile, Stores, in_parallel, list};
+use crate::files::{FILES_AT_ONCE, SourceFile, Stores, list};
 use crate::parquet_file::{Footer, Footers, ParquetReader, Piece, Request, compare, group, row_groups};
 use crate::patience::Patience;
 use crate::reader::{BatchReader, Format as Reader};
