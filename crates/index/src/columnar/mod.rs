@@ -11,7 +11,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod world;
+pub(crate) mod world;
 
 use std::sync::Arc;
 
