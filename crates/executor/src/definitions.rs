@@ -7,8 +7,8 @@ use indexbuild_api::{IndexBuildSpec, IndexSpec, Nulls as ApiNulls, Order as ApiO
 use indexbuild_index::definition::{
     ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId, UnsupportedType,
 };
-use indexbuild_index::store::StoreOptions;
-use indexbuild_source::{CsvColumn, CsvOptions, SourceSpec, StoreSettings};
+use indexbuild_source::{CsvColumn, CsvOptions, SourceSpec};
+use indexbuild_store::StoreOptions;
 
 use crate::access::{BadCa, StoreAccess};
 
@@ -165,13 +165,13 @@ pub fn source(spec: &IndexBuildSpec) -> Result<SourceSpec, DefinitionError> {
 }
 
 /// How to reach the table's store.
-pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<StoreSettings, BadCa> {
+pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<StoreOptions, BadCa> {
     let parquet = spec.source.parquet.as_ref();
     let csv = spec.source.csv.as_ref();
     let of_parquet = parquet.map(|source| (source.endpoint.as_ref(), source.region.as_ref()));
     let of_csv = csv.map(|source| (source.endpoint.as_ref(), source.region.as_ref()));
     let (endpoint, region) = of_parquet.or(of_csv).unwrap_or_default();
-    Ok(StoreSettings {
+    Ok(StoreOptions {
         endpoint: endpoint.cloned(),
         region: region.cloned(),
         allow_http: plain_http(endpoint),
@@ -181,7 +181,7 @@ pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<St
 }
 
 /// What the secret of the source's credentials should have and does not, if one is named and it does not suffice.
-pub fn source_lacks(spec: &IndexBuildSpec, access: &StoreAccess, settings: &StoreSettings) -> Option<String> {
+pub fn source_lacks(spec: &IndexBuildSpec, access: &StoreAccess, settings: &StoreOptions) -> Option<String> {
     let (urls, credentials) = match (&spec.source.parquet, &spec.source.csv) {
         (Some(parquet), _) => (&parquet.urls, parquet.credentials.as_ref()),
         (None, Some(csv)) => (&csv.urls, csv.credentials.as_ref()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use indexbuild_api::IndexBuildSpec;
-use indexbuild_source::{Failure, Patience, SourceError, SourceSpec, StoreSettings, Verdict};
+use indexbuild_source::{Failure, Patience, SourceError, SourceSpec, StoreOptions, Verdict};
 use indexbuild_store::Fault;
 
 use crate::attempt_state::{AttemptState, WaitsFor};
@@ -55,7 +55,7 @@ impl Access {
 }
 
 impl Patience for Access {
-    fn settings(&self) -> Result<StoreSettings, SourceError> {
+    fn settings(&self) -> Result<StoreOptions, SourceError> {
         let mut tries = 0;
         loop {
             let ExecutorConfig { build, access, .. } = &*self.config;

@@ -23,10 +23,10 @@ mod tests;
 
 pub use batch::{BatchRows, SourceBatch};
 pub use error::SourceError;
-pub use indexbuild_store::CaCertificates;
+pub use indexbuild_store::{CaCertificates, StoreOptions};
 pub use patience::{Failure, Patience, Verdict};
 pub use reader::BatchReader;
 pub use snapshot::{FileStamp, Snapshot};
-pub use spec::{CsvColumn, CsvOptions, ReadOptions, SourceSpec, StoreSettings};
+pub use spec::{CsvColumn, CsvOptions, ReadOptions, SourceSpec};
 pub use split::{Split, SplitPart};
 pub use table::Table;

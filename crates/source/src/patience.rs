@@ -3,10 +3,9 @@
 use std::error::Error;
 use std::fmt::Debug;
 
-use indexbuild_store::Fault;
+use indexbuild_store::{Fault, StoreOptions};
 
 use crate::error::SourceError;
-use crate::spec::StoreSettings;
 
 /// How a store is signed in to, and what is done when it does not answer. It is asked from the threads that read, and
 /// may block them.
@@ -15,7 +14,7 @@ pub trait Patience: Debug + Send + Sync {
     ///
     /// # Errors
     /// When there is no use in waiting for settings that work.
-    fn settings(&self) -> Result<StoreSettings, SourceError>;
+    fn settings(&self) -> Result<StoreOptions, SourceError>;
 
     /// Whether the library's own retries end soon, because [`Patience::failed`] waits better: it can say so.
     fn waits(&self) -> bool;
@@ -56,10 +55,10 @@ pub enum Verdict {
 
 /// The library's own retries, and no more.
 #[derive(Debug)]
-pub(crate) struct Impatient(pub(crate) StoreSettings);
+pub(crate) struct Impatient(pub(crate) StoreOptions);
 
 impl Patience for Impatient {
-    fn settings(&self) -> Result<StoreSettings, SourceError> {
+    fn settings(&self) -> Result<StoreOptions, SourceError> {
         Ok(self.0.clone())
     }
 

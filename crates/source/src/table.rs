@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
-use indexbuild_store::in_parallel;
+use indexbuild_store::{StoreOptions, in_parallel};
 
 use crate::batch::SourceBatch;
 use crate::csv_file::{CsvReader, CsvTable};
@@ -13,7 +13,7 @@ use crate::parquet_file::{Footer, Footers, ParquetReader, Piece, Request, compar
 use crate::patience::Patience;
 use crate::reader::{BatchReader, Format as Reader};
 use crate::snapshot::Snapshot;
-use crate::spec::{ReadOptions, SourceSpec, StoreSettings};
+use crate::spec::{ReadOptions, SourceSpec};
 use crate::split::{Split, SplitPart, target_bytes};
 
 /// A table in the state that a snapshot pins. Clones share everything; all methods block.
@@ -37,12 +37,12 @@ enum Format {
 
 impl Table {
     /// Lists the files and notes their states. Every footer or header is read, so that what cannot be read is known now.
-    pub fn pin(spec: &SourceSpec, settings: &StoreSettings) -> Result<Snapshot, SourceError> {
+    pub fn pin(spec: &SourceSpec, settings: &StoreOptions) -> Result<Snapshot, SourceError> {
         Self::pin_in(spec, &Stores::new(settings))
     }
 
     /// The table of a snapshot. Every file is checked to be in the pinned state; only the first one's schema is read.
-    pub fn open(spec: &SourceSpec, settings: &StoreSettings, snapshot: &Snapshot) -> Result<Self, SourceError> {
+    pub fn open(spec: &SourceSpec, settings: &StoreOptions, snapshot: &Snapshot) -> Result<Self, SourceError> {
         Self::open_in(spec, &Stores::new(settings), snapshot)
     }
 

@@ -26,7 +26,7 @@ mod runtime;
 
 pub use answer::answer;
 pub use ca::{BadCaFile, CaCertificates};
-pub use client::{Access, ClientError, Provider, client};
+pub use client::{ClientError, Provider, Retries, StoreOptions, client};
 pub use connector::Connector;
 pub use credentials::{is_known, lacking};
 pub use endpoint::{BadEndpoint, check_endpoint};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use indexbuild_store::StoreOptions;
 #[cfg(test)]
 use object_store::ObjectStore;
 
@@ -10,7 +11,6 @@ use super::bucket::Bucket;
 use super::location::Scheme;
 use crate::error::SourceError;
 use crate::patience::{Impatient, Patience};
-use crate::spec::StoreSettings;
 
 /// Opens buckets, and keeps them: connections and credentials are shared by all readers of one.
 pub(crate) struct Stores {
@@ -19,7 +19,7 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    pub(crate) fn new(settings: &StoreSettings) -> Self {
+    pub(crate) fn new(settings: &StoreOptions) -> Self {
         Self::patient(Arc::new(Impatient(settings.clone())))
     }
 
@@ -30,7 +30,7 @@ impl Stores {
     /// With clients made elsewhere, by their base URL (`s3://bucket`).
     #[cfg(test)]
     pub(crate) fn with(clients: impl IntoIterator<Item = (String, Arc<dyn ObjectStore>)>) -> Self {
-        Self::patient_with(Arc::new(Impatient(StoreSettings::default())), clients)
+        Self::patient_with(Arc::new(Impatient(StoreOptions::default())), clients)
     }
 
     #[cfg(test)]

@@ -16,7 +16,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_cast::display::array_value_to_string;
 
-use crate::{BatchRows, CsvOptions, ReadOptions, SourceBatch, SourceError, SourceSpec, Split, StoreSettings, Table};
+use crate::{BatchRows, CsvOptions, ReadOptions, SourceBatch, SourceError, SourceSpec, Split, StoreOptions, Table};
 
 /// A row: file, place, cells.
 type Row = (u32, u64, Vec<String>);
@@ -34,7 +34,7 @@ fn csv_spec(path: &Path, options: CsvOptions) -> SourceSpec {
 }
 
 fn table(spec: &SourceSpec) -> Result<Table, SourceError> {
-    let settings = StoreSettings::default();
+    let settings = StoreOptions::default();
     let snapshot = Table::pin(spec, &settings)?;
     Table::open(spec, &settings, &snapshot)
 }

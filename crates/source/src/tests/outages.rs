@@ -11,7 +11,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use super::odd_store::{OddStore, Oddity};
 use super::*;
 use crate::files::Stores;
-use crate::{Failure, Patience, StoreSettings, Verdict};
+use crate::{Failure, Patience, StoreOptions, Verdict};
 
 /// Every second request is refused, as by a store whose policy comes and goes.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ struct Counting {
 }
 
 impl Patience for Counting {
-    fn settings(&self) -> Result<StoreSettings, SourceError> {
+    fn settings(&self) -> Result<StoreOptions, SourceError> {
         // The store is made elsewhere: it stays as it is.
         Err(SourceError::Internal { url: "s3://lake".to_owned(), detail: "nothing is opened".to_owned() })
     }
