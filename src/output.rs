@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
+use indexbuild_text::chain;
 use serde::Serialize;
 
 /// How a result is written.
@@ -41,18 +42,7 @@ pub(crate) fn text(text: &str) -> anyhow::Result<()> {
 
 /// Writes an error with its causes, each once.
 pub(crate) fn error(error: &anyhow::Error) {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        // Many errors already say what caused them.
-        if !text.contains(&cause) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&cause);
-        }
-    }
-    message("error", "31", &text);
+    message("error", "31", &chain(error.as_ref()));
 }
 
 /// Writes a remark.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexbuild_api::{ConditionStatus, ConditionType, Guarded, IndexBuild, apart, labels};
-use indexbuild_executor::backoff::{Pace, chance};
+use indexbuild_executor::backoff::{Pace, later};
 use indexbuild_timeline::cluster::{OwnershipHistory, PodEnd, SlotWarning};
 use indexbuild_timeline::{Timeline, timeline_until};
 use k8s_openapi::api::core::v1::Pod;
@@ -51,7 +51,7 @@ pub(crate) async fn ownership(
         if has_ended(&build) {
             break;
         }
-        let pause = if failures == 0 { INTERVAL } else { Pace::API_SERVER.reads.after(failures, chance()) };
+        let pause = if failures == 0 { INTERVAL } else { later(Pace::API_SERVER.reads.after(failures)) };
         tokio::time::sleep(pause).await;
         match cluster.api::<Guarded<IndexBuild>>().get_opt(&build.name_any()).await {
             // A build that cannot be read for a while is followed as it was last.

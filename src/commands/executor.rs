@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use indexbuild_durable::test_switches;
 use indexbuild_executor::kubernetes::{KubernetesControl, Place};
-use indexbuild_executor::livez::{Heartbeat, serve};
+use indexbuild_executor::livez::{heartbeat, serve};
 use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, build_file};
 use indexbuild_local::ChildArgs;
 use kube::ResourceExt as _;
@@ -109,7 +109,7 @@ async fn run_process(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitStatus::Unusable.into());
         }
     };
-    let heartbeat = Arc::new(Heartbeat::default());
+    let heartbeat = Arc::new(heartbeat());
     if let Some(bind) = bind {
         serve(bind, Arc::clone(&heartbeat)).await.with_context(|| format!("/livez cannot be answered on {bind}"))?;
     }

@@ -10,6 +10,7 @@ use indexbuild_index::manifest::Manifest;
 use indexbuild_index::reader::VerifyOptions;
 use indexbuild_index::{Encoder, Entries, Frame, RowPositions, Rows, SetHash, entry_hash};
 use indexbuild_source::{BatchRows, ReadOptions, Table};
+use indexbuild_store::in_parallel;
 use serde::Serialize;
 
 use super::index_location::IndexLocation;
@@ -147,40 +148,23 @@ fn table_hashes(
     );
     let columns = indexbuild_executor::definitions::projection(definitions.iter().map(AsRef::as_ref));
     let splits = table.splits(&columns)?;
-    let next = std::sync::atomic::AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-    let parts = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| -> anyhow::Result<Vec<(u64, SetHash)>> {
-                    let mut sums = vec![(0, SetHash::default()); definitions.len()];
-                    let mut encoders = definitions
-                        .iter()
-                        .map(|definition| Encoder::new(Arc::clone(definition)))
-                        .collect::<Result<Vec<_>, _>>()?;
-                    loop {
-                        let Some(split) = splits.get(next.fetch_add(1, std::sync::atomic::Ordering::SeqCst)) else {
-                            return Ok(sums);
-                        };
-                        for batch in table.read(split, &columns, &ReadOptions::default())? {
-                            let batch = batch?;
-                            let rows = match &batch.rows {
-                                BatchRows::From(first) => Rows::From(*first),
-                                BatchRows::Each(places) => Rows::Each(places),
-                            };
-                            let at = RowPositions { file: batch.file, rows };
-                            for (encoder, sum) in encoders.iter_mut().zip(&mut sums) {
-                                add(encoder, &batch.batch, &at, sum)?;
-                            }
-                        }
-                    }
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect::<anyhow::Result<Vec<_>>>()
+    let parts = in_parallel(&splits, threads, |split| {
+        let mut sums = vec![(0, SetHash::default()); definitions.len()];
+        let encoders = definitions.iter().map(|definition| Encoder::new(Arc::clone(definition)));
+        let mut encoders = encoders.collect::<Result<Vec<_>, _>>()?;
+        for batch in table.read(split, &columns, &ReadOptions::default())? {
+            let batch = batch?;
+            let rows = match &batch.rows {
+                BatchRows::From(first) => Rows::From(*first),
+                BatchRows::Each(places) => Rows::Each(places),
+            };
+            let at = RowPositions { file: batch.file, rows };
+            for (encoder, sum) in encoders.iter_mut().zip(&mut sums) {
+                add(encoder, &batch.batch, &at, sum)?;
+            }
+        }
+        anyhow::Ok(sums)
     })?;
     let mut sums = vec![(0, SetHash::default()); definitions.len()];
     for part in parts {

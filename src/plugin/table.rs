@@ -1,19 +1,11 @@
 //! Tables as kubectl draws them: columns in capitals, no lines.
 
-use comfy_table::{ContentArrangement, Table};
+use indexbuild_text::aligned;
 
-/// Rows under a head, aligned. Long cells are not cut: a pipe takes them all.
+/// Rows under a head.
 pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(head.iter().map(|name| name.to_uppercase()));
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
-    }
-    table.trim_fmt() + "\n"
+    let head = head.iter().map(|name| name.to_uppercase()).collect();
+    aligned(std::iter::once(head).chain(rows), (0, 3), |_| false)
 }
 
 /// A value, or what kubectl shows for none.

@@ -5,39 +5,22 @@
 
 use std::time::{Duration, Instant};
 
+pub use indexbuild_process::Pauses;
+use indexbuild_process::{between, chance};
+
 /// The longest pause there is, whoever asks for it: after it the control plane is asked again. An owner that is heard
 /// from later than that may be taken for lost (`replaceAfter` may be as short as 15 s).
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Pauses after failures in a row: each twice as long as the one before, and up to a quarter longer than that by
-/// chance, so that the executors of a build, who lose contact in one moment, do not come back in one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pauses {
-    pub first: Duration,
-    pub longest: Duration,
+/// Up to a quarter longer, as far as [`LONGEST_PAUSE`] leaves room for that: so that the executors of a build, who lose
+/// contact in one moment, do not come back in one. Chance is spread over what room there is, and does not gather at its end.
+pub fn later(pause: Duration) -> Duration {
+    longer(pause, chance())
 }
 
-impl Pauses {
-    /// The pause after the last of `failures` in a row. `chance` is a random number.
-    pub fn after(self, failures: u32, chance: u8) -> Duration {
-        let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
-        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-        later(self.first.saturating_mul(factor).min(self.longest), chance)
-    }
-}
-
-/// Up to a quarter longer, as far as [`LONGEST_PAUSE`] leaves room for that: chance is spread over what there is of it,
-/// and does not gather at its end.
-pub fn later(pause: Duration, chance: u8) -> Duration {
+fn longer(pause: Duration, chance: u8) -> Duration {
     let pause = pause.min(LONGEST_PAUSE);
-    let room = (pause / 4).min(LONGEST_PAUSE.saturating_sub(pause));
-    pause.saturating_add(room * u32::from(chance) / 256)
-}
-
-/// A random number for [`Pauses::after`] and [`later`].
-pub fn chance() -> u8 {
-    let [.., last] = uuid::Uuid::new_v4().into_bytes();
-    last
+    between(pause, pause.saturating_add(pause / 4).min(LONGEST_PAUSE), chance)
 }
 
 /// How those who ask a control plane pause when it fails.
@@ -84,7 +67,7 @@ impl Backoff {
     /// A call that was begun then has failed.
     pub fn failed(&mut self, begun: Instant) {
         self.failures = self.failures.saturating_add(1);
-        self.until = begun.checked_add(self.pauses.after(self.failures, chance()));
+        self.until = begun.checked_add(later(self.pauses.after(self.failures)));
     }
 
     pub fn succeeded(&mut self) {
@@ -109,14 +92,14 @@ mod tests {
         let mut calls = 0;
         while at < Duration::from_secs(60) {
             calls += 1;
-            at += pauses.after(calls, chance(calls));
+            at += longer(pauses.after(calls), chance(calls));
         }
         calls
     }
 
     #[test]
     fn pauses_double_up_to_the_longest_and_the_first_call_waits_for_nothing() {
-        let seconds = |failures| Pace::API_SERVER.writes.after(failures, 0).as_secs();
+        let seconds = |failures| longer(Pace::API_SERVER.writes.after(failures), 0).as_secs();
         assert_eq!([0, 1, 2, 3, 4, 5, 6, 33, u32::MAX].map(seconds), [0, 1, 2, 4, 8, 9, 9, 9, 9]);
     }
 
@@ -136,7 +119,7 @@ mod tests {
         ) {
             let (first, longest) = (Duration::from_millis(first), Duration::from_millis(longest));
             let pauses = Pauses { first, longest };
-            let (least, pause) = (pauses.after(failures, 0), pauses.after(failures, chance));
+            let (least, pause) = (longer(pauses.after(failures), 0), longer(pauses.after(failures), chance));
             prop_assert!(pause <= LONGEST_PAUSE && pause >= least && pause <= least * 5 / 4);
         }
     }
@@ -146,7 +129,7 @@ mod tests {
     fn the_longest_pauses_are_not_all_the_same() {
         let Pace { reads, watches, writes } = Pace::API_SERVER;
         for pauses in [reads, watches, writes] {
-            let spread = pauses.after(99, u8::MAX) - pauses.after(99, 0);
+            let spread = longer(pauses.after(99), u8::MAX) - longer(pauses.after(99), 0);
             assert!(spread > Duration::from_millis(950), "{pauses:?}: {spread:?}");
         }
     }

@@ -7,8 +7,8 @@ use indexbuild_api::{IndexBuildSpec, IndexSpec, Nulls as ApiNulls, Order as ApiO
 use indexbuild_index::definition::{
     ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId, UnsupportedType,
 };
-use indexbuild_index::store::StoreOptions;
-use indexbuild_source::{CsvColumn, CsvOptions, StoreSettings, TableSpec};
+use indexbuild_source::{CsvColumn, CsvOptions, TableSpec};
+use indexbuild_store::StoreOptions;
 
 use crate::access::{BadCa, StoreAccess};
 
@@ -169,9 +169,9 @@ pub fn source(spec: &IndexBuildSpec) -> Result<TableSpec, DefinitionError> {
 }
 
 /// How to reach the table's store.
-pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<StoreSettings, BadCa> {
+pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<StoreOptions, BadCa> {
     let (endpoint, region) = spec.source.files().next().map(|files| (files.endpoint, files.region)).unwrap_or_default();
-    Ok(StoreSettings {
+    Ok(StoreOptions {
         endpoint: endpoint.cloned(),
         region: region.cloned(),
         allow_http: plain_http(endpoint),
@@ -181,7 +181,7 @@ pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<St
 }
 
 /// What the secret of the source's credentials should have and does not, if one is named and it does not suffice.
-pub fn source_lacks(spec: &IndexBuildSpec, access: &StoreAccess, settings: &StoreSettings) -> Option<String> {
+pub fn source_lacks(spec: &IndexBuildSpec, access: &StoreAccess, settings: &StoreOptions) -> Option<String> {
     let files = spec.source.files().next()?;
     let secret = &files.credentials.filter(|_| access.has_secrets())?.secret_name;
     let by = format!("secret {secret}");

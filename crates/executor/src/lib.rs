@@ -22,7 +22,6 @@ mod memory;
 pub mod names;
 mod objects;
 mod outage;
-mod parallel;
 pub mod plan_file;
 mod rate;
 pub mod results;

@@ -3,49 +3,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+pub use indexbuild_process::Heartbeat;
+use indexbuild_process::probe;
 use tokio::net::TcpListener;
 
 /// The loop turns at least every few seconds, whatever the network does: each of its calls has a limit, and so has each
 /// pause after one that failed. With many slots it renews more seldom, so that the limit is generous.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// When the loop turned last.
-#[derive(Debug)]
-pub struct Heartbeat {
-    start: Instant,
-    /// Milliseconds since `start`.
-    last: AtomicU64,
-    limit: Duration,
-}
-
-impl Default for Heartbeat {
-    fn default() -> Self {
-        Self::within(LIMIT)
-    }
-}
-
-impl Heartbeat {
-    /// A heartbeat that is missed after `limit`.
-    #[must_use]
-    pub fn within(limit: Duration) -> Self {
-        Self { start: Instant::now(), last: AtomicU64::new(0), limit }
-    }
-
-    pub fn beat(&self) {
-        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.fetch_max(since, Ordering::Relaxed);
-    }
-
-    fn silent(&self) -> Duration {
-        self.start.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
-    }
+/// The heartbeat of an executor's loop.
+pub fn heartbeat() -> Heartbeat {
+    Heartbeat::within(LIMIT)
 }
 
 /// Answers `/livez` until the task is dropped.
@@ -65,21 +39,13 @@ pub async fn serve(bind: SocketAddr, heartbeat: Arc<Heartbeat>) -> std::io::Resu
 }
 
 async fn livez(State(heartbeat): State<Arc<Heartbeat>>) -> (StatusCode, String) {
-    let silent = heartbeat.silent();
-    if silent <= heartbeat.limit {
-        (StatusCode::OK, "ok\n".to_owned())
-    } else {
-        let message = format!(
-            "the process's loop last turned {} s ago; the limit is {} s\n",
-            silent.as_secs(),
-            heartbeat.limit.as_secs()
-        );
-        (StatusCode::SERVICE_UNAVAILABLE, message)
-    }
+    probe(heartbeat.check())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;

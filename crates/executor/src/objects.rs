@@ -23,6 +23,8 @@ use crate::attempt_state::{AttemptState, Ended, WaitsFor};
 use crate::outage::{Next, Watch, pause, reopens};
 use crate::stats::{Meter, add_since};
 
+/// So many small requests, each for another object, are made at once.
+pub(crate) const OBJECTS_AT_ONCE: usize = 8;
 /// For how long a folder's failure is waited for, while the control plane answers.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// A folder's failure shorter than this is not worth a word in the report.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indexbuild_api::{Reason, Waiting};
+use indexbuild_process::{Pauses, about};
 use indexbuild_store::Fault;
 use jiff::Timestamp;
 
@@ -18,8 +19,7 @@ use crate::attempt_state::{AttemptState, WaitsFor};
 pub(crate) const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The same for who cleans up: what never answered its build holds nothing of it.
 pub(crate) const FIRST_ANSWER_WITHIN_WHEN_CLEANING: Duration = Duration::from_secs(5);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 /// An outage shorter than this is not worth a word in the report.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
 
@@ -67,9 +67,7 @@ pub(crate) fn reopens(fault: Fault, tries: u32) -> bool {
 /// How long to wait before a request is made again that has failed so often: up to a fifth more or less at random, as an
 /// outage's end finds all executors waiting.
 pub(crate) fn pause(tries: u32) -> Duration {
-    let pause = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(tries).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
-    let random = u32::try_from(uuid::Uuid::new_v4().as_u128() % 400).unwrap_or(200);
-    pause.saturating_mul(800 + random) / 1_000
+    about(PAUSES.after(tries.saturating_add(1)), 5)
 }
 
 /// What is known of one store while an attempt asks it, from however many threads.
@@ -213,10 +211,10 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_stay_within_a_fifth_of_their_bound() {
-        assert!(pause(0) <= FIRST_PAUSE * 2);
+        assert!(pause(0) <= PAUSES.first * 2);
         for tries in [6, 10, 31, 32, u32::MAX] {
             let pause = pause(tries);
-            assert!(pause >= LONGEST_PAUSE * 4 / 5 && pause <= LONGEST_PAUSE * 6 / 5, "{tries}: {pause:?}");
+            assert!(pause >= PAUSES.longest * 4 / 5 && pause <= PAUSES.longest * 6 / 5, "{tries}: {pause:?}");
         }
     }
 

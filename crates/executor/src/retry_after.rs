@@ -12,7 +12,7 @@ use kube::Client;
 use kube::client::Body;
 use tower::{BoxError, Service};
 
-use crate::backoff::{LONGEST_PAUSE, chance, later};
+use crate::backoff::{LONGEST_PAUSE, later};
 
 /// Until when a server asked not to be asked; shared by all clients of one control plane.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,7 @@ impl Asked {
     }
 
     fn note(&self, pause: Duration) {
-        let until = Instant::now().checked_add(later(pause, chance()));
+        let until = Instant::now().checked_add(later(pause));
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *noted = (*noted).max(until);
     }

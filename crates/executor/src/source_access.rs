@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use indexbuild_source::{FailedRequest, Retry, RetryPolicy, SourceError, StoreSettings, TableSpec};
+use indexbuild_source::{FailedRequest, Retry, RetryPolicy, SourceError, StoreOptions, TableSpec};
 use indexbuild_store::Fault;
 
 use crate::attempt_state::{AttemptState, WaitsFor};
@@ -56,7 +56,7 @@ impl Access {
 }
 
 impl RetryPolicy for Access {
-    fn settings(&self) -> Result<StoreSettings, SourceError> {
+    fn settings(&self) -> Result<StoreOptions, SourceError> {
         let mut tries = 0;
         loop {
             let ExecutorConfig { build, access, .. } = &*self.config;

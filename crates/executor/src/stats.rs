@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indexbuild_engine::StepTimes;
+use indexbuild_process::{cpu_time, peak_rss};
 use serde::{Deserialize, Serialize};
 
 /// What one attempt cost. Part of its `result.json`; a build's summary is the sum over its chosen
@@ -114,7 +115,7 @@ pub fn add_since(counter: &AtomicU64, start: Instant) {
 #[derive(Debug)]
 pub struct Meter {
     started: Instant,
-    cpu_ms: u64,
+    cpu: Duration,
     fsyncs: u64,
     /// Counters of the attempt's parts.
     pub counters: Counters,
@@ -125,7 +126,7 @@ impl Meter {
     pub fn start() -> Self {
         Self {
             started: Instant::now(),
-            cpu_ms: process_cpu_ms(),
+            cpu: cpu_time(),
             fsyncs: indexbuild_durable::fsyncs(),
             counters: Counters::default(),
         }
@@ -137,9 +138,9 @@ impl Meter {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let step_ns = [("throttle", value(throttle_ns)), ("upload", value(upload_ns))];
         Statistics {
-            wall_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            cpu_ms: process_cpu_ms().saturating_sub(self.cpu_ms),
-            peak_rss_bytes: peak_rss_bytes(),
+            wall_ms: millis(self.started.elapsed()),
+            cpu_ms: millis(cpu_time().saturating_sub(self.cpu)),
+            peak_rss_bytes: peak_rss(),
             rows: value(rows_read),
             step_ns: step_ns.into_iter().filter(|(_, ns)| *ns > 0).map(|(name, ns)| (name.to_owned(), ns)).collect(),
             bytes_fetched: value(bytes_fetched),
@@ -150,6 +151,10 @@ impl Meter {
             ..Statistics::default()
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Statistics {
@@ -167,37 +172,9 @@ impl Statistics {
     }
 }
 
-/// Processor time of this process so far, in milliseconds.
-fn process_cpu_ms() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
-}
-
-/// This process's peak resident set, in bytes; 0 where the kernel does not say it.
-pub fn peak_rss_bytes() -> u64 {
-    std::fs::read_to_string("/proc/self/status").ok().as_deref().and_then(peak_rss_in).unwrap_or(0)
-}
-
-/// The peak resident set (`VmHWM`), in bytes, that a process's `/proc/<pid>/status` tells.
-pub fn peak_rss_in(status: &str) -> Option<u64> {
-    let rest = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_peak_is_at_least_what_is_touched() {
-        let before = peak_rss_bytes();
-        assert!(before > 1 << 20, "{before}");
-        let touched = vec![7u8; 64 << 20];
-        assert!(touched.iter().step_by(4096).all(|byte| *byte == 7));
-        assert!(peak_rss_bytes() >= 64 << 20);
-    }
 
     #[test]
     fn sums_add_and_maxima_stay() {

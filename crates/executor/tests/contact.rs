@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use indexbuild_api::{Claim, Report, RunLocation, Work, WorkKind};
 use indexbuild_executor::backoff::{LONGEST_PAUSE, Pace, Pauses};
 use indexbuild_executor::kubernetes::{KubernetesControl, client};
-use indexbuild_executor::livez::{Heartbeat, serve};
+use indexbuild_executor::livez::{Heartbeat, heartbeat, serve};
 use indexbuild_executor::{
     ContactError, ControlPlane, ExecutorConfig, ExitStatus, Site, StoreAccess, WriteError, live,
 };
@@ -315,7 +315,7 @@ impl ControlPlane for Paced {
 /// An executor at work, paced so, and its API server.
 async fn at_work(pace: Pace, orphan_after: &str, reports_refused: bool) -> (Arc<Api>, Arc<Paced>, Asked, Life) {
     let api = Api::start();
-    let (control, asked) = api.control(Arc::default());
+    let (control, asked) = api.control(Arc::new(heartbeat()));
     let control = Paced::new(Arc::new(control), pace, reports_refused);
     let life = Life::start(Arc::<Paced>::clone(&control), true, orphan_after);
     api.grant(POD, work());
@@ -339,7 +339,7 @@ async fn without_pauses_an_executor_asks_all_the_time() {
     }
     for mood in [Mood::EndsWatches, Mood::RefusesWatches(403)] {
         let api = Api::start();
-        let (control, asked) = api.control(Arc::default());
+        let (control, asked) = api.control(Arc::new(heartbeat()));
         api.set(mood);
         let life = Life::start(Paced::new(Arc::new(control), none, false), true, "30m");
         is_asked_all_the_time(&asked).await;
@@ -408,7 +408,7 @@ async fn an_owner_whose_reports_are_refused_gives_way_at_once() {
 async fn an_attempt_that_ends_in_a_pause_is_reported_at_once() {
     let api = Api::start();
     api.change(|record| record.spec.renew_interval = indexbuild_api::renew_interval(1_000));
-    let (control, asked) = api.control(Arc::default());
+    let (control, asked) = api.control(Arc::new(heartbeat()));
     let life = Life::start(Arc::new(control), false, "30m");
     let start = Instant::now();
     api.set(Mood::RefusesWatches(503));
@@ -439,7 +439,7 @@ async fn a_token_that_is_refused_is_read_again_and_no_connection_stays() {
         config.headers.push((http::header::AUTHORIZATION, format!("Bearer {}", read.lock().unwrap()).parse().unwrap()));
         client(config)
     };
-    let control = KubernetesControl::connecting(place(), Arc::default(), connect).unwrap();
+    let control = KubernetesControl::connecting(place(), Arc::new(heartbeat()), connect).unwrap();
     for _ in 0..50 {
         assert!(matches!(control.record().await, Err(ContactError::Refused(_))));
         let watched = control.changed("1", Duration::from_secs(5)).await;

@@ -4,35 +4,19 @@
 use std::collections::BTreeSet;
 
 use crate::codec::{Position, RowIdValue, decode_entry, encode_entry, encode_key_prefix};
+use crate::columnar::world::ALL_TYPES;
 use crate::definition::{ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId, TimeUnit};
 use crate::value::{Value, to_hex};
 
 const DOC: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/key-encoding.md"));
 
 fn types() -> Vec<ColumnType> {
-    use TimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
-    let mut types = vec![
-        ColumnType::Bool,
-        ColumnType::Int8,
-        ColumnType::Int16,
-        ColumnType::Int32,
-        ColumnType::Int64,
-        ColumnType::UInt8,
-        ColumnType::UInt16,
-        ColumnType::UInt32,
-        ColumnType::UInt64,
-        ColumnType::Float32,
-        ColumnType::Float64,
-        ColumnType::Decimal { precision: 9, scale: 2 },
-        ColumnType::Decimal { precision: 18, scale: 2 },
-        ColumnType::Decimal { precision: 38, scale: 0 },
-        ColumnType::Date,
-        ColumnType::String,
-        ColumnType::Bytes,
-        ColumnType::Timestamp { unit: Microsecond, utc: true },
-    ];
-    types.extend([Second, Millisecond, Microsecond, Nanosecond].map(|unit| ColumnType::Time { unit }));
-    types.extend([Second, Millisecond, Nanosecond].map(|unit| ColumnType::Timestamp { unit, utc: false }));
+    let of_their_own = |known: &ColumnType| matches!(known, ColumnType::Decimal { .. } | ColumnType::Timestamp { .. });
+    let mut types: Vec<_> = ALL_TYPES.into_iter().filter(|known| !of_their_own(known)).collect();
+    types.extend([(9, 2), (18, 2), (38, 0)].map(|(precision, scale)| ColumnType::Decimal { precision, scale }));
+    types.push(ColumnType::Timestamp { unit: TimeUnit::Microsecond, utc: true });
+    let units = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Nanosecond];
+    types.extend(units.map(|unit| ColumnType::Timestamp { unit, utc: false }));
     types
 }
 

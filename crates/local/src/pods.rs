@@ -10,11 +10,12 @@ use std::process::ExitStatus;
 use std::time::Instant;
 
 use indexbuild_durable as durable;
+use indexbuild_process::Usage;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{self, Layout, StateError};
-use crate::process::{self, Usage};
+use crate::process;
 
 /// What a process is told at its birth.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +89,7 @@ impl Pod {
 
     /// Reads what it used so far.
     pub(crate) fn measure(&mut self) {
-        if let (None, Some(usage)) = (&self.ended, self.pid.and_then(process::usage)) {
+        if let (None, Some(usage)) = (&self.ended, self.pid.and_then(indexbuild_process::usage)) {
             self.usage = Usage {
                 peak_rss: self.usage.peak_rss.max(usage.peak_rss),
                 cpu_ms: self.usage.cpu_ms.max(usage.cpu_ms),

@@ -11,7 +11,6 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
-use indexbuild_executor::stats::peak_rss_in;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::folder::try_lock;
@@ -110,28 +109,10 @@ pub(crate) fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// What the kernel says of a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Usage {
-    /// Peak resident set, in bytes (`VmHWM`).
-    pub peak_rss: u64,
-    /// Processor time, in milliseconds.
-    pub cpu_ms: u64,
-}
-
-/// Reads what a live process has used so far; `None` when it is gone.
-pub(crate) fn usage(pid: i32) -> Option<Usage> {
-    let peak_rss = peak_rss_in(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; after it come state, ppid, ...: utime and stime are
-    // the 12th and 13th field from there, in ticks of 10 ms on every Linux.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    Some(Usage { peak_rss, cpu_ms: (ticks(11) + ticks(12)) * 10 })
-}
-
 #[cfg(test)]
 mod tests {
+    use indexbuild_process::usage;
+
     use super::*;
 
     fn sleeper(folder: &Path) -> tokio::process::Child {

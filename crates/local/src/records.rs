@@ -221,12 +221,12 @@ fn outcome(status: &EngineDirectoryStatus) -> Option<Outcome<'_>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use indexbuild_api::{Grant, HISTORY_LENGTH, VolumeRef, Work, WorkKind};
 
     use super::*;
 
-    fn spec(epoch: u64, pod_uid: &str, nonce: &str) -> EngineDirectorySpec {
+    pub(crate) fn spec(epoch: u64, pod_uid: &str, nonce: &str) -> EngineDirectorySpec {
         EngineDirectorySpec {
             build_name: "orders".to_owned(),
             build_uid: "b".to_owned(),

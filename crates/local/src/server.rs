@@ -137,10 +137,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    use indexbuild_api::{
-        Claim, DirectoryState, EngineDirectorySpec, Grant, OwnerChangeReason, Report, RunLocation, VolumeRef, Work,
-        WorkKind,
-    };
+    use indexbuild_api::{Claim, DirectoryState, EngineDirectorySpec, OwnerChangeReason, Report};
     use indexbuild_executor::{ContactError, ControlPlane, WriteError};
 
     use super::*;
@@ -150,39 +147,10 @@ mod tests {
     use crate::inject::Injector;
     use crate::journal::Journal;
     use crate::pods::{PodFile, Pods};
+    use crate::records::tests::spec;
     use crate::records::{Change, Records, this_machine};
 
     const LIMIT: Duration = Duration::from_millis(300);
-
-    fn spec(epoch: u64, pod_uid: &str, boot_nonce: &str) -> EngineDirectorySpec {
-        EngineDirectorySpec {
-            build_name: "orders".to_owned(),
-            build_uid: "b".to_owned(),
-            slot: 0,
-            grant: Some(Grant {
-                epoch,
-                pod_name: format!("pod-e{epoch}"),
-                pod_uid: pod_uid.to_owned(),
-                boot_nonce: boot_nonce.to_owned(),
-            }),
-            work: Some(Work {
-                id: "encode-0".to_owned(),
-                kind: WorkKind::Encode,
-                inputs_digest: "d".to_owned(),
-                runs: RunLocation::Store,
-                splits: Vec::new(),
-                inputs: Vec::new(),
-                removes_index: false,
-            }),
-            volume: Some(VolumeRef {
-                claim_name: "v1".to_owned(),
-                claim_uid: "c".to_owned(),
-                generation: 1,
-                condemned: false,
-            }),
-            ..EngineDirectorySpec::default()
-        }
-    }
 
     /// A parent with slot 0, whose epoch 1 is granted to the pod `old`; `new` is another pod of the slot.
     fn parent(folder: &Path, faults: &[&str]) -> (Arc<Hub>, tokio::task::JoinHandle<()>) {

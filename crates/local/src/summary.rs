@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use indexbuild_api::ManifestStatus;
 use indexbuild_executor::stats::Statistics;
-use indexbuild_text::{bytes, count};
+use indexbuild_text::{aligned, bytes, count};
 use serde::Serialize;
 
 use indexbuild_timeline::Timeline;
@@ -86,26 +86,9 @@ pub fn time(milliseconds: u64) -> String {
     }
 }
 
-/// Rows of cells as aligned text: the first column to the left, the others to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            if at == 0 {
-                let _ = write!(line, "  {cell:<width$}");
-            } else {
-                let _ = write!(line, "  {cell:>width$}");
-            }
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
+/// The first column to the left, the others, which are figures, to the right.
+fn figures(rows: Vec<Vec<String>>) -> String {
+    aligned(rows, (2, 0), |column| column > 0)
 }
 
 impl RunSummary {
@@ -140,7 +123,7 @@ impl RunSummary {
             for process in &self.children {
                 rows.push(vec![process.pod_name.clone(), bytes(process.peak_rss_bytes), time(process.cpu_ms)]);
             }
-            out.push_str(&aligned(&rows));
+            out.push_str(&figures(rows));
         }
         out
     }
@@ -187,7 +170,7 @@ impl RunSummary {
                 bytes(of.peak_rss_bytes),
             ]);
         }
-        aligned(&rows)
+        figures(rows)
     }
 
     fn steps_table(&self) -> String {
@@ -200,7 +183,7 @@ impl RunSummary {
                 rows.push(vec![format!("{stage}: {step}"), per_row, time(ns / 1_000_000)]);
             }
         }
-        if rows.len() == 1 { String::new() } else { format!("\n{}", aligned(&rows)) }
+        if rows.len() == 1 { String::new() } else { format!("\n{}", figures(rows)) }
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
+use indexbuild_process::{Heartbeat, probe};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -51,10 +52,7 @@ pub(crate) struct Health(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    start: Instant,
-    limit: Duration,
-    /// Milliseconds since `start`.
-    beat: AtomicU64,
+    heartbeat: Heartbeat,
     crds_found: AtomicBool,
     caches_synced: AtomicBool,
     role: AtomicU8,
@@ -65,20 +63,16 @@ impl Health {
     #[must_use]
     pub(crate) fn new(limit: Duration) -> Self {
         Self(Arc::new(Inner {
-            start: Instant::now(),
-            limit,
-            beat: AtomicU64::new(0),
+            heartbeat: Heartbeat::within(limit),
             crds_found: AtomicBool::new(false),
             caches_synced: AtomicBool::new(false),
             role: AtomicU8::new(Role::Starting as u8),
         }))
     }
 
-    /// The controller's loop turns. Called by the loop itself: a task of its own would tell that tasks run, and not
-    /// that the loop does.
+    /// The controller's loop turns.
     pub(crate) fn beat(&self) {
-        let since = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.beat.fetch_max(since, Ordering::Relaxed);
+        self.0.heartbeat.beat();
     }
 
     /// Whether the API server knows the resources.
@@ -96,11 +90,9 @@ impl Health {
     }
 
     fn facts(&self) -> Facts {
-        let Inner { start, limit, beat, crds_found, caches_synced, role } = &*self.0;
+        let Inner { heartbeat: _, crds_found, caches_synced, role } = &*self.0;
         let role = role.load(Ordering::Relaxed);
         Facts {
-            silent: start.elapsed().saturating_sub(Duration::from_millis(beat.load(Ordering::Relaxed))),
-            limit: *limit,
             crds_found: crds_found.load(Ordering::Relaxed),
             caches_synced: caches_synced.load(Ordering::Relaxed),
             role: if role == Role::Leading as u8 {
@@ -114,27 +106,17 @@ impl Health {
     }
 }
 
-/// What the probes are answered by.
+/// What readiness is answered by.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
-    silent: Duration,
-    limit: Duration,
     crds_found: bool,
     caches_synced: bool,
     role: Role,
 }
 
 impl Facts {
-    fn live(self) -> Result<(), String> {
-        let Self { silent, limit, crds_found: _, caches_synced: _, role: _ } = self;
-        if silent <= limit {
-            return Ok(());
-        }
-        Err(format!("the controller's loop last turned {} s ago; the limit is {} s", silent.as_secs(), limit.as_secs()))
-    }
-
     fn ready(self) -> Result<(), String> {
-        let Self { silent: _, limit: _, crds_found, caches_synced, role } = self;
+        let Self { crds_found, caches_synced, role } = self;
         if !crds_found {
             return Err("the API server does not know indexbuild.dev yet; are the CRDs installed?".to_owned());
         }
@@ -200,11 +182,11 @@ impl Admin {
 
 type Shared = State<(Health, Metrics)>;
 
-async fn livez(State((health, _)): Shared) -> Response {
-    probe(health.facts().live())
+async fn livez(State((health, _)): Shared) -> (StatusCode, String) {
+    probe(health.0.heartbeat.check())
 }
 
-async fn readyz(State((health, _)): Shared) -> Response {
+async fn readyz(State((health, _)): Shared) -> (StatusCode, String) {
     probe(health.facts().ready())
 }
 
@@ -212,13 +194,6 @@ async fn show_metrics(State((_, metrics)): Shared) -> Response {
     match metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
-}
-
-fn probe(answer: Result<(), String>) -> Response {
-    match answer {
-        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
 
@@ -230,12 +205,6 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(60);
-
-    fn facts() -> Facts {
-        Facts { silent: Duration::ZERO, limit: LIMIT, crds_found: true, caches_synced: true, role: Role::Leading }
-    }
-
     #[test]
     fn ready_is_who_leads_with_full_caches_or_stands_by_and_nobody_without_the_resources() {
         for (crds_found, caches_synced, role, ready) in [
@@ -246,16 +215,9 @@ mod tests {
             (false, true, Role::Leading, false),
             (false, true, Role::Standby, false),
         ] {
-            let facts = Facts { crds_found, caches_synced, role, ..facts() };
+            let facts = Facts { crds_found, caches_synced, role };
             assert_eq!(facts.ready().is_ok(), ready, "{facts:?}");
         }
-    }
-
-    #[test]
-    fn alive_is_a_loop_that_turned_within_the_limit() {
-        assert!(Facts { silent: LIMIT, ..facts() }.live().is_ok());
-        let stuck = Facts { silent: LIMIT + Duration::from_secs(1), ..facts() };
-        assert!(stuck.live().unwrap_err().contains("61 s ago"));
     }
 
     async fn ask(address: SocketAddr, path: &str) -> String {

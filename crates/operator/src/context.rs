@@ -15,7 +15,7 @@ use crate::memory::BuildMemory;
 use crate::objects::{Image, Owner};
 use crate::observe::{Objects, Observed, remains, world};
 use crate::reporting::Reporting;
-use crate::switches::TestSwitches;
+use crate::test_switches::TestSwitches;
 use crate::unreadable::Blind;
 
 pub(crate) struct Context {

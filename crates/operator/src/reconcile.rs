@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indexbuild_api::{Guarded, IndexBuild};
 use indexbuild_lifecycle::plan::unsupported;
+use indexbuild_process::{Pauses, about};
 use kube::runtime::controller::Action as Requeue;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -18,11 +19,11 @@ use crate::plan::{Planned, decide};
 use crate::report::{AT_REST, AT_WORK, report, report_undecided, write_status};
 use crate::unreadable::Blind;
 
-/// Pauses where somebody else wrote first: the first, and the longest. A cache that lags, or that is cut off from its
-/// watch, loses every write until it has caught up.
-const AFTER_CONFLICT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// Pauses after errors: the first, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Pauses where somebody else wrote first. A cache that lags, or that is cut off from its watch, loses every write until
+/// it has caught up.
+const AFTER_CONFLICT: Pauses = Pauses { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
+/// Pauses after errors.
+const BACKOFF: Pauses = Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(30) };
 
 /// One pass over a build.
 ///
@@ -63,7 +64,7 @@ pub(crate) async fn reconcile(
             Ok(Requeue::requeue(jittered(wait)))
         }
         Err(error) if error.is_conflict() => {
-            let pause = growing(AFTER_CONFLICT, context.failed(uid));
+            let pause = AFTER_CONFLICT.after(context.failed(uid));
             tracing::debug!(%error, again_in = ?pause, "looking again");
             Ok(Requeue::requeue(jittered(pause)))
         }
@@ -76,19 +77,12 @@ pub(crate) fn after_error(build: Arc<Guarded<IndexBuild>>, error: &OperatorError
     let uid = build.uid().unwrap_or_default();
     let failures = context.failed(uid);
     tracing::warn!(namespace = build.namespace(), name = build.name_any(), failures, error = %error.said(), "a pass failed");
-    Requeue::requeue(jittered(growing(BACKOFF, failures)))
-}
-
-/// The pause after so many failures in a row: twice as long after each.
-fn growing((first, longest): (Duration, Duration), failures: u32) -> Duration {
-    first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX)).min(longest)
+    Requeue::requeue(jittered(BACKOFF.after(failures)))
 }
 
 /// Within a tenth of it, so that many builds are not looked at in one moment.
 fn jittered(wait: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_u128() % 200;
-    let share = u32::try_from(random).unwrap_or(100) + 900;
-    wait.saturating_mul(share) / 1_000
+    about(wait, 10)
 }
 
 /// A build as the watch told it; where that cannot be read, as the API server has it now, as the watch may be behind.
@@ -137,10 +131,10 @@ mod tests {
     /// A cache that is cut off from its watch loses each write: without longer pauses, five passes a second.
     #[test]
     fn passes_that_lose_their_writes_again_and_again_become_seldom() {
-        let pauses = [1, 2, 3, 5, 6, 40, u32::MAX].map(|failures| growing(AFTER_CONFLICT, failures).as_millis());
+        let pauses = [1, 2, 3, 5, 6, 40, u32::MAX].map(|failures| AFTER_CONFLICT.after(failures).as_millis());
         assert_eq!(pauses, [200, 400, 800, 3_200, 5_000, 5_000, 5_000]);
-        let minute: Duration = (1..=16).map(|failures| growing(AFTER_CONFLICT, failures)).sum();
+        let minute: Duration = (1..=16).map(|failures| AFTER_CONFLICT.after(failures)).sum();
         assert!(minute > Duration::from_secs(55), "{minute:?}");
-        assert_eq!(growing(BACKOFF, 40), Duration::from_secs(30));
+        assert_eq!(BACKOFF.after(40), Duration::from_secs(30));
     }
 }

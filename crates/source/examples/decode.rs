@@ -7,7 +7,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use indexbuild_source::{CsvColumn, CsvOptions, ReadOptions, SourceError, StoreSettings, Table, TableSpec};
+use indexbuild_source::{CsvColumn, CsvOptions, ReadOptions, SourceError, StoreOptions, Table, TableSpec};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     } else {
         TableSpec::Parquet { urls: vec![url] }
     };
-    let settings = StoreSettings::default();
+    let settings = StoreOptions::default();
     let snapshot = Table::pin(&spec, &settings)?;
     let table = Table::open(&spec, &settings, &snapshot)?;
     let began = Instant::now();

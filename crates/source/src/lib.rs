@@ -23,10 +23,10 @@ mod tests;
 
 pub use batch::{BatchRows, SourceBatch};
 pub use error::SourceError;
-pub use indexbuild_store::CaCertificates;
+pub use indexbuild_store::{CaCertificates, StoreOptions};
 pub use reader::BatchReader;
 pub use retry::{FailedRequest, Retry, RetryPolicy};
 pub use snapshot::{FileStamp, Snapshot};
-pub use spec::{CsvColumn, CsvOptions, ReadOptions, StoreSettings, TableSpec};
+pub use spec::{CsvColumn, CsvOptions, ReadOptions, TableSpec};
 pub use split::{Split, SplitPart};
 pub use table::Table;

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use indexbuild_store::Fault;
 
 use crate::error::SourceError;
-use crate::spec::StoreSettings;
+use crate::spec::StoreOptions;
 
 /// The settings of a store, and what is done when it does not answer. It is called from the threads that read, and may
 /// block them.
@@ -15,7 +15,7 @@ pub trait RetryPolicy: Debug + Send + Sync {
     ///
     /// # Errors
     /// When there is no use in waiting for settings that work.
-    fn settings(&self) -> Result<StoreSettings, SourceError>;
+    fn settings(&self) -> Result<StoreOptions, SourceError>;
 
     /// Whether the library's own retries end soon, because [`RetryPolicy::failed`] waits itself and reports it.
     fn waits(&self) -> bool;
@@ -55,10 +55,10 @@ pub enum Retry {
 
 /// The library's own retries, and no more.
 #[derive(Debug)]
-pub(crate) struct LibraryRetries(pub(crate) StoreSettings);
+pub(crate) struct LibraryRetries(pub(crate) StoreOptions);
 
 impl RetryPolicy for LibraryRetries {
-    fn settings(&self) -> Result<StoreSettings, SourceError> {
+    fn settings(&self) -> Result<StoreOptions, SourceError> {
         Ok(self.0.clone())
     }
 

@@ -1,8 +1,5 @@
 //! Which table is read, and how.
 
-use std::collections::BTreeMap;
-
-use indexbuild_store::CaCertificates;
 use serde::{Deserialize, Serialize};
 
 /// The table's files and their format.
@@ -58,25 +55,6 @@ pub struct CsvColumn {
     /// `timestamptz`, `string` or `bytes`. Times and timestamps are in microseconds.
     #[serde(rename = "type")]
     pub column_type: String,
-}
-
-/// How the object store is reached, where the environment does not say it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct StoreSettings {
-    /// The store's endpoint, if it is not the provider's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// Whether plain `http://` endpoints are accepted.
-    pub allow_http: bool,
-    /// Further settings of `object_store` by their names (`aws_access_key_id`, ...); they win over the environment.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub extra: BTreeMap<String, String>,
-    /// CA certificates that may vouch for the endpoint's certificate, beside the system's.
-    #[serde(skip)]
-    pub ca: CaCertificates,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

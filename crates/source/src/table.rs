@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
+use indexbuild_store::{StoreOptions, in_parallel};
 
 use crate::batch::SourceBatch;
 use crate::csv_file::{CsvReader, CsvTable};
 use crate::error::SourceError;
-use crate::files::{FILES_AT_ONCE, PinnedFile, Stores, in_parallel, list};
+use crate::files::{FILES_AT_ONCE, PinnedFile, Stores, list};
 use crate::parquet_file::{Footer, Footers, ParquetReader, ReadRequest, RowGroupRange, compare, group, row_groups};
 use crate::reader::{BatchReader, FormatReader};
 use crate::retry::RetryPolicy;
 use crate::snapshot::Snapshot;
-use crate::spec::{ReadOptions, StoreSettings, TableSpec};
+use crate::spec::{ReadOptions, TableSpec};
 use crate::split::{Split, SplitPart, target_bytes};
 
 /// A table in the state that a snapshot pins. Clones share everything; all methods block.
@@ -36,12 +37,12 @@ enum Format {
 
 impl Table {
     /// Lists the files and notes their states. Every footer or header is read, so that what cannot be read is known now.
-    pub fn pin(spec: &TableSpec, settings: &StoreSettings) -> Result<Snapshot, SourceError> {
+    pub fn pin(spec: &TableSpec, settings: &StoreOptions) -> Result<Snapshot, SourceError> {
         Self::pin_in(spec, &Stores::new(settings))
     }
 
     /// The table of a snapshot. Every file is checked to be in the pinned state; only the first one's schema is read.
-    pub fn open(spec: &TableSpec, settings: &StoreSettings, snapshot: &Snapshot) -> Result<Self, SourceError> {
+    pub fn open(spec: &TableSpec, settings: &StoreOptions, snapshot: &Snapshot) -> Result<Self, SourceError> {
         Self::open_in(spec, &Stores::new(settings), snapshot)
     }
 

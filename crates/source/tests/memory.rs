@@ -12,7 +12,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field};
-use indexbuild_source::{CsvColumn, CsvOptions, ReadOptions, SourceError, StoreSettings, Table, TableSpec};
+use indexbuild_source::{CsvColumn, CsvOptions, ReadOptions, SourceError, StoreOptions, Table, TableSpec};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
@@ -238,7 +238,7 @@ const CASES: &[Case] = &[
 ];
 
 fn table(spec: &TableSpec) -> Table {
-    let settings = StoreSettings::default();
+    let settings = StoreOptions::default();
     let snapshot = Table::pin(spec, &settings).unwrap();
     Table::open(spec, &settings, &snapshot).unwrap()
 }

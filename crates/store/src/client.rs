@@ -1,12 +1,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
-use object_store::{ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::ca::CaCertificates;
 use crate::connector::Connector;
@@ -26,16 +29,52 @@ pub enum Provider {
     Http,
 }
 
-/// How a store is reached. What is not said here comes from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
-#[derive(Clone, Copy, Debug)]
-pub struct Access<'a> {
-    pub endpoint: Option<&'a str>,
-    pub region: Option<&'a str>,
+/// How a remote store is reached. What is not said here comes from the environment (`AWS_…`,
+/// `GOOGLE_…`, `AZURE_…`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct StoreOptions {
+    /// The service's address, where it is not the provider's own.
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// Whether the endpoint may be plain HTTP.
     pub allow_http: bool,
-    /// Further options by their `object_store` names, in upper or lower case.
-    pub extra: &'a BTreeMap<String, String>,
-    /// May vouch for the endpoint's certificate, beside the system's.
-    pub ca: &'a CaCertificates,
+    /// Further options by their `object_store` names, as `aws_access_key_id`, in upper or lower case.
+    pub extra: BTreeMap<String, String>,
+    /// CA certificates that may vouch for the endpoint's certificate, beside the system's.
+    #[serde(skip)]
+    pub ca: CaCertificates,
+}
+
+/// How often a client itself asks again before a failure is its caller's. It asks often: after a partition each pause
+/// is time lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    longest_pause: Duration,
+    most: usize,
+    within: Duration,
+}
+
+impl Retries {
+    /// Of an index: a few quick tries; whoever calls knows for how long an outage is to be waited for.
+    pub const INDEX: Self = Self::new(1, 10, 20);
+    /// Of an index on a web server: the library's own.
+    pub const WEB_SERVER: Self = Self::new(15, 10, 180);
+    /// Of a table whose reader waits better than the client does.
+    pub const WAITED_FOR: Self = Self::new(2, 5, 5);
+    /// Of a table whose reader does not wait.
+    pub const TABLE: Self = Self::new(2, 30, 60);
+
+    const fn new(longest_pause: u64, most: usize, within: u64) -> Self {
+        Self { longest_pause: Duration::from_secs(longest_pause), most, within: Duration::from_secs(within) }
+    }
+
+    fn config(self) -> RetryConfig {
+        let Self { longest_pause, most, within } = self;
+        let backoff = BackoffConfig { max_backoff: longest_pause, ..BackoffConfig::default() };
+        RetryConfig { backoff, max_retries: most, retry_timeout: within }
+    }
 }
 
 /// Why there is no client.
@@ -57,15 +96,15 @@ fn option<K: std::str::FromStr>(name: &str) -> Result<K, ClientError> {
 
 /// The builders of the providers have all of this in common, but no trait.
 macro_rules! built {
-    ($builder:ident, $key:ident, $url:ident, $access:ident, $retry:ident, $connector:ident,
+    ($builder:ident, $key:ident, $url:ident, $options:ident, $retry:ident, $connector:ident,
      endpoint: $endpoint:ident, region: $region:expr, endpoints: [$($known:ident),+]) => {{
-        let Access { endpoint, region, allow_http, extra, ca: _ } = $access;
+        let StoreOptions { endpoint, region, allow_http, extra, ca: _ } = $options;
         let mut builder = $builder::from_env()
             .with_url($url)
             .with_retry($retry)
             .with_http_connector($connector)
             .with_config($key::Client(ClientConfigKey::PoolIdleTimeout), IDLE_CONNECTION);
-        if allow_http {
+        if *allow_http {
             builder = builder.with_config($key::Client(ClientConfigKey::AllowHttp), "true");
         }
         if let Some(endpoint) = endpoint {
@@ -94,20 +133,21 @@ macro_rules! built {
 pub fn client(
     provider: Provider,
     url: &str,
-    access: Access<'_>,
-    retry: RetryConfig,
+    options: &StoreOptions,
+    retries: Retries,
 ) -> Result<Arc<dyn ObjectStore>, ClientError> {
-    let connector = Connector::new(access.ca.clone()).map_err(ClientError::Runtime)?;
+    let connector = Connector::new(options.ca.clone()).map_err(ClientError::Runtime)?;
+    let retry = retries.config();
     Ok(match provider {
-        Provider::S3 => built!(AmazonS3Builder, AmazonS3ConfigKey, url, access, retry, connector,
+        Provider::S3 => built!(AmazonS3Builder, AmazonS3ConfigKey, url, options, retry, connector,
             endpoint: Endpoint, region: Some(AmazonS3ConfigKey::Region), endpoints: [S3Endpoint, Endpoint]),
-        Provider::Gcs => built!(GoogleCloudStorageBuilder, GoogleConfigKey, url, access, retry, connector,
+        Provider::Gcs => built!(GoogleCloudStorageBuilder, GoogleConfigKey, url, options, retry, connector,
             endpoint: BaseUrl, region: None, endpoints: [BaseUrl]),
-        Provider::Azure => built!(MicrosoftAzureBuilder, AzureConfigKey, url, access, retry, connector,
+        Provider::Azure => built!(MicrosoftAzureBuilder, AzureConfigKey, url, options, retry, connector,
             endpoint: Endpoint, region: None, endpoints: [Endpoint]),
         Provider::Http => {
-            let Access { endpoint: _, region: _, allow_http, extra, ca: _ } = access;
-            let mut options = ClientOptions::new().with_allow_http(allow_http);
+            let StoreOptions { endpoint: _, region: _, allow_http, extra, ca: _ } = options;
+            let mut options = ClientOptions::new().with_allow_http(*allow_http);
             for (name, value) in extra {
                 options = options.with_config(option::<ClientConfigKey>(name)?, value);
             }

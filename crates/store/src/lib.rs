@@ -1,10 +1,12 @@
 //! What all who ask an object store share: the tables that are read, and the indexes that are written.
 //!
-//! [`client()`] makes the client of a store, and nobody else does. [`Connector`] makes HTTP clients whose connections live on [`runtime()`], the one of the process, and that trust
-//! [`CaCertificates`] beside the system's. A client keeps its connections alive, and each is driven by a task of the runtime
-//! on which it was opened. Where two runtimes use one client, a request may be sent on a connection that the other one
-//! opened and does not drive just now, and hangs until its time is up. A store that closes each connection hides that; most
-//! do not.
+//! [`client()`] makes the client of a store, and nobody else does. [`Connector`] makes HTTP clients whose connections
+//! live on [`runtime()`], the one of the process, and that trust [`CaCertificates`] beside the system's. A client keeps its
+//! connections alive, and each is driven by a task of the runtime on which it was opened. Where two runtimes use one
+//! client, a request may be sent on a connection that the other one opened and does not drive just now, and hangs until its
+//! time is up. A store that closes each connection hides that; most do not.
+//!
+//! [`in_parallel`] makes many small requests, a few at once.
 //!
 //! [`Fault`] sorts every failure by what ends it. [`answer()`] says what was answered, in words that stay the same as long
 //! as the answer does. [`lacking`] says which credentials a secret should have and does not, [`check_endpoint`] whether an
@@ -19,13 +21,15 @@ mod connector;
 mod credentials;
 mod endpoint;
 mod fault;
+mod parallel;
 mod runtime;
 
 pub use answer::answer;
 pub use ca::{BadCaFile, CaCertificates};
-pub use client::{Access, ClientError, Provider, client};
+pub use client::{ClientError, Provider, Retries, StoreOptions, client};
 pub use connector::Connector;
 pub use credentials::{is_known, lacking};
 pub use endpoint::{BadEndpoint, check_endpoint};
 pub use fault::Fault;
+pub use parallel::in_parallel;
 pub use runtime::runtime;

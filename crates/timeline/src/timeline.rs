@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use indexbuild_api::OwnerChangeReason;
+use indexbuild_text::aligned;
 use serde::{Deserialize, Serialize};
 
 /// One line of the journal.
@@ -239,7 +240,7 @@ pub fn text(timeline: &Timeline) -> String {
         of_slot.sort_by_key(|(at, kind, _)| (*at, *kind));
         rows.extend(of_slot.into_iter().map(|(_, _, row)| row));
     }
-    aligned(&columns, &rows)
+    aligned(rows, (0, 2), |column| columns.get(column).is_some_and(|(_, right)| *right))
 }
 
 fn span_row(span: &Span, several_nodes: bool) -> Vec<String> {
@@ -268,23 +269,6 @@ fn remark_row(remark: &Remark, columns: usize) -> Vec<String> {
     row.resize(columns.saturating_sub(1), String::new());
     row.push(format!("* {}", remark.text));
     row
-}
-
-fn aligned(columns: &[Column], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for ((cell, width), (_, right)) in row.iter().zip(&widths).zip(columns) {
-            let _ = if *right { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:<width$}  ") };
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use indexbuild_api::{StageName, WorkErrorReason, WorkId, WorkResult};
 use indexbuild_engine::Volume;
 use indexbuild_index::manifest::{BuildRef, Document, FORMAT_VERSION, Manifest, Tombstone};
 use indexbuild_index::store::Version;
+use indexbuild_store::in_parallel;
 
 use super::{Job, latest};
 use crate::failure::WorkFailure;
 use crate::names;
-use crate::objects::{ObjectError, Objects};
-use crate::parallel;
+use crate::objects::{OBJECTS_AT_ONCE, ObjectError, Objects};
 use crate::results::{AttemptName, CleanResult, seal};
 
 /// Removes what no index needs, in the store and on this slot's volume.
@@ -183,7 +183,7 @@ fn sweep(job: &Job, keep: &BTreeSet<String>) -> Result<u64, WorkFailure> {
         .filter(|path| !(committed && path.starts_with(&publish) && path.ends_with(names::RESULT)))
         .collect();
     job.shared.set_total(doomed.len() as u64);
-    parallel::each(&doomed, |path| {
+    in_parallel(&doomed, OBJECTS_AT_ONCE, |path| {
         job.shared.go_on()?;
         job.objects.delete(path)?;
         job.shared.add_done(1);

@@ -9,7 +9,8 @@ use indexbuild_index::definition::{Compression, IndexDefinition};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::Document;
 use indexbuild_index::{Encoder, Entries, RowPositions, Rows};
-use indexbuild_source::{BatchRows, ReadOptions, SourceBatch, SourceError, Split, SplitPart, Table};
+use indexbuild_source::{BatchRows, ReadOptions, SourceBatch, Split, SplitPart, Table};
+use indexbuild_store::in_parallel;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
@@ -216,10 +217,11 @@ impl Sample {
         };
         for some in chosen.chunks(job.budget.threads.max(1)) {
             job.shared.go_on()?;
-            for batch in read_all(table, some, columns, &options)? {
+            // A sample is mostly waiting for a store.
+            for batch in in_parallel(some, some.len(), |split| table.sample(split, columns, &options))? {
                 job.shared.add_done(1);
                 // Whichever thread read it: the plan is the same with one thread and with many.
-                if let Some(batch) = batch?
+                if let Some(batch) = batch
                     && sample.bytes() < SAMPLED_BYTES
                 {
                     sample.add(&batch, &mut encoders)?;
@@ -304,23 +306,4 @@ fn rows_each(splits: &[Split], chosen: usize) -> usize {
         splits.iter().map(|split| split.rows).sum::<Option<u64>>().map_or(256, |rows| bytes / rows.max(1)).max(1);
     let rows = SAMPLED_BYTES / (chosen.max(1) as u64 * width).max(1);
     usize::try_from(rows.clamp(FEWEST_ROWS, SAMPLED_ROWS)).unwrap_or(usize::MAX)
-}
-
-type Sampled = Result<Option<SourceBatch>, SourceError>;
-
-/// A few splits at once: a sample is mostly waiting for a store.
-fn read_all(
-    table: &Table,
-    splits: &[&Split],
-    columns: &[String],
-    options: &ReadOptions,
-) -> Result<Vec<Sampled>, WorkFailure> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            splits.iter().map(|split| scope.spawn(move || table.sample(split, columns, options))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().map_err(|_| WorkFailure::internal("a thread that sampled panicked")))
-            .collect()
-    })
 }

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use indexbuild_api::{WorkErrorReason, WorkId, WorkResult};
 use indexbuild_index::manifest::{Document, IndexFile, Manifest};
 use indexbuild_index::store::PutOutcome;
+use indexbuild_store::in_parallel;
 
 use super::{Job, latest, plan};
 use crate::assemble::{AssembleError, ChosenResults, assemble};
 use crate::failure::WorkFailure;
 use crate::names;
-use crate::parallel;
+use crate::objects::OBJECTS_AT_ONCE;
 use crate::results::PublishResult;
 use crate::stats::Statistics;
 
@@ -107,7 +108,7 @@ fn refused(job: &Job, error: &AssembleError) -> WorkFailure {
 fn check_files(job: &Job, manifest: &Manifest) -> Result<(), WorkFailure> {
     let files: Vec<&IndexFile> = manifest.indexes.iter().flat_map(|index| &index.files).collect();
     job.shared.set_total((manifest.works.len() + files.len()) as u64);
-    parallel::each(&files, |file| {
+    in_parallel(&files, OBJECTS_AT_ONCE, |file| {
         job.shared.go_on()?;
         let found = job.objects.size(&file.path)?;
         job.shared.add_done(1);
@@ -125,7 +126,8 @@ fn check_files(job: &Job, manifest: &Manifest) -> Result<(), WorkFailure> {
                 job.objects.url()
             ),
         ))
-    })
+    })?;
+    Ok(())
 }
 
 /// The commit. Whatever the outcome of the request, what stands there afterwards decides.

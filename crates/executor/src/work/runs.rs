@@ -8,13 +8,13 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use indexbuild_engine::{BoxError, PieceReader, RunInput, RunTable, Volume};
+use indexbuild_store::in_parallel;
 use indexbuild_text::chain;
 
 use super::Job;
 use super::adopt::StoredRun;
 use crate::failure::WorkFailure;
-use crate::objects::ObjectError;
-use crate::parallel;
+use crate::objects::{OBJECTS_AT_ONCE, ObjectError};
 use crate::results::{RunPlace, RunRef};
 
 enum Place {
@@ -48,9 +48,6 @@ struct Damaged<'a> {
     why: String,
 }
 
-/// A run as it was found: its place and the lane's part of its table, or what is wrong with it.
-type Found<'a> = Result<(Place, RunTable), Damaged<'a>>;
-
 impl<'a> ChosenRuns<'a> {
     /// Opens the runs and reads the part of their tables that belongs to the lane.
     ///
@@ -64,25 +61,20 @@ impl<'a> ChosenRuns<'a> {
         index: u32,
         lane: u32,
     ) -> Result<Self, WorkFailure> {
-        let tables: Vec<Mutex<Option<Found<'_>>>> = runs.iter().map(|_| Mutex::new(None)).collect();
-        let numbers: Vec<usize> = (0..runs.len()).collect();
-        parallel::each(&numbers, |number| {
+        let opened = in_parallel(runs, OBJECTS_AT_ONCE, |run| {
             job.shared.go_on()?;
-            let opened = open_one(job, volume, runs[*number], index, lane)?;
-            *tables[*number].lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
-            Ok::<(), WorkFailure>(())
+            open_one(job, volume, run, index, lane)
         })?;
         let mut places = Vec::with_capacity(runs.len());
         let mut inputs = Vec::with_capacity(runs.len());
         let mut damaged = Vec::new();
-        for (run, table) in runs.iter().zip(tables) {
-            match table.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                Some(Ok((place, table))) => {
+        for (run, opened) in runs.iter().zip(opened) {
+            match opened {
+                Ok((place, table)) => {
                     places.push(place);
                     inputs.push(RunInput { table, splits: run.splits.clone(), name: run.name.clone() });
                 }
-                Some(Err(one)) => damaged.push(one),
-                None => return Err(WorkFailure::internal(format!("run {} was not opened", run.name))),
+                Err(one) => damaged.push(one),
             }
         }
         if damaged.is_empty() {

@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use crate::definition::{ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId, TimeUnit};
 use crate::value::Value;
 
-pub(super) const ALL_TYPES: [ColumnType; 27] = [
+pub(crate) const ALL_TYPES: [ColumnType; 27] = [
     ColumnType::Bool,
     ColumnType::Int8,
     ColumnType::Int16,

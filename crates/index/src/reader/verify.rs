@@ -4,8 +4,8 @@
 //! one per thread, and removed again.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use indexbuild_store::in_parallel;
 
 use super::{FileKeys, Inner, ReadError};
 use crate::codec::decode_entry;
@@ -210,38 +210,14 @@ pub(super) fn verify(set: &Inner, options: &VerifyOptions<'_>) -> Result<VerifyR
         0 => std::thread::available_parallelism().map_or(1, usize::from).min(4),
         threads => threads,
     };
-    let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    let reports: Mutex<Vec<Option<FileReport>>> = Mutex::new(vec![None; jobs.len()]);
-    let work = || -> Result<(), ReadError> {
-        while !stop.load(Ordering::Relaxed) {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some((index, file)) = jobs.get(number) else {
-                break;
-            };
-            let definition = &set.manifest.indexes[*index].definition;
-            let report = check_file(set, definition, file).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-            if let Some(progress) = options.progress {
-                progress(&report);
-            }
-            let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
-            reports[number] = Some(report);
+    let reports = in_parallel(&jobs, threads, |(index, file)| {
+        let report = check_file(set, &set.manifest.indexes[*index].definition, file)?;
+        if let Some(progress) = options.progress {
+            progress(&report);
         }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.min(jobs.len()).max(1)).map(|_| scope.spawn(work)).collect();
-        let mut outcome = Ok(());
-        for worker in workers {
-            let ended = worker.join().unwrap_or_else(|_| {
-                let source = std::io::Error::other("a thread that verified files panicked");
-                Err(ReadError::Io { path: set.store.url().into(), source })
-            });
-            outcome = outcome.and(ended);
-        }
-        outcome
+        Ok::<_, ReadError>(report)
     })?;
-    let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten();
+    let mut reports = reports.into_iter();
     let indexes = set.manifest.indexes.iter().zip(&set.indexes).map(|(manifest, files)| {
         let reports: Vec<FileReport> = reports.by_ref().take(files.len()).collect();
         summarise(manifest, files, reports, set.manifest.source.rows)

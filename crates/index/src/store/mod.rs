@@ -9,7 +9,6 @@ mod remote;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -18,9 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use indexbuild_store::Fault;
-pub use indexbuild_store::{BadCaFile, CaCertificates};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+pub use indexbuild_store::{BadCaFile, CaCertificates, StoreOptions};
 use url::Url;
 
 use self::local::LocalStore;
@@ -28,24 +25,6 @@ use self::remote::RemoteStore;
 
 /// The URL schemes that are known.
 pub const KNOWN_SCHEMES: &str = "file, s3, gs, az, http, https";
-
-/// How a remote store is reached. What is not said here comes from the environment (`AWS_…`,
-/// `GOOGLE_…`, `AZURE_…`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct StoreOptions {
-    /// The service's address, where it is not the provider's own.
-    pub endpoint: Option<String>,
-    /// The region.
-    pub region: Option<String>,
-    /// Whether the endpoint may be plain HTTP.
-    pub allow_http: bool,
-    /// Further options by their `object_store` names, as `aws_access_key_id`.
-    pub extra: BTreeMap<String, String>,
-    /// CA certificates that may vouch for the endpoint's certificate, beside the system's.
-    #[serde(skip)]
-    pub ca: CaCertificates,
-}
 
 /// One prefix of a store. Cheap to clone.
 ///

@@ -1,22 +1,19 @@
 //! An object store over the network, through the `object_store` crate.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use indexbuild_durable as durable;
 use indexbuild_durable::fault::{self, Op};
-use indexbuild_store::{Access, ClientError, Fault, Provider, client};
+use indexbuild_store::{ClientError, Fault, Provider, Retries, client};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    BackoffConfig, MultipartUpload, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload,
-    RetryConfig, UpdateVersion,
+    MultipartUpload, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload, UpdateVersion,
 };
 use tokio::io::AsyncReadExt;
 use url::Url;
@@ -41,19 +38,15 @@ impl RemoteStore {
         let unknown = || StoreError::UnknownScheme { url: url.to_owned() };
         let remote = |source| StoreError::Remote { url: url.to_owned(), source: Box::new(source) };
         let (scheme, prefix) = ObjectStoreScheme::parse(parsed).map_err(|_| unknown())?;
-        let StoreOptions { endpoint, region, allow_http, extra, ca } = options;
         let prefix = prefix.to_string();
-        let none = BTreeMap::new();
-        let access =
-            Access { endpoint: endpoint.as_deref(), region: region.as_deref(), allow_http: *allow_http, extra, ca };
         let opened = match scheme {
-            ObjectStoreScheme::AmazonS3 => client(Provider::S3, url, access, retry()),
-            ObjectStoreScheme::GoogleCloudStorage => client(Provider::Gcs, url, access, retry()),
-            ObjectStoreScheme::MicrosoftAzure => client(Provider::Azure, url, access, retry()),
+            ObjectStoreScheme::AmazonS3 => client(Provider::S3, url, options, Retries::INDEX),
+            ObjectStoreScheme::GoogleCloudStorage => client(Provider::Gcs, url, options, Retries::INDEX),
+            ObjectStoreScheme::MicrosoftAzure => client(Provider::Azure, url, options, Retries::INDEX),
             ObjectStoreScheme::Http => {
-                let allow_http = *allow_http || parsed.scheme() == "http";
-                let access = Access { allow_http, extra: &none, ..access };
-                client(Provider::Http, &parsed[..url::Position::BeforePath], access, RetryConfig::default())
+                let allow_http = options.allow_http || parsed.scheme() == "http";
+                let options = StoreOptions { allow_http, ca: options.ca.clone(), ..StoreOptions::default() };
+                client(Provider::Http, &parsed[..url::Position::BeforePath], &options, Retries::WEB_SERVER)
             }
             _ => return Err(unknown()),
         };
@@ -273,14 +266,4 @@ async fn send_parts(upload: &mut dyn MultipartUpload, source: &mut tokio::fs::Fi
         sent.map_err(Sending::Store)?;
     }
     Ok(())
-}
-
-/// A few quick tries; whoever calls knows for how long an outage is to be waited for. It asks again often: after a
-/// partition each pause is time lost.
-fn retry() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig { max_backoff: Duration::from_secs(1), ..BackoffConfig::default() },
-        max_retries: 10,
-        retry_timeout: Duration::from_secs(20),
-    }
 }

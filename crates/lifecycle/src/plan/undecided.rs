@@ -31,9 +31,8 @@ pub fn unsupported(
 }
 
 fn one_machine(spec: &IndexBuildSpec) -> Option<String> {
-    let parquet = spec.source.parquet.iter().flat_map(|source| &source.urls);
-    let csv = spec.source.csv.iter().flat_map(|source| &source.urls);
-    let mut places = parquet.chain(csv).map(|url| ("spec.source", url)).chain([("spec.output.url", &spec.output.url)]);
+    let source = spec.source.files().flat_map(|files| files.urls);
+    let mut places = source.map(|url| ("spec.source", url)).chain([("spec.output.url", &spec.output.url)]);
     let (field, url) = places.find(|(_, url)| url.starts_with("file:"))?;
     Some(format!(
         "{field} names {url}: executors run on different machines, which see no common files; put the files into an object store (s3://, gs://, az://) and make a new build, or use `indexbuild run` on one machine"

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use indexbuild_process::{between, chance};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -58,9 +59,7 @@ fn hint(error: &Error) -> &'static str {
 /// Time since the machine's start, the time that it slept included: a virtual machine that was paused comes back as a
 /// leader whose deadline has passed, which the ordinary monotonic clock would not tell.
 fn now() -> Duration {
-    let time = clock_gettime(ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
 /// For people, as exact as the API keeps it: a record that is read back is equal to the one that was written.
@@ -75,8 +74,7 @@ fn whole_seconds(duration: Duration) -> Duration {
 
 /// A duration, up to a quarter shorter at random, so that candidates do not move in step.
 fn jittered(duration: Duration) -> Duration {
-    let random = (uuid::Uuid::new_v4().as_u128() & 0xff) as u32;
-    duration - duration / 4 * random / 0xff
+    between(duration / 4 * 3, duration, chance())
 }
 
 /// The Lease as one process sees it: its own writes, and what it read last.

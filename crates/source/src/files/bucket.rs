@@ -4,14 +4,13 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use indexbuild_store::{Access, ClientError, Fault, Provider, answer};
-use object_store::{BackoffConfig, ObjectStore, RetryConfig};
+use indexbuild_store::{ClientError, Fault, Provider, Retries, answer};
+use object_store::ObjectStore;
 
 use super::blocking::{self, Pending};
 use super::location::Scheme;
 use crate::error::SourceError;
 use crate::retry::{FailedRequest, Retry, RetryPolicy};
-use crate::spec::StoreSettings;
 
 /// A request that takes longer is reported as slow: until it fails, nobody would know what is waited for.
 const LONG: Duration = Duration::from_secs(6);
@@ -127,28 +126,17 @@ impl Bucket {
 /// The library retries only for seconds where the policy waits itself, and pauses briefly: after a partition, each pause is
 /// time lost.
 fn client(scheme: Scheme, base: &str, policy: &dyn RetryPolicy) -> Result<Arc<dyn ObjectStore>, SourceError> {
-    let StoreSettings { endpoint, region, allow_http, extra, ca } = &policy.settings()?;
-    let waits = policy.waits();
-    let retry = RetryConfig {
-        backoff: BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() },
-        max_retries: if waits { 5 } else { 30 },
-        retry_timeout: Duration::from_secs(if waits { 5 } else { 60 }),
-    };
+    let mut options = policy.settings()?;
+    let plain = options.endpoint.as_deref().is_some_and(|url| url.starts_with("http://"));
+    options.allow_http |= scheme == Scheme::Http || plain;
+    let retries = if policy.waits() { Retries::WAITED_FOR } else { Retries::TABLE };
     let provider = match scheme {
         Scheme::S3 => Provider::S3,
         Scheme::Gs => Provider::Gcs,
         Scheme::Az => Provider::Azure,
         Scheme::Http | Scheme::Https => Provider::Http,
     };
-    let plain = scheme == Scheme::Http || endpoint.as_deref().is_some_and(|url| url.starts_with("http://"));
-    let access = Access {
-        endpoint: endpoint.as_deref(),
-        region: region.as_deref(),
-        allow_http: *allow_http || plain,
-        extra,
-        ca,
-    };
-    indexbuild_store::client(provider, base, access, retry).map_err(|error| match error {
+    indexbuild_store::client(provider, base, &options, retries).map_err(|error| match error {
         ClientError::Runtime(error) => SourceError::from_io(base, error),
         error @ (ClientError::UnknownOption(_) | ClientError::Endpoint(_) | ClientError::Store(_)) => {
             SourceError::Settings { url: base.to_owned(), source: Box::new(error) }

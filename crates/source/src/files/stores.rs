@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use indexbuild_store::StoreOptions;
 #[cfg(test)]
 use object_store::ObjectStore;
 
@@ -10,7 +11,6 @@ use super::bucket::Bucket;
 use super::location::Scheme;
 use crate::error::SourceError;
 use crate::retry::{LibraryRetries, RetryPolicy};
-use crate::spec::StoreSettings;
 
 /// Opens buckets, and keeps them: connections and credentials are shared by all readers of one.
 pub(crate) struct Stores {
@@ -19,7 +19,7 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    pub(crate) fn new(settings: &StoreSettings) -> Self {
+    pub(crate) fn new(settings: &StoreOptions) -> Self {
         Self::with_policy(Arc::new(LibraryRetries(settings.clone())))
     }
 
@@ -30,7 +30,7 @@ impl Stores {
     /// With these clients, by base URL (`s3://bucket`).
     #[cfg(test)]
     pub(crate) fn with(clients: impl IntoIterator<Item = (String, Arc<dyn ObjectStore>)>) -> Self {
-        Self::with_policy_and_clients(Arc::new(LibraryRetries(StoreSettings::default())), clients)
+        Self::with_policy_and_clients(Arc::new(LibraryRetries(StoreOptions::default())), clients)
     }
 
     #[cfg(test)]

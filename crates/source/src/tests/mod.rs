@@ -16,7 +16,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_cast::display::array_value_to_string;
 
-use crate::{BatchRows, CsvOptions, ReadOptions, SourceBatch, SourceError, Split, StoreSettings, Table, TableSpec};
+use crate::{BatchRows, CsvOptions, ReadOptions, SourceBatch, SourceError, Split, StoreOptions, Table, TableSpec};
 
 /// A row: file, place, cells.
 type Row = (u32, u64, Vec<String>);
@@ -34,7 +34,7 @@ fn csv_spec(path: &Path, options: CsvOptions) -> TableSpec {
 }
 
 fn table(spec: &TableSpec) -> Result<Table, SourceError> {
-    let settings = StoreSettings::default();
+    let settings = StoreOptions::default();
     let snapshot = Table::pin(spec, &settings)?;
     Table::open(spec, &settings, &snapshot)
 }

@@ -11,7 +11,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use super::test_store::{StoreBehaviour, TestStore};
 use super::*;
 use crate::files::Stores;
-use crate::{FailedRequest, Retry, RetryPolicy, StoreSettings};
+use crate::{FailedRequest, Retry, RetryPolicy, StoreOptions};
 
 /// Every second request is refused, as by a store whose policy comes and goes.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ struct Counting {
 }
 
 impl RetryPolicy for Counting {
-    fn settings(&self) -> Result<StoreSettings, SourceError> {
+    fn settings(&self) -> Result<StoreOptions, SourceError> {
         // The store is made elsewhere: it stays as it is.
         Err(SourceError::Internal { url: "s3://lake".to_owned(), detail: "nothing is opened".to_owned() })
     }

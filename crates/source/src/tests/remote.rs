@@ -142,10 +142,10 @@ fn remote_tables_are_read_from_within_another_runtime_too() {
 
 #[test]
 fn settings_that_no_store_knows_are_refused() {
-    let settings = StoreSettings {
+    let settings = StoreOptions {
         extra: [("aws_acess_key".to_owned(), "x".to_owned())].into(),
         region: Some("eu".to_owned()),
-        ..StoreSettings::default()
+        ..StoreOptions::default()
     };
     let error = Table::pin(&spec("s3://lake/t.parquet"), &settings).unwrap_err();
     assert!(matches!(&error, SourceError::Settings { url, .. } if url == "s3://lake"), "{error}");
@@ -157,7 +157,7 @@ fn settings_that_no_store_knows_are_refused() {
 fn an_endpoint_that_is_none_is_refused_by_name() {
     for url in ["s3://lake/t.parquet", "gs://lake/t.parquet", "az://lake/t.parquet"] {
         for endpoint in ["http://two words:9000", "http://", "ftp://store:9000", "store"] {
-            let mut settings = StoreSettings { endpoint: Some(endpoint.to_owned()), ..StoreSettings::default() };
+            let mut settings = StoreOptions { endpoint: Some(endpoint.to_owned()), ..StoreOptions::default() };
             if url.starts_with("az") {
                 settings.extra.insert("azure_storage_account_name".to_owned(), "lake".to_owned());
             }

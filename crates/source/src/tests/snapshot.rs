@@ -12,11 +12,11 @@ use super::*;
 use crate::Snapshot;
 
 fn pin(spec: &TableSpec) -> Result<Snapshot, SourceError> {
-    Table::pin(spec, &StoreSettings::default())
+    Table::pin(spec, &StoreOptions::default())
 }
 
 fn open(spec: &TableSpec, snapshot: &Snapshot) -> Result<Table, SourceError> {
-    Table::open(spec, &StoreSettings::default(), snapshot)
+    Table::open(spec, &StoreOptions::default(), snapshot)
 }
 
 fn file(path: &Path, rows: i64) {
