@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::codec::{Position, RowIdValue, decode_entry, encode_entry, encode_key_prefix};
-use crate::columnar::world::ALL_TYPES;
+use crate::columnar::arbitrary::ALL_TYPES;
 use crate::definition::{ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId, TimeUnit};
 use crate::value::{Value, to_hex};
 

@@ -13,6 +13,7 @@ use crate::world::{LockScope, PodState, Record, Termination, World};
 pub struct Evidence {
     kind: EvidenceKind,
     exit_code: Option<i32>,
+    rebooted: bool,
     claim_name: String,
     pod_uid: String,
     epoch: u64,
@@ -171,8 +172,9 @@ impl Evidence {
     fn of(world: &World, owner: LastOwner<'_>) -> Option<Self> {
         let kind = EvidenceKind::ALL.into_iter().find(|kind| kind.is_seen(world, owner))?;
         let exit_code = exit_code(world, owner);
+        let rebooted = rebooted(world, owner);
         let LastOwner { claim_name, pod_uid, epoch, .. } = owner;
-        Some(Self { kind, exit_code, claim_name: claim_name.to_owned(), pod_uid: pod_uid.to_owned(), epoch })
+        Some(Self { kind, exit_code, rebooted, claim_name: claim_name.to_owned(), pod_uid: pod_uid.to_owned(), epoch })
     }
 
     #[must_use]
@@ -184,6 +186,13 @@ impl Evidence {
     #[must_use]
     pub const fn exit_code(&self) -> Option<i32> {
         self.exit_code
+    }
+
+    /// Whether its machine has rebooted since. The kubelet that comes back reports what ran before as terminated, with
+    /// an exit code that says nothing.
+    #[must_use]
+    pub const fn rebooted(&self) -> bool {
+        self.rebooted
     }
 
     /// The claim of the volume that it is about.

@@ -150,6 +150,36 @@ fn who_is_evicted_or_preempted_has_not_failed_and_who_is_killed_for_memory_has()
 }
 
 #[test]
+fn what_ran_before_a_reboot_has_not_failed_though_the_kubelet_that_comes_back_reports_an_exit_code() {
+    for (boot_id, counted) in [("boot-2", 0), ("boot-1", 1)] {
+        let mut world = encoding();
+        world.nodes[0].boot_id = boot_id.to_owned();
+        world.pods[0].state = terminated(255);
+        let decision = plan(&world);
+        act(&mut world, &decision);
+        assert_eq!(failed_attempts(&world, 0), counted, "{boot_id}");
+    }
+}
+
+/// I8: a pause that waits for an owner which is cut off says the same for as long as that lasts.
+#[test]
+fn a_pause_that_waits_for_proof_writes_nothing_once_patience_is_over_i8() {
+    let mut world = encoding();
+    world.build.spec.suspend = true;
+    world.nodes[0].ready = NodeReady::Unknown;
+    let mut written = Vec::new();
+    for round in 0..30_u64 {
+        silent(&mut world, 0, 9_000 + round * 2_000);
+        world.now += 2_000;
+        world.wall = format!("2026-01-01T00:{:02}:{:02}Z", round * 2 / 60, round * 2 % 60);
+        let decision = plan(&world);
+        written.push(update(&decision, 0).is_some());
+        act(&mut world, &decision);
+    }
+    assert!(written.iter().skip(10).all(|written| !written), "{written:?}");
+}
+
+#[test]
 fn the_end_of_our_container_ends_the_owner_and_its_volume_moves_when_the_pod_has_ended_g8() {
     for (code, counted) in [(1, 1), (11, 0)] {
         let mut world = encoding();

@@ -22,7 +22,6 @@ use crate::test_switches;
 use crate::volumes;
 use indexbuild_timeline::SlotEvent;
 
-
 /// Why an action was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ActionError {

@@ -134,13 +134,8 @@ async fn operate(
         let lost = held.lost();
         let reporting = Arc::new(Reporting::new(client.clone(), metrics.clone(), identity));
         let end = lost.child_token();
-        let leading = Leading {
-            client: &client,
-            scopes: &scopes,
-            config: &config,
-            reporting: &reporting,
-            health: &health,
-        };
+        let leading =
+            Leading { client: &client, scopes: &scopes, config: &config, reporting: &reporting, health: &health };
         let leading = leading.watch(end.clone());
         tokio::pin!(leading);
         tokio::select! {
@@ -238,7 +233,8 @@ impl Leading<'_> {
         let mut contexts = Vec::new();
         for namespace in scopes {
             let caches::Watched { caches, builds, parts } = caches::watch(client, namespace.as_deref());
-            let context = Context::new(client.clone(), config.image.clone(), caches, nodes.clone(), Arc::clone(reporting));
+            let context =
+                Context::new(client.clone(), config.image.clone(), caches, nodes.clone(), Arc::clone(reporting));
             let context = Arc::new(context.with_switches(config.test));
             contexts.push(Arc::clone(&context));
             // Caches fill, whether or not a pass waits.

@@ -3,10 +3,9 @@
 use std::error::Error;
 use std::fmt::Debug;
 
-use indexbuild_store::Fault;
+use indexbuild_store::{Fault, StoreOptions};
 
 use crate::error::SourceError;
-use crate::spec::StoreOptions;
 
 /// The settings of a store, and what is done when it does not answer. It is called from the threads that read, and may
 /// block them.

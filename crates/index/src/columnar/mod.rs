@@ -9,7 +9,7 @@ mod packed;
 mod text;
 
 #[cfg(test)]
-mod arbitrary;
+pub(crate) mod arbitrary;
 #[cfg(test)]
 mod tests;
 

@@ -57,12 +57,14 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
     let pod = draft.pod();
     let deleting = pod.is_some_and(|pod| pod.deleting);
     let disrupted = pod.is_some_and(|pod| pod.disrupted);
-    let exit_code = draft.evidence()?.exit_code()?;
+    let evidence = draft.evidence()?;
+    let exit_code = evidence.exit_code()?;
     let stalled = deleting && draft.stall() >= draft.no_progress_limit();
     // A pod that somebody asked to end (a drain, a pause, a node under pressure) ends as it was asked to; not so one that
     // was asked to because our container in it had ended.
     let asked = deleting && pod.is_some_and(|pod| pod.own_exit.is_none());
-    let by_itself = !asked && !disrupted && exit_code != 0 && exit_code != i32::from(ORPHANED_EXIT_CODE);
+    let by_itself =
+        !asked && !disrupted && !evidence.rebooted() && exit_code != 0 && exit_code != i32::from(ORPHANED_EXIT_CODE);
     (by_itself || stalled).then(|| Failure {
         work_id: work.id.clone(),
         reason: WorkErrorReason::Internal,

@@ -8,8 +8,7 @@ use super::grants::{Draft, Next, Place};
 use super::mode::Mode;
 use super::stages::{CLEAN_WORK, repair_round, repair_work};
 use crate::action::{Action, End, StopReason};
-use crate::evidence::Evidence;
-use crate::world::{ClaimPhase, Millis, NodeReady, PodState, PodView};
+use crate::world::{ClaimPhase, Clocks, Millis, NodeReady, PodState, PodView};
 
 /// After so long it is told that a pod which runs has not registered.
 const TELL_UNREGISTERED: Millis = 60_000;
@@ -191,7 +190,7 @@ impl<'w> Pass<'w> {
             let left = patience.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
             let place = match &pod.node {
                 Some(node) if unregistered.is_some() => {
-                    format!("runs on node {node} and has not registered: {budget::NO_WAY}")
+                    format!("runs on node {node} and has not registered: {}", budget::NO_WAY)
                 }
                 Some(node) => format!("has not begun on node {node}"),
                 None if queued => "was not looked at by the scheduler yet".to_owned(),
@@ -375,7 +374,7 @@ impl<'w> Pass<'w> {
             let what =
                 format!("{owner} is silent, and cannot be replaced: the slot holds {held} volumes of former owners");
             let again = draft.clocks().replace_after;
-            self.wait_on(Reason::OwnerSilent, Some(draft.slot()), again, what, super::volumes::PROOFS);
+            self.wait_on(Reason::OwnerSilent, Some(draft.slot()), again, what, &super::volumes::proofs());
             if let Some(wait) = self.waits.last_mut() {
                 wait.stalls = true;
             }
@@ -434,15 +433,16 @@ impl<'w> Pass<'w> {
         if !pod.deleting {
             self.destructive.push(Action::StopPod { name: pod.name.clone(), uid: pod.uid.clone(), reason });
         }
-        let left = draft.clocks().replace_after.saturating_sub(draft.silence()).max(draft.clocks().renew_interval);
         let what = format!("pod {} is asked to end{}", pod.name, self.place_of(draft));
-        self.wait(
-            Reason::WaitingForEvidence,
-            Some(slot),
-            left,
-            what,
-            "the kubelet reports it terminated, or its node is proved gone",
-        );
+        let ends_when = "the kubelet reports it terminated, or its node is proved gone";
+        let Clocks { renew_interval, replace_after, .. } = draft.clocks();
+        if draft.silence() < replace_after {
+            let left = replace_after.saturating_sub(draft.silence()).max(renew_interval);
+            self.wait(Reason::WaitingForEvidence, Some(slot), left, what, ends_when);
+        } else {
+            // No deadline is left: one that slides would be another text in each pass (I8).
+            self.wait_on(Reason::WaitingForEvidence, Some(slot), replace_after, what, ends_when);
+        }
     }
 
     /// Where the owner runs, and how that node is.
