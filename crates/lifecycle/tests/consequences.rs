@@ -264,16 +264,21 @@ fn published_build() -> World {
 }
 
 #[test]
-fn drains_use_up_no_try_of_a_clean_up_and_a_failed_build_cleans_until_its_tombstone_stands() {
+fn drains_use_up_no_try_of_a_clean_up_and_a_build_whose_publish_may_commit_cleans_until_its_tombstone_stands() {
     let mut deleted = one_slot();
     deleted.build.deleting = true;
     deleted.build.deletion_age = 100;
     assert_eq!(times_given_up(deleted.clone(), 0, true), 0, "a deletion, drained");
     assert_eq!(times_given_up(deleted.clone(), 1, false), 0, "a deletion, failing: it has its time");
-    assert_eq!(times_given_up(failed_build(), 0, true), 0, "a failed build, drained");
-    assert_eq!(times_given_up(failed_build(), 1, false), 0, "a failed build, failing");
+    let mut published_too_late = failed_build();
+    published_too_late.stages.push(stage("encode", &["encode-0", "encode-1"]));
+    published_too_late.stages.push(stage("sort", &["sort-0", "sort-1"]));
+    assert_eq!(times_given_up(published_too_late.clone(), 0, true), 0, "a failed build, drained");
+    assert_eq!(times_given_up(published_too_late, 1, false), 0, "a failed build whose Publish may still commit");
+    assert_eq!(times_given_up(failed_build(), 0, true), 0, "a build that failed before, drained");
     assert_eq!(times_given_up(published_build(), 0, true), 0, "a committed index, drained");
-    // Controls: what is left of a committed index does no harm; a deletion has its time.
+    // Controls: what is left of a committed index, or where nothing can commit, does no harm; a deletion has its time.
+    assert_eq!(times_given_up(failed_build(), 1, false), 1, "a build that failed before any Publish, failing");
     assert_eq!(times_given_up(published_build(), 1, false), 1, "a committed index, failing");
     deleted.build.deletion_age = 1_000_000;
     assert_eq!(times_given_up(deleted, 0, true), 1, "the time of a deletion is over");

@@ -266,18 +266,25 @@ impl<'w> Pass<'w> {
         }
     }
 
-    /// Why cleaning is given up, if it is. At a deletion when its time is over; of a committed index after some failures,
-    /// as what is left does no harm. Never of a build that has failed: until its tombstone stands in the store, a late
-    /// Publish could commit there.
+    /// Whether it does no harm if cleaning is given up: an index is committed, or no Publish can have been granted. Else
+    /// a late Publish could commit as long as no tombstone stands in the store.
+    fn needs_no_tombstone(&self) -> bool {
+        match self.mode.end() {
+            Some(End::Complete) => true,
+            Some(End::Failed) => self.world.stage(SORT).is_none(),
+            Some(End::Aborted) | None => false,
+        }
+    }
+
+    /// Why cleaning is given up, if it is: at a deletion when its time is over, else after some failures, where it does
+    /// no harm.
     fn cleaning_is_hopeless(&self) -> Option<String> {
         let build = &self.world.build;
-        match self.mode.end()? {
-            End::Aborted => {
-                let over = build.deletion_age >= mode::time_box(build);
-                return over.then(|| "the time allowed for it is over".to_owned());
-            }
-            End::Failed => return None,
-            End::Complete => {}
+        if build.deleting && build.deletion_age >= mode::time_box(build) {
+            return Some("the time allowed for it is over".to_owned());
+        }
+        if !self.needs_no_tombstone() {
+            return None;
         }
         let cleaners = self.drafts.values().filter(|draft| {
             draft

@@ -478,7 +478,7 @@ impl<'w> Pass<'w> {
             }
             return;
         };
-        if failure.permanent && self.mode.end() == Some(End::Complete) {
+        if failure.permanent && self.needs_no_tombstone() {
             // Only a Clean gets here: it is given up.
             return;
         }
