@@ -266,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn during_a_cut_nothing_passes_and_after_it_everything_does() {
         let folder = tempfile::tempdir().unwrap();
-        let (hub, _serving) = parent(folder.path(), &["cut:0:1h@encode:50%"]);
+        let (hub, _serving) = parent(folder.path(), &["cut:0:1h@plan:50%"]);
         let old = claimed(&hub).await;
         old.report(report(1, "n", 0.4)).await.unwrap();
         let version = old.record().await.unwrap().unwrap().version;
