@@ -253,7 +253,8 @@ async fn an_executor_asks_an_api_server_that_refuses_at_most_thirty_times_a_minu
         }
         match case.mood {
             Mood::Refuses(_, Some("7")) => assert!(case.all() <= 9, "{case:?}"),
-            Mood::Refuses(_, Some("3600")) => assert!((6..=7).contains(&case.all()), "{case:?}"),
+            // Every ten seconds; the last of them may fall just after the minute. That no pause is longer, `regained` says.
+            Mood::Refuses(_, Some("3600")) => assert!((5..=7).contains(&case.all()), "{case:?}"),
             _ => {}
         }
     }
