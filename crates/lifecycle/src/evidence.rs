@@ -6,7 +6,7 @@
 
 use indexbuild_api::{FormerVolume, VolumeState};
 
-use crate::world::{LockScope, PodState, Record, Termination, World};
+use crate::world::{PodState, Record, Termination, World};
 
 /// Proof that the last owner of a volume can no longer write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,22 +26,14 @@ pub enum EvidenceKind {
     NodeRebooted,
     NodeGone,
     OutOfService,
-    LockTaken,
     NeverClaimed,
     Recorded,
 }
 
 impl EvidenceKind {
     /// In the order in which they are looked for. What is not listed here proves nothing.
-    const ALL: [Self; 7] = [
-        Self::Terminated,
-        Self::NodeRebooted,
-        Self::NodeGone,
-        Self::OutOfService,
-        Self::LockTaken,
-        Self::NeverClaimed,
-        Self::Recorded,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Terminated, Self::NodeRebooted, Self::NodeGone, Self::OutOfService, Self::NeverClaimed, Self::Recorded];
 
     /// How a former owner is known to be gone, for messages.
     #[must_use]
@@ -51,7 +43,6 @@ impl EvidenceKind {
             Self::NodeRebooted => "its machine is back with another boot id",
             Self::NodeGone => "its node is gone and the volume is detached",
             Self::OutOfService => "its node is out of service and the volume is detached",
-            Self::LockTaken => "its advisory lock could be taken",
             Self::NeverClaimed => "no process ever claimed it",
             Self::Recorded => "it was proved before, and the record says so",
         }
@@ -69,9 +60,6 @@ impl EvidenceKind {
             Self::NodeGone => "the Node object is gone, and the network volume is detached",
             Self::OutOfService => {
                 "somebody put the taint `node.kubernetes.io/out-of-service`, the pod object is gone, and the volume is detached"
-            }
-            Self::LockTaken => {
-                "the owner's own lock could be taken on its machine: of the whole process, or of its *last* attempt (no control plane looks for it yet)"
             }
             Self::NeverClaimed => {
                 "no nonce was ever bound to the grant, so that no process could open the volume (G9), and a compare-and-set has ended the chance (G1)"
@@ -91,7 +79,7 @@ impl EvidenceKind {
             Self::OutOfService => Some(
                 "somebody who knows that the machine is down puts the taint node.kubernetes.io/out-of-service on it",
             ),
-            Self::LockTaken | Self::NeverClaimed | Self::Recorded => None,
+            Self::NeverClaimed | Self::Recorded => None,
         }
     }
 
@@ -115,7 +103,6 @@ impl EvidenceKind {
             Self::NodeRebooted => rebooted(world, owner),
             Self::NodeGone => node_gone(world, owner),
             Self::OutOfService => out_of_service(world, owner),
-            Self::LockTaken => lock_taken(world, owner),
             Self::NeverClaimed => owner.boot_nonce.is_empty(),
             Self::Recorded => owner.recorded,
         }
@@ -252,20 +239,6 @@ fn node_gone(world: &World, owner: LastOwner<'_>) -> bool {
 fn out_of_service(world: &World, owner: LastOwner<'_>) -> bool {
     let pod_gone = world.pods.iter().all(|pod| pod.uid != owner.pod_uid);
     world.node(owner.node_name).is_some_and(|node| node.out_of_service && node.volumes_detached && pod_gone)
-}
-
-fn lock_taken(world: &World, owner: LastOwner<'_>) -> bool {
-    let Some(lock) = world.claim(owner.claim_name).and_then(|claim| claim.lock_taken.as_ref()) else {
-        return false;
-    };
-    let same_pod = !owner.pod_uid.is_empty() && lock.pod_uid == owner.pod_uid;
-    let same_process = same_pod && lock.boot_nonce == owner.boot_nonce;
-    let covers = match lock.scope {
-        LockScope::Process => true,
-        // The lock of an earlier attempt proves that attempt's end, and not the process's.
-        LockScope::Attempt { epoch } => epoch == owner.epoch,
-    };
-    same_process && covers
 }
 
 /// Proof that the record, read live, says that a volume is about to be deleted: no grant can land on it any more (G7).

@@ -184,8 +184,6 @@ pub struct ClaimView {
     pub phase: ClaimPhase,
     /// Whether it belongs to somebody else.
     pub foreign: bool,
-    /// A former owner's lock on it that could be taken, which is evidence. No control plane looks for one yet: it is `None`.
-    pub lock_taken: Option<LockTaken>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -195,25 +193,6 @@ pub enum ClaimPhase {
     Bound,
     Lost,
     Terminating,
-}
-
-/// An advisory lock of a former owner that could be taken: on the machine where it ran, so that its holder is gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockTaken {
-    /// The former owner's pod.
-    pub pod_uid: String,
-    pub boot_nonce: String,
-    /// What the lock stood for.
-    pub scope: LockScope,
-}
-
-/// What an advisory lock stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LockScope {
-    /// The whole process: it holds the lock for its life.
-    Process,
-    /// One attempt. It proves nothing about the process's next attempt.
-    Attempt { epoch: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -83,7 +83,6 @@ fn a_failure_is_counted_once_though_the_record_can_hold_no_more_volumes() {
                 generation: 10 + index,
                 phase: ClaimPhase::Bound,
                 foreign: false,
-                lock_taken: None,
             });
         }
         reports_error(&mut world, 0, WorkErrorReason::Internal, true, vec![]);
@@ -346,7 +345,6 @@ fn never_registering(node_ready: NodeReady, ready_for: u64) -> (usize, Option<St
                     generation: *generation,
                     phase: ClaimPhase::Bound,
                     foreign: false,
-                    lock_taken: None,
                 }),
                 Action::CreatePod { name, epoch, .. } => {
                     pods += 1;

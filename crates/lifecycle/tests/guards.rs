@@ -258,16 +258,6 @@ fn evidence_is_exactly_what_the_table_of_disruptions_lists() {
         }),
         Some(EvidenceKind::OutOfService)
     );
-    let lock = |scope| LockTaken { pod_uid: "pod-9".to_owned(), boot_nonce: "nonce-9".to_owned(), scope };
-    let with_lock = |lock: LockTaken| {
-        let mut world = replaced();
-        world.claims[2].lock_taken = Some(lock);
-        Evidence::of_former(&world, &stranded(0)).map(|evidence| evidence.kind())
-    };
-    assert_eq!(with_lock(lock(LockScope::Process)), Some(EvidenceKind::LockTaken));
-    assert_eq!(with_lock(lock(LockScope::Attempt { epoch: 2 })), Some(EvidenceKind::LockTaken));
-    assert_eq!(with_lock(lock(LockScope::Attempt { epoch: 1 })), None, "an earlier attempt's lock");
-    assert_eq!(with_lock(LockTaken { boot_nonce: "another".to_owned(), ..lock(LockScope::Process) }), None);
     let unclaimed = FormerVolume { boot_nonce: String::new(), ..stranded(0) };
     assert_eq!(Evidence::of_former(&replaced(), &unclaimed).unwrap().kind(), EvidenceKind::NeverClaimed);
 }
@@ -329,7 +319,6 @@ fn g10_a_pod_that_hangs_in_terminating_blocks_nobodys_name() {
         generation: claim.generation,
         phase: ClaimPhase::Pending,
         foreign: false,
-        lock_taken: None,
     });
     let decision = plan(&world);
     carry_out(&mut world, &decision);

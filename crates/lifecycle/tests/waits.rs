@@ -106,7 +106,6 @@ fn a_held_volume_is_told_with_pod_uid_node_and_who_could_prove_what() {
         generation: 9,
         phase: indexbuild_lifecycle::world::ClaimPhase::Bound,
         foreign: false,
-        lock_taken: None,
     });
     let former = stranded(1);
     assert_eq!(former.state, VolumeState::Stranded);

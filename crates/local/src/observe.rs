@@ -127,7 +127,6 @@ fn claims(state: &State) -> Vec<ClaimView> {
             generation: volume.generation,
             phase: ClaimPhase::Bound,
             foreign: false,
-            lock_taken: None,
         })
         .collect()
 }

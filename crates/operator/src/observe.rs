@@ -234,7 +234,6 @@ impl Objects {
                 generation: *generation,
                 phase: ClaimPhase::Bound,
                 foreign: true,
-                lock_taken: None,
             });
         }
         Ok(())

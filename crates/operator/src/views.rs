@@ -139,7 +139,6 @@ pub fn claim(claim: &PersistentVolumeClaim) -> Option<ClaimView> {
             Some(_) | None => ClaimPhase::Pending,
         },
         foreign: false,
-        lock_taken: None,
     })
 }
 

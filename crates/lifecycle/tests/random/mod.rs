@@ -11,8 +11,8 @@ use indexbuild_api::{
     Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, LockScope, LockTaken, NodeReady, NodeView, PodState, PodView, Record,
-    SlotView, Stage, Termination, World,
+    BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
+    Termination, World,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -302,11 +302,6 @@ fn pod() -> impl Strategy<Value = PodView> {
 }
 
 fn claim() -> impl Strategy<Value = ClaimView> {
-    let lock = (pod_uid(), nonce(), proptest::option::of(epoch())).prop_map(|(pod_uid, boot_nonce, epoch)| LockTaken {
-        pod_uid,
-        boot_nonce,
-        scope: epoch.map_or(LockScope::Process, |epoch| LockScope::Attempt { epoch }),
-    });
     let phase = select(vec![
         ClaimPhase::Bound,
         ClaimPhase::Bound,
@@ -315,15 +310,14 @@ fn claim() -> impl Strategy<Value = ClaimView> {
         ClaimPhase::Lost,
         ClaimPhase::Terminating,
     ]);
-    (0_u32..4, 1_u32..5, claim_uid(), phase, proptest::bool::weighted(0.1), proptest::option::of(lock)).prop_map(
-        |(slot, generation, uid, phase, foreign, lock_taken)| ClaimView {
+    (0_u32..4, 1_u32..5, claim_uid(), phase, proptest::bool::weighted(0.1)).prop_map(
+        |(slot, generation, uid, phase, foreign)| ClaimView {
             name: names::claim("orders", UID, slot, generation),
             uid: if uid.is_empty() { "c9".to_owned() } else { uid },
             slot,
             generation,
             phase,
             foreign,
-            lock_taken,
         },
     )
 }

@@ -10,7 +10,6 @@ use indexbuild_lifecycle::{Action, plan};
 struct Owner<'a> {
     pod_uid: &'a str,
     nonce: &'a str,
-    epoch: u64,
     node: &'a str,
     boot: &'a str,
     machine: &'a str,
@@ -18,7 +17,7 @@ struct Owner<'a> {
 }
 
 /// docs/lifecycle.md, "Evidence", word by word.
-fn proved_gone(world: &World, owner: &Owner<'_>, claim: &str) -> bool {
+fn proved_gone(world: &World, owner: &Owner<'_>) -> bool {
     if owner.nonce.is_empty() || owner.recorded {
         return true;
     }
@@ -45,18 +44,7 @@ fn proved_gone(world: &World, owner: &Owner<'_>, claim: &str) -> bool {
     let c = node.is_some_and(|node| node.gone && node.volumes_detached);
     let d = node.is_some_and(|node| node.out_of_service && node.volumes_detached)
         && !world.pods.iter().any(|pod| pod.uid == owner.pod_uid);
-    let e = !owner.pod_uid.is_empty()
-        && world.claims.iter().filter(|view| view.name == claim).filter_map(|view| view.lock_taken.as_ref()).any(
-            |lock| {
-                lock.pod_uid == owner.pod_uid
-                    && lock.boot_nonce == owner.nonce
-                    && match lock.scope {
-                        LockScope::Process => true,
-                        LockScope::Attempt { epoch } => epoch == owner.epoch,
-                    }
-            },
-        );
-    a || b || c || d || e
+    a || b || c || d
 }
 
 fn current_owner<'a>(record: &'a Record) -> Option<Owner<'a>> {
@@ -64,7 +52,6 @@ fn current_owner<'a>(record: &'a Record) -> Option<Owner<'a>> {
     Some(Owner {
         pod_uid: &grant.pod_uid,
         nonce: &grant.boot_nonce,
-        epoch: grant.epoch,
         node: record.status.node_name.as_deref().unwrap_or(""),
         boot: record.status.node_boot_id.as_deref().unwrap_or(""),
         machine: record.status.node_system_uuid.as_deref().unwrap_or(""),
@@ -76,7 +63,6 @@ fn former_owner(volume: &FormerVolume) -> Owner<'_> {
     Owner {
         pod_uid: &volume.pod_uid,
         nonce: &volume.boot_nonce,
-        epoch: volume.epoch,
         node: &volume.node_name,
         boot: &volume.node_boot_id,
         machine: &volume.node_system_uuid,
@@ -121,12 +107,12 @@ fn is_free(world: &World, record: &Record, name: &str, also: impl Fn(&str, bool)
     let current = spec.volume.as_ref().is_some_and(|volume| {
         also(&volume.claim_uid, volume.condemned)
             && volume.claim_name == name
-            && current_owner(record).is_none_or(|owner| proved_gone(world, &owner, name))
+            && current_owner(record).is_none_or(|owner| proved_gone(world, &owner))
     });
     let former = spec.former_volumes.iter().any(|volume| {
         also(&volume.claim_uid, volume.condemned)
             && volume.claim_name == name
-            && proved_gone(world, &former_owner(volume), name)
+            && proved_gone(world, &former_owner(volume))
     });
     current || former
 }
@@ -207,14 +193,10 @@ fn check_update(
             if let Some(volume) = &new.volume {
                 let had = old.volume.as_ref().is_some_and(|old| old.claim_name == volume.claim_name);
                 if had && let Some(owner) = current_owner(record) {
-                    assert!(
-                        proved_gone(world, &owner, &volume.claim_name),
-                        "{} is given on without proof",
-                        volume.claim_name
-                    );
+                    assert!(proved_gone(world, &owner), "{} is given on without proof", volume.claim_name);
                 }
                 for former in old.former_volumes.iter().filter(|former| former.claim_name == volume.claim_name) {
-                    assert!(!former.condemned && proved_gone(world, &former_owner(former), &volume.claim_name));
+                    assert!(!former.condemned && proved_gone(world, &former_owner(former)));
                 }
             }
         }
@@ -430,7 +412,7 @@ fn is_mass_replacement(world: &World, slot: u32, new: &EngineDirectorySpec) -> b
     });
     let moved = new.volume.as_ref().map(|volume| &volume.claim_name)
         != record.spec.volume.as_ref().map(|volume| &volume.claim_name);
-    sound && moved && current_owner(record).is_some_and(|owner| !proved_gone(world, &owner, ""))
+    sound && moved && current_owner(record).is_some_and(|owner| !proved_gone(world, &owner))
 }
 
 /// Never two grants for one work by one decision, nor one for a work that another slot still has the right to.

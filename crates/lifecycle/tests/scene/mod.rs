@@ -102,7 +102,6 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         generation: 1,
         phase: ClaimPhase::Bound,
         foreign: false,
-        lock_taken: None,
     });
     let spec = EngineDirectorySpec {
         build_name: "orders".to_owned(),
@@ -292,7 +291,6 @@ pub(crate) fn replaced() -> World {
         generation: 9,
         phase: ClaimPhase::Bound,
         foreign: false,
-        lock_taken: None,
     });
     world.pods.push(PodView {
         name: former.pod_name.clone(),

@@ -163,7 +163,6 @@ impl Sim {
                             generation,
                             phase: if self.claims_bind { ClaimPhase::Bound } else { ClaimPhase::Pending },
                             foreign: false,
-                            lock_taken: None,
                         },
                     );
                 }
