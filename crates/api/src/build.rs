@@ -94,10 +94,14 @@ pub struct IndexBuildSpec {
     /// How long the build is patient with an executor that is cut off. May be changed while the build runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disruption: Option<DisruptionSpec>,
-    /// How many failed attempts the build survives. May be changed while the build runs.
-    #[serde(default = "default_backoff_limit")]
+    /// How many failed attempts at one work the build survives: the first work that fails more often fails it. May be changed while the build runs.
+    #[serde(default = "default_backoff_limit_per_work")]
     #[schemars(range(min = 0, max = 1000))]
-    pub backoff_limit: u32,
+    pub backoff_limit_per_work: u32,
+    /// How many failed attempts the build survives, those of all works together; absent: any number. May be changed while the build runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub backoff_limit: Option<u32>,
     /// The most rows that all executors together read in a second; absent: unlimited. May be changed while the build runs: executors at work hear of it within two minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
@@ -158,7 +162,8 @@ impl Default for IndexBuildSpec {
             parallelism: default_parallelism(),
             volume: None,
             disruption: None,
-            backoff_limit: default_backoff_limit(),
+            backoff_limit_per_work: default_backoff_limit_per_work(),
+            backoff_limit: None,
             rows_per_second: None,
             suspend: false,
             executor: None,
@@ -170,6 +175,6 @@ fn default_parallelism() -> u32 {
     1
 }
 
-fn default_backoff_limit() -> u32 {
+fn default_backoff_limit_per_work() -> u32 {
     6
 }

@@ -60,7 +60,7 @@ pub struct IndexBuildStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub finish_time: Option<String>,
-    /// How many attempts failed and were counted against `backoffLimit`.
+    /// How many attempts failed, those of all works together, and were counted against `backoffLimitPerWork` and `backoffLimit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_attempts: Option<u32>,
     /// The last error of an attempt.

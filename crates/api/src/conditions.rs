@@ -93,7 +93,7 @@ pub enum Reason {
     Deleting,
     /// The build was aborted before its commit.
     Aborted,
-    /// As many attempts failed as `backoffLimit` allows.
+    /// More attempts failed than `backoffLimitPerWork` or `backoffLimit` allows.
     BackoffLimitExceeded,
     /// The spec cannot be carried out where it is (a `file://` URL on a cluster, say).
     UnsupportedSpec,

@@ -116,6 +116,11 @@ pub struct EngineDirectorySpec {
     /// the attempt, so that each is counted once.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_attempts: u32,
+    /// The works, not done yet, at which attempts of this slot failed: each is counted in the write that ends the attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["workId"]))]
+    pub work_failures: Vec<WorkFailures>,
     /// The results that count, by work; once the stage's `ConfigMap` exists, the record's next write empties it (G2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
@@ -126,6 +131,18 @@ pub struct EngineDirectorySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub after_build: Option<AfterBuild>,
+}
+
+/// How often attempts at a work failed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkFailures {
+    /// The work.
+    #[schemars(length(min = 1, max = 63))]
+    pub work_id: String,
+    /// How many attempts of this slot failed at it, and count against `backoffLimitPerWork`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub failed_attempts: u32,
 }
 
 /// What decides about a record's volumes once its build is gone. Each write of the record takes it from the build's spec,

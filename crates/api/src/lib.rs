@@ -33,7 +33,7 @@ pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErro
 pub use crd::{crd_yaml, crds, schema_of};
 pub use directory::{
     AfterBuild, Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState,
-    Work, WorkKind,
+    Work, WorkFailures, WorkKind,
 };
 pub use directory_status::{
     Claim, DirectoryState, EngineDirectoryStatus, HISTORY_LENGTH, OwnerChange, OwnerChangeReason, Report, Waiting,

@@ -123,7 +123,7 @@ fn what_is_absent_is_filled_in_by_the_definition() {
     let (name, text) =
         files("tests/builds/good").into_iter().find(|(name, _)| name == "empty-objects-take-defaults.yaml").unwrap();
     let spec = check_build(&name, &text).unwrap().spec;
-    assert_eq!((spec.parallelism, spec.backoff_limit, spec.suspend), (1, 6, false));
+    assert_eq!((spec.parallelism, spec.backoff_limit_per_work, spec.backoff_limit, spec.suspend), (1, 6, None, false));
     assert_eq!(spec.disruption_or_default(), indexbuild_api::DisruptionSpec::default());
     assert_eq!(spec.volume_or_default().size_bytes(), 10 << 30);
     assert_eq!(spec.memory_limit_bytes(), 512 << 20);

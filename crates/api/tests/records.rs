@@ -36,6 +36,7 @@ fn record() -> EngineDirectorySpec {
         build_uid: "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e".to_owned(),
         slot: 0,
         failed_attempts: 0,
+        work_failures: Vec::new(),
         renew_interval: indexbuild_api::renew_interval(1),
         grant: Some(Grant {
             epoch: 3,

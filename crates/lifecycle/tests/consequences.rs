@@ -6,7 +6,7 @@ mod scene;
 
 use indexbuild_api::{
     Claim, Condition, ConditionStatus, ConditionType, DirectoryState, FormerVolume, IndexBuildStatus,
-    OwnerChangeReason, Reason, Waiting, WorkErrorReason,
+    OwnerChangeReason, Reason, Report, Waiting, WorkErrorReason, WorkFailures,
 };
 use indexbuild_lifecycle::world::{ClaimPhase, ClaimView, NodeReady, NodeView, PodState, PodView, World};
 use indexbuild_lifecycle::{Action, Decision, StopReason, plan};
@@ -146,6 +146,71 @@ fn who_is_evicted_or_preempted_has_not_failed_and_who_is_killed_for_memory_has()
         let reason = if disrupted { OwnerChangeReason::Rebound } else { OwnerChangeReason::AttemptFailed };
         assert_eq!(changed(&decision, 0), Some(reason));
     }
+}
+
+/// The owner of slot 0 reports a failure and ends; another one is granted the same work.
+fn fails_once(world: &mut World) {
+    reports_error(world, 0, WorkErrorReason::Internal, true, vec![]);
+    world.pods[0].state = terminated(10);
+    let decision = plan(world);
+    act(world, &decision);
+    let grant = world.slots[0].record.spec.grant.as_mut().unwrap();
+    (grant.pod_uid, grant.boot_nonce) = ("pod-0".to_owned(), "nonce-0".to_owned());
+    let (epoch, name) = (grant.epoch, grant.pod_name.clone());
+    let report = Report { epoch, boot_nonce: "nonce-0".to_owned(), ..Report::default() };
+    world.slots[0].record.status.report = Some(report);
+    (world.pods[0].name, world.pods[0].epoch, world.pods[0].state) = (name, epoch, PodState::Running);
+}
+
+#[test]
+fn the_first_work_that_fails_too_often_fails_the_build_and_many_works_that_fail_once_do_not() {
+    let failed = |world: &World| plan(world).status.condition(ConditionType::Failed).cloned().unwrap();
+    let mut world = encoding();
+    world.build.spec.backoff_limit_per_work = 2;
+    for _ in 0..2 {
+        fails_once(&mut world);
+        assert_eq!(failed(&world).status, ConditionStatus::False);
+    }
+    assert_eq!(
+        world.slots[0].record.spec.work_failures,
+        [WorkFailures { work_id: "encode-0".to_owned(), failed_attempts: 2 }]
+    );
+    let mut third = world.clone();
+    reports_error(&mut third, 0, WorkErrorReason::Internal, true, vec![]);
+    let said = failed(&third);
+    assert_eq!((said.status, said.reason), (ConditionStatus::True, Reason::BackoffLimitExceeded));
+    assert!(
+        said.message.contains("encode-0 failed 3 times") && said.message.contains("backoffLimitPerWork (2)"),
+        "{said:?}"
+    );
+
+    // Another work of the same slot, and the same work at another slot.
+    let mut another = world.clone();
+    another.slots[0].record.spec.work.as_mut().unwrap().id = "encode-7".to_owned();
+    reports_error(&mut another, 0, WorkErrorReason::Internal, true, vec![]);
+    assert_eq!(failed(&another).status, ConditionStatus::False, "it failed once");
+    let mut moved = world.clone();
+    moved.slots[1].record.spec.work.as_mut().unwrap().id = "encode-0".to_owned();
+    reports_error(&mut moved, 1, WorkErrorReason::Internal, true, vec![]);
+    assert_eq!(failed(&moved).status, ConditionStatus::True, "whoever has it: it failed three times");
+
+    // All works together, where a limit is set.
+    for (limit, status) in
+        [(None, ConditionStatus::False), (Some(2), ConditionStatus::True), (Some(3), ConditionStatus::False)]
+    {
+        another.build.spec.backoff_limit = limit;
+        assert_eq!(failed(&another).status, status, "backoffLimit: {limit:?}");
+    }
+
+    // Of a work that is done nothing is counted any more.
+    world.stages.push(stage("encode", &["encode-0", "encode-1"]));
+    fails_once(&mut world);
+    for _ in 0..3 {
+        let decision = plan(&world);
+        act(&mut world, &decision);
+    }
+    let left = &world.slots[0].record.spec.work_failures;
+    assert!(left.iter().all(|work| work.work_id != "encode-0"), "{left:?}");
 }
 
 #[test]

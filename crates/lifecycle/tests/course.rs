@@ -22,7 +22,7 @@ fn with_nothing_to_do_nothing_is_written() {
 #[test]
 fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
     let mut world = encoding();
-    world.build.spec.backoff_limit = 3;
+    world.build.spec.backoff_limit_per_work = 3;
     let mut delays = Vec::new();
     for failures in 1..=3 {
         reports_error(&mut world, 0, WorkErrorReason::Internal, true, vec![]);
@@ -33,7 +33,7 @@ fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
         let told = decision.events;
         world.build.status = Some(decision.status);
         assert_eq!(world.slots[0].record.spec.failed_attempts, failures);
-        let counted = format!("encode-0: what and where; slot 0 tries again (its failed attempts: {failures}; ");
+        let counted = format!("encode-0: what and where; slot 0 tries again (its failed attempts at it: {failures}; ");
         assert!(told.iter().any(|event| event.reason == Reason::WorkFailed && event.message.starts_with(&counted)));
         let decision = plan(&world);
         assert_eq!(decision.status.failed_attempts, Some(failures));
@@ -196,7 +196,7 @@ fn the_inputs_digest_looks_at_nothing_that_may_change() {
     };
     let plain = digest(|_| ());
     assert_eq!(plain, digest(|world| world.build.spec.parallelism = 7));
-    assert_eq!(plain, digest(|world| world.build.spec.backoff_limit = 7));
+    assert_eq!(plain, digest(|world| world.build.spec.backoff_limit = Some(7)));
     assert_eq!(plain, digest(|world| world.build.spec.rows_per_second = Some(7)));
     assert_ne!(plain, digest(|world| world.build.spec.output.url = "s3://elsewhere".to_owned()));
     assert_ne!(plain, digest(|world| world.stages[0].chosen[0].digest = "another".to_owned()));

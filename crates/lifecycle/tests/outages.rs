@@ -56,10 +56,11 @@ fn one_outage_of_the_store_is_not_eight_failures() {
     assert_eq!(world.build.status.unwrap().failed_attempts, None);
 }
 
-/// The control: another retryable error, eight times, is more than `backoffLimit` (6) allows.
+/// The control: another retryable error, eight times, is more than a `backoffLimit` of 6 allows.
 #[test]
 fn eight_failures_of_another_kind_end_the_build_control() {
     let mut world = eight();
+    world.build.spec.backoff_limit = Some(6);
     for slot in 0..8 {
         reports_error(&mut world, slot, WorkErrorReason::Internal, true, vec![]);
     }

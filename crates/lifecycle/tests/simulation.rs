@@ -65,7 +65,7 @@ fn check(seed: u64, sim: &Sim) {
             let status = sim.status.as_ref().unwrap();
             assert_eq!(status.phase, Some(Phase::Failed), "seed {seed}");
             assert!(status.last_error.is_some(), "seed {seed}: the evidence is kept");
-            let spent = status.failed_attempts.unwrap_or(0) >= sim.spec.backoff_limit;
+            let spent = status.failed_attempts >= sim.spec.backoff_limit;
             assert!(sim.permanent_injected || spent, "seed {seed}: {status:?}");
         }
         End::Aborted => assert!(sim.deleting_since.is_some()),

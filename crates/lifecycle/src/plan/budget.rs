@@ -1,20 +1,26 @@
 //! Attempts and their budget: which ends count, when the budget is spent, how long to wait before the next try.
 
-use indexbuild_api::{HISTORY_LENGTH, OwnerChangeReason, WorkErrorReason};
+use std::collections::BTreeMap;
+
+use indexbuild_api::{HISTORY_LENGTH, IndexBuildSpec, OwnerChangeReason, WorkErrorReason, WorkFailures};
 
 use super::grants::Draft;
+use super::stages::CLEAN_WORK;
 use crate::owner::ORPHANED_EXIT_CODE;
 use crate::world::{Millis, NodeReady, NodeView, PodState, PodView, World};
 
 /// Clean fails so often before it is given up, once an index is committed: what is left does no harm then.
 pub(super) const CLEAN_ATTEMPTS: usize = 4;
 
-/// Repair rounds that a build survives, beside its `backoffLimit`.
+/// Repair rounds that a build survives, beside its `backoffLimitPerWork`.
 const REPAIR_ROUNDS: u32 = 8;
+
+/// The most works that a record counts failures of.
+const MAX_WORK_FAILURES: usize = 64;
 
 /// The most repair rounds of a build.
 pub(super) fn max_rounds(world: &World) -> u32 {
-    world.build.spec.backoff_limit.saturating_add(REPAIR_ROUNDS)
+    world.build.spec.backoff_limit_per_work.saturating_add(REPAIR_ROUNDS)
 }
 
 /// What keeps a process from registering.
@@ -33,6 +39,8 @@ pub(super) struct Failure {
     pub counts: bool,
     /// The splits to encode again.
     pub damaged: Vec<u32>,
+    /// Which budget it has spent, where it is the last.
+    pub spent: Option<Spent>,
 }
 
 /// How the present attempt failed, if it did: as its owner reported, or as the kubelet says that its process ended.
@@ -52,6 +60,7 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
                 && !repairable
                 && !matches!(error.reason, WorkErrorReason::StoreUnavailable | WorkErrorReason::NoSpace),
             damaged: if repairable { error.damaged_splits.clone() } else { Vec::new() },
+            spent: None,
         });
     }
     let pod = draft.pod();
@@ -76,6 +85,7 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
         permanent: false,
         counts: true,
         damaged: Vec::new(),
+        spent: None,
     })
 }
 
@@ -94,7 +104,29 @@ pub(super) fn never_registered(draft: &Draft<'_>, pod: &PodView, nodes_lost: boo
         permanent: false,
         counts: true,
         damaged: Vec::new(),
+        spent: None,
     })
+}
+
+/// Counts a failed attempt in the write that ends it, so that each is counted once: not in a pass that cannot end it (a
+/// record that is full of former volumes), which would count it again and again.
+pub(super) fn count(draft: &mut Draft<'_>, failure: Option<&Failure>) {
+    let counted = failure.filter(|failure| draft.bumped() && failure.counts && failure.work_id != CLEAN_WORK);
+    let Some(Failure { work_id, .. }) = counted else {
+        return;
+    };
+    draft.spec.failed_attempts = draft.view.record.spec.failed_attempts.saturating_add(1);
+    let works = &mut draft.spec.work_failures;
+    match works.iter_mut().find(|work| work.work_id == *work_id) {
+        Some(work) => work.failed_attempts = work.failed_attempts.saturating_add(1),
+        None => {
+            // A slot has one work at a time, and takes another before it is done only where it must leave.
+            if works.len() >= MAX_WORK_FAILURES {
+                works.remove(0);
+            }
+            works.push(WorkFailures { work_id: work_id.clone(), failed_attempts: 1 });
+        }
+    }
 }
 
 pub(super) fn describe(draft: &Draft<'_>) -> String {
@@ -111,6 +143,33 @@ pub(super) fn counted(world: &World) -> u32 {
     let records = records.fold(0_u32, u32::saturating_add);
     let said = world.build.status.as_ref().and_then(|status| status.failed_attempts);
     records.max(said.unwrap_or(0))
+}
+
+/// Which budget a build's failures have spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Spent {
+    /// One work failed so often.
+    Work { work_id: String, times: u32 },
+    /// All works together.
+    Build,
+}
+
+/// The budget that is spent, if one is. `pending`: the works of attempts that have failed and are not counted yet.
+pub(super) fn spent(world: &World, pending: &[&str]) -> Option<Spent> {
+    let IndexBuildSpec { backoff_limit, backoff_limit_per_work, .. } = &world.build.spec;
+    let mut of_works: BTreeMap<&str, u32> = BTreeMap::new();
+    let counted = world.slots.iter().flat_map(|slot| &slot.record.spec.work_failures);
+    let counted = counted.map(|work| (work.work_id.as_str(), work.failed_attempts));
+    for (work_id, times) in counted.chain(pending.iter().map(|work_id| (*work_id, 1))) {
+        let sum = of_works.entry(work_id).or_default();
+        *sum = sum.saturating_add(times);
+    }
+    if let Some((work_id, times)) = of_works.into_iter().find(|(_, times)| times > backoff_limit_per_work) {
+        return Some(Spent::Work { work_id: work_id.to_owned(), times });
+    }
+    let pending = u32::try_from(pending.len()).unwrap_or(u32::MAX);
+    let all = self::counted(world).saturating_add(pending);
+    backoff_limit.is_some_and(|limit| all > limit).then_some(Spent::Build)
 }
 
 /// How often the slot's work has failed, since it last advanced. Ends that are nobody's fault do not count.

@@ -1,9 +1,10 @@
 //! The conditions of a build, and what they tell people: whether it is ready, stalled, complete, failed, and what holds
 //! it up.
 
-use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildStatus, Phase, Reason};
+use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildSpec, IndexBuildStatus, Phase, Reason};
 
 use super::Pass;
+use super::budget::{Failure, Spent};
 use super::hindrances::enforced;
 use super::mode::Mode;
 use super::volumes::{Class, former_class};
@@ -11,6 +12,20 @@ use super::waits::{describe_wait, severity, truncate};
 use crate::action::{Event, Wait};
 
 impl Pass<'_> {
+    fn spent(&self, failure: &Failure) -> String {
+        let IndexBuildSpec { backoff_limit, backoff_limit_per_work, .. } = &self.world.build.spec;
+        let last = format!("the last, {}: {}", failure.work_id, failure.message);
+        match &failure.spent {
+            Some(Spent::Work { work_id, times }) => format!(
+                "{work_id} failed {times} times, more often than backoffLimitPerWork ({backoff_limit_per_work}) allows; {last}"
+            ),
+            Some(Spent::Build) | None => {
+                let limit = backoff_limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
+                format!("more attempts failed than backoffLimit ({limit}) allows; {last}")
+            }
+        }
+    }
+
     /// Everything that the status says in conditions.
     pub(super) fn conditions(
         &self,
@@ -27,13 +42,7 @@ impl Pass<'_> {
             (Some(failure), _) if failure.permanent => {
                 (Reason::from(failure.reason), format!("{}: {}", failure.work_id, failure.message))
             }
-            (Some(failure), _) => (
-                Reason::BackoffLimitExceeded,
-                format!(
-                    "more attempts failed than backoffLimit ({}) allows; the last, {}: {}",
-                    self.world.build.spec.backoff_limit, failure.work_id, failure.message
-                ),
-            ),
+            (Some(failure), _) => (Reason::BackoffLimitExceeded, self.spent(failure)),
             (None, Some(said)) if failed => (said.reason, said.message.clone()),
             (None, _) => (Reason::AsExpected, String::new()),
         };

@@ -396,6 +396,9 @@ impl<'w> Draft<'w> {
         if spec.chosen.iter().all(|chosen| observed.chosen.contains(chosen)) {
             spec.chosen.clone_from(&observed.chosen);
         }
+        if spec.work_failures.iter().all(|work| observed.work_failures.contains(work)) {
+            spec.work_failures.clone_from(&observed.work_failures);
+        }
         if let (Some(volume), Some(before)) = (&mut spec.volume, &observed.volume)
             && before.claim_uid.is_empty()
             && volume.claim_name == before.claim_name
@@ -489,6 +492,7 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
         }),
         former_volumes,
         failed_attempts: 0,
+        work_failures: Vec::new(),
         chosen: Vec::new(),
         after_build: Some(after_build(build)),
     }

@@ -153,7 +153,7 @@ impl<'w> Pass<'w> {
 
     /// Finds out whether the build has failed: a permanent error, a spent budget, a plan that says nothing.
     fn find_failure(&mut self) {
-        let mut pending = 0_u32;
+        let mut pending: Vec<String> = Vec::new();
         let mut worst: Option<Failure> = None;
         for draft in self.drafts.values() {
             let done = draft.view.record.spec.work.as_ref().is_none_or(|work| self.is_done(draft, &work.id));
@@ -163,7 +163,9 @@ impl<'w> Pass<'w> {
             if failure.work_id == CLEAN_WORK {
                 continue;
             }
-            pending = pending.saturating_add(u32::from(failure.counts));
+            if failure.counts {
+                pending.push(failure.work_id.clone());
+            }
             let beyond_repair = !failure.damaged.is_empty() && self.stages.rounds() >= budget::max_rounds(self.world);
             if (failure.permanent || beyond_repair) && worst.as_ref().is_none_or(|worst| !worst.permanent) {
                 worst = Some(Failure { permanent: true, ..failure.clone() });
@@ -175,10 +177,12 @@ impl<'w> Pass<'w> {
         if !matches!(self.mode, Mode::Run | Mode::Suspend) || self.commit_is_reported() {
             return;
         }
-        let spent = budget::counted(self.world).saturating_add(pending);
-        if worst.is_none() && spent > self.world.build.spec.backoff_limit {
-            let last = self.error.clone();
-            worst = Some(Failure { permanent: false, ..last.unwrap_or_else(|| self.remembered_error()) });
+        let works: Vec<&str> = pending.iter().map(String::as_str).collect();
+        if worst.is_none()
+            && let Some(spent) = budget::spent(self.world, &works)
+        {
+            let last = self.error.clone().unwrap_or_else(|| self.remembered_error());
+            worst = Some(Failure { permanent: false, spent: Some(spent), ..last });
         }
         if worst.is_none() && self.stages.plan_is_unusable() {
             worst = Some(Failure {
@@ -188,12 +192,14 @@ impl<'w> Pass<'w> {
                 permanent: true,
                 counts: false,
                 damaged: Vec::new(),
+                spent: None,
             });
         }
         if worst.is_some() {
             // Said once, as the last word. Before, an attempt that has not ended is not in the number: it would be
             // counted again when it ends.
-            self.failures = spent;
+            let pending = u32::try_from(pending.len()).unwrap_or(u32::MAX);
+            self.failures = budget::counted(self.world).saturating_add(pending);
         }
         self.failing = worst;
     }
@@ -204,7 +210,7 @@ impl<'w> Pass<'w> {
             || (String::new(), WorkErrorReason::Internal, "attempts failed".to_owned()),
             |error| (error.work_id, error.reason, error.message),
         );
-        Failure { work_id, reason, message, permanent: false, counts: true, damaged: Vec::new() }
+        Failure { work_id, reason, message, permanent: false, counts: true, damaged: Vec::new(), spent: None }
     }
 
     /// Whether a Publish has committed, as far as a record says: then nothing makes the build fail any more.
@@ -240,6 +246,8 @@ impl<'w> Pass<'w> {
         }
         let stages = &self.stages;
         draft.spec.chosen.retain(|chosen| !stages.is_frozen(chosen));
+        // Of a work that is done nothing is counted any more.
+        draft.spec.work_failures.retain(|work| !stages.done(&work.work_id));
     }
 
     /// Freezes a stage whose works are all chosen; or gives up cleaning, when its tries or its time are spent.

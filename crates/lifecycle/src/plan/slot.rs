@@ -216,7 +216,7 @@ impl<'w> Pass<'w> {
             self.error = Some(failure.clone());
             let work = self.same_work(draft);
             draft.bump(OwnerChangeReason::AttemptFailed, work, Next::NewPod, Place::New(VolumeState::Idle));
-            count(draft, Some(&failure));
+            budget::count(draft, Some(&failure));
             if draft.bumped() {
                 self.tell_failure(draft, &failure);
             }
@@ -258,12 +258,12 @@ impl<'w> Pass<'w> {
             Duty::Leave => self.release(draft, self.why_unwanted()),
             Duty::WorkElsewhere => {
                 self.release(draft, self.why_unwanted());
-                count(draft, failure.as_ref());
+                budget::count(draft, failure.as_ref());
             }
             Duty::Work if self.mode == Mode::Suspend => {
                 let work = draft.spec.work.clone();
                 self.rebind(draft, OwnerChangeReason::Suspended, work);
-                count(draft, failure.as_ref());
+                budget::count(draft, failure.as_ref());
             }
             Duty::Work => self.retry(draft, failure),
         }
@@ -362,7 +362,7 @@ impl<'w> Pass<'w> {
         } else {
             draft.bump(self.why_unwanted(), None, Next::NewPod, Place::None(VolumeState::Stranded));
         }
-        count(draft, counted.as_ref());
+        budget::count(draft, counted.as_ref());
         if draft.bumped() {
             self.events.push(crate::action::Event {
                 reason: Reason::OwnerReplaced,
@@ -496,7 +496,7 @@ impl<'w> Pass<'w> {
         let stalled = failure.counts && draft.pod().is_some_and(|pod| pod.deleting) && draft.error().is_none();
         let reason = if stalled { OwnerChangeReason::NoProgress } else { OwnerChangeReason::AttemptFailed };
         self.rebind(draft, reason, work);
-        count(draft, Some(&failure));
+        budget::count(draft, Some(&failure));
         if draft.bumped() && failure.counts {
             self.tell_failure(draft, &failure);
         } else if draft.bumped() && failure.reason == WorkErrorReason::StoreUnavailable {
@@ -508,10 +508,12 @@ impl<'w> Pass<'w> {
     }
 
     fn tell_failure(&mut self, draft: &Draft<'w>, failure: &Failure) {
-        let (limit, failed) = (self.world.build.spec.backoff_limit, draft.spec.failed_attempts);
+        let limit = self.world.build.spec.backoff_limit_per_work;
         let Failure { work_id, message, .. } = failure;
+        let at_work = draft.spec.work_failures.iter().find(|work| work.work_id == *work_id);
+        let failed = at_work.map_or(0, |work| work.failed_attempts);
         let message = format!(
-            "{work_id}: {message}; slot {} tries again (its failed attempts: {failed}; backoffLimit: {limit})",
+            "{work_id}: {message}; slot {} tries again (its failed attempts at it: {failed}; backoffLimitPerWork: {limit})",
             draft.slot()
         );
         self.events.push(crate::action::Event { reason: Reason::WorkFailed, warning: true, message });
@@ -577,13 +579,5 @@ impl<'w> Pass<'w> {
             Mode::Clean(End::Complete) | Mode::Drain(_) | Mode::Disabled | Mode::Gone => OwnerChangeReason::Revoked,
             Mode::Run | Mode::Suspend => OwnerChangeReason::ScaledDown,
         }
-    }
-}
-
-/// Counts a failed attempt in the write that ends it, so that each is counted once: not in a pass that cannot end it (a
-/// record that is full of former volumes), which would count it again and again.
-fn count(draft: &mut Draft<'_>, failure: Option<&Failure>) {
-    if draft.bumped() && failure.is_some_and(|failure| failure.counts && failure.work_id != CLEAN_WORK) {
-        draft.spec.failed_attempts = draft.view.record.spec.failed_attempts.saturating_add(1);
     }
 }

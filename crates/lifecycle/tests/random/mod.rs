@@ -343,7 +343,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
     let spec = (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>(), proptest::option::of(policies()))
         .prop_map(|(parallelism, backoff_limit, suspend, delete, retention)| IndexBuildSpec {
             parallelism,
-            backoff_limit,
+            backoff_limit: Some(backoff_limit),
             suspend,
             volume: Some(VolumeSpec { retention, ..VolumeSpec::default() }),
             output: OutputSpec {

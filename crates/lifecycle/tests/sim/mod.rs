@@ -219,7 +219,8 @@ impl Sim {
             .collect();
         let spec = IndexBuildSpec {
             parallelism,
-            backoff_limit,
+            backoff_limit: Some(backoff_limit),
+            backoff_limit_per_work: 1_000,
             volume: Some(VolumeSpec {
                 retention: Some(VolumeRetention {
                     when_published: Retention::Delete,
