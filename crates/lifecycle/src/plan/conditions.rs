@@ -7,7 +7,7 @@ use super::Pass;
 use super::budget::{Failure, Spent};
 use super::hindrances::enforced;
 use super::mode::Mode;
-use super::volumes::{Class, former_class};
+use super::volumes::{Class, current_class, former_class};
 use super::waits::{describe_wait, severity, truncate};
 use crate::action::{Event, Wait};
 
@@ -197,7 +197,13 @@ impl Pass<'_> {
         let held = formers
             .filter(|volume| matches!(former_class(self.world, volume), Class::Stranded | Class::Lost(None)))
             .map(|volume| format!("{} of {}", volume.claim_name, super::volumes::former_owner(volume)));
-        let held: Vec<String> = held.collect();
+        // The present one of an owner whose claim is lost, until the next pass gives the slot another.
+        let present = self.drafts.values().filter_map(|draft| {
+            let lost = matches!(current_class(draft), Some(Class::Stranded | Class::Lost(None)));
+            let volume = draft.view.record.spec.volume.as_ref().filter(|_| lost)?;
+            Some(format!("{} of {}", volume.claim_name, super::budget::describe(draft)))
+        });
+        let held: Vec<String> = held.chain(present).collect();
         let held: Vec<&str> = held.iter().map(String::as_str).collect();
         let (held, proofs) = (some_of(&held), super::volumes::proofs());
         if count == 1 {

@@ -367,7 +367,11 @@ impl<'w> Pass<'w> {
             self.events.push(crate::action::Event {
                 reason: Reason::OwnerReplaced,
                 warning: true,
-                message: format!("{owner} was silent for replaceAfter: its epoch is over, and another one takes its place on a new volume"),
+                message: if wanted {
+                    format!("{owner} was silent for replaceAfter: its epoch is over, and another one takes its place on a new volume")
+                } else {
+                    format!("{owner} was silent for replaceAfter: its epoch is over, and nobody takes its place, as its slot is not needed")
+                },
             });
         } else {
             let held = draft.spec.former_volumes.len();

@@ -120,7 +120,8 @@ impl<'w> Pass<'w> {
         let world = self.world;
         // Those of which nothing is left are accounted for.
         draft.spec.former_volumes.retain(|volume| former_class(world, volume) != Class::Gone);
-        let returnable = self.returnable(draft);
+        // Of a slot that nobody needs nothing returns: the proof is written down, before what it was seen in is gone.
+        let returnable = self.returnable(draft).filter(|_| self.wanted(draft.slot()));
         let mut kept = Vec::new();
         for index in 0..draft.spec.former_volumes.len() {
             let volume = draft.spec.former_volumes[index].clone();
