@@ -14,14 +14,14 @@ fn act(world: &mut World, decision: &Decision) -> Vec<String> {
     let mut told = Vec::new();
     for action in &decision.actions {
         match action {
-            Action::UpdateDirectory { slot, spec, state, change, conditions, node, version } => {
+            Action::UpdateDirectory { slot, spec, state, change, conditions, version } => {
                 let view = world.slots.iter_mut().find(|view| view.record.spec.slot == *slot).unwrap();
                 assert_eq!(*version, view.record.version);
                 admission::review_spec(&view.record.spec, spec).unwrap();
                 if view.record.spec.grant != spec.grant {
                     view.grant_age = 0;
                 }
-                let says = StatusChange { state: *state, change: *change, node: node.as_ref(), conditions };
+                let says = StatusChange { state: *state, change: *change, conditions };
                 view.record.status = status_after(&view.record.spec, &view.record.status, spec, says, "t");
                 view.record.spec = spec.clone();
                 view.record.version.push('+');

@@ -140,7 +140,7 @@ impl Sim {
             NodeFault::Gone => self.lose_node(index),
             NodeFault::Detached => self.nodes[index].detached = true,
             NodeFault::Rebooted => {
-                self.die(index, 137);
+                self.end_begun(index);
                 self.nodes[index].boot += 1;
                 self.nodes[index].connected = true;
             }

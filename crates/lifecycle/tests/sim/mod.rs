@@ -68,6 +68,10 @@ pub(crate) struct Faults {
     pub lose_claim: u64,
     pub scale: u64,
     pub suspend: u64,
+    /// Of pods, whose container begins some time after they are on their node.
+    pub slow_start: u64,
+    /// Of pods, in a sandbox with a kernel of its own.
+    pub sandbox: u64,
 }
 
 impl Faults {
@@ -88,6 +92,8 @@ impl Faults {
         lose_claim: 0,
         scale: 0,
         suspend: 0,
+        slow_start: 0,
+        sandbox: 0,
     };
 }
 
@@ -132,6 +138,12 @@ struct Process {
     alive: bool,
     exit_code: i32,
     born: u64,
+    /// When its container begins: a reboot of its node before that does not end it.
+    starts_at: u64,
+    /// Whether it is in a sandbox, with a kernel of its own.
+    sandboxed: bool,
+    /// The boots of its node when it was put there, and when it began.
+    boots: (u64, Option<u64>),
     cut_until: u64,
     frozen_until: u64,
     remove_at: u64,
