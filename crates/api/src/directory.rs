@@ -41,7 +41,13 @@ use crate::volume::Retention;
     ),
     printcolumn(name = "Work", type_ = "string", json_path = ".spec.work.id", description = "What it works on"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "What the slot is doing"),
-    printcolumn(name = "Node", type_ = "string", json_path = ".spec.grant.nodeName", description = "Where", priority = 1),
+    printcolumn(
+        name = "Node",
+        type_ = "string",
+        json_path = ".spec.grant.nodeName",
+        description = "Where",
+        priority = 1
+    ),
     printcolumn(
         name = "Volume",
         type_ = "string",

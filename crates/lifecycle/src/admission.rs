@@ -30,7 +30,9 @@ pub enum Refusal {
     ResultChanged,
     #[error("the slot's identity is immutable")]
     Identity,
-    #[error("the epoch rises by one with every change of owner; within an epoch podUID, bootNonce and the machine are set once")]
+    #[error(
+        "the epoch rises by one with every change of owner; within an epoch podUID, bootNonce and the machine are set once"
+    )]
     Grant,
     /// A machine that nobody spoke of: it would be evidence about the wrong process.
     #[error("the machine is that of a bound process: a node of its pod, a boot id of its nonce, a systemUUID of both")]

@@ -73,7 +73,8 @@ fn status(change: impl FnOnce(&mut EngineDirectoryStatus)) -> EngineDirectorySta
 /// G9.
 #[test]
 fn a_claim_is_taken_from_the_granted_pod_alone_and_names_it() {
-    let claim = |uid: &str| Some(Claim { pod_uid: uid.to_owned(), boot_nonce: "n7".to_owned(), boot_id: "b".to_owned() });
+    let claim =
+        |uid: &str| Some(Claim { pod_uid: uid.to_owned(), boot_nonce: "n7".to_owned(), boot_id: "b".to_owned() });
     let unbound = Record { spec: EngineDirectorySpec { grant: Some(grant(7, OWNER, "")), ..spec() }, ..record() };
     assert_eq!(review_status(&unbound, &status(|s| s.claim = claim(OWNER)), OWNER), Ok(()));
     assert_eq!(review_status(&unbound, &status(|s| s.claim = claim("pod-8")), "pod-8"), Err(Refusal::NotOwner));

@@ -138,11 +138,8 @@ fn when_most_nodes_look_lost_nothing_is_destroyed_or_replaced_and_the_status_say
 #[test]
 fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound() {
     let mut world = encoding();
-    world.slots[0].record.spec.grant = Some(Grant {
-        epoch: 4,
-        pod_name: names::pod("orders", UID, 0, 4),
-        ..Grant::default()
-    });
+    world.slots[0].record.spec.grant =
+        Some(Grant { epoch: 4, pod_name: names::pod("orders", UID, 0, 4), ..Grant::default() });
     world.pods[0] = PodView {
         name: names::pod("orders", UID, 0, 4),
         uid: "pod-4".to_owned(),
@@ -188,8 +185,7 @@ fn an_unproved_volume_stays_listed_and_does_not_hold_back_the_end() {
     world.pods.clear();
     let record = &mut world.slots[0].record;
     (record.spec.volume, record.spec.work) = (None, None);
-    record.spec.grant =
-        Some(Grant { epoch: 8, pod_name: "orders-e8".to_owned(), ..Grant::default() });
+    record.spec.grant = Some(Grant { epoch: 8, pod_name: "orders-e8".to_owned(), ..Grant::default() });
     let world = settled(world);
     let decision = plan(&world);
     assert_eq!((decision.end, decision.actions), (Some(End::Complete), vec![]));

@@ -63,7 +63,8 @@ fn it_waits_for_its_grant_then_claims_then_waits_to_be_bound_then_starts() {
 #[test]
 fn a_second_nonce_under_its_pod_uid_makes_it_exit() {
     let mut taken = record(5, "me", "", Some("encode-1"));
-    taken.status.claim = Some(Claim { pod_uid: "me".to_owned(), boot_nonce: "another".to_owned(), boot_id: String::new() });
+    taken.status.claim =
+        Some(Claim { pod_uid: "me".to_owned(), boot_nonce: "another".to_owned(), boot_id: String::new() });
     assert_eq!(see(&state(), &taken), Step::Exit(ExitReason::SecondNonce));
     let bound = record(5, "me", "another", Some("encode-1"));
     assert_eq!(see(&state(), &bound), Step::Exit(ExitReason::SecondNonce));

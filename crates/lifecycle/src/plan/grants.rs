@@ -1,8 +1,8 @@
 //! A slot's record as this pass would leave it: grants, epochs, choices.
 
 use indexbuild_api::{
-    Chosen, Claim, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Past, Report,
-    VolumeRef, VolumeState, Work, WorkError, WorkResult, names,
+    Chosen, Claim, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Past,
+    Report, VolumeRef, VolumeState, Work, WorkError, WorkResult, names,
 };
 
 use super::mode::after_build;
@@ -487,11 +487,7 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
         build_uid: build.uid.clone(),
         slot,
         renew_interval: indexbuild_api::Duration::from_millis(build.clocks.renew_interval),
-        grant: Some(Grant {
-            epoch,
-            pod_name: names::pod(&build.name, &build.uid, slot, epoch),
-            ..Grant::default()
-        }),
+        grant: Some(Grant { epoch, pod_name: names::pod(&build.name, &build.uid, slot, epoch), ..Grant::default() }),
         work: Some(work),
         volume: Some(VolumeRef {
             claim_name: names::claim(&build.name, &build.uid, slot, generation),

@@ -34,9 +34,7 @@ pub(super) const fn past_after(past: &Past, epoch: u64, reason: OwnerChangeReaso
         OwnerChangeReason::Rebound | OwnerChangeReason::OwnerEnded => {
             Past { ends_in_a_row: ends_in_a_row.saturating_add(1), ..again }
         }
-        OwnerChangeReason::Replaced => {
-            Past { replacements_in_a_row: replacements_in_a_row.saturating_add(1), ..again }
-        }
+        OwnerChangeReason::Replaced => Past { replacements_in_a_row: replacements_in_a_row.saturating_add(1), ..again },
         OwnerChangeReason::Returned => again,
         OwnerChangeReason::NextWork => Past { next_work_epoch: epoch, tries: 0, failed_tries: 0, ..again },
         OwnerChangeReason::FirstOwner

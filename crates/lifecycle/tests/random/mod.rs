@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use indexbuild_api::{
     AfterBuild, Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState, Duration,
     EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus, OutputSpec,
-    OwnerChangeReason, Past, Reason, Report, Retention, RunLocation, VolumeRef, VolumeRetention, VolumeSpec, VolumeState,
-    Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
+    OwnerChangeReason, Past, Reason, Report, Retention, RunLocation, VolumeRef, VolumeRetention, VolumeSpec,
+    VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
     BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,

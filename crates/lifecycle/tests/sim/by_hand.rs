@@ -173,6 +173,14 @@ impl Sim {
         }
     }
 
+    /// Whether containers wait before they begin; those that did begin.
+    pub(crate) fn containers_wait(&mut self, wait: bool) {
+        self.containers_wait = wait;
+        if !wait {
+            self.processes.iter_mut().for_each(|process| process.starts_at = process.starts_at.min(self.now));
+        }
+    }
+
     /// Somebody deletes the record of a slot by hand.
     pub(crate) fn remove_record(&mut self, slot: u32) -> Result<(), String> {
         self.highest.remove(&slot);

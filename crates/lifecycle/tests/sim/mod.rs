@@ -184,6 +184,8 @@ pub(crate) struct Sim {
     by_hand: bool,
     /// Whether a volume is found for a new claim.
     claims_bind: bool,
+    /// Whether no container of a new pod begins, as when an image is on its way.
+    containers_wait: bool,
     pub spec: IndexBuildSpec,
     pub status: Option<IndexBuildStatus>,
     pub finalizer: bool,
@@ -251,6 +253,7 @@ impl Sim {
             clocks: Clocks { renew_interval: RENEW, replace_after: REPLACE, orphan_after: ORPHAN },
             by_hand: false,
             claims_bind: true,
+            containers_wait: false,
             spec,
             status: None,
             finalizer: false,

@@ -174,8 +174,7 @@ fn tell_action(world: &World, action: &Action) -> String {
         }
         Action::UpdateDirectory { slot, version: _, spec, state, change, conditions } => {
             let view = world.slots.iter().find(|view| view.record.spec.slot == *slot);
-            let mut parts =
-                view.map_or_else(Vec::new, |view| changes(&view.record, spec, *change, conditions));
+            let mut parts = view.map_or_else(Vec::new, |view| changes(&view.record, spec, *change, conditions));
             if view.is_some_and(|view| view.record.status.state != *state) {
                 parts.push(format!("{state:?}"));
             }
@@ -227,6 +226,10 @@ fn changes(
         }
         if nonce(old) != nonce(spec) {
             parts.push("its process is bound".to_owned());
+        }
+        let machine = |spec: &EngineDirectorySpec| spec.grant.clone().unwrap_or_default().system_uuid;
+        if machine(old) != machine(spec) && nonce(old) == nonce(spec) {
+            parts.push("its machine is known".to_owned());
         }
         if let (Some(name), None) = (volume(old), volume(spec)) {
             parts.push(format!("{name} is accounted for"));
