@@ -239,7 +239,8 @@ fn rebooted(world: &World, owner: LastOwner<'_>) -> bool {
 /// Node was read after the process had spoken, as records are read before nodes.
 #[must_use]
 pub fn machine_of<'w>(world: &'w World, node_name: &str, boot_id: &str) -> Option<&'w str> {
-    let node = world.node(node_name).filter(|node| !node.gone && !boot_id.is_empty() && node.boot_id == boot_id)?;
+    let known = !node_name.is_empty() && !boot_id.is_empty();
+    let node = world.node(node_name).filter(|node| known && !node.gone && node.boot_id == boot_id)?;
     (!node.system_uuid.is_empty()).then_some(node.system_uuid.as_str())
 }
 

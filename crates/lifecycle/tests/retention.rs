@@ -251,7 +251,13 @@ fn a_build_is_let_go_only_after_its_records_were_seen_to_be_tombstones() {
         for unclaimed in [false, true] {
             let mut world = with(retention);
             if unclaimed {
-                world.slots[0].record.spec.grant.as_mut().unwrap().boot_nonce.clear();
+                let grant = world.slots[0].record.spec.grant.as_mut().unwrap();
+                *grant = Grant {
+                    boot_nonce: String::new(),
+                    boot_id: String::new(),
+                    system_uuid: String::new(),
+                    ..grant.clone()
+                };
                 world.slots[0].record.status.claim = None;
                 world.slots[0].record.status.report = None;
                 world.pods[0].state = PodState::Pending;

@@ -1,8 +1,6 @@
 //! Faults that tests inject, and how each is mended. A cut drops packets, as a network does; it never refuses them. Pods are
 //! named as `name` in the namespace `default`, or as `namespace/name`.
 
-use std::path::PathBuf;
-
 use clap::ValueEnum;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -11,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::control_plane::{API, STORE};
 use crate::error::TestbedError;
 use crate::namespace::{output_of, signal};
-use crate::node::{BOOT_IDS, Node};
+use crate::node::Node;
 
 /// What a node, with all its pods, is cut off from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -160,12 +158,6 @@ impl Cluster {
     /// A node that does not exist; a process that cannot be started.
     pub fn boot_node(&mut self, node: &str, new_boot_id: bool) -> Result<(), TestbedError> {
         self.with_node(node, |node, context| node.boot(context, new_boot_id))
-    }
-
-    /// The folder with the boot ids of all nodes, each in a file named as its node: the kernel that they share has one of
-    /// its own, which is none of theirs.
-    pub fn boot_ids(&self) -> PathBuf {
-        self.path.join(BOOT_IDS)
     }
 
     /// Deletes a Node object, as a cloud's controller does when the machine is gone.

@@ -191,10 +191,12 @@ impl Sim {
                 self.created_pods.insert(name.clone());
                 let Faults { slow_start, sandbox, .. } = self.faults;
                 let slow = slow_start > 0 && self.rng.percent(slow_start);
-                let starts_at = match self.containers_wait {
-                    true => u64::MAX,
-                    false if slow => now + self.rng.below(8_000),
-                    false => now,
+                let starts_at = if self.containers_wait {
+                    u64::MAX
+                } else if slow {
+                    now + self.rng.below(8_000)
+                } else {
+                    now
                 };
                 let sandboxed = sandbox > 0 && self.rng.percent(sandbox);
                 self.note(format!("create {name} on node {node}"));
