@@ -97,7 +97,7 @@ children+=($!)
 # The node of an executor at work, and not the operator's own: that would be another story.
 operator_node=$(kubectl get pods -n indexbuild-system -l app.kubernetes.io/component=operator -o jsonpath='{.items[0].spec.nodeName}' 2>/dev/null || true)
 victim() {
-    kubectl get ed -o jsonpath='{range .items[?(@.status.state=="Working")]}{.spec.slot} {.status.nodeName} {.spec.work.kind}{"\n"}{end}' |
+    kubectl get ed -o jsonpath='{range .items[?(@.status.state=="Working")]}{.spec.slot} {.spec.grant.nodeName} {.spec.work.kind}{"\n"}{end}' |
         awk -v operator="$operator_node" '$2 != operator && $3 == "Encode" { print $2; exit }'
 }
 begun() { node=$(victim) && [ -n "$node" ]; }

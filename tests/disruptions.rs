@@ -15,6 +15,8 @@ mod damage;
 mod deletion;
 #[path = "operator/incident.rs"]
 mod incident;
+#[path = "operator/late_start.rs"]
+mod late_start;
 #[path = "operator/many_nodes_lost.rs"]
 mod many_nodes_lost;
 #[path = "operator/partition.rs"]
@@ -38,6 +40,12 @@ use indexbuild_testbed::tools_or_skip;
 fn a_hindrance_is_told_deletion_leaves_nothing_and_executors_outlast_the_api_server_i5_i9() {
     let Some(tools) = tools_or_skip("hindrances, deletion, and an API server that is away") else { return };
     api_server_outage::run(&tools);
+}
+
+#[test]
+fn an_owner_that_begins_after_its_node_rebooted_is_not_proved_gone_i4() {
+    let Some(tools) = tools_or_skip("a reboot between binding and start") else { return };
+    late_start::run(&tools);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use clap::Args;
 use indexbuild_durable::test_switches;
 use indexbuild_executor::kubernetes::{KubernetesControl, Place};
 use indexbuild_executor::livez::{heartbeat, serve};
+use indexbuild_executor::machine::BOOT_ID_FILE;
 use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, build_file};
 use indexbuild_local::ChildArgs;
 use kube::ResourceExt as _;
@@ -59,6 +60,9 @@ pub(crate) struct ExecutorArgs {
     /// The folder with the stores' credentials: `source` and `output`, one file for each variable
     #[arg(long, value_name = "DIR", requires = "kubernetes")]
     credentials: Option<PathBuf>,
+    /// The file that holds the boot id of this process's kernel
+    #[arg(long, value_name = "FILE", default_value = BOOT_ID_FILE, hide = true)]
+    boot_id_file: PathBuf,
     /// Where /livez is answered
     #[arg(long, value_name = "ADDRESS", requires = "kubernetes")]
     bind: Option<SocketAddr>,
@@ -91,10 +95,11 @@ async fn run_process(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
         threads,
         memory_limit,
         credentials,
+        boot_id_file,
         bind,
     } = args;
     if let (Some(state), Some(pod)) = (local, pod) {
-        return Ok(indexbuild_local::child(ChildArgs { state, pod, ca_file }).await);
+        return Ok(indexbuild_local::child(ChildArgs { state, pod, ca_file, boot_id_file }).await);
     }
     let (Some(build), Some(slot), Some(pod_name), Some(pod_uid), Some(volume)) =
         (build, slot, pod_name, pod_uid, volume)
@@ -131,6 +136,7 @@ async fn run_process(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
         memory_limit,
         access: credentials.map(StoreAccess::in_folder).unwrap_or_default(),
         site: Site::Cluster,
+        boot_id_file,
         test: test_switches::from_environment(test_switches::SWITCHES)?,
     };
     Ok(indexbuild_executor::run(config, Arc::new(control)).await.into())

@@ -164,7 +164,7 @@ fn slot(directory: &EngineDirectory) -> Vec<String> {
         or_none(spec.work.as_ref().map(|work| work.id.clone())),
         status.state.to_string(),
         or_none(progress),
-        or_none(status.node_name.clone()),
+        or_none(grant.map(|grant| grant.node_name.clone()).filter(|node| !node.is_empty())),
         or_none(spec.volume.as_ref().map(|volume| volume.claim_name.clone())),
         or_none(waiting.map(|waiting| waiting.message.clone()).or(of_owner)),
     ]

@@ -109,14 +109,13 @@ fn volumes(
         };
         if let Some(VolumeRef { claim_name, claim_uid: _, generation: _, condemned }) = &record.spec.volume {
             let grant = record.spec.grant.clone().unwrap_or_default();
-            let node = record.status.as_ref().and_then(|status| status.node_name.clone()).unwrap_or_default();
             let state = if grant.boot_nonce.is_empty() { VolumeState::Idle } else { VolumeState::Owned };
             all.push(Volume {
                 slot,
                 claim: claim_name.clone(),
                 state: state.to_string(),
                 owner: grant.pod_name,
-                node,
+                node: grant.node_name,
                 condemned: *condemned,
                 when_deleted: when_deleted.clone(),
                 ..Volume::default()

@@ -51,10 +51,14 @@ pub(crate) fn run(tools: &Tools) {
     // Both slots of each disturbed build are at work, on different nodes: one of them is lost.
     let before = fixture.at_work(NAMESPACE, "cut", 1, 1);
     let before_too = fixture.at_work(NAMESPACE, "cut-too", 1, 1);
-    let lost = [&before, &before_too].map(|record| text(record, "/status/nodeName").to_owned());
+    let lost = [&before, &before_too].map(|record| text(record, "/spec/grant/nodeName").to_owned());
     for (name, record) in [("cut", &before), ("cut-too", &before_too)] {
         let other = fixture.at_work(NAMESPACE, name, 0, 0);
-        assert_ne!(text(&other, "/status/nodeName"), text(record, "/status/nodeName"), "{name} is on two nodes");
+        assert_ne!(
+            text(&other, "/spec/grant/nodeName"),
+            text(record, "/spec/grant/nodeName"),
+            "{name} is on two nodes"
+        );
         assert!(leaks(&fixture, record), "an engine is open in {name}'s slot 1: {record}");
     }
     for from in [Peer::Api, Peer::Nodes] {

@@ -136,6 +136,9 @@ impl Fixture {
         let log = self.folder.path().join(format!("operator-{}.log", options.namespace));
         let mut program = self.cluster.command(INDEXBUILD);
         program.env("KUBECONFIG", &self.kubeconfig);
+        let mut switches = options.switches.unwrap_or_else(|| json!({}));
+        switches["nodeBootIds"] = json!(self.cluster.boot_ids());
+        let options = OperatorOptions { switches: Some(switches), ..options };
         self.operators.push(Operator::start(program, options, log));
     }
 

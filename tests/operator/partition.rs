@@ -29,7 +29,7 @@ pub(crate) fn run(fixture: &mut Fixture) {
     fixture.cluster.apply(&made).unwrap();
     let owner = |namespace: &str, name: &str, node: &str| {
         let record = fixture.at_work(namespace, name, 0, 1);
-        assert_eq!(text(&record, "/status/nodeName"), node, "{namespace}/{name} is where it should be");
+        assert_eq!(text(&record, "/spec/grant/nodeName"), node, "{namespace}/{name} is where it should be");
         record
     };
     let crashed = owner(NAMESPACE, "crashed", CRASHED);

@@ -208,7 +208,6 @@ fn attempts(inside: &Inside<'_>) -> Vec<Attempt> {
     let decides = Refusal::NotOperator.to_string();
     for who in ["stale", "stranger", "owner"] {
         all.push((who, Part::Status("state"), json!("Finished"), decides.clone()));
-        all.push((who, Part::Status("nodeBootID"), json!("another"), decides.clone()));
     }
     let history = json!([{"epoch": 2, "podName": "p", "reason": "Replaced", "time": TIME}]);
     all.push(("owner", Part::Status("history"), history, decides));
@@ -224,6 +223,8 @@ fn attempts(inside: &Inside<'_>) -> Vec<Attempt> {
         all.push(("owner", Part::Status("report"), value, refusal.to_string()));
     }
     all.push(("owner", Part::Status("claim"), claim(&present, "n3"), Refusal::SecondClaim.to_string()));
+    let another_kernel = json!({"podUID": present, "bootNonce": "n2", "bootID": "another"});
+    all.push(("owner", Part::Status("claim"), another_kernel, Refusal::SecondClaim.to_string()));
     all.push(("owner", Part::Status("claim"), claim(&stranger, "n2"), Refusal::ForeignClaim.to_string()));
     all.push(("stranger", Part::Spec, granted(3, &stranger, "", "encode-1"), ONLY_THE_OPERATOR.to_owned()));
     all.push(("stranger", Part::Spec, json!({"failedAttempts": 9}), ONLY_THE_OPERATOR.to_owned()));

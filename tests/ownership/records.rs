@@ -1,8 +1,8 @@
 //! Records: what may follow what, in spec and status, by whom.
 
 use indexbuild_api::{
-    Chosen, Claim, Condition, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, OwnerChange, Report,
-    VolumeRef, Work, WorkResult,
+    Chosen, Claim, Condition, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, OwnerChange, Past,
+    Report, VolumeRef, Work, WorkResult,
 };
 use indexbuild_lifecycle::admission::{self, ONLY_THE_OPERATOR, Refusal};
 use indexbuild_lifecycle::world::Record;
@@ -41,7 +41,13 @@ fn chosen(id: &str, digest: &str) -> Chosen {
 }
 
 fn grant(epoch: u64, pod_uid: &str, nonce: &str) -> Grant {
-    Grant { epoch, pod_name: format!("orders-e{epoch}"), pod_uid: pod_uid.to_owned(), boot_nonce: nonce.to_owned() }
+    Grant {
+        epoch,
+        pod_name: format!("orders-e{epoch}"),
+        pod_uid: pod_uid.to_owned(),
+        boot_nonce: nonce.to_owned(),
+        ..Grant::default()
+    }
 }
 
 fn spec(grant: Option<Grant>) -> EngineDirectorySpec {
@@ -111,6 +117,29 @@ fn spec_changes() -> Vec<Change<EngineDirectorySpec>> {
         ("no pod any more", |spec| on_grant(spec, |grant| grant.pod_uid = String::new())),
         ("a nonce", |spec| on_grant(spec, |grant| grant.boot_nonce = "n".to_owned())),
         ("another nonce", |spec| on_grant(spec, |grant| grant.boot_nonce = "m".to_owned())),
+        ("a node", |spec| on_grant(spec, |grant| grant.node_name = "node1".to_owned())),
+        ("another node", |spec| on_grant(spec, |grant| grant.node_name = "node2".to_owned())),
+        ("no node any more", |spec| on_grant(spec, |grant| grant.node_name = String::new())),
+        ("a kernel", |spec| on_grant(spec, |grant| grant.boot_id = "b1".to_owned())),
+        ("another kernel", |spec| on_grant(spec, |grant| grant.boot_id = "b2".to_owned())),
+        ("a machine", |spec| on_grant(spec, |grant| grant.system_uuid = "m1".to_owned())),
+        ("another machine", |spec| on_grant(spec, |grant| grant.system_uuid = "m2".to_owned())),
+        ("a machine at once", |spec| {
+            on_grant(spec, |grant| {
+                (grant.node_name, grant.boot_id, grant.system_uuid) = ("node1".into(), "b1".into(), "m1".into());
+            });
+        }),
+        ("another owner with the machine of the one before", |spec| {
+            on_grant(spec, |grant| {
+                grant.epoch += 1;
+                (grant.pod_uid, grant.boot_nonce) = (String::new(), String::new());
+            });
+        }),
+        ("the next work of the same process", |spec| {
+            on_grant(spec, |grant| grant.epoch += 1);
+            spec.work = Some(work("encode-2"));
+        }),
+        ("another past", |spec| spec.past = Past { first_epoch: 3, ..spec.past }),
         ("another pod's name", |spec| on_grant(spec, |grant| grant.pod_name = "other".to_owned())),
         ("other work", |spec| spec.work = Some(work("encode-2"))),
         ("other inputs", |spec| spec.work = Some(Work { inputs_digest: "e".to_owned(), ..work("encode-1") })),
@@ -150,6 +179,11 @@ fn old_specs() -> Vec<(&'static str, EngineDirectorySpec)> {
         ("granted", spec(Some(grant(4, "", "")))),
         ("with-a-pod", spec(Some(grant(4, "pod-b", "")))),
         ("with-a-process", bound.clone()),
+        ("with-a-machine", {
+            let grant = bound.grant.clone().unwrap();
+            let (node_name, boot_id, system_uuid) = ("node1".to_owned(), "b1".to_owned(), "m1".to_owned());
+            EngineDirectorySpec { grant: Some(Grant { node_name, boot_id, system_uuid, ..grant }), ..bound.clone() }
+        }),
         ("condemned", condemned(bound.clone())),
         ("condemned-and-free", EngineDirectorySpec { work: None, ..condemned(bound.clone()) }),
         (
@@ -200,7 +234,7 @@ fn result(work: &str, epoch: u64, digest: &str) -> WorkResult {
 }
 
 fn claim(pod_uid: &str, nonce: &str) -> Option<Claim> {
-    Some(Claim { pod_uid: pod_uid.to_owned(), boot_nonce: nonce.to_owned() })
+    Some(Claim { pod_uid: pod_uid.to_owned(), boot_nonce: nonce.to_owned(), boot_id: "b1".to_owned() })
 }
 
 fn old_records() -> Vec<(&'static str, Record)> {
@@ -232,9 +266,6 @@ fn status_changes() -> Vec<Change<EngineDirectoryStatus>> {
     vec![
         ("nothing", |_| {}),
         ("the state", |status| status.state = indexbuild_api::DirectoryState::Working),
-        ("the node", |status| status.node_name = Some("node9".to_owned())),
-        ("the node's boot", |status| status.node_boot_id = Some("b".to_owned())),
-        ("the machine", |status| status.node_system_uuid = Some("u".to_owned())),
         ("a condition", |status| {
             let condition = json!({"type": "Ready", "status": "True", "reason": "Pending", "message": "m",
                 "lastTransitionTime": TIME, "observedGeneration": 1});
@@ -245,6 +276,9 @@ fn status_changes() -> Vec<Change<EngineDirectoryStatus>> {
             status.history = vec![serde_json::from_value::<OwnerChange>(change).unwrap()];
         }),
         ("a claim of the owner", |status| status.claim = claim("pod-b", "n")),
+        ("a claim of the owner with another kernel", |status| {
+            status.claim = claim("pod-b", "n").map(|said| Claim { boot_id: "b2".to_owned(), ..said });
+        }),
         ("a second claim of the owner", |status| status.claim = claim("pod-b", "o")),
         ("a claim of the former owner", |status| status.claim = claim("pod-a", "k2")),
         ("no claim", |status| status.claim = None),

@@ -41,7 +41,13 @@ use crate::volume::Retention;
     ),
     printcolumn(name = "Work", type_ = "string", json_path = ".spec.work.id", description = "What it works on"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "What the slot is doing"),
-    printcolumn(name = "Node", type_ = "string", json_path = ".status.nodeName", description = "Where", priority = 1),
+    printcolumn(
+        name = "Node",
+        type_ = "string",
+        json_path = ".spec.grant.nodeName",
+        description = "Where",
+        priority = 1
+    ),
     printcolumn(
         name = "Volume",
         type_ = "string",
@@ -62,8 +68,11 @@ use crate::volume::Retention;
 #[x_kube(
     validation = Rule::new("self.buildUID == oldSelf.buildUID && self.buildName == oldSelf.buildName && self.slot == oldSelf.slot")
         .message("the slot's identity is immutable"),
-    validation = Rule::new("!has(oldSelf.grant) || (has(self.grant) && (self.grant == oldSelf.grant || self.grant.epoch == oldSelf.grant.epoch + 1 || (self.grant.epoch == oldSelf.grant.epoch && self.grant.podName == oldSelf.grant.podName && (oldSelf.grant.podUID == '' || self.grant.podUID == oldSelf.grant.podUID) && (oldSelf.grant.bootNonce == '' || self.grant.bootNonce == oldSelf.grant.bootNonce))))")
-        .message("the epoch rises by one with every change of owner; within an epoch podUID and bootNonce are set once")
+    validation = Rule::new("!has(oldSelf.grant) || (has(self.grant) && (self.grant == oldSelf.grant || self.grant.epoch == oldSelf.grant.epoch + 1 || (self.grant.epoch == oldSelf.grant.epoch && self.grant.podName == oldSelf.grant.podName && (oldSelf.grant.podUID == '' || self.grant.podUID == oldSelf.grant.podUID) && (oldSelf.grant.bootNonce == '' || self.grant.bootNonce == oldSelf.grant.bootNonce) && (oldSelf.grant.nodeName == '' || self.grant.nodeName == oldSelf.grant.nodeName) && (oldSelf.grant.bootID == '' || self.grant.bootID == oldSelf.grant.bootID) && (oldSelf.grant.systemUUID == '' || self.grant.systemUUID == oldSelf.grant.systemUUID))))")
+        .message("the epoch rises by one with every change of owner; within an epoch podUID, bootNonce and the machine are set once")
+        .field_path(".grant"),
+    validation = Rule::new("!has(self.grant) || ((self.grant.nodeName == '' || self.grant.podUID != '') && (self.grant.bootID == '' || self.grant.bootNonce != '') && (self.grant.systemUUID == '' || (self.grant.nodeName != '' && self.grant.bootID != '')))")
+        .message("the machine is that of a bound process: a node of its pod, a boot id of its nonce, a systemUUID of both")
         .field_path(".grant"),
     validation = Rule::new("!has(oldSelf.grant) || !has(self.grant) || (has(self.work) == has(oldSelf.work) && (!has(self.work) || self.work == oldSelf.work)) || self.grant.epoch == oldSelf.grant.epoch + 1")
         .message("a change of work raises the epoch")
@@ -126,6 +135,10 @@ pub struct EngineDirectorySpec {
     #[schemars(length(max = 1024))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["workId"]))]
     pub chosen: Vec<Chosen>,
+    /// What of the slot's past decides.
+    #[serde(default, skip_serializing_if = "Past::is_unknown")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub past: Past,
     /// What decides about the slot's volumes once the build is gone. Absent (an older version wrote the record): they
     /// are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,6 +156,42 @@ pub struct WorkFailures {
     /// How many attempts of this slot failed at it, and count against `backoffLimitPerWork`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub failed_attempts: u32,
+}
+
+/// What of a slot's past decides. It is written with the grant that it leads to, in one compare-and-set: the history in the
+/// status tells the same to people, and decides nothing. All is 0 in a record that an older version wrote.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Past {
+    /// The epoch that the record was made with; 0: not known.
+    #[serde(default)]
+    pub first_epoch: u64,
+    /// The last epoch that a process got for its next work, as it had done the one before; 0: none.
+    #[serde(default)]
+    pub next_work_epoch: u64,
+    /// How often the owner changed since the slot's work last advanced.
+    #[serde(default)]
+    pub tries: u32,
+    /// How many of these changes followed an attempt that failed.
+    #[serde(default)]
+    pub failed_tries: u32,
+    /// How many of the latest changes followed, one after the other, an attempt that failed.
+    #[serde(default)]
+    pub failures_in_a_row: u32,
+    /// How many of the latest changes followed, one after the other, an end that was no failure.
+    #[serde(default)]
+    pub ends_in_a_row: u32,
+    /// How many of the latest changes were, one after the other, replacements of a silent owner.
+    #[serde(default)]
+    pub replacements_in_a_row: u32,
+}
+
+impl Past {
+    /// Whether nothing is known of it.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What decides about a record's volumes once its build is gone. Each write of the record takes it from the build's spec,
@@ -179,6 +228,20 @@ pub struct Grant {
     /// The nonce of the pod's process; empty until it has claimed.
     #[schemars(length(max = 36))]
     pub boot_nonce: String,
+    /// The node that the pod is on; empty until the pod is bound.
+    #[serde(default)]
+    #[schemars(length(max = 253))]
+    pub node_name: String,
+    /// The boot id of the kernel that the process runs on, as the process says itself; empty: it has not said.
+    #[serde(rename = "bootID", default)]
+    #[schemars(length(max = 64))]
+    pub boot_id: String,
+    /// What the machine is, whatever its node is called (`systemUUID`): filled in when the Node, read after the process
+    /// had spoken, shows the process's own boot id. Another boot id of this machine proves the process gone. Empty: the
+    /// Node never showed it, as with a sandboxed runtime, which has a kernel of its own, and a reboot proves nothing.
+    #[serde(rename = "systemUUID", default)]
+    #[schemars(length(max = 64))]
+    pub system_uuid: String,
 }
 
 /// One thing for a slot to do.
@@ -286,16 +349,19 @@ pub struct FormerVolume {
     /// The epoch of its last owner.
     pub epoch: u64,
     /// The node where that pod ran.
+    #[serde(default)]
     #[schemars(length(max = 253))]
     pub node_name: String,
-    /// The boot id of that node then.
-    #[serde(rename = "nodeBootID")]
+    /// The boot id of the kernel that its process ran on, as it said itself. What an older version wrote as `nodeBootID`
+    /// was the node's when the pod was bound: it is not read, as the node may have rebooted before the pod began.
+    #[serde(rename = "bootID", default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
-    pub node_boot_id: String,
-    /// What that machine is, whatever its node is called (`systemUUID`).
-    #[serde(rename = "nodeSystemUUID", default, skip_serializing_if = "String::is_empty")]
+    pub boot_id: String,
+    /// What the machine is, whatever its node is called (`systemUUID`); empty: its Node never showed that boot id, and a
+    /// reboot proves nothing.
+    #[serde(rename = "systemUUID", default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
-    pub node_system_uuid: String,
+    pub system_uuid: String,
     /// What is known of the volume.
     pub state: VolumeState,
 }

@@ -12,24 +12,12 @@ pub struct EngineDirectoryStatus {
     /// What the slot is doing.
     #[serde(default)]
     pub state: DirectoryState,
-    /// The node where the owner runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub node_name: Option<String>,
-    /// That node's boot id.
-    #[serde(rename = "nodeBootID", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub node_boot_id: Option<String>,
-    /// What that machine is, whatever its node is called (`systemUUID`).
-    #[serde(rename = "nodeSystemUUID", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub node_system_uuid: Option<String>,
     /// The slot's conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The last changes of owner.
+    /// The last changes of owner, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
     pub history: Vec<OwnerChange>,
@@ -157,6 +145,10 @@ pub struct Claim {
     /// The nonce that the process drew at its start.
     #[schemars(length(min = 1, max = 36))]
     pub boot_nonce: String,
+    /// The boot id of the kernel that the process runs on, as it reads it itself; empty: it could not, or is older.
+    #[serde(rename = "bootID", default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub boot_id: String,
 }
 
 /// How far an owner is.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use indexbuild_api::{
-    AfterBuild, Chosen, Duration, EngineDirectorySpec, FormerVolume, Grant, Retention, RunLocation, VolumeRef,
+    AfterBuild, Chosen, Duration, EngineDirectorySpec, FormerVolume, Grant, Past, Retention, RunLocation, VolumeRef,
     VolumeState, Work, WorkKind, crds,
 };
 use indexbuild_check::check_directory_spec;
@@ -43,6 +43,9 @@ fn record() -> EngineDirectorySpec {
             pod_name: "orders-0b7e1c9a-0-e2".to_owned(),
             pod_uid: "p1".to_owned(),
             boot_nonce: "n1".to_owned(),
+            node_name: "node1".to_owned(),
+            boot_id: "b1".to_owned(),
+            system_uuid: "m1".to_owned(),
         }),
         work: Some(work("encode-0")),
         volume: Some(VolumeRef {
@@ -59,6 +62,7 @@ fn record() -> EngineDirectorySpec {
             ..FormerVolume::default()
         }],
         chosen: vec![chosen("plan", 1)],
+        past: Past { first_epoch: 1, ..Past::default() },
         after_build: Some(AfterBuild { volumes: Retention::Retain, replace_after: Duration::from_secs(600) }),
     }
 }
@@ -67,6 +71,11 @@ type Change = fn(&mut EngineDirectorySpec);
 
 fn grant(spec: &mut EngineDirectorySpec) -> &mut Grant {
     spec.grant.as_mut().unwrap()
+}
+
+/// Before any pod of it is bound.
+fn unbound(grant: &Grant) -> Grant {
+    Grant { epoch: grant.epoch, pod_name: grant.pod_name.clone(), ..Grant::default() }
 }
 
 fn volume(spec: &mut EngineDirectorySpec) -> &mut VolumeRef {
@@ -86,7 +95,7 @@ fn nothing(_: &mut EngineDirectorySpec) {}
 /// G2, G3, G7: what the operator does in a build's life passes.
 #[test]
 fn what_the_protocol_does_is_accepted() {
-    let cases: [(&str, Change, Change); 13] = [
+    let cases: [(&str, Change, Change); 14] = [
         ("nothing changes", nothing, nothing),
         (
             "the first grant",
@@ -96,8 +105,21 @@ fn what_the_protocol_does_is_accepted() {
                 s.work = record().work;
             },
         ),
-        ("the pod's UID is filled in", |s| grant(s).pod_uid = String::new(), |s| grant(s).pod_uid = "p1".into()),
-        ("the nonce is bound", |s| grant(s).boot_nonce = String::new(), |s| grant(s).boot_nonce = "n1".into()),
+        (
+            "the pod's UID is filled in, with its node",
+            |s| *grant(s) = unbound(grant(s)),
+            |s| (grant(s).pod_uid, grant(s).node_name) = ("p1".into(), "node1".into()),
+        ),
+        (
+            "the nonce is bound, with the kernel that its process has said",
+            |s| *grant(s) = Grant { pod_uid: "p1".into(), node_name: "node1".into(), ..unbound(grant(s)) },
+            |s| (grant(s).boot_nonce, grant(s).boot_id) = ("n1".into(), "b1".into()),
+        ),
+        (
+            "the machine is filled in once its Node shows that kernel",
+            |s| grant(s).system_uuid = String::new(),
+            |s| grant(s).system_uuid = "m1".into(),
+        ),
         ("a new owner", nothing, |s| {
             s.grant = Some(Grant { epoch: 4, pod_name: "orders-0b7e1c9a-0-e4".into(), ..Grant::default() });
         }),

@@ -28,6 +28,8 @@ pub struct ExecutorConfig {
     pub memory_limit: u64,
     pub access: StoreAccess,
     pub site: Site,
+    /// The file that holds the boot id of this process's kernel.
+    pub boot_id_file: PathBuf,
     /// Behaviour that only tests ask for.
     pub test: TestSwitches,
 }

@@ -18,6 +18,7 @@ mod exit;
 pub mod failure;
 pub mod kubernetes;
 pub mod livez;
+pub mod machine;
 mod memory;
 pub mod names;
 mod objects;

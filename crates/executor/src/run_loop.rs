@@ -23,6 +23,7 @@ use crate::config::ExecutorConfig;
 use crate::control::{ContactError, ControlPlane, WriteError};
 use crate::exit::ExitStatus;
 use crate::failure::WorkFailure;
+use crate::machine;
 use crate::memory::Budget;
 use crate::rate::RateLimit;
 use crate::test_switches::TestSwitches;
@@ -96,7 +97,8 @@ async fn until_stopped(config: ExecutorConfig, control: Arc<dyn ControlPlane>, s
     let limits = Limits::of(&config.build);
     let build_file = config.build_file.clone().map(|file| WatchedFile::new(file, limits, born));
     let boot_nonce = uuid::Uuid::new_v4().to_string();
-    tracing::info!(slot = config.slot, pod = %config.pod_name, pod_uid = %config.pod_uid, boot_nonce, "executor starts");
+    let boot_id = machine::boot_id(&config.boot_id_file);
+    tracing::info!(slot = config.slot, pod = %config.pod_name, pod_uid = %config.pod_uid, boot_nonce, boot_id, "executor starts");
     let state = OwnerState {
         pod_uid: config.pod_uid.clone(),
         boot_nonce: boot_nonce.clone(),
@@ -119,6 +121,7 @@ async fn until_stopped(config: ExecutorConfig, control: Arc<dyn ControlPlane>, s
     let mut run_loop = RunLoop {
         process,
         state,
+        boot_id,
         build_file,
         born,
         attempt: None,
@@ -150,6 +153,8 @@ type Stop<'a> = BoxFuture<'a, ()>;
 struct RunLoop {
     process: Process,
     state: OwnerState,
+    /// That of its kernel, as it says when it registers.
+    boot_id: String,
     build_file: Option<WatchedFile>,
     born: Instant,
     attempt: Option<Attempt>,
@@ -388,7 +393,8 @@ impl RunLoop {
         if !left.is_zero() {
             return Some(left);
         }
-        let claim = Claim { pod_uid: self.state.pod_uid.clone(), boot_nonce: self.state.boot_nonce.clone() };
+        let OwnerState { pod_uid, boot_nonce, .. } = &self.state;
+        let claim = Claim { pod_uid: pod_uid.clone(), boot_nonce: boot_nonce.clone(), boot_id: self.boot_id.clone() };
         let begun = Instant::now();
         match self.process.control.claim(claim).await {
             Ok(()) => {

@@ -16,6 +16,7 @@ use indexbuild_api::{Claim, Report, RunLocation, Work, WorkKind};
 use indexbuild_executor::backoff::{LONGEST_PAUSE, Pace, Pauses};
 use indexbuild_executor::kubernetes::{KubernetesControl, client};
 use indexbuild_executor::livez::{Heartbeat, heartbeat, serve};
+use indexbuild_executor::machine::BOOT_ID_FILE;
 use indexbuild_executor::{
     ContactError, ControlPlane, ExecutorConfig, ExitStatus, Site, StoreAccess, WriteError, live,
 };
@@ -91,6 +92,7 @@ impl Life {
             memory_limit: 256 << 20,
             access: StoreAccess::default(),
             site: Site::Cluster,
+            boot_id_file: BOOT_ID_FILE.into(),
             test: serde_json::from_value(serde_json::json!({"standStillIn": stands_still.then_some(WorkKind::Encode)}))
                 .unwrap(),
         };

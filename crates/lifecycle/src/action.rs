@@ -71,14 +71,6 @@ pub enum StopReason {
     Ended,
 }
 
-/// The machine that an owner runs on, as it was when its pod was bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeSeen {
-    pub name: String,
-    pub boot_id: String,
-    pub system_uuid: String,
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Put the finalizer on the build.
@@ -101,9 +93,6 @@ pub enum Action {
         change: Option<OwnerChangeReason>,
         /// The new `status.conditions`.
         conditions: Vec<Condition>,
-        /// The machine of the pod that this write binds, for `status.nodeName`, `nodeBootID`, `nodeSystemUUID`.
-        /// `None` with an empty `grant.podUID`: these are cleared; `None` otherwise: they stay.
-        node: Option<NodeSeen>,
     },
     /// Remove the record of a slot, none of whose volumes is unaccounted for.
     DeleteDirectory {

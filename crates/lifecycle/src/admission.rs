@@ -30,8 +30,13 @@ pub enum Refusal {
     ResultChanged,
     #[error("the slot's identity is immutable")]
     Identity,
-    #[error("the epoch rises by one with every change of owner; within an epoch podUID and bootNonce are set once")]
+    #[error(
+        "the epoch rises by one with every change of owner; within an epoch podUID, bootNonce and the machine are set once"
+    )]
     Grant,
+    /// A machine that nobody spoke of: it would be evidence about the wrong process.
+    #[error("the machine is that of a bound process: a node of its pod, a boot id of its nonce, a systemUUID of both")]
+    Machine,
     #[error("a change of work raises the epoch")]
     Work,
     /// There is work, and nobody to do it.
@@ -54,18 +59,12 @@ pub enum Refusal {
 /// The rule that refuses it.
 pub fn review_status(record: &Record, new_status: &EngineDirectoryStatus, caller_pod_uid: &str) -> Result<(), Refusal> {
     let old = &record.status;
-    let EngineDirectoryStatus { state, node_name, node_boot_id, node_system_uuid, conditions, history, claim, report } =
-        new_status;
+    let EngineDirectoryStatus { state, conditions, history, claim, report } = new_status;
     let grant = record.spec.grant.as_ref();
     let owner = !caller_pod_uid.is_empty() && grant.is_some_and(|grant| grant.pod_uid == caller_pod_uid);
     let claims = *claim != old.claim;
     let reports = *report != old.report;
-    let decides = *state != old.state
-        || *node_name != old.node_name
-        || *node_boot_id != old.node_boot_id
-        || *node_system_uuid != old.node_system_uuid
-        || *conditions != old.conditions
-        || *history != old.history;
+    let decides = *state != old.state || *conditions != old.conditions || *history != old.history;
 
     if (claims || reports) && !owner {
         return Err(Refusal::NotOwner);
@@ -119,6 +118,9 @@ pub fn review_spec(old: &EngineDirectorySpec, new: &EngineDirectorySpec) -> Resu
         return Err(Refusal::Identity);
     }
     review_grant(old.grant.as_ref(), new.grant.as_ref())?;
+    if let Some(grant) = &new.grant {
+        review_machine(grant)?;
+    }
     if let (Some(before), Some(after)) = (&old.grant, &new.grant)
         && old.work != new.work
         && before.epoch.checked_add(1) != Some(after.epoch)
@@ -151,11 +153,23 @@ fn review_grant(old: Option<&Grant>, new: Option<&Grant>) -> Result<(), Refusal>
         return Err(Refusal::Grant);
     };
     let risen = old.epoch.checked_add(1) == Some(new.epoch);
+    let once = |before: &str, after: &str| before.is_empty() || before == after;
     let filled_in = old.epoch == new.epoch
         && old.pod_name == new.pod_name
-        && (old.pod_uid.is_empty() || old.pod_uid == new.pod_uid)
-        && (old.boot_nonce.is_empty() || old.boot_nonce == new.boot_nonce);
+        && once(&old.pod_uid, &new.pod_uid)
+        && once(&old.boot_nonce, &new.boot_nonce)
+        && once(&old.node_name, &new.node_name)
+        && once(&old.boot_id, &new.boot_id)
+        && once(&old.system_uuid, &new.system_uuid);
     if risen || filled_in { Ok(()) } else { Err(Refusal::Grant) }
+}
+
+fn review_machine(grant: &Grant) -> Result<(), Refusal> {
+    let Grant { epoch: _, pod_name: _, pod_uid, boot_nonce, node_name, boot_id, system_uuid } = grant;
+    let spoken_for = (node_name.is_empty() || !pod_uid.is_empty())
+        && (boot_id.is_empty() || !boot_nonce.is_empty())
+        && (system_uuid.is_empty() || !(node_name.is_empty() || boot_id.is_empty()));
+    if spoken_for { Ok(()) } else { Err(Refusal::Machine) }
 }
 
 fn review_volume(old: &VolumeRef, new: &VolumeRef) -> Result<(), Refusal> {

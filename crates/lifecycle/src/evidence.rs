@@ -55,7 +55,7 @@ impl EvidenceKind {
                 "the kubelet itself reported every container of the `restartPolicy: Never` pod ended, with container id and time (a local parent: it reaped the child, or took the lock that every executor holds for its life)"
             }
             Self::NodeRebooted => {
-                "the same machine (`systemUUID`) is back with another boot id than was recorded when the pod was bound"
+                "the machine of the process's own word is back with another boot id: the process said which kernel it runs on, and a later live read of its Node showed the same boot id, and so which machine that is (`systemUUID`)"
             }
             Self::NodeGone => "the Node object is gone, and the network volume is detached",
             Self::OutOfService => {
@@ -117,8 +117,10 @@ struct LastOwner<'a> {
     boot_nonce: &'a str,
     epoch: u64,
     node_name: &'a str,
-    node_boot_id: &'a str,
-    node_system_uuid: &'a str,
+    /// The boot id that its process said.
+    boot_id: &'a str,
+    /// The machine, where its Node has shown that boot id.
+    system_uuid: &'a str,
     recorded: bool,
 }
 
@@ -132,9 +134,9 @@ impl Evidence {
             pod_uid: &grant.pod_uid,
             boot_nonce: &grant.boot_nonce,
             epoch: grant.epoch,
-            node_name: record.status.node_name.as_deref().unwrap_or_default(),
-            node_boot_id: record.status.node_boot_id.as_deref().unwrap_or_default(),
-            node_system_uuid: record.status.node_system_uuid.as_deref().unwrap_or_default(),
+            node_name: &grant.node_name,
+            boot_id: &grant.boot_id,
+            system_uuid: &grant.system_uuid,
             recorded: false,
         };
         Self::of(world, owner)
@@ -149,8 +151,8 @@ impl Evidence {
             boot_nonce: &volume.boot_nonce,
             epoch: volume.epoch,
             node_name: &volume.node_name,
-            node_boot_id: &volume.node_boot_id,
-            node_system_uuid: &volume.node_system_uuid,
+            boot_id: &volume.boot_id,
+            system_uuid: &volume.system_uuid,
             recorded: volume.state == VolumeState::Idle,
         };
         Self::of(world, owner)
@@ -223,12 +225,23 @@ fn exit_code(world: &World, owner: LastOwner<'_>) -> Option<i32> {
         .then_some(exit_code)
 }
 
+/// Whether the kernel that the process ran on is not there any more. The machine is known only where the Node was seen
+/// with the process's own boot id: what a Node showed before the process began may be of the boot before.
 fn rebooted(world: &World, owner: LastOwner<'_>) -> bool {
     world.node(owner.node_name).is_some_and(|node| {
-        let same_machine = !owner.node_system_uuid.is_empty() && node.system_uuid == owner.node_system_uuid;
-        let known = !owner.node_boot_id.is_empty() && !node.boot_id.is_empty();
-        !node.gone && same_machine && known && node.boot_id != owner.node_boot_id
+        let same_machine = !owner.system_uuid.is_empty() && node.system_uuid == owner.system_uuid;
+        let known = !owner.boot_id.is_empty() && !node.boot_id.is_empty();
+        !node.gone && same_machine && known && node.boot_id != owner.boot_id
     })
+}
+
+/// The machine (`systemUUID`) that a process runs on, where its Node shows the boot id that the process has said: the
+/// Node was read after the process had spoken, as records are read before nodes.
+#[must_use]
+pub fn machine_of<'w>(world: &'w World, node_name: &str, boot_id: &str) -> Option<&'w str> {
+    let known = !node_name.is_empty() && !boot_id.is_empty();
+    let node = world.node(node_name).filter(|node| known && !node.gone && node.boot_id == boot_id)?;
+    (!node.system_uuid.is_empty()).then_some(node.system_uuid.as_str())
 }
 
 fn node_gone(world: &World, owner: LastOwner<'_>) -> bool {

@@ -15,7 +15,7 @@ pub mod plan;
 pub mod record;
 pub mod world;
 
-pub use action::{Action, Decision, End, Event, NodeSeen, StopReason, Wait};
+pub use action::{Action, Decision, End, Event, StopReason, Wait};
 pub use evidence::{Condemned, Evidence, EvidenceKind};
 pub use plan::plan;
 pub use world::{Millis, Record, Stage, World};

@@ -14,7 +14,13 @@ use indexbuild_lifecycle::world::Record;
 const OWNER: &str = "pod-7";
 
 fn grant(epoch: u64, pod_uid: &str, nonce: &str) -> Grant {
-    Grant { epoch, pod_name: format!("orders-0-e{epoch}"), pod_uid: pod_uid.to_owned(), boot_nonce: nonce.to_owned() }
+    Grant {
+        epoch,
+        pod_name: format!("orders-0-e{epoch}"),
+        pod_uid: pod_uid.to_owned(),
+        boot_nonce: nonce.to_owned(),
+        ..Grant::default()
+    }
 }
 
 fn work(id: &str) -> Work {
@@ -67,7 +73,8 @@ fn status(change: impl FnOnce(&mut EngineDirectoryStatus)) -> EngineDirectorySta
 /// G9.
 #[test]
 fn a_claim_is_taken_from_the_granted_pod_alone_and_names_it() {
-    let claim = |uid: &str| Some(Claim { pod_uid: uid.to_owned(), boot_nonce: "n7".to_owned() });
+    let claim =
+        |uid: &str| Some(Claim { pod_uid: uid.to_owned(), boot_nonce: "n7".to_owned(), boot_id: "b".to_owned() });
     let unbound = Record { spec: EngineDirectorySpec { grant: Some(grant(7, OWNER, "")), ..spec() }, ..record() };
     assert_eq!(review_status(&unbound, &status(|s| s.claim = claim(OWNER)), OWNER), Ok(()));
     assert_eq!(review_status(&unbound, &status(|s| s.claim = claim("pod-8")), "pod-8"), Err(Refusal::NotOwner));
@@ -80,9 +87,13 @@ fn a_claim_is_taken_from_the_granted_pod_alone_and_names_it() {
 /// G9, failure-modes.md #11.
 #[test]
 fn a_second_nonce_under_one_pod_uid_is_refused_and_the_next_pod_may_claim() {
-    let claim = |uid: &str, nonce: &str| Some(Claim { pod_uid: uid.to_owned(), boot_nonce: nonce.to_owned() });
+    let claim = |uid: &str, nonce: &str| {
+        Some(Claim { pod_uid: uid.to_owned(), boot_nonce: nonce.to_owned(), boot_id: "b".to_owned() })
+    };
     let mut claimed = record();
     claimed.status.claim = claim(OWNER, "n7");
+    let another_kernel = status(|s| s.claim = claim(OWNER, "n7").map(|said| Claim { boot_id: "c".to_owned(), ..said }));
+    assert_eq!(review_status(&claimed, &another_kernel, OWNER), Err(Refusal::SecondClaim), "its word stands");
     assert_eq!(review_status(&claimed, &status(|s| s.claim = claim(OWNER, "n8")), OWNER), Err(Refusal::SecondClaim));
     assert_eq!(review_status(&claimed, &status(|s| s.claim = None), OWNER), Err(Refusal::SecondClaim));
     claimed.status.claim = claim("pod-6", "n6");
@@ -139,9 +150,6 @@ fn the_operators_part_of_status_is_refused_to_owners_property_by_property() {
     let change = scene::owner_change(1, OwnerChangeReason::FirstOwner);
     let parts = [
         status(|s| s.state = DirectoryState::Working),
-        status(|s| s.node_name = Some("node".to_owned())),
-        status(|s| s.node_boot_id = Some("boot".to_owned())),
-        status(|s| s.node_system_uuid = Some("machine".to_owned())),
         status(|s| s.conditions = vec![condition]),
         status(|s| s.history = vec![change]),
     ];
@@ -190,6 +198,42 @@ fn within_an_epoch_pod_uid_and_nonce_are_filled_in_once() {
     let mut renamed = old(OWNER, "");
     renamed.grant.as_mut().unwrap().pod_name = "other".to_owned();
     assert_eq!(review_spec(&old(OWNER, ""), &renamed), Err(Refusal::Grant));
+}
+
+/// I4: what may prove an owner gone is filled in once, and is that of a process that is bound.
+#[test]
+fn within_an_epoch_the_machine_is_filled_in_once_and_is_a_bound_processs() {
+    let machine = |node: &str, boot: &str, machine: &str| EngineDirectorySpec {
+        grant: Some(Grant {
+            node_name: node.to_owned(),
+            boot_id: boot.to_owned(),
+            system_uuid: machine.to_owned(),
+            ..grant(7, OWNER, "n7")
+        }),
+        ..spec()
+    };
+    let steps = [machine("", "", ""), machine("node", "", ""), machine("node", "b", ""), machine("node", "b", "m")];
+    for step in steps.windows(2) {
+        assert_eq!(review_spec(&step[0], &step[1]), Ok(()));
+        assert_eq!(review_spec(&step[1], &step[0]), Err(Refusal::Grant), "it is not taken back");
+    }
+    let all = machine("node", "b", "m");
+    for other in [machine("another", "b", "m"), machine("node", "c", "m"), machine("node", "b", "another")] {
+        assert_eq!(review_spec(&all, &other), Err(Refusal::Grant));
+    }
+    // The same process takes its next work.
+    let mut next = all.clone();
+    next.grant.as_mut().unwrap().epoch = 8;
+    assert_eq!(review_spec(&all, &next), Ok(()));
+    // Another process does not inherit it.
+    let forged = |change: fn(&mut Grant)| {
+        let mut forged = all.clone();
+        change(forged.grant.as_mut().unwrap());
+        review_spec(&all, &forged)
+    };
+    assert_eq!(forged(|grant| (grant.epoch, grant.boot_nonce) = (8, String::new())), Err(Refusal::Machine));
+    assert_eq!(forged(|grant| (grant.epoch, grant.pod_uid) = (8, String::new())), Err(Refusal::Machine));
+    assert_eq!(forged(|grant| (grant.epoch, grant.boot_id) = (8, String::new())), Err(Refusal::Machine));
 }
 
 /// G3.

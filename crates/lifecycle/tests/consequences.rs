@@ -5,11 +5,11 @@
 mod scene;
 
 use indexbuild_api::{
-    Claim, Condition, ConditionStatus, ConditionType, DirectoryState, FormerVolume, IndexBuildStatus,
+    Claim, Condition, ConditionStatus, ConditionType, DirectoryState, FormerVolume, Grant, IndexBuildStatus,
     OwnerChangeReason, Reason, Report, Waiting, WorkErrorReason, WorkFailures,
 };
 use indexbuild_lifecycle::world::{ClaimPhase, ClaimView, NodeReady, NodeView, PodState, PodView, World};
-use indexbuild_lifecycle::{Action, Decision, StopReason, plan};
+use indexbuild_lifecycle::{Action, Decision, Evidence, EvidenceKind, StopReason, plan};
 use scene::{
     carry_out, changed, encoding, replaced, report_mut, reports_error, silent, stage, stranded, terminated, update,
 };
@@ -225,6 +225,35 @@ fn what_ran_before_a_reboot_has_not_failed_though_the_kubelet_that_comes_back_re
     }
 }
 
+/// I4: a node reboots between the binding of a pod to it and the start of its container.
+#[test]
+fn a_pod_that_starts_after_its_node_rebooted_is_not_proved_gone() {
+    let mut world = encoding();
+    let record = &mut world.slots[0].record;
+    let grant = record.spec.grant.as_mut().unwrap();
+    *grant = Grant { epoch: grant.epoch, pod_name: grant.pod_name.clone(), ..Grant::default() };
+    (record.status.claim, record.status.report) = (None, None);
+    world.pods[0].state = PodState::Pending;
+    let decision = plan(&world);
+    act(&mut world, &decision);
+    assert_eq!(world.slots[0].record.spec.grant.as_ref().unwrap().pod_uid, "pod-0");
+
+    world.nodes[0].boot_id = "boot-2".to_owned();
+    world.pods[0].state = PodState::Running;
+    let claim = Claim { pod_uid: "pod-0".to_owned(), boot_nonce: "x".to_owned(), boot_id: "boot-2".to_owned() };
+    world.slots[0].record.status.claim = Some(claim);
+    let decision = plan(&world);
+    act(&mut world, &decision);
+    let proof = |world: &World| Evidence::of_current(world, &world.slots[0].record).map(|evidence| evidence.kind());
+    assert_eq!(world.slots[0].record.spec.grant.as_ref().unwrap().boot_nonce, "x");
+    assert_eq!(proof(&world), None, "it runs");
+    assert_eq!(changed(&plan(&world), 0), None, "its volume goes to another pod while it runs");
+    // The control: the next boot is after its word.
+    world.nodes[0].boot_id = "boot-3".to_owned();
+    assert_eq!(proof(&world), Some(EvidenceKind::NodeRebooted));
+    assert_eq!(changed(&plan(&world), 0), Some(OwnerChangeReason::Rebound));
+}
+
 /// I8: a pause that waits for an owner which is cut off says the same for as long as that lasts.
 #[test]
 fn a_pause_that_waits_for_proof_writes_nothing_once_patience_is_over_i8() {
@@ -292,7 +321,7 @@ fn times_given_up(mut world: World, exit_code: i32, drained: bool) -> usize {
             }];
         } else if grant.boot_nonce.is_empty() {
             world.slots[0].record.status.claim =
-                Some(Claim { pod_uid: grant.pod_uid, boot_nonce: format!("n{round}") });
+                Some(Claim { pod_uid: grant.pod_uid, boot_nonce: format!("n{round}"), boot_id: String::new() });
         } else if world.slots[0].record.spec.work.as_ref().is_some_and(|work| work.id == "clean") {
             world.pods[0].deleting = drained;
             world.pods[0].state = terminated(exit_code);

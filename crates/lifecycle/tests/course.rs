@@ -266,9 +266,9 @@ fn i9_a_build_whose_pods_never_started_goes_without_a_clean() {
         add_slot(&mut world, 0, 1, "plan");
         let record = &mut world.slots[0].record;
         let grant = record.spec.grant.as_mut().unwrap();
-        (grant.pod_uid, grant.boot_nonce) = (String::new(), String::new());
+        *grant = Grant { epoch: grant.epoch, pod_name: grant.pod_name.clone(), ..Grant::default() };
+        record.spec.past.first_epoch = 1;
         (record.status.claim, record.status.report) = (None, None);
-        record.status.history.clear();
         world.claims.iter_mut().for_each(|claim| claim.phase = ClaimPhase::Pending);
         world.pods.iter_mut().for_each(|pod| {
             pod.node = None;
@@ -294,6 +294,12 @@ fn i9_a_build_whose_pods_never_started_goes_without_a_clean() {
     // The control: a process that has claimed may be bound by another operator's write that is not seen yet.
     let mut claimed = never_started();
     claimed.slots[0].record.status.claim =
-        Some(Claim { pod_uid: claimed.pods[0].uid.clone(), boot_nonce: "nonce".to_owned() });
+        Some(Claim { pod_uid: claimed.pods[0].uid.clone(), boot_nonce: "nonce".to_owned(), boot_id: String::new() });
     assert!(cleans(claimed).0);
+    // Nor of a record that was made anew, or that an older version made, is it known.
+    for first_epoch in [0, 2] {
+        let mut made_anew = never_started();
+        made_anew.slots[0].record.spec.past.first_epoch = first_epoch;
+        assert!(cleans(made_anew).0, "{first_epoch}");
+    }
 }

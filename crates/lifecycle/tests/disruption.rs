@@ -40,7 +40,7 @@ fn after_patience_a_new_owner_works_on_a_new_volume_and_the_old_one_is_stranded(
     assert_eq!(spec.work.as_ref().unwrap().id, "encode-0");
     let former = &spec.former_volumes[0];
     assert_eq!(
-        (former.state, former.pod_uid.as_str(), former.boot_nonce.as_str(), former.epoch, former.node_boot_id.as_str()),
+        (former.state, former.pod_uid.as_str(), former.boot_nonce.as_str(), former.epoch, former.boot_id.as_str()),
         (VolumeState::Stranded, "pod-0", "nonce-0", 3, "boot-1")
     );
     assert_ne!(spec.volume.as_ref().unwrap().claim_name, former.claim_name);
@@ -55,10 +55,9 @@ fn after_patience_a_new_owner_works_on_a_new_volume_and_the_old_one_is_stranded(
 /// backoff of both. What ends again and again is slowed down, so that a node that kills each pod is not flooded.
 #[test]
 fn an_end_without_fault_is_not_waited_for_whatever_failed_before_and_repeated_ends_are() {
-    let waits = |history: &[OwnerChangeReason]| {
+    let waits = |past: Past| {
         let mut world = encoding();
-        world.slots[0].record.status.history =
-            (1..).zip(history).map(|(epoch, reason)| owner_change(epoch, *reason)).collect();
+        world.slots[0].record.spec.past = past;
         world.pods[0].state = terminated(0);
         world.pods[0].deleting = true;
         let decision = plan(&world);
@@ -71,19 +70,20 @@ fn an_end_without_fault_is_not_waited_for_whatever_failed_before_and_repeated_en
         let wait = decision.waits.iter().find(|wait| wait.reason == Reason::BackingOff);
         wait.map(|wait| (wait.until - world.now, wait.what.clone()))
     };
-    assert_eq!(waits(&[]), None);
-    assert_eq!(waits(&[OwnerChangeReason::AttemptFailed, OwnerChangeReason::AttemptFailed]), None);
-    assert_eq!(waits(&[OwnerChangeReason::Rebound, OwnerChangeReason::AttemptFailed]), None);
-    let (once, why) = waits(&[OwnerChangeReason::Rebound]).unwrap();
+    let nothing = Past { first_epoch: 1, ..Past::default() };
+    assert_eq!(waits(nothing), None);
+    assert_eq!(waits(Past { tries: 2, failed_tries: 2, failures_in_a_row: 2, ..nothing }), None);
+    assert_eq!(waits(Past { tries: 2, failed_tries: 1, failures_in_a_row: 1, ..nothing }), None);
+    let (once, why) = waits(Past { tries: 1, ends_in_a_row: 1, ..nothing }).unwrap();
     assert!(once > 0 && why.contains("its owners ended several times in a row"), "{why}");
-    let (twice, _) = waits(&[OwnerChangeReason::Rebound, OwnerChangeReason::OwnerEnded]).unwrap();
+    let (twice, _) = waits(Past { tries: 2, ends_in_a_row: 2, ..nothing }).unwrap();
     assert!(twice > once, "{once} ms and then {twice} ms");
 }
 
 #[test]
 fn a_cut_off_owners_volume_returns_if_its_replacement_has_not_caught_up() {
     let mut world = replaced();
-    world.slots[0].record.status.history.push(owner_change(3, OwnerChangeReason::Replaced));
+    world.slots[0].record.spec.past.replacements_in_a_row = 1;
     world.pods[2].state = terminated(0);
     report_mut(&mut world, 0).progress = Some(0.4);
     let decision = plan(&world);
@@ -138,12 +138,8 @@ fn when_most_nodes_look_lost_nothing_is_destroyed_or_replaced_and_the_status_say
 #[test]
 fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound() {
     let mut world = encoding();
-    world.slots[0].record.spec.grant = Some(Grant {
-        epoch: 4,
-        pod_name: names::pod("orders", UID, 0, 4),
-        pod_uid: String::new(),
-        boot_nonce: String::new(),
-    });
+    world.slots[0].record.spec.grant =
+        Some(Grant { epoch: 4, pod_name: names::pod("orders", UID, 0, 4), ..Grant::default() });
     world.pods[0] = PodView {
         name: names::pod("orders", UID, 0, 4),
         uid: "pod-4".to_owned(),
@@ -189,8 +185,7 @@ fn an_unproved_volume_stays_listed_and_does_not_hold_back_the_end() {
     world.pods.clear();
     let record = &mut world.slots[0].record;
     (record.spec.volume, record.spec.work) = (None, None);
-    record.spec.grant =
-        Some(Grant { epoch: 8, pod_name: "orders-e8".to_owned(), pod_uid: String::new(), boot_nonce: String::new() });
+    record.spec.grant = Some(Grant { epoch: 8, pod_name: "orders-e8".to_owned(), ..Grant::default() });
     let world = settled(world);
     let decision = plan(&world);
     assert_eq!((decision.end, decision.actions), (Some(End::Complete), vec![]));

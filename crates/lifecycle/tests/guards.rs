@@ -291,7 +291,7 @@ fn g9_a_new_owner_begins_without_pod_or_nonce_and_each_is_bound_once() {
         "the former pod's claim is not this one's"
     );
     world.slots[0].record.status.claim =
-        Some(Claim { pod_uid: "pod-new".to_owned(), boot_nonce: "nonce-new".to_owned() });
+        Some(Claim { pod_uid: "pod-new".to_owned(), boot_nonce: "nonce-new".to_owned(), boot_id: String::new() });
     assert_eq!(update(&plan(&world), 0).unwrap().0.grant.as_ref().unwrap().boot_nonce, "nonce-new");
 }
 

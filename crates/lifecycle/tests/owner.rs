@@ -34,7 +34,8 @@ fn work(id: &str) -> Work {
 }
 
 fn record(epoch: u64, pod_uid: &str, nonce: &str, id: Option<&str>) -> Record {
-    let grant = Grant { epoch, pod_name: "p".to_owned(), pod_uid: pod_uid.to_owned(), boot_nonce: nonce.to_owned() };
+    let (pod_uid, boot_nonce) = (pod_uid.to_owned(), nonce.to_owned());
+    let grant = Grant { epoch, pod_name: "p".to_owned(), pod_uid, boot_nonce, ..Grant::default() };
     let spec = EngineDirectorySpec { grant: Some(grant), work: id.map(work), ..EngineDirectorySpec::default() };
     Record { spec, status: EngineDirectoryStatus::default(), version: "1".to_owned() }
 }
@@ -51,7 +52,7 @@ fn it_waits_for_its_grant_then_claims_then_waits_to_be_bound_then_starts() {
     assert_eq!(see(&state(), &record(4, "other", "n", Some("encode-1"))), Step::Wait, "an older grant, read late");
     let mut mine = record(5, "me", "", Some("encode-1"));
     assert_eq!(see(&state(), &mine), Step::Claim);
-    mine.status.claim = Some(Claim { pod_uid: "me".to_owned(), boot_nonce: "mine".to_owned() });
+    mine.status.claim = Some(Claim { pod_uid: "me".to_owned(), boot_nonce: "mine".to_owned(), boot_id: String::new() });
     assert_eq!(see(&OwnerState { claimed: true, ..state() }, &mine), Step::Wait);
     mine.spec.grant.as_mut().unwrap().boot_nonce = "mine".to_owned();
     assert_eq!(see(&OwnerState { claimed: true, ..state() }, &mine), Step::Start { epoch: 5, work: work("encode-1") });
@@ -62,7 +63,8 @@ fn it_waits_for_its_grant_then_claims_then_waits_to_be_bound_then_starts() {
 #[test]
 fn a_second_nonce_under_its_pod_uid_makes_it_exit() {
     let mut taken = record(5, "me", "", Some("encode-1"));
-    taken.status.claim = Some(Claim { pod_uid: "me".to_owned(), boot_nonce: "another".to_owned() });
+    taken.status.claim =
+        Some(Claim { pod_uid: "me".to_owned(), boot_nonce: "another".to_owned(), boot_id: String::new() });
     assert_eq!(see(&state(), &taken), Step::Exit(ExitReason::SecondNonce));
     let bound = record(5, "me", "another", Some("encode-1"));
     assert_eq!(see(&state(), &bound), Step::Exit(ExitReason::SecondNonce));

@@ -14,14 +14,14 @@ fn act(world: &mut World, decision: &Decision) -> Vec<String> {
     let mut told = Vec::new();
     for action in &decision.actions {
         match action {
-            Action::UpdateDirectory { slot, spec, state, change, conditions, node, version } => {
+            Action::UpdateDirectory { slot, spec, state, change, conditions, version } => {
                 let view = world.slots.iter_mut().find(|view| view.record.spec.slot == *slot).unwrap();
                 assert_eq!(*version, view.record.version);
                 admission::review_spec(&view.record.spec, spec).unwrap();
                 if view.record.spec.grant != spec.grant {
                     view.grant_age = 0;
                 }
-                let says = StatusChange { state: *state, change: *change, node: node.as_ref(), conditions };
+                let says = StatusChange { state: *state, change: *change, conditions };
                 view.record.status = status_after(&view.record.spec, &view.record.status, spec, says, "t");
                 view.record.spec = spec.clone();
                 view.record.version.push('+');
@@ -251,7 +251,13 @@ fn a_build_is_let_go_only_after_its_records_were_seen_to_be_tombstones() {
         for unclaimed in [false, true] {
             let mut world = with(retention);
             if unclaimed {
-                world.slots[0].record.spec.grant.as_mut().unwrap().boot_nonce.clear();
+                let grant = world.slots[0].record.spec.grant.as_mut().unwrap();
+                *grant = Grant {
+                    boot_nonce: String::new(),
+                    boot_id: String::new(),
+                    system_uuid: String::new(),
+                    ..grant.clone()
+                };
                 world.slots[0].record.status.claim = None;
                 world.slots[0].record.status.report = None;
                 world.pods[0].state = PodState::Pending;

@@ -110,6 +110,8 @@ fn all_faults() -> Faults {
         lose_claim: 1,
         scale: 1,
         suspend: 2,
+        slow_start: 30,
+        sandbox: 10,
     }
 }
 
@@ -145,6 +147,7 @@ fn whatever_happens_every_build_completes_once_faults_stop() {
         "cut",
         "kill",
         "reboot",
+        "begun after a reboot",
         "crash",
         "conflict",
         "rebound",

@@ -22,6 +22,8 @@ pub struct ChildArgs {
     pub pod: String,
     /// A file of CA certificates that may vouch for the stores, beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The file that holds the boot id of this process's kernel.
+    pub boot_id_file: PathBuf,
 }
 
 /// Why a child could not begin.
@@ -66,7 +68,7 @@ async fn live(args: ChildArgs) -> ExitCode {
 }
 
 fn begin(args: &ChildArgs) -> Result<(ExecutorConfig, ParentClient), ChildError> {
-    let ChildArgs { state, pod, ca_file } = args;
+    let ChildArgs { state, pod, ca_file, boot_id_file } = args;
     let layout = Layout::new(state.clone());
     let missing = |what| ChildError::Missing { what, state: state.clone() };
     let file: PodFile = folder::read(&layout, &layout.pod_file(pod))?.ok_or_else(|| missing("pod.json"))?;
@@ -94,6 +96,7 @@ fn begin(args: &ChildArgs) -> Result<(ExecutorConfig, ParentClient), ChildError>
         memory_limit,
         access: StoreAccess::of_this_machine(ca_file.clone()),
         site: Site::OneMachine,
+        boot_id_file: boot_id_file.clone(),
         test: test_switches::from_environment(test_switches::SWITCHES)?,
     };
     Ok((config, client))

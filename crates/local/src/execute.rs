@@ -82,10 +82,10 @@ impl Hands<'_> {
                 Err(RecordError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             },
-            Action::UpdateDirectory { slot, version, spec, state: to, change, conditions, node } => {
+            Action::UpdateDirectory { slot, version, spec, state: to, change, conditions } => {
                 let old = state.records.get(slot).map(|record| record.spec);
                 let time = jiff::Timestamp::now().to_string();
-                let write = Change { spec: spec.clone(), state: to, change, conditions, node };
+                let write = Change { spec: spec.clone(), state: to, change, conditions };
                 state.records.update(slot, &version, write, &time)?;
                 note_grant(&mut state, slot, old.as_ref(), &spec, change);
                 hub.changed.notify_waiters();

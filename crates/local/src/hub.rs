@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indexbuild_api::{Report, WorkKind};
-use indexbuild_lifecycle::NodeSeen;
 use indexbuild_lifecycle::world::{Record, Stage};
 use rustix::process::Signal;
 use tokio::sync::Notify;
@@ -18,7 +17,7 @@ use crate::inject::{InjectedFault, Injector};
 use crate::journal::Journal;
 use crate::pods::Pods;
 use crate::protocol::{Answer, Ask, PROTOCOL_VERSION, Request};
-use crate::records::{RecordError, Records};
+use crate::records::{Machine, RecordError, Records};
 use crate::volumes::Volume;
 use indexbuild_timeline::SlotEvent;
 
@@ -37,7 +36,7 @@ pub(crate) struct State {
 #[derive(Debug)]
 pub(crate) struct Hub {
     pub layout: Layout,
-    pub node: NodeSeen,
+    pub node: Machine,
     state: Mutex<State>,
     /// Something was observed: the parent looks again.
     pub wake: Notify,
@@ -60,7 +59,7 @@ pub(crate) enum Outcome {
 impl Hub {
     /// A hub around what was read from the state folder.
     #[must_use]
-    pub(crate) fn new(layout: Layout, node: NodeSeen, state: State) -> Self {
+    pub(crate) fn new(layout: Layout, node: Machine, state: State) -> Self {
         Self {
             layout,
             node,

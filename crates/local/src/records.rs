@@ -5,13 +5,13 @@
 //! parent that starts begins to count anew.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use indexbuild_api::{
     Claim, Condition, DirectoryState, EngineDirectorySpec, EngineDirectoryStatus, OwnerChangeReason, Report, WorkError,
     WorkResult,
 };
 use indexbuild_durable as durable;
-use indexbuild_lifecycle::action::NodeSeen;
 use indexbuild_lifecycle::admission;
 use indexbuild_lifecycle::record::{StatusChange, status_after};
 use indexbuild_lifecycle::world::Record;
@@ -20,12 +20,19 @@ use serde::{Deserialize, Serialize};
 use crate::folder::{self, Layout, StateError};
 
 /// This machine, as records name it.
-pub(crate) fn this_machine() -> NodeSeen {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub name: String,
+    pub boot_id: String,
+    pub system_uuid: String,
+}
+
+pub(crate) fn this_machine() -> Machine {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    NodeSeen {
+    Machine {
         name: if name.is_empty() { "localhost".to_owned() } else { name },
-        boot_id: read("/proc/sys/kernel/random/boot_id"),
+        boot_id: indexbuild_executor::machine::boot_id(Path::new(indexbuild_executor::machine::BOOT_ID_FILE)),
         system_uuid: read("/etc/machine-id"),
     }
 }
@@ -82,8 +89,6 @@ pub(crate) struct Change {
     /// Why the owner or its work changes, where it does.
     pub change: Option<OwnerChangeReason>,
     pub conditions: Vec<Condition>,
-    /// The machine of the pod that is bound by this, where one is.
-    pub node: Option<NodeSeen>,
 }
 
 #[derive(Debug)]
@@ -136,11 +141,11 @@ impl Records {
     /// Writes the operator's part by compare-and-set (G1): spec, state, and where an owner or its work
     /// changed, the history.
     pub(crate) fn update(&mut self, slot: u32, version: &str, change: Change, time: &str) -> Result<(), RecordError> {
-        let Change { spec, state, change, conditions, node } = change;
+        let Change { spec, state, change, conditions } = change;
         let entry = self.at(slot, version)?;
         admission::review_spec(&entry.spec, &spec)
             .map_err(|refusal| RecordError::Refused { slot, message: refusal.to_string() })?;
-        let says = StatusChange { state, change, node: node.as_ref(), conditions: &conditions };
+        let says = StatusChange { state, change, conditions: &conditions };
         let status = status_after(&entry.spec, &entry.status, &spec, says, time);
         let entry = Entry { spec, status, ..entry };
         self.store(slot, entry)
@@ -236,6 +241,7 @@ pub(crate) mod tests {
                 pod_name: format!("orders-b-0-e{epoch}"),
                 pod_uid: pod_uid.to_owned(),
                 boot_nonce: nonce.to_owned(),
+                ..Grant::default()
             }),
             work: Some(Work {
                 id: "plan".to_owned(),
@@ -273,15 +279,17 @@ pub(crate) mod tests {
     }
 
     fn change(spec: EngineDirectorySpec, change: Option<OwnerChangeReason>) -> Change {
-        let node = NodeSeen { name: "here".to_owned(), boot_id: "boot".to_owned(), system_uuid: String::new() };
-        let bound = spec.grant.as_ref().is_some_and(|grant| !grant.pod_uid.is_empty());
-        Change { spec, state: DirectoryState::Starting, change, conditions: Vec::new(), node: bound.then_some(node) }
+        Change { spec, state: DirectoryState::Starting, change, conditions: Vec::new() }
+    }
+
+    fn claimed_by(nonce: &str) -> Claim {
+        Claim { pod_uid: "pod-a".to_owned(), boot_nonce: nonce.to_owned(), boot_id: "boot".to_owned() }
     }
 
     fn owned(folder: &std::path::Path) -> Records {
         let mut records = open(folder);
         records.create(0, spec(1, "pod-a", "")).unwrap();
-        records.claim(0, "pod-a", Claim { pod_uid: "pod-a".to_owned(), boot_nonce: "n1".to_owned() }).unwrap();
+        records.claim(0, "pod-a", claimed_by("n1")).unwrap();
         let version = records.get(0).unwrap().version;
         records.update(0, &version, change(spec(1, "pod-a", "n1"), None), "").unwrap();
         records
@@ -311,8 +319,7 @@ pub(crate) mod tests {
             let outcome = records.report(0, caller, sent);
             assert!(matches!(outcome, Err(RecordError::Refused { .. })), "{caller}");
         }
-        let second_nonce = Claim { pod_uid: "pod-a".to_owned(), boot_nonce: "n2".to_owned() };
-        assert!(matches!(records.claim(0, "pod-a", second_nonce), Err(RecordError::Refused { .. })));
+        assert!(matches!(records.claim(0, "pod-a", claimed_by("n2")), Err(RecordError::Refused { .. })));
     }
 
     #[test]
@@ -345,11 +352,13 @@ pub(crate) mod tests {
             records.update(0, &version, rebound, &time).unwrap();
         }
         let version = records.get(0).unwrap().version;
-        records.update(0, &version, change(spec(29, "pod", ""), None), "").unwrap();
+        let mut bound = spec(29, "pod", "");
+        bound.grant.as_mut().unwrap().node_name = "here".to_owned();
+        records.update(0, &version, change(bound, None), "").unwrap();
         let status = records.get(0).unwrap().status;
         assert_eq!(status.history.len(), HISTORY_LENGTH);
         let last = status.history.last().unwrap();
         assert_eq!((last.epoch, last.pod_uid.as_str(), last.volume_generation), (29, "pod", 1));
-        assert_eq!(status.node_boot_id.as_deref(), Some("boot"));
+        assert_eq!(last.node_name, "here");
     }
 }

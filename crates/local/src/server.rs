@@ -193,7 +193,7 @@ mod tests {
     fn update(hub: &Hub, spec: EngineDirectorySpec, change: Option<OwnerChangeReason>) {
         let mut state = hub.state();
         let version = state.records.get(0).unwrap().version;
-        let change = Change { spec, state: DirectoryState::Working, change, conditions: Vec::new(), node: None };
+        let change = Change { spec, state: DirectoryState::Working, change, conditions: Vec::new() };
         state.records.update(0, &version, change, "").unwrap();
         drop(state);
         hub.changed.notify_waiters();
@@ -211,7 +211,9 @@ mod tests {
 
     async fn claimed(hub: &Hub) -> ParentClient {
         let old = child(hub, "old");
-        old.claim(Claim { pod_uid: "old".to_owned(), boot_nonce: "n".to_owned() }).await.unwrap();
+        old.claim(Claim { pod_uid: "old".to_owned(), boot_nonce: "n".to_owned(), boot_id: String::new() })
+            .await
+            .unwrap();
         update(hub, spec(1, "old", "n"), None);
         old
     }

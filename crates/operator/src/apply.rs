@@ -4,10 +4,12 @@
 //! as done only where it is ours.
 
 use futures::StreamExt as _;
-use indexbuild_api::{DirectoryState, EngineDirectory, EngineDirectorySpec, Guarded, IndexBuild, labels, names};
+use indexbuild_api::{
+    DirectoryState, EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, Guarded, IndexBuild, labels, names,
+};
 use indexbuild_lifecycle::Action;
 use indexbuild_lifecycle::plan::kept_claim;
-use indexbuild_lifecycle::record::{StatusChange, can_wait, status_after, status_noted};
+use indexbuild_lifecycle::record::{StatusChange, can_wait, same_but_for_owner, status_after};
 use indexbuild_lifecycle::world::{Stage, World};
 use json_patch::{Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
@@ -25,6 +27,9 @@ use crate::{provide, views};
 
 /// So many writes of one kind are on their way at once.
 const ABREAST: usize = 8;
+
+/// How often the status that follows a spec is written where the record's owner reports in between.
+const TELLS: usize = 4;
 
 /// Carries out the actions in their order; those of one kind, each of which is about another slot, side by side, as a
 /// build may have hundreds. One that fails does not hinder the others; the next pass looks again.
@@ -66,12 +71,18 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
         let outcomes: Vec<_> = futures::stream::iter(under_way).buffered(ABREAST).collect().await;
         for (action, outcome) in alike.iter().zip(outcomes) {
             let (name, slot) = (action.name(), slot_of(action));
-            let Err(error) = outcome else {
-                context.reporting.metrics.acted(action);
-                if slot.is_some() {
-                    memory.failed_actions.remove(&slot);
+            let error = match outcome {
+                Ok(written) => {
+                    context.reporting.metrics.acted(action);
+                    if slot.is_some() {
+                        memory.failed_actions.remove(&slot);
+                    }
+                    if let Some(version) = written {
+                        memory.wrote_build(build, version);
+                    }
+                    continue;
                 }
-                continue;
+                Err(error) => error,
             };
             if let (Action::CreateClaim { slot, generation, name }, OperatorError::Foreign { .. }) = (action, &error) {
                 // The lifecycle takes another name, once it sees that this one is taken.
@@ -98,6 +109,13 @@ pub(crate) struct Hands<'a> {
     /// Its objects, as they were read live.
     pub objects: &'a Objects,
     pub world: &'a World,
+}
+
+/// What is told of a record's spec that was just written: over which status, and what it is then.
+struct Told<'a> {
+    spec: &'a EngineDirectorySpec,
+    before: &'a EngineDirectoryStatus,
+    after: &'a EngineDirectoryStatus,
 }
 
 fn slot_of(action: &Action) -> Option<u32> {
@@ -152,18 +170,18 @@ impl Hands<'_> {
         Api::namespaced(self.context.client.clone(), &self.owner.namespace)
     }
 
-    /// Carries out one action. What it finds done already counts as done.
+    /// Carries out one action. What it finds done already counts as done. The build's version, where its object was written.
     ///
     /// # Errors
     /// [`OperatorError`]: a conflict means to look again.
-    pub(crate) async fn carry_out(&self, action: Action) -> Result<(), OperatorError> {
+    pub(crate) async fn carry_out(&self, action: Action) -> Result<Option<String>, OperatorError> {
         tracing::debug!(?action, "an action");
-        match action {
-            Action::AddFinalizer => self.finalizer(true).await,
-            Action::RemoveFinalizer => self.finalizer(false).await,
+        let done = match action {
+            Action::AddFinalizer => return self.finalizer(true).await,
+            Action::RemoveFinalizer => return self.finalizer(false).await,
             Action::CreateDirectory { slot, spec } => self.create_directory(slot, spec).await,
-            Action::UpdateDirectory { slot, version, spec, state, change, conditions, node } => {
-                let change = StatusChange { state, change, node: node.as_ref(), conditions: &conditions };
+            Action::UpdateDirectory { slot, version, spec, state, change, conditions } => {
+                let change = StatusChange { state, change, conditions: &conditions };
                 self.update_directory(slot, &version, &spec, change).await
             }
             Action::DeleteDirectory { slot, version } => self.delete_directory(slot, &version).await,
@@ -192,14 +210,15 @@ impl Hands<'_> {
                 Ok(())
             }
             Action::FreezeStage { stage } => self.freeze(&stage).await,
-        }
+        };
+        done.map(|()| None)
     }
 
     fn build(&self) -> Result<&IndexBuild, OperatorError> {
         self.build.ok_or_else(|| OperatorError::Gone { name: self.owner.name.clone() })
     }
 
-    async fn finalizer(&self, wanted: bool) -> Result<(), OperatorError> {
+    async fn finalizer(&self, wanted: bool) -> Result<Option<String>, OperatorError> {
         let build = self.build()?;
         let mut finalizers = build.finalizers().to_vec();
         finalizers.retain(|finalizer| finalizer != labels::FINALIZER);
@@ -214,8 +233,8 @@ impl Hands<'_> {
         let name = &self.owner.name;
         let done = self.api::<IndexBuild>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
         match done {
-            Ok(_) => Ok(()),
-            Err(error) if !wanted && is_status(&error, 404) => Ok(()),
+            Ok(written) => Ok(written.resource_version()),
+            Err(error) if !wanted && is_status(&error, 404) => Ok(None),
             Err(error) => Err(OperatorError::api(format!("the finalizer of build {name} is not written"))(error)),
         }
     }
@@ -228,8 +247,7 @@ impl Hands<'_> {
             .await
     }
 
-    /// Three writes, in an order in which a crash between them loses nothing that protects a volume: the machine
-    /// of a pod is noted before the pod is bound, and forgotten after the grant has moved on.
+    /// Two writes, each by compare-and-set: the spec, by which all is decided, then what people read of it.
     async fn update_directory(
         &self,
         slot: u32,
@@ -241,49 +259,67 @@ impl Hands<'_> {
         let Some(observed) = self.objects.directory(slot) else {
             return Ok(());
         };
-        let mut version = version.to_owned();
         let before = observed.status.clone().unwrap_or_default();
-        let noted = status_noted(&before, spec, change, &self.world.wall);
-        if noted != before {
-            version = self.write_status(&name, Some(&version), &noted).await?;
+        let after = status_after(&observed.spec, &before, spec, change, &self.world.wall);
+        if *spec == observed.spec && change.state != DirectoryState::Tombstone {
+            return if after == before { Ok(()) } else { self.write_status(&name, version, &after).await };
         }
-        let says_more = *spec != observed.spec || change.state == DirectoryState::Tombstone;
-        if says_more {
-            let mut operations = vec![replace("/spec", json!(spec))];
-            if change.state == DirectoryState::Tombstone && observed.metadata.owner_references.is_some() {
-                operations.push(remove("/metadata/ownerReferences"));
-            }
-            let patch = compare_and_set(&version, operations);
-            let parameters =
-                PatchParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            self.api::<EngineDirectory>()
-                .patch(&name, &parameters, &patch)
-                .await
-                .map_err(OperatorError::api(format!("record {name} is not written")))?;
+        let mut operations = vec![replace("/spec", json!(spec))];
+        if change.state == DirectoryState::Tombstone && observed.metadata.owner_references.is_some() {
+            operations.push(remove("/metadata/ownerReferences"));
         }
-        let after = status_after(&observed.spec, &noted, spec, change, &self.world.wall);
-        if after != noted && !(says_more && can_wait(&noted, &after)) {
-            self.write_status(&name, None, &after).await?;
+        let patch = compare_and_set(version, operations);
+        let parameters =
+            PatchParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let written = self
+            .api::<EngineDirectory>()
+            .patch(&name, &parameters, &patch)
+            .await
+            .map_err(OperatorError::api(format!("record {name} is not written")))?;
+        if after == before || can_wait(&before, &after) {
+            return Ok(());
         }
-        Ok(())
+        let told = Told { spec, before: &before, after: &after };
+        self.tell(&name, written.resource_version().unwrap_or_default(), told).await
     }
 
+    /// Writes the status that follows a spec that was just written. That the owner reports in between is no reason to lose
+    /// it. Whoever else has written the record meanwhile knows more than this process, which may be a former leader's.
+    async fn tell(&self, name: &str, mut version: String, told: Told<'_>) -> Result<(), OperatorError> {
+        let Told { spec, before, after } = told;
+        for _ in 1..TELLS {
+            match self.write_status(name, &version, after).await {
+                Err(error) if error.is_conflict() => {
+                    let read = self.api::<EngineDirectory>().get_opt(name).await;
+                    let read = read.map_err(OperatorError::api(format!("record {name} is not read")))?;
+                    let Some(Ok(now)) = read.map(|record| record.read()) else {
+                        return Err(error);
+                    };
+                    let status = now.status.clone().unwrap_or_default();
+                    if now.spec != *spec || !same_but_for_owner(&status, before) {
+                        return Err(error);
+                    }
+                    version = now.resource_version().unwrap_or_default();
+                }
+                done => return done,
+            }
+        }
+        self.write_status(name, &version, after).await
+    }
+
+    /// By compare-and-set, as all that a record says: a former leader's late write is refused.
     async fn write_status(
         &self,
         name: &str,
-        version: Option<&str>,
-        status: &indexbuild_api::EngineDirectoryStatus,
-    ) -> Result<String, OperatorError> {
-        let mut patch = objects::status_patch(name, status);
-        if let Some(version) = version {
-            patch["metadata"]["resourceVersion"] = json!(version);
-        }
-        let written = self
-            .api::<EngineDirectory>()
+        version: &str,
+        status: &EngineDirectoryStatus,
+    ) -> Result<(), OperatorError> {
+        let patch = objects::status_patch(name, version, status);
+        self.api::<EngineDirectory>()
             .patch_status(name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(patch))
             .await
-            .map_err(OperatorError::api(format!("the status of record {name} is not written")))?;
-        Ok(written.resource_version().unwrap_or_default())
+            .map(drop)
+            .map_err(OperatorError::api(format!("the status of record {name} is not written")))
     }
 
     async fn delete_directory(&self, slot: u32, version: &str) -> Result<(), OperatorError> {
@@ -305,6 +341,7 @@ impl Hands<'_> {
     async fn create_pod(&self, place: PodPlace) -> Result<(), OperatorError> {
         let name = place.name.clone();
         let pod = objects::pod(self.build()?, self.owner, &self.context.image, place)?;
+        let pod = self.context.switched(pod);
         let api = self.api::<Pod>();
         created(api.create(&post(), &Guarded::readable(pod)).await, &api, "Pod", &name, self.owner).await
     }

@@ -8,6 +8,7 @@ use indexbuild_api::{IndexBuild, IndexBuildStatus};
 use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{BuildView, World};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 
 use crate::caches::{Caches, Nodes};
@@ -117,6 +118,11 @@ impl Context {
         let objects = self.switches.hide(objects);
         let world = remains(build, self.now(), wall, &objects, memory, &mut lock(&self.node_observer))?;
         Ok(self.completed(world))
+    }
+
+    /// A pod as tests want it.
+    pub(crate) fn switched(&self, pod: Pod) -> Pod {
+        self.switches.switched(pod)
     }
 
     fn completed(&self, mut world: World) -> World {

@@ -235,7 +235,7 @@ impl Leading<'_> {
             let caches::Watched { caches, builds, parts } = caches::watch(client, namespace.as_deref());
             let context =
                 Context::new(client.clone(), config.image.clone(), caches, nodes.clone(), Arc::clone(reporting));
-            let context = Arc::new(context.with_switches(config.test));
+            let context = Arc::new(context.with_switches(config.test.clone()));
             contexts.push(Arc::clone(&context));
             // Caches fill, whether or not a pass waits.
             let (forward, received) = futures::channel::mpsc::unbounded();

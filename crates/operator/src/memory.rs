@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use indexbuild_api::IndexBuildStatus;
+use indexbuild_api::{IndexBuild, IndexBuildStatus};
 use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::Observer;
+use kube::ResourceExt as _;
 
 /// How often a status is written of which numbers alone have changed.
 const STATUS_INTERVAL: Millis = 5_000;
@@ -15,6 +16,9 @@ const LIVE_LOOK_AT_WORK: Millis = 30_000;
 
 /// The same for a build that has ended.
 const LIVE_LOOK_AT_REST: Millis = 3_600_000;
+
+/// So many of its own writes a cache may be behind.
+const OWN_VERSIONS: usize = 8;
 
 /// What was applied for a build's executors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(crate) struct BuildMemory {
     live: Option<Millis>,
     /// The status as it was written last, and when.
     status: Option<(IndexBuildStatus, Millis)>,
+    /// Versions of the build's object that this process's own writes have followed on each other from, the oldest first.
+    own_versions: Vec<String>,
     /// What was applied for its executors, so that it is not applied again (I8).
     pub provided: Option<Provided>,
     /// Claims of somebody else under names of ours, by name: the slot and generation that we meant.
@@ -84,9 +90,30 @@ impl BuildMemory {
         self.status.as_ref().map(|(status, _)| status.clone()).or_else(|| seen.cloned())
     }
 
+    /// The version that a write of the build's object follows on: that which was looked at, or what this process itself
+    /// has made of it since, as a cache shows that a moment later. Of anybody else's write this knows nothing: then the
+    /// API server refuses.
+    pub(crate) fn version_of(&self, build: &IndexBuild) -> String {
+        let seen = build.resource_version().unwrap_or_default();
+        let own = self.own_versions.last().filter(|_| self.own_versions.contains(&seen));
+        own.cloned().unwrap_or(seen)
+    }
+
+    /// Notes that the build's object, as it was looked at, was written, and which version it has by that.
+    pub(crate) fn wrote_build(&mut self, build: &IndexBuild, version: String) {
+        let on = self.version_of(build);
+        if self.own_versions.last() != Some(&on) {
+            self.own_versions = vec![on];
+        }
+        self.own_versions.push(version);
+        let surplus = self.own_versions.len().saturating_sub(OWN_VERSIONS);
+        self.own_versions.drain(..surplus);
+    }
+
     /// Forgets what was written: somebody else may have changed it.
     pub(crate) fn forget_status(&mut self) {
         self.status = None;
+        self.own_versions.clear();
     }
 }
 
@@ -146,6 +173,29 @@ mod tests {
         let reason = status(1, Phase::Encoding, Reason::OwnerSilent);
         assert!(memory.status_is_due(Some(&before), &reason, 10_001));
         assert!(memory.status_is_due(None, &before, 0), "a build that nobody has seen yet");
+    }
+
+    #[test]
+    fn a_write_follows_on_this_processs_own_ones_and_on_nobody_elses() {
+        let at = |version: &str| {
+            let mut build = IndexBuild::new("orders", indexbuild_api::IndexBuildSpec::default());
+            build.metadata.resource_version = Some(version.to_owned());
+            build
+        };
+        let mut memory = BuildMemory::default();
+        assert_eq!(memory.version_of(&at("5")), "5");
+        memory.wrote_build(&at("5"), "6".to_owned());
+        memory.wrote_build(&at("5"), "7".to_owned());
+        assert_eq!(["5", "6", "7"].map(|seen| memory.version_of(&at(seen))), ["7", "7", "7"], "the cache is behind");
+        assert_eq!(memory.version_of(&at("9")), "9", "somebody else has written");
+        memory.wrote_build(&at("9"), "10".to_owned());
+        assert_eq!(["7", "9"].map(|seen| memory.version_of(&at(seen))), ["7", "10"], "what was before that is refused");
+        for version in 11..40 {
+            memory.wrote_build(&at("9"), version.to_string());
+        }
+        assert!(memory.own_versions.len() <= OWN_VERSIONS);
+        memory.forget_status();
+        assert_eq!(memory.version_of(&at("38")), "38");
     }
 
     /// I5.

@@ -114,12 +114,12 @@ impl Objects {
     /// What proves that an owner is gone is read from the API server itself: a reboot, a removal, a taint.
     async fn look_at_nodes(&mut self, client: &Client) -> Result<(), kube::Error> {
         let api = Api::<Guarded<Node>>::all(client.clone());
-        for (name, boot_ids) in self.recorded_nodes() {
+        for (name, boots) in self.recorded_nodes() {
             let known = self.nodes.iter().position(|node| node.name_any() == name);
             let proves_nothing = known.is_some_and(|at| {
                 let node = &self.nodes[at];
                 let now = node.status.as_ref().and_then(|status| status.node_info.as_ref()).map(|info| &info.boot_id);
-                !views::is_out_of_service(node) && now.is_some_and(|now| boot_ids.iter().all(|boot_id| boot_id == now))
+                !views::is_out_of_service(node) && now.is_some_and(|now| boots.say_nothing(now))
             });
             if proves_nothing {
                 continue;
@@ -157,24 +157,38 @@ impl Objects {
                     }
                     self.gone.insert(name);
                 }
-                // Without the permission nothing is known of nodes, and nothing is proved by them.
-                Err(error) if is_status(&error, 403) => {}
+                // Without the permission nothing is known of nodes, and nothing is proved by them: what a watch told of
+                // its boot least of all.
+                Err(error) if is_status(&error, 403) => {
+                    if let Some(at) = known
+                        && let Some(status) = &mut Arc::make_mut(&mut self.nodes[at]).status
+                    {
+                        status.node_info = None;
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    /// The nodes that records name, with the boot ids that they had.
-    fn recorded_nodes(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let mut nodes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    /// The nodes that records name, with what they say of their boots.
+    fn recorded_nodes(&self) -> BTreeMap<String, Boots> {
+        let mut nodes: BTreeMap<String, Boots> = BTreeMap::new();
         for directory in &self.directories {
-            let status = directory.status.clone().unwrap_or_default();
-            let present = (status.node_name.unwrap_or_default(), status.node_boot_id.unwrap_or_default());
-            let former = directory.spec.former_volumes.iter();
-            let former = former.map(|volume| (volume.node_name.clone(), volume.node_boot_id.clone()));
-            for (name, boot_id) in former.chain(std::iter::once(present)).filter(|(name, _)| !name.is_empty()) {
-                nodes.entry(name).or_default().insert(boot_id);
+            let claim = directory.status.as_ref().and_then(|status| status.claim.as_ref());
+            for grant in directory.spec.grant.iter().filter(|grant| !grant.node_name.is_empty()) {
+                let boots = nodes.entry(grant.node_name.clone()).or_default();
+                // A word that is bound by the pass which reads it counts from then on.
+                let word = claim.filter(|claim| grant.boot_nonce.is_empty() && claim.pod_uid == grant.pod_uid);
+                let said = word.map_or(&grant.boot_id, |claim| &claim.boot_id);
+                boots.add(said, &grant.system_uuid);
+            }
+            for volume in directory.spec.former_volumes.iter().filter(|volume| !volume.node_name.is_empty()) {
+                let boots = nodes.entry(volume.node_name.clone()).or_default();
+                if !volume.system_uuid.is_empty() {
+                    boots.add(&volume.boot_id, &volume.system_uuid);
+                }
             }
         }
         nodes
@@ -241,6 +255,29 @@ impl Objects {
 
     pub(crate) fn directory(&self, slot: u32) -> Option<&EngineDirectory> {
         self.directories.iter().map(AsRef::as_ref).find(|directory| directory.spec.slot == slot)
+    }
+}
+
+/// What records say of a node's boots.
+#[derive(Clone, Debug, Default)]
+struct Boots {
+    /// At which owners run of whom the machine is known: another one would prove that they are gone.
+    known: BTreeSet<String>,
+    /// Which owners have said that their node was not seen with yet: the same one would tell their machine.
+    said: BTreeSet<String>,
+}
+
+impl Boots {
+    fn add(&mut self, boot_id: &str, system_uuid: &str) {
+        if !boot_id.is_empty() {
+            let boots = if system_uuid.is_empty() { &mut self.said } else { &mut self.known };
+            boots.insert(boot_id.to_owned());
+        }
+    }
+
+    /// Whether it says nothing about any owner that the node is at this boot.
+    fn say_nothing(&self, now: &String) -> bool {
+        self.known.iter().all(|known| known == now) && !self.said.contains(now)
     }
 }
 
@@ -446,8 +483,8 @@ mod tests {
         let owner = Owner::of(&build);
         let There { records, pods, claims, stages, nodes } = there;
         let mut record = part("orders-0b7e1c9a-0", json!({}));
-        record["spec"] = json!({"buildName": "orders", "buildUID": owner.uid, "slot": 0});
-        record["status"] = json!({"nodeName": "n1"});
+        let grant = json!({"epoch": 1, "podName": "p", "podUID": "u", "bootNonce": "", "nodeName": "n1"});
+        record["spec"] = json!({"buildName": "orders", "buildUID": owner.uid, "slot": 0, "grant": grant});
         let caches = Caches {
             builds: store(&[]),
             directories: store(&[records, vec![record]].concat()),

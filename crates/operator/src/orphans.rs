@@ -72,7 +72,7 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
         let counted = action.clone();
         let hands = Hands { context, build: None, owner, objects: &objects, world: &world };
         match hands.carry_out(action).await {
-            Ok(()) => {
+            Ok(_) => {
                 context.reporting.metrics.acted(&counted);
                 tracing::info!(action = name, build = owner.name, uid = owner.uid, "what a build left is cleaned");
             }

@@ -107,7 +107,7 @@ async fn pass(build: Arc<IndexBuild>, context: &Context) -> Result<Duration, Ope
     if build.metadata.deletion_timestamp.is_none()
         && let Some(status) = unsupported(&build.spec, generation, before, &wall)
     {
-        write_status(context, &owner, before, status, true, memory).await?;
+        write_status(context, &build, before, status, true, memory).await?;
         return Ok(AT_REST);
     }
     match decide(context, build, &owner, memory).await? {
@@ -117,7 +117,7 @@ async fn pass(build: Arc<IndexBuild>, context: &Context) -> Result<Duration, Ope
             done.map(|()| wait)
         }
         Planned::Undecided(build, blind) => {
-            report_undecided(context, &build, &owner, &blind, memory).await?;
+            report_undecided(context, &build, &blind, memory).await?;
             Err(blind.into())
         }
         Planned::Gone => Ok(AT_WORK),

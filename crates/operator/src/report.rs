@@ -5,15 +5,14 @@ use std::time::Duration;
 use indexbuild_api::{Guarded, IndexBuild, IndexBuildStatus, labels};
 use indexbuild_lifecycle::plan::{transition_events, unreadable, unreadable_event};
 use indexbuild_lifecycle::{Decision, World, plan};
-use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::context::Context;
 use crate::error::{OperatorError, is_status};
 use crate::hindrances::hindrances;
 use crate::memory::BuildMemory;
-use crate::objects::Owner;
 use crate::plan::Pass;
 use crate::unreadable::Blind;
 
@@ -24,7 +23,7 @@ pub(crate) const AT_REST: Duration = Duration::from_secs(300);
 
 /// Says how the build is, as people and programs see it. How long it may be until the next look.
 pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<Duration, OperatorError> {
-    let Pass { context, owner, build, objects, world, decision } = pass;
+    let Pass { context, owner: _, build, objects, world, decision } = pass;
     let Decision { actions, mut status, requeue, end, waits: _, events } = decision;
     memory.observer.see_percent(status.percent.unwrap_or(0), context.now());
     if end.is_some() {
@@ -38,7 +37,7 @@ pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<D
     }
     let events = [events, transition_events(before.as_ref(), &status)].concat();
     context.reporting.events.publish(&build, &events).await;
-    let said = write_status(context, owner, before.as_ref(), status, end.is_some(), memory).await?;
+    let said = write_status(context, &build, before.as_ref(), status, end.is_some(), memory).await?;
     let longest = if end.is_some() && actions.is_empty() && said { AT_REST } else { AT_WORK };
     Ok(Duration::from_millis(requeue.max(50)).min(longest))
 }
@@ -47,7 +46,6 @@ pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<D
 pub(crate) async fn report_undecided(
     context: &Context,
     build: &IndexBuild,
-    owner: &Owner,
     blind: &Blind,
     memory: &mut BuildMemory,
 ) -> Result<(), OperatorError> {
@@ -55,15 +53,16 @@ pub(crate) async fn report_undecided(
     let before = build.status.as_ref();
     context.reporting.events.publish(build, &[unreadable_event(&blind.0)]).await;
     if let Some(status) = unreadable(&blind.0, before, &jiff::Timestamp::now().to_string()) {
-        write_status(context, owner, before, status, true, memory).await?;
+        write_status(context, build, before, status, true, memory).await?;
     }
     Ok(())
 }
 
-/// Writes the status where it says something new (I8); a last word at once. Whether all is said.
+/// Writes the status where it says something new (I8); a last word at once. Whether all is said. By compare-and-set: later
+/// decisions read it (that the build has failed is final), and a former leader's late word is refused.
 pub(crate) async fn write_status(
     context: &Context,
-    owner: &Owner,
+    build: &IndexBuild,
     before: Option<&IndexBuildStatus>,
     status: IndexBuildStatus,
     last_word: bool,
@@ -74,25 +73,27 @@ pub(crate) async fn write_status(
     if !differs || !(last_word || memory.status_is_due(before, &status, now)) {
         return Ok(!differs);
     }
+    let (name, namespace) = (build.name_any(), build.namespace().unwrap_or_default());
     let patch = json!({
         "apiVersion": "indexbuild.dev/v1alpha1",
         "kind": "IndexBuild",
-        "metadata": {"name": owner.name, "uid": owner.uid},
+        "metadata": {"name": name, "uid": build.metadata.uid, "resourceVersion": memory.version_of(build)},
         "status": status,
     });
-    let api = Api::<Guarded<IndexBuild>>::namespaced(context.client.clone(), &owner.namespace);
+    let api = Api::<Guarded<IndexBuild>>::namespaced(context.client.clone(), &namespace);
     let written =
-        api.patch_status(&owner.name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(patch)).await;
+        api.patch_status(&name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(patch)).await;
     match written {
-        Ok(_) => {
+        Ok(written) => {
             memory.wrote_status(status, now);
+            memory.wrote_build(build, written.resource_version().unwrap_or_default());
             Ok(true)
         }
         // Deleted meanwhile: nobody is left to be told.
         Err(error) if is_status(&error, 404) => Ok(true),
         Err(error) => {
             memory.forget_status();
-            Err(OperatorError::api(format!("the status of build {} is not written", owner.name))(error))
+            Err(OperatorError::api(format!("the status of build {name} is not written"))(error))
         }
     }
 }

@@ -4,6 +4,10 @@
 
 #[path = "without_nodes/deletion.rs"]
 mod deletion;
+#[path = "without_nodes/former_leader.rs"]
+mod former_leader;
+#[path = "without_nodes/late_start.rs"]
+mod late_start;
 #[path = "without_nodes/lost_node.rs"]
 mod lost_node;
 #[path = "without_nodes/quiet.rs"]

@@ -16,7 +16,7 @@ use crate::error::{At as _, TestbedError};
 use crate::fake_nodes;
 use crate::image;
 use crate::namespace::{Namespace, Net, output_of};
-use crate::node::{Node, NodeContext, PAUSE};
+use crate::node::{BOOT_IDS, Node, NodeContext, PAUSE};
 use crate::process::Process;
 use crate::tools::Tools;
 
@@ -278,6 +278,12 @@ impl Cluster {
         let folder = self.path.join("objects").join(name);
         fs::create_dir_all(&folder).at("make", &folder)?;
         Ok(folder)
+    }
+
+    /// The folder with the boot ids of all nodes, each in a file named as its node: the kernel that they share has one of
+    /// its own, which is none of theirs.
+    pub fn boot_ids(&self) -> PathBuf {
+        self.path.join(BOOT_IDS)
     }
 
     /// A command in the control plane's network, with the administrator's kubeconfig.

@@ -17,6 +17,9 @@ use crate::tools::Tools;
 /// The image that holds each pod's namespaces.
 pub(crate) const PAUSE: &str = "testbed.local/pause:1";
 
+/// The folder in a cluster's own with the boot ids of its nodes.
+pub(crate) const BOOT_IDS: &str = "boot-ids";
+
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
@@ -24,6 +27,8 @@ pub(crate) struct Node {
     folder: PathBuf,
     cgroup: String,
     kubeconfig: PathBuf,
+    /// Where all nodes keep their boot ids, in files named as they are.
+    boot_ids: PathBuf,
     boots: u32,
     containerd: Option<Process>,
     kubelet: Option<Process>,
@@ -47,6 +52,8 @@ impl Node {
         nodes: u32,
     ) -> Result<Self, TestbedError> {
         let name = format!("node{number}");
+        let boot_ids = folder.join(BOOT_IDS);
+        fs::create_dir_all(&boot_ids).at("make", &boot_ids)?;
         let folder = folder.join(&name);
         for part in ["kubelet", "containerd", "cni", "pods", "plugins", "volumes"] {
             let part = folder.join(part);
@@ -60,6 +67,7 @@ impl Node {
             number,
             folder,
             kubeconfig,
+            boot_ids,
             boots: 0,
             containerd: None,
             kubelet: None,
@@ -178,7 +186,7 @@ impl Node {
 
     fn write_boot_id(&self) -> Result<(), TestbedError> {
         let id = format!("00000000-0000-4000-8000-{:06x}{:06x}\n", self.number, self.boots);
-        write(&self.folder.join("boot-id"), &id)
+        write(&self.boot_ids.join(&self.name), &id)
     }
 
     /// A command in the node's network and in cgroups of its own, so that a crash finds all of its descendants.
@@ -212,7 +220,7 @@ impl Node {
             flag("config", "kubelet.json"),
             flag("root-dir", "kubelet"),
             flag("cert-dir", "kubelet/pki"),
-            flag("boot-id-file", "boot-id"),
+            format!("--boot-id-file={}", self.boot_ids.join(&self.name).display()),
             flag("machine-id-file", "machine-id"),
         ]);
         self.kubelet = Some(Process::start(command, &format!("{}-kubelet", self.name), context.logs)?);

@@ -138,7 +138,7 @@ fn present_owner(record: &EngineDirectory) -> Option<OwnerChange> {
         volume_generation: volume.map_or(0, |volume| volume.generation),
         claim_name: volume.map(|volume| volume.claim_name.clone()).unwrap_or_default(),
         boot_nonce: grant.boot_nonce.clone(),
-        node_name: status.node_name.unwrap_or_default(),
+        node_name: grant.node_name.clone(),
         work_id: record.spec.work.as_ref().map(|work| work.id.clone()).unwrap_or_default(),
     })
     .filter(|change| {
@@ -199,8 +199,8 @@ mod tests {
             grant: Some(Grant {
                 epoch,
                 pod_name: format!("o-1-e{epoch}"),
-                pod_uid: String::new(),
                 boot_nonce: nonce.to_owned(),
+                ..Grant::default()
             }),
             work: Some(Work {
                 id: "encode-1".to_owned(),

@@ -15,6 +15,7 @@ use indexbuild_api::{
 };
 use indexbuild_executor::backoff::Pace;
 use indexbuild_executor::control::{ContactError, ControlPlane, WriteError};
+use indexbuild_executor::machine::BOOT_ID_FILE;
 use indexbuild_executor::plan_file::PlanFile;
 use indexbuild_executor::results::{EncodeResult, SortResult};
 use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, live};
@@ -73,6 +74,7 @@ impl Parent {
                 pod_name: pod.into(),
                 pod_uid: pod.into(),
                 boot_nonce: if same { before.boot_nonce } else { String::new() },
+                ..Grant::default()
             };
             let epoch = grant.epoch;
             record.spec.grant = Some(grant);
@@ -313,6 +315,7 @@ impl Scene {
             memory_limit: self.memory,
             access: StoreAccess::default(),
             site: Site::OneMachine,
+            boot_id_file: BOOT_ID_FILE.into(),
             test: serde_json::from_value(self.switches.clone()).unwrap(),
         };
         let (stop, stopped) = oneshot::channel();

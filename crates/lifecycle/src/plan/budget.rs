@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use indexbuild_api::{HISTORY_LENGTH, IndexBuildSpec, OwnerChangeReason, WorkErrorReason, WorkFailures};
+use indexbuild_api::{IndexBuildSpec, WorkErrorReason, WorkFailures};
 
 use super::grants::Draft;
 use super::stages::CLEAN_WORK;
@@ -10,7 +10,7 @@ use crate::owner::ORPHANED_EXIT_CODE;
 use crate::world::{Millis, NodeReady, NodeView, PodState, PodView, World};
 
 /// Clean fails so often before it is given up, once an index is committed: what is left does no harm then.
-pub(super) const CLEAN_ATTEMPTS: usize = 4;
+pub(super) const CLEAN_ATTEMPTS: u32 = 4;
 
 /// Repair rounds that a build survives, beside its `backoffLimitPerWork`.
 const REPAIR_ROUNDS: u32 = 8;
@@ -173,34 +173,8 @@ pub(super) fn spent(world: &World, pending: &[&str]) -> Option<Spent> {
 }
 
 /// How often the slot's work has failed, since it last advanced. Ends that are nobody's fault do not count.
-pub(super) fn failed_tries(draft: &Draft<'_>) -> usize {
-    let history = &draft.view.record.status.history;
-    let since = history.iter().rev().take_while(|change| is_retry(change.reason));
-    since.filter(|change| is_failure(change.reason)).count()
-}
-
-/// How often the slot's owner has changed, since its work last advanced.
-pub(super) fn tries(draft: &Draft<'_>) -> usize {
-    let history = &draft.view.record.status.history;
-    history.iter().rev().take(HISTORY_LENGTH).take_while(|change| is_retry(change.reason)).count()
-}
-
-const fn is_retry(reason: OwnerChangeReason) -> bool {
-    match reason {
-        OwnerChangeReason::Rebound
-        | OwnerChangeReason::Replaced
-        | OwnerChangeReason::Returned
-        | OwnerChangeReason::AttemptFailed
-        | OwnerChangeReason::NoProgress
-        | OwnerChangeReason::OwnerEnded => true,
-        OwnerChangeReason::FirstOwner
-        | OwnerChangeReason::NextWork
-        | OwnerChangeReason::Suspended
-        | OwnerChangeReason::Resumed
-        | OwnerChangeReason::ScaledDown
-        | OwnerChangeReason::Revoked
-        | OwnerChangeReason::Aborted => false,
-    }
+pub(super) const fn failed_tries(draft: &Draft<'_>) -> u32 {
+    draft.view.record.spec.past.failed_tries
 }
 
 /// How long to wait before the pod of the present grant is made. After a failure: exponential in the tries of this
@@ -208,44 +182,19 @@ const fn is_retry(reason: OwnerChangeReason) -> bool {
 /// happened, and the first is not waited for, whatever failed before. An owner that returned is not waited for: what
 /// happened to its replacement is undone, and it can happen again only after another `replaceAfter`.
 pub(super) fn backoff(draft: &Draft<'_>) -> Millis {
-    let tries = match draft.view.record.status.history.last().map(|change| change.reason) {
-        Some(OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress) => tries(draft),
-        Some(OwnerChangeReason::Rebound | OwnerChangeReason::OwnerEnded) => {
-            in_a_row(draft, |reason| matches!(reason, OwnerChangeReason::Rebound | OwnerChangeReason::OwnerEnded))
-        }
-        Some(OwnerChangeReason::Replaced) => in_a_row(draft, |reason| reason == OwnerChangeReason::Replaced),
-        Some(
-            OwnerChangeReason::Returned
-            | OwnerChangeReason::FirstOwner
-            | OwnerChangeReason::NextWork
-            | OwnerChangeReason::Suspended
-            | OwnerChangeReason::Resumed
-            | OwnerChangeReason::ScaledDown
-            | OwnerChangeReason::Revoked
-            | OwnerChangeReason::Aborted,
-        )
-        | None => 0,
-    };
+    let past = &draft.view.record.spec.past;
+    let tries =
+        if has_failed(draft) { past.tries } else { past.ends_in_a_row.saturating_add(past.replacements_in_a_row) };
     if tries == 0 || (tries == 1 && !has_failed(draft)) {
         return 0;
     }
     let clocks = &draft.clocks();
-    let tries = u32::try_from(tries).unwrap_or(u32::MAX);
     let first = clocks.renew_interval.saturating_mul(2);
     let longest = first.max((clocks.replace_after / 2).min(300_000));
     first.saturating_mul(1_u64.checked_shl(tries - 1).unwrap_or(u64::MAX)).min(longest)
 }
 
 /// Whether the last change of owner was because its attempt failed.
-pub(super) fn has_failed(draft: &Draft<'_>) -> bool {
-    draft.view.record.status.history.last().is_some_and(|change| is_failure(change.reason))
-}
-
-const fn is_failure(reason: OwnerChangeReason) -> bool {
-    matches!(reason, OwnerChangeReason::AttemptFailed | OwnerChangeReason::NoProgress)
-}
-
-/// How many of the latest changes of owner are such ones, without another in between.
-fn in_a_row(draft: &Draft<'_>, such: impl Fn(OwnerChangeReason) -> bool) -> usize {
-    draft.view.record.status.history.iter().rev().take_while(|change| such(change.reason)).count()
+pub(super) const fn has_failed(draft: &Draft<'_>) -> bool {
+    draft.view.record.spec.past.failures_in_a_row > 0
 }

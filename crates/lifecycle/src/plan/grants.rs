@@ -1,13 +1,14 @@
 //! A slot's record as this pass would leave it: grants, epochs, choices.
 
 use indexbuild_api::{
-    Chosen, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Report, VolumeRef,
-    VolumeState, Work, WorkError, WorkResult, names,
+    Chosen, Claim, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Past,
+    Report, VolumeRef, VolumeState, Work, WorkError, WorkResult, names,
 };
 
 use super::mode::after_build;
-use crate::action::{Action, NodeSeen};
-use crate::evidence::Evidence;
+use super::past::past_after;
+use crate::action::Action;
+use crate::evidence::{Evidence, machine_of};
 use crate::record::is_passing;
 use crate::world::{ClaimPhase, ClaimView, Clocks, Millis, PodState, PodView, SlotView, World};
 
@@ -47,7 +48,6 @@ pub(super) struct Draft<'w> {
     /// What the slot is doing, as far as this pass has said.
     pub state: Option<DirectoryState>,
     change: Option<OwnerChangeReason>,
-    node: Option<NodeSeen>,
 }
 
 impl<'w> Draft<'w> {
@@ -58,7 +58,7 @@ impl<'w> Draft<'w> {
             spec.renew_interval = indexbuild_api::Duration::from_millis(world.build.clocks.renew_interval);
             spec.after_build = Some(after_build(&world.build));
         }
-        Self { world, view, spec, state: None, change: None, node: None }
+        Self { world, view, spec, state: None, change: None }
     }
 
     pub(super) const fn world(&self) -> &'w World {
@@ -189,26 +189,38 @@ impl<'w> Draft<'w> {
         });
     }
 
-    /// Fills in the pod's UID, once (G1, G10), and remembers its machine.
+    /// Fills in the pod's UID, once (G1, G10), and its node: that of a bound pod never changes.
     pub(super) fn bind_pod(&mut self, pod: &PodView) {
-        let Some(grant) = self.spec.grant.as_mut().filter(|grant| grant.pod_uid.is_empty()) else {
-            return;
-        };
-        grant.pod_uid.clone_from(&pod.uid);
-        self.node = pod.node.as_deref().map(|name| {
-            let node = self.world.node(name);
-            NodeSeen {
-                name: name.to_owned(),
-                boot_id: node.map(|node| node.boot_id.clone()).unwrap_or_default(),
-                system_uuid: node.map(|node| node.system_uuid.clone()).unwrap_or_default(),
-            }
-        });
+        if let Some(grant) = self.spec.grant.as_mut().filter(|grant| grant.pod_uid.is_empty()) {
+            grant.pod_uid.clone_from(&pod.uid);
+            grant.node_name = pod.node.clone().unwrap_or_default();
+        }
     }
 
-    /// Fills in the nonce, once (G9): from then on the process may open the volume.
-    pub(super) fn bind_nonce(&mut self, nonce: &str) {
+    /// Fills in the nonce, once (G9): from then on the process may open the volume. And what it says of its kernel.
+    pub(super) fn bind_nonce(&mut self, claim: &Claim) {
+        let Claim { pod_uid: _, boot_nonce, boot_id } = claim;
         if let Some(grant) = self.spec.grant.as_mut().filter(|grant| grant.boot_nonce.is_empty()) {
-            nonce.clone_into(&mut grant.boot_nonce);
+            grant.boot_nonce.clone_from(boot_nonce);
+            grant.boot_id.clone_from(boot_id);
+        }
+        self.see_machine();
+    }
+
+    /// Fills in what of a bound process's machine is seen since, once each: its node, where an older version bound the
+    /// pod, and what the machine is, once its Node shows the kernel that the process has said.
+    pub(super) fn see_machine(&mut self) {
+        let pod = self.pod();
+        let Some(grant) = self.spec.grant.as_mut().filter(|grant| !grant.pod_uid.is_empty()) else {
+            return;
+        };
+        if grant.node_name.is_empty() {
+            grant.node_name = pod.and_then(|pod| pod.node.clone()).unwrap_or_default();
+        }
+        if grant.system_uuid.is_empty()
+            && let Some(machine) = machine_of(self.world, &grant.node_name, &grant.boot_id)
+        {
+            machine.clone_into(&mut grant.system_uuid);
         }
     }
 
@@ -312,10 +324,10 @@ impl<'w> Draft<'w> {
             (Next::SameProcess | Next::NewPod, _) => Grant {
                 epoch,
                 pod_name: names::pod(&build.name, &build.uid, self.spec.slot, epoch),
-                pod_uid: String::new(),
-                boot_nonce: String::new(),
+                ..Grant::default()
             },
         });
+        self.spec.past = past_after(&self.spec.past, epoch, reason);
         self.spec.work = work;
         self.change = Some(reason);
     }
@@ -364,7 +376,6 @@ impl<'w> Draft<'w> {
         if !claim_uid.is_empty() && claim_uid != claim.uid {
             return;
         }
-        let status = &self.view.record.status;
         let grant = self.view.record.spec.grant.clone().unwrap_or_default();
         self.spec.former_volumes.push(FormerVolume {
             claim_name,
@@ -375,9 +386,9 @@ impl<'w> Draft<'w> {
             pod_uid: grant.pod_uid,
             boot_nonce: grant.boot_nonce,
             epoch: grant.epoch,
-            node_name: status.node_name.clone().unwrap_or_default(),
-            node_boot_id: status.node_boot_id.clone().unwrap_or_default(),
-            node_system_uuid: status.node_system_uuid.clone().unwrap_or_default(),
+            node_name: grant.node_name,
+            boot_id: grant.boot_id,
+            system_uuid: grant.system_uuid,
             state,
         });
     }
@@ -429,7 +440,6 @@ impl<'w> Draft<'w> {
             state,
             change: self.change,
             conditions,
-            node: self.node,
         })
     }
 }
@@ -467,8 +477,8 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
             boot_nonce: UNKNOWN_OWNER.to_owned(),
             epoch: 0,
             node_name: String::new(),
-            node_boot_id: String::new(),
-            node_system_uuid: String::new(),
+            boot_id: String::new(),
+            system_uuid: String::new(),
             state: VolumeState::Stranded,
         })
         .collect();
@@ -477,12 +487,7 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
         build_uid: build.uid.clone(),
         slot,
         renew_interval: indexbuild_api::Duration::from_millis(build.clocks.renew_interval),
-        grant: Some(Grant {
-            epoch,
-            pod_name: names::pod(&build.name, &build.uid, slot, epoch),
-            pod_uid: String::new(),
-            boot_nonce: String::new(),
-        }),
+        grant: Some(Grant { epoch, pod_name: names::pod(&build.name, &build.uid, slot, epoch), ..Grant::default() }),
         work: Some(work),
         volume: Some(VolumeRef {
             claim_name: names::claim(&build.name, &build.uid, slot, generation),
@@ -494,6 +499,7 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
         failed_attempts: 0,
         work_failures: Vec::new(),
         chosen: Vec::new(),
+        past: Past { first_epoch: epoch, ..Past::default() },
         after_build: Some(after_build(build)),
     }
 }

@@ -7,6 +7,7 @@ mod conditions;
 mod grants;
 mod hindrances;
 mod mode;
+mod past;
 mod returned;
 mod slot;
 mod stages;

@@ -126,9 +126,8 @@ pub(super) fn time_box(build: &BuildView) -> Millis {
 /// whose pods never started (no node fits, no image) goes at once, without another pod that would not start either.
 fn nothing_was_begun(world: &World) -> bool {
     let unrecorded = world.slots.is_empty() && !(world.pods.is_empty() && world.claims.is_empty());
-    // A record that begins above the first epoch was made anew: what its predecessor saw is not known.
-    let untouched = |record: &crate::world::Record| {
-        record.status.claim.is_none() && record.status.history.first().is_none_or(|change| change.epoch == 1)
-    };
+    // A record that begins above the first epoch was made anew: what its predecessor saw is not known. Nor is it of one
+    // that does not say with which it began, as an older version made it.
+    let untouched = |record: &crate::world::Record| record.status.claim.is_none() && record.spec.past.first_epoch == 1;
     !unrecorded && world.stage(PLAN).is_none() && world.slots.iter().all(|slot| untouched(&slot.record))
 }

@@ -55,11 +55,7 @@ impl<'w> Pass<'w> {
 pub(super) fn caught_up(draft: &Draft<'_>) -> bool {
     let record = &draft.view.record;
     let replaced_at = record.spec.former_volumes.iter().map(|volume| volume.epoch).max().unwrap_or(0);
-    let went_on = record
-        .status
-        .history
-        .iter()
-        .any(|change| change.epoch > replaced_at && change.reason == OwnerChangeReason::NextWork);
+    let went_on = record.spec.past.next_work_epoch > replaced_at;
     let half = draft.report().and_then(|report| report.progress).is_some_and(|progress| progress >= CAUGHT_UP);
     went_on || half || draft.result().is_some()
 }

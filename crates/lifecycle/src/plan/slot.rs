@@ -58,6 +58,7 @@ impl<'w> Pass<'w> {
             (false, true) => Duty::Idle,
             (false, false) => Duty::Leave,
         };
+        draft.see_machine();
         if draft.claimed() {
             self.claimed(draft, duty);
         } else {
@@ -179,7 +180,7 @@ impl<'w> Pass<'w> {
             && claim.pod_uid == grant.pod_uid
             && !claim.boot_nonce.is_empty()
         {
-            draft.bind_nonce(&claim.boot_nonce);
+            draft.bind_nonce(claim);
             return;
         }
         let patience = draft.clocks().replace_after;
@@ -451,7 +452,8 @@ impl<'w> Pass<'w> {
 
     /// Where the owner runs, and how that node is.
     fn place_of(&self, draft: &Draft<'w>) -> String {
-        let Some(name) = draft.view.record.status.node_name.as_deref().filter(|name| !name.is_empty()) else {
+        let grant = draft.view.record.spec.grant.as_ref();
+        let Some(name) = grant.map(|grant| grant.node_name.as_str()).filter(|name| !name.is_empty()) else {
             return String::new();
         };
         match self.world.node(name).filter(|node| !node.gone) {

@@ -91,7 +91,15 @@ pub(super) fn former_owner(volume: &FormerVolume) -> String {
         return "whoever had it is unknown, as its record was removed".to_owned();
     }
     let node = if volume.node_name.is_empty() { "an unknown node" } else { volume.node_name.as_str() };
-    format!("pod {} (UID {}) on {node}", volume.pod_name, volume.pod_uid)
+    // Without this, somebody reboots the node, and waits for ever.
+    let unseen = if volume.boot_id.is_empty() {
+        ", whose process has not said on which kernel it runs: a reboot proves nothing"
+    } else if volume.system_uuid.is_empty() {
+        ", which never showed the boot id that the process has said (a sandboxed runtime has a kernel of its own): a reboot proves nothing"
+    } else {
+        ""
+    };
+    format!("pod {} (UID {}) on {node}{unseen}", volume.pod_name, volume.pod_uid)
 }
 
 /// So long has an owner whose epoch is over to give way by itself (G11) before its pod is asked to end.

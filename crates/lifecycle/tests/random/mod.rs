@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use indexbuild_api::{
     AfterBuild, Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState, Duration,
     EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus, OutputSpec,
-    OwnerChangeReason, Reason, Report, Retention, RunLocation, VolumeRef, VolumeRetention, VolumeSpec, VolumeState,
-    Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
+    OwnerChangeReason, Past, Reason, Report, Retention, RunLocation, VolumeRef, VolumeRetention, VolumeSpec,
+    VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
     BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
@@ -95,7 +95,7 @@ fn former(slot: u32) -> impl Strategy<Value = FormerVolume> {
     (place, owner, state).prop_map(
         |(
             (claim_name, claim_uid, generation, condemned),
-            (pod_uid, boot_nonce, epoch, node_name, node_boot_id, node_system_uuid),
+            (pod_uid, boot_nonce, epoch, node_name, boot_id, system_uuid),
             state,
         )| FormerVolume {
             claim_name,
@@ -107,8 +107,8 @@ fn former(slot: u32) -> impl Strategy<Value = FormerVolume> {
             boot_nonce,
             epoch,
             node_name,
-            node_boot_id,
-            node_system_uuid,
+            boot_id,
+            system_uuid,
             state,
         },
     )
@@ -172,8 +172,44 @@ fn after_build() -> impl Strategy<Value = AfterBuild> {
         .prop_map(|(volumes, patience)| AfterBuild { volumes, replace_after: Duration::from_millis(patience) })
 }
 
+/// A machine is that of a bound process: the rules of records keep it so.
+fn grant(slot: u32) -> impl Strategy<Value = Grant> {
+    (epoch(), pod_uid(), nonce(), node_name(), boot(), machine()).prop_map(
+        move |(epoch, pod_uid, boot_nonce, node_name, boot_id, system_uuid)| {
+            let node_name = if pod_uid.is_empty() { String::new() } else { node_name };
+            let boot_id = if boot_nonce.is_empty() { String::new() } else { boot_id };
+            let known = !node_name.is_empty() && !boot_id.is_empty();
+            Grant {
+                epoch,
+                pod_name: names::pod("orders", UID, slot, epoch),
+                pod_uid,
+                boot_nonce,
+                node_name,
+                boot_id,
+                system_uuid: if known { system_uuid } else { String::new() },
+            }
+        },
+    )
+}
+fn claimed() -> impl Strategy<Value = Claim> {
+    (pod_uid(), nonce(), boot()).prop_map(|(pod_uid, boot_nonce, boot_id)| Claim { pod_uid, boot_nonce, boot_id })
+}
+fn past() -> impl Strategy<Value = Past> {
+    (0_u64..3, epoch(), any::<[bool; 3]>(), 0_u32..40, 0_u32..6).prop_map(
+        |(first_epoch, next_work_epoch, [failed, ended, replaced], tries, failed_tries)| Past {
+            first_epoch,
+            next_work_epoch,
+            tries,
+            failed_tries,
+            failures_in_a_row: u32::from(failed),
+            ends_in_a_row: u32::from(ended) * tries,
+            replacements_in_a_row: u32::from(replaced) * tries,
+        },
+    )
+}
+
 fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
-    let grant = proptest::option::weighted(0.9, (epoch(), pod_uid(), nonce()));
+    let grant = proptest::option::weighted(0.9, grant(slot));
     let volume = proptest::option::weighted(0.9, (claim_name(slot), claim_uid(), generation(), any::<bool>()));
     let spec = (
         grant,
@@ -184,7 +220,6 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
         0_u32..3,
         proptest::option::weighted(0.8, after_build()),
     );
-    let node = (proptest::option::of(node_name()), proptest::option::of(boot()), proptest::option::of(machine()));
     let history = proptest::collection::vec(
         (
             epoch(),
@@ -197,12 +232,12 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
         ),
         0..6,
     );
-    let status = (node, proptest::option::of((pod_uid(), nonce())), proptest::option::weighted(0.8, report()), history);
+    let status = (proptest::option::of(claimed()), proptest::option::weighted(0.8, report()), history, past());
     (spec, status, (age(), age(), age()), prop_oneof![19 => Just(UID.to_owned()), 1 => Just("another".to_owned())])
         .prop_map(
             move |(
                 (grant, work, volume, formers, chosen, failed, after_build),
-                ((node_name, boot_id, machine), claim, report, history),
+                (claim, report, history, past),
                 (report_age, progress_age, grant_age),
                 build_uid,
             )| {
@@ -212,12 +247,6 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
                     formers.into_iter().filter(|volume| seen.insert(volume.claim_name.clone())).collect();
                 let mut seen = BTreeSet::new();
                 let chosen: Vec<_> = chosen.into_iter().filter(|chosen| seen.insert(chosen.work_id.clone())).collect();
-                let grant = grant.map(|(epoch, pod_uid, boot_nonce)| Grant {
-                    epoch,
-                    pod_name: names::pod("orders", UID, slot, epoch),
-                    pod_uid,
-                    boot_nonce,
-                });
                 let spec = EngineDirectorySpec {
                     build_name: "orders".to_owned(),
                     build_uid,
@@ -233,15 +262,13 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
                     former_volumes: formers,
                     chosen,
                     failed_attempts: failed,
+                    past,
                     after_build,
                     ..EngineDirectorySpec::default()
                 };
                 let status = EngineDirectoryStatus {
                     state: DirectoryState::Working,
-                    node_name,
-                    node_boot_id: boot_id,
-                    node_system_uuid: machine,
-                    claim: claim.map(|(pod_uid, boot_nonce)| Claim { pod_uid, boot_nonce }),
+                    claim,
                     report,
                     history: history
                         .into_iter()

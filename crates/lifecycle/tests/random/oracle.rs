@@ -52,9 +52,9 @@ fn current_owner<'a>(record: &'a Record) -> Option<Owner<'a>> {
     Some(Owner {
         pod_uid: &grant.pod_uid,
         nonce: &grant.boot_nonce,
-        node: record.status.node_name.as_deref().unwrap_or(""),
-        boot: record.status.node_boot_id.as_deref().unwrap_or(""),
-        machine: record.status.node_system_uuid.as_deref().unwrap_or(""),
+        node: &grant.node_name,
+        boot: &grant.boot_id,
+        machine: &grant.system_uuid,
         recorded: false,
     })
 }
@@ -64,8 +64,8 @@ fn former_owner(volume: &FormerVolume) -> Owner<'_> {
         pod_uid: &volume.pod_uid,
         nonce: &volume.boot_nonce,
         node: &volume.node_name,
-        boot: &volume.node_boot_id,
-        machine: &volume.node_system_uuid,
+        boot: &volume.boot_id,
+        machine: &volume.system_uuid,
         recorded: volume.state == VolumeState::Idle,
     }
 }
@@ -201,6 +201,7 @@ fn check_update(
             }
         }
     }
+    check_machine(world, record, new);
     // No volume that is there and ours is forgotten.
     let forgotten = old
         .volume
@@ -244,6 +245,25 @@ fn check_update(
         };
         let frozen = world.stages.iter().any(|frozen| frozen.name == stage || frozen.chosen.contains(chosen));
         assert!(frozen, "{id} is dropped before {stage} is frozen");
+    }
+}
+
+/// I4: whose machine it is, its process says itself; which machine that is, its Node, and only once it shows the same boot.
+fn check_machine(world: &World, record: &Record, new: &EngineDirectorySpec) {
+    let Some(grant) = &new.grant else { return };
+    let old = record.spec.grant.clone().unwrap_or_default();
+    if grant.boot_id != old.boot_id && !grant.boot_id.is_empty() {
+        let claim = record.status.claim.as_ref().unwrap();
+        let word = (claim.pod_uid.as_str(), claim.boot_nonce.as_str(), claim.boot_id.as_str());
+        assert_eq!(word, (grant.pod_uid.as_str(), grant.boot_nonce.as_str(), grant.boot_id.as_str()));
+    }
+    if grant.system_uuid != old.system_uuid && !grant.system_uuid.is_empty() {
+        let node = world.nodes.iter().find(|node| node.name == grant.node_name).unwrap();
+        assert!(!node.gone && node.boot_id == grant.boot_id && node.system_uuid == grant.system_uuid);
+    }
+    if grant.node_name != old.node_name && !grant.node_name.is_empty() {
+        let on = |pod: &PodView| pod.uid == grant.pod_uid && pod.node.as_deref() == Some(&grant.node_name);
+        assert!(world.pods.iter().any(on));
     }
 }
 
@@ -294,7 +314,7 @@ pub(crate) fn check(world: &World) {
                         .all(|pod| pod.epoch < grant.epoch || pod.epoch == u64::MAX)
                 );
             }
-            Action::UpdateDirectory { slot, version, spec, state: _, change, conditions: _, node: _ } => {
+            Action::UpdateDirectory { slot, version, spec, state: _, change, conditions: _ } => {
                 assert_eq!(*version, record_of(world, *slot).version);
                 assert_eq!(record_of(world, *slot).spec.build_uid, world.build.uid, "another build's record");
                 assert!(written.insert(*slot), "one write per record and pass");

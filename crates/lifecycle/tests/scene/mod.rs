@@ -108,7 +108,15 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         build_uid: UID.to_owned(),
         slot,
         renew_interval: indexbuild_api::Duration::from_millis(1_000),
-        grant: Some(Grant { epoch, pod_name, pod_uid: pod_uid.clone(), boot_nonce: nonce.clone() }),
+        grant: Some(Grant {
+            epoch,
+            pod_name,
+            pod_uid: pod_uid.clone(),
+            boot_nonce: nonce.clone(),
+            node_name: node,
+            boot_id: "boot-1".to_owned(),
+            system_uuid: format!("machine-{slot}"),
+        }),
         work: Some(work(id)),
         volume: Some(VolumeRef { claim_name, claim_uid: format!("claim-{slot}"), generation: 1, condemned: false }),
         after_build: Some(AfterBuild { volumes: Retention::Delete, replace_after: Duration::from_millis(10_000) }),
@@ -116,10 +124,7 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
     };
     let status = EngineDirectoryStatus {
         state: DirectoryState::Working,
-        node_name: Some(node),
-        node_boot_id: Some("boot-1".to_owned()),
-        node_system_uuid: Some(format!("machine-{slot}")),
-        claim: Some(Claim { pod_uid, boot_nonce: nonce.clone() }),
+        claim: Some(Claim { pod_uid, boot_nonce: nonce.clone(), boot_id: "boot-1".to_owned() }),
         report: Some(Report { epoch, boot_nonce: nonce, rows: Some(5), progress: Some(0.1), ..Report::default() }),
         ..EngineDirectoryStatus::default()
     };
@@ -273,8 +278,8 @@ pub(crate) fn stranded(slot: u32) -> FormerVolume {
         boot_nonce: "nonce-9".to_owned(),
         epoch: 2,
         node_name: "node-2".to_owned(),
-        node_boot_id: "boot-1".to_owned(),
-        node_system_uuid: "machine-2".to_owned(),
+        boot_id: "boot-1".to_owned(),
+        system_uuid: "machine-2".to_owned(),
         state: VolumeState::Stranded,
         ..FormerVolume::default()
     }

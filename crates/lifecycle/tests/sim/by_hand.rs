@@ -140,7 +140,7 @@ impl Sim {
             NodeFault::Gone => self.lose_node(index),
             NodeFault::Detached => self.nodes[index].detached = true,
             NodeFault::Rebooted => {
-                self.die(index, 137);
+                self.end_begun(index);
                 self.nodes[index].boot += 1;
                 self.nodes[index].connected = true;
             }
@@ -170,6 +170,14 @@ impl Sim {
                 claim.phase = ClaimPhase::Bound;
             }
             self.processes.iter_mut().for_each(|process| process.scheduled = true);
+        }
+    }
+
+    /// Whether containers wait before they begin; those that did begin.
+    pub(crate) fn containers_wait(&mut self, wait: bool) {
+        self.containers_wait = wait;
+        if !wait {
+            self.processes.iter_mut().for_each(|process| process.starts_at = process.starts_at.min(self.now));
         }
     }
 

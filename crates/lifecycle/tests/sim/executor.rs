@@ -8,8 +8,15 @@ impl Sim {
         let node = &self.nodes[self.processes[index].node];
         let reachable = node.connected && self.processes[index].cut_until <= now;
         let process = &mut self.processes[index];
-        if !process.alive || !process.scheduled || process.frozen_until > now || process.born + self.tick > now {
+        let begun = process.scheduled && process.starts_at <= now && process.born + self.tick <= now;
+        if !process.alive || !begun || process.frozen_until > now {
             return;
+        }
+        if process.boots.1.is_none() {
+            process.boots.1 = Some(node.boot);
+            if process.boots.0 != node.boot {
+                self.counts.entry("begun after a reboot").and_modify(|count| *count += 1).or_insert(1);
+            }
         }
         let slot = process.slot;
         let record = self.entries.get(&slot).map(|entry| Record {
@@ -32,8 +39,12 @@ impl Sim {
         match step {
             Step::Wait => {}
             Step::Claim => {
-                let claim =
-                    Claim { pod_uid: process.owner.pod_uid.clone(), boot_nonce: process.owner.boot_nonce.clone() };
+                let boot_id = match process.boots.1 {
+                    Some(boot) if !process.sandboxed => format!("boot-{boot}"),
+                    Some(_) | None => format!("guest-{}", process.uid),
+                };
+                let (pod_uid, boot_nonce) = (process.owner.pod_uid.clone(), process.owner.boot_nonce.clone());
+                let claim = Claim { pod_uid, boot_nonce, boot_id };
                 let caller = process.uid.clone();
                 process.owner.claimed = true;
                 self.send(Message::Claim(slot, caller, claim), faulty);

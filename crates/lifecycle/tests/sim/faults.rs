@@ -21,7 +21,7 @@ impl Sim {
             }
             if self.rng.percent(faults.reboot) {
                 self.nodes[index].boot += 1;
-                self.die(index, 137);
+                self.end_begun(index);
                 self.note(format!("reboot of node {index}"));
                 self.count("reboot");
             }
@@ -102,6 +102,17 @@ impl Sim {
         for process in &mut self.processes {
             process.cut_until = 0;
             process.frozen_until = 0;
+            process.starts_at = process.starts_at.min(self.now);
+        }
+    }
+
+    /// A reboot ends what runs on a node; what has not begun there begins after it.
+    pub(super) fn end_begun(&mut self, node: usize) {
+        for index in 0..self.processes.len() {
+            let process = &self.processes[index];
+            if process.node == node && process.alive && process.starts_at <= self.now {
+                self.end_process(index, 137);
+            }
         }
     }
 
@@ -138,7 +149,7 @@ impl Sim {
             if process.deleting && !process.scheduled {
                 (process.object, process.alive) = (false, false);
             } else if process.alive {
-                if process.scheduled {
+                if process.scheduled && process.starts_at <= now {
                     process.shown = PodState::Running;
                 }
                 if process.deleting {

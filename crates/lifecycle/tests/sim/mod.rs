@@ -68,6 +68,10 @@ pub(crate) struct Faults {
     pub lose_claim: u64,
     pub scale: u64,
     pub suspend: u64,
+    /// Of pods, whose container begins some time after they are on their node.
+    pub slow_start: u64,
+    /// Of pods, in a sandbox with a kernel of its own.
+    pub sandbox: u64,
 }
 
 impl Faults {
@@ -88,6 +92,8 @@ impl Faults {
         lose_claim: 0,
         scale: 0,
         suspend: 0,
+        slow_start: 0,
+        sandbox: 0,
     };
 }
 
@@ -132,6 +138,12 @@ struct Process {
     alive: bool,
     exit_code: i32,
     born: u64,
+    /// When its container begins: a reboot of its node before that does not end it.
+    starts_at: u64,
+    /// Whether it is in a sandbox, with a kernel of its own.
+    sandboxed: bool,
+    /// The boots of its node when it was put there, and when it began.
+    boots: (u64, Option<u64>),
     cut_until: u64,
     frozen_until: u64,
     remove_at: u64,
@@ -172,6 +184,8 @@ pub(crate) struct Sim {
     by_hand: bool,
     /// Whether a volume is found for a new claim.
     claims_bind: bool,
+    /// Whether no container of a new pod begins, as when an image is on its way.
+    containers_wait: bool,
     pub spec: IndexBuildSpec,
     pub status: Option<IndexBuildStatus>,
     pub finalizer: bool,
@@ -239,6 +253,7 @@ impl Sim {
             clocks: Clocks { renew_interval: RENEW, replace_after: REPLACE, orphan_after: ORPHAN },
             by_hand: false,
             claims_bind: true,
+            containers_wait: false,
             spec,
             status: None,
             finalizer: false,

@@ -95,7 +95,7 @@ impl Sim {
                     },
                 );
             }
-            Action::UpdateDirectory { slot, version, spec, state, change, conditions, node } => {
+            Action::UpdateDirectory { slot, version, spec, state, change, conditions } => {
                 let wall = self.wall();
                 let Some(entry) = self.entries.get_mut(&slot).filter(|entry| entry.version.to_string() == version)
                 else {
@@ -105,7 +105,7 @@ impl Sim {
                 };
                 admission::review_spec(&entry.spec, &spec)
                     .unwrap_or_else(|refusal| panic!("an illegal write: {refusal}: {:?} -> {spec:?}", entry.spec));
-                let says = StatusChange { state, change, node: node.as_ref(), conditions: &conditions };
+                let says = StatusChange { state, change, conditions: &conditions };
                 let status = status_after(&entry.spec, &entry.status, &spec, says, &wall);
                 let record = Record { spec: entry.spec.clone(), status: entry.status.clone(), version };
                 admission::review_status(&record, &status, OPERATOR).unwrap();
@@ -189,6 +189,16 @@ impl Sim {
                 let node = usable[place as usize % usable.len()];
                 let bound = self.claims[&claim].phase == ClaimPhase::Bound;
                 self.created_pods.insert(name.clone());
+                let Faults { slow_start, sandbox, .. } = self.faults;
+                let slow = slow_start > 0 && self.rng.percent(slow_start);
+                let starts_at = if self.containers_wait {
+                    u64::MAX
+                } else if slow {
+                    now + self.rng.below(8_000)
+                } else {
+                    now
+                };
+                let sandboxed = sandbox > 0 && self.rng.percent(sandbox);
                 self.note(format!("create {name} on node {node}"));
                 self.processes.push(Process {
                     name,
@@ -204,6 +214,9 @@ impl Sim {
                     alive: true,
                     exit_code: 0,
                     born: now,
+                    starts_at,
+                    sandboxed,
+                    boots: (self.nodes[node].boot, None),
                     cut_until: 0,
                     frozen_until: 0,
                     remove_at: 0,

@@ -78,6 +78,7 @@ fn begin(settings: &[&str]) -> Result<Story, String> {
             "encode" => sim.plan_works.0 = number(value)?,
             "sort" => sim.plan_works.1 = number(value)?,
             "volumes" if value == "none" => sim.claims_bind(false),
+            "containers" if value == "wait" => sim.containers_wait(true),
             "backoffLimit" => sim.spec.backoff_limit = Some(number(value)?),
             "backoffLimitPerWork" => sim.spec.backoff_limit_per_work = number(value)?,
             "whenPublished" => sim.retention().when_published = retention(value)?,
@@ -130,6 +131,7 @@ impl Story {
             ["node", node, fault] => sim.node_fault(node, node_fault(fault)?)?,
             ["volume", volume, "lost"] => sim.claim_becomes(volume, ClaimPhase::Lost)?,
             ["volumes", "are", "found"] => sim.claims_bind(true),
+            ["containers", "begin"] => sim.containers_wait(false),
             ["record", slot, "removed"] => sim.remove_record(number(slot)?)?,
             ["record", slot, "unreadable"] => {
                 self.unreadable.insert(number(slot)?);

@@ -7,7 +7,7 @@ use indexbuild_api::{
     Work, names,
 };
 use indexbuild_lifecycle::world::{Millis, PodState, Record, World};
-use indexbuild_lifecycle::{Action, Decision, End, Event, NodeSeen, Wait};
+use indexbuild_lifecycle::{Action, Decision, End, Event, Wait};
 
 use crate::sim::{Sim, UID};
 
@@ -172,10 +172,9 @@ fn tell_action(world: &World, action: &Action) -> String {
             let epoch = spec.grant.as_ref().map_or(0, |grant| grant.epoch);
             format!("slot {slot}: epoch {epoch}, {}", parts.join(", "))
         }
-        Action::UpdateDirectory { slot, version: _, spec, state, change, conditions, node } => {
+        Action::UpdateDirectory { slot, version: _, spec, state, change, conditions } => {
             let view = world.slots.iter().find(|view| view.record.spec.slot == *slot);
-            let mut parts =
-                view.map_or_else(Vec::new, |view| changes(&view.record, spec, *change, node.as_ref(), conditions));
+            let mut parts = view.map_or_else(Vec::new, |view| changes(&view.record, spec, *change, conditions));
             if view.is_some_and(|view| view.record.status.state != *state) {
                 parts.push(format!("{state:?}"));
             }
@@ -204,7 +203,6 @@ fn changes(
     before: &Record,
     spec: &EngineDirectorySpec,
     change: Option<OwnerChangeReason>,
-    node: Option<&NodeSeen>,
     conditions: &[Condition],
 ) -> Vec<String> {
     let old = &before.spec;
@@ -223,10 +221,15 @@ fn changes(
         let uid = |spec: &EngineDirectorySpec| spec.grant.clone().unwrap_or_default().pod_uid;
         let nonce = |spec: &EngineDirectorySpec| spec.grant.clone().unwrap_or_default().boot_nonce;
         if uid(old) != uid(spec) {
-            parts.push(format!("its pod is bound, on {}", node.map_or("no node", |node| node.name.as_str())));
+            let node = spec.grant.clone().unwrap_or_default().node_name;
+            parts.push(format!("its pod is bound, on {}", if node.is_empty() { "no node" } else { node.as_str() }));
         }
         if nonce(old) != nonce(spec) {
             parts.push("its process is bound".to_owned());
+        }
+        let machine = |spec: &EngineDirectorySpec| spec.grant.clone().unwrap_or_default().system_uuid;
+        if machine(old) != machine(spec) && nonce(old) == nonce(spec) {
+            parts.push("its machine is known".to_owned());
         }
         if let (Some(name), None) = (volume(old), volume(spec)) {
             parts.push(format!("{name} is accounted for"));

@@ -324,7 +324,8 @@ pub enum Released {
     Unconfirmed,
 }
 
-/// Proof of leading, as long as [`Held::holds`]. Dropping it ends the renewals, and with them the leading.
+/// What a leader has, until [`Held::lost`]. It is no fence: what writes of this process must not undo, their preconditions
+/// keep. Dropping it ends the renewals, and with them the leading.
 pub struct Held {
     lost: CancellationToken,
     stop: CancellationToken,
@@ -334,7 +335,7 @@ pub struct Held {
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").field("holds", &self.holds()).finish_non_exhaustive()
+        f.debug_struct("Held").field("lost", &self.lost.is_cancelled()).finish_non_exhaustive()
     }
 }
 
@@ -354,9 +355,9 @@ impl Held {
         self.lost.clone()
     }
 
-    /// Whether this process leads now, by the clock: a process that was stopped and goes on finds out here before its
-    /// timers have had their turn. To be asked before each write.
-    pub fn holds(&self) -> bool {
+    /// Whether the Lease is still this process's to give up, by the clock: a process that was stopped and goes on finds
+    /// out here before its timers have had their turn.
+    pub(super) fn holds(&self) -> bool {
         !self.lost.is_cancelled() && now() < Duration::from_millis(self.until.load(Ordering::Acquire))
     }
 

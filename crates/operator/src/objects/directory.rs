@@ -11,30 +11,15 @@ pub fn directory(owner: &Owner, slot: u32, spec: EngineDirectorySpec) -> EngineD
     EngineDirectory { metadata: with_label(metadata, labels::SLOT, slot), spec, status: None }
 }
 
-/// The operator's part of a record's status, for server-side apply: what is absent is cleared. `claim` and
-/// `report` are the owner's and never in it.
-pub fn status_patch(name: &str, status: &EngineDirectoryStatus) -> Value {
-    let EngineDirectoryStatus {
-        state,
-        node_name,
-        node_boot_id,
-        node_system_uuid,
-        conditions,
-        history,
-        claim: _,
-        report: _,
-    } = status;
-    let mut part = json!({"state": state, "conditions": conditions, "history": history});
-    for (key, value) in [("nodeName", node_name), ("nodeBootID", node_boot_id), ("nodeSystemUUID", node_system_uuid)] {
-        if let Some(value) = value {
-            part[key] = json!(value);
-        }
-    }
+/// The operator's part of a record's status, for server-side apply of a record that is still at `version`: what is absent
+/// is cleared. `claim` and `report` are the owner's and never in it.
+pub fn status_patch(name: &str, version: &str, status: &EngineDirectoryStatus) -> Value {
+    let EngineDirectoryStatus { state, conditions, history, claim: _, report: _ } = status;
     json!({
         "apiVersion": "indexbuild.dev/v1alpha1",
         "kind": "EngineDirectory",
-        "metadata": {"name": name},
-        "status": part,
+        "metadata": {"name": name, "resourceVersion": version},
+        "status": {"state": state, "conditions": conditions, "history": history},
     })
 }
 
@@ -51,7 +36,8 @@ mod tests {
             report: Some(Report::default()),
             ..EngineDirectoryStatus::default()
         };
-        let patch = status_patch("d", &status);
+        let patch = status_patch("d", "7", &status);
+        assert_eq!(patch["metadata"]["resourceVersion"], "7", "a late write is refused");
         assert!(patch["status"].get("claim").is_none() && patch["status"].get("report").is_none());
     }
 }

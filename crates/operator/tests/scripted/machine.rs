@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use super::containers::Containers;
 use super::ledger::{Kind, Ledger};
 use super::owner::{Owner, Place};
 use super::provisioner;
@@ -60,6 +61,8 @@ pub(crate) struct Script {
     pub written: Written,
     /// Attempts that were begun, by namespace and kind; and the UIDs of their builds.
     begun: Mutex<Begun>,
+    /// When containers begin, and crash.
+    pub containers: Containers,
     /// Nodes whose machines are gone.
     lost: watch::Sender<BTreeSet<String>>,
 }
@@ -77,6 +80,7 @@ impl Script {
             released,
             written: Written::default(),
             begun: Mutex::default(),
+            containers: Containers::default(),
             lost: watch::Sender::default(),
         }
     }
@@ -422,6 +426,10 @@ async fn play(inner: &Inner, mut seen: watch::Receiver<PodSeen>) {
             }
             std::future::pending::<()>().await;
         };
+        inner.script.containers.may_start(&namespace).await;
+        let nodes: Api<Node> = Api::all(inner.admin.clone());
+        let kernel = nodes.get(node).await.ok().and_then(|node| node.status?.node_info).map(|info| info.boot_id);
+        let crashes = inner.script.containers.crashes(&namespace);
         let started = jiff::Timestamp::now();
         if let Some(token) = token(inner, &pod, &namespace).await {
             write_status(&pods, &pod, &json!({"running": {"startedAt": started.to_string()}}), "Running").await;
@@ -432,12 +440,14 @@ async fn play(inner: &Inner, mut seen: watch::Receiver<PodSeen>) {
                 build_uid: label(labels::BUILD_UID),
                 slot,
                 pod_uid: uid.clone(),
+                boot_id: kernel.unwrap_or_default(),
                 token,
             };
             let owner = Owner { place, client: inner.bare.clone(), records: &inner.records, script: &inner.script };
             let code = tokio::select! {
                 code = owner.live(stopped) => Some(code),
                 () = telling => Some(0),
+                () = inner.script.containers.crashed(&namespace, crashes) => Some(1),
                 () = inner.script.until(node, true) => None,
             };
             match code {

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub(crate) mod bench;
+mod containers;
 pub(crate) mod deputy;
 pub(crate) mod ledger;
 pub(crate) mod machine;

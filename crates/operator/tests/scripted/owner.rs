@@ -33,6 +33,8 @@ pub(crate) struct Place {
     pub build_uid: String,
     pub slot: u32,
     pub pod_uid: String,
+    /// Of the kernel that it runs on.
+    pub boot_id: String,
     /// Bound to the pod.
     pub token: String,
 }
@@ -119,7 +121,11 @@ impl Owner<'_> {
                 Step::Wait | Step::GoOn => {}
                 Step::Claim if state.claimed => {}
                 Step::Claim => {
-                    let claim = Claim { pod_uid: state.pod_uid.clone(), boot_nonce: boot_nonce.clone() };
+                    let claim = Claim {
+                        pod_uid: state.pod_uid.clone(),
+                        boot_nonce: boot_nonce.clone(),
+                        boot_id: self.place.boot_id.clone(),
+                    };
                     if let Ok(written) = self.replace("claim", &claim).await {
                         state.claimed = true;
                         self.script.written.claims.fetch_add(1, Ordering::Relaxed);
