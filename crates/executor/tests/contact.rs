@@ -55,6 +55,7 @@ fn work() -> Work {
         splits: Vec::new(),
         inputs: vec!["plan".into()],
         removes_index: false,
+        keeps_volume: false,
     }
 }
 

@@ -106,7 +106,8 @@ impl Context {
     ) -> Result<World, Blind> {
         let observed = Observed { build, status, now: self.now(), wall: jiff::Timestamp::now().to_string() };
         let objects = self.switches.hide(objects);
-        let world = world(observed, &objects, memory, &mut lock(&self.node_observer))?;
+        let mut world = world(observed, &objects, memory, &mut lock(&self.node_observer))?;
+        unstarted::complete(&mut world, build, &objects, memory, &self.image);
         Ok(self.completed(world))
     }
 

@@ -234,6 +234,7 @@ impl Objects {
                 generation: *generation,
                 phase: ClaimPhase::Bound,
                 foreign: true,
+                nodes: None,
             });
         }
         Ok(())

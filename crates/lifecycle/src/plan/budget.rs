@@ -213,6 +213,8 @@ pub(super) fn backoff(draft: &Draft<'_>) -> Millis {
         Some(OwnerChangeReason::Rebound | OwnerChangeReason::OwnerEnded) => {
             in_a_row(draft, |reason| matches!(reason, OwnerChangeReason::Rebound | OwnerChangeReason::OwnerEnded))
         }
+        // On the same volume: that pod had not begun, and the build asks for another one by now.
+        Some(OwnerChangeReason::Replaced) if kept_its_volume(draft) => 0,
         Some(OwnerChangeReason::Replaced) => in_a_row(draft, |reason| reason == OwnerChangeReason::Replaced),
         Some(
             OwnerChangeReason::Returned
@@ -239,6 +241,18 @@ pub(super) fn backoff(draft: &Draft<'_>) -> Millis {
 /// Whether the last change of owner was because its attempt failed.
 pub(super) fn has_failed(draft: &Draft<'_>) -> bool {
     draft.view.record.status.history.last().is_some_and(|change| is_failure(change.reason))
+}
+
+/// Whether the last owner ended before it had registered.
+pub(super) fn never_began(draft: &Draft<'_>) -> bool {
+    draft.view.record.status.history.last().is_some_and(|change| change.reason == OwnerChangeReason::OwnerEnded)
+}
+
+/// Whether the last two owners had the same volume.
+fn kept_its_volume(draft: &Draft<'_>) -> bool {
+    let history = &draft.view.record.status.history;
+    let mut latest = history.iter().rev().map(|change| change.volume_generation);
+    latest.next().is_some_and(|last| latest.next() == Some(last))
 }
 
 const fn is_failure(reason: OwnerChangeReason) -> bool {

@@ -223,6 +223,11 @@ impl<'w> Draft<'w> {
         claim_of(self.world, self.view.record.spec.volume.as_ref()?)
     }
 
+    /// Whether the present volume is more than a claim that waits for one.
+    pub(super) fn is_bound(&self) -> bool {
+        self.volume_claim().is_some_and(|claim| claim.phase == ClaimPhase::Bound)
+    }
+
     /// Whether the present volume can be worked on.
     pub(super) fn volume_is_sound(&self) -> bool {
         let Some(volume) = &self.spec.volume else {

@@ -7,11 +7,13 @@ mod conditions;
 mod grants;
 mod hindrances;
 mod mode;
+mod refusals;
 mod returned;
 mod slot;
 mod stages;
 mod status;
 mod undecided;
+mod unstarted;
 mod volumes;
 mod waits;
 

@@ -6,6 +6,7 @@ use indexbuild_api::{Chosen, EngineDirectorySpec, IndexBuildSpec, RunLocation, S
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::mode;
 use crate::world::{Stage, World};
 
 /// The stage that pins the source and cuts the index.
@@ -192,7 +193,17 @@ impl<'w> Stages<'w> {
         let inputs_digest = self.digest(spec, &inputs, splits);
         // Whether it is committed or not: a commit may have been made unseen.
         let removes_index = kind == WorkKind::Clean && self.world.build.index_goes();
-        Work { id: id.to_owned(), kind, inputs_digest, runs, splits: splits.to_vec(), inputs, removes_index }
+        let keeps_volume = kind == WorkKind::Clean && mode::keeps_volumes(self.world);
+        Work {
+            id: id.to_owned(),
+            kind,
+            inputs_digest,
+            runs,
+            splits: splits.to_vec(),
+            inputs,
+            removes_index,
+            keeps_volume,
+        }
     }
 
     /// The digest of what a work reads: a pure function of what cannot change, so that parallelism, memory
