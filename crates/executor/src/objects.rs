@@ -386,3 +386,40 @@ async fn told_if_long<T>(request: impl Future<Output = T>, long: Duration, say: 
     }
     request.await
 }
+
+#[cfg(test)]
+mod tests {
+    use indexbuild_index::store::StoreOptions;
+
+    use super::*;
+    use crate::outage::Site;
+
+    #[test]
+    fn a_store_without_room_is_told_with_the_bytes_that_it_refused_and_the_work_goes_on_by_itself() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", folder.path().display());
+        let shared = Arc::new(AttemptState::new());
+        let watch = Watch::new(WaitsFor::Output, Site::Cluster, Arc::clone(&shared), LONG);
+        let at = url.clone();
+        let open = move || Store::open(&at, &StoreOptions::default()).map_err(OpenError::Store);
+        let (handle, meter) = (runtime.handle().clone(), Arc::new(Meter::start()));
+        let objects = Objects::new(&url, "p".to_owned(), open, watch, handle, Arc::clone(&shared), meter);
+        let mut told = Vec::new();
+        let written = objects.writing(1_234).call("upload", "a", &AtomicU64::new(0), LONG, |_| {
+            told.push(shared.view().waiting);
+            let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            let full = StoreError::NoSpace { url: url.clone(), source };
+            let outcome = if told.len() < 3 { Err(full) } else { Ok(()) };
+            async move { outcome }
+        });
+        written.unwrap();
+        for waiting in &told[1..] {
+            let waiting = waiting.as_ref().unwrap();
+            assert_eq!(waiting.reason, Reason::WaitingForSpace);
+            assert!(waiting.message.contains("cannot upload a (1234 bytes) under file://"), "{}", waiting.message);
+            assert!(waiting.message.contains("free some room there"), "{}", waiting.message);
+        }
+        assert_eq!(shared.view().waiting, None, "it waits no more");
+    }
+}

@@ -32,7 +32,7 @@ use stages::Stages;
 /// to read.
 #[must_use]
 pub fn stage_names(world: &World) -> Vec<String> {
-    let rounds = Stages::of(world, mode::clean_stage(world)).rounds();
+    let rounds = Stages::of(world, mode::clean_stage(world), mode::keeps_volumes(world)).rounds();
     let repairs = (1..=rounds.saturating_add(2)).map(stages::repair_stage);
     [PLAN, ENCODE, SORT, PUBLISH, CLEAN, CLEAN_INDEX].into_iter().map(str::to_owned).chain(repairs).collect()
 }
@@ -107,7 +107,7 @@ impl<'w> Pass<'w> {
         Self {
             world,
             mode,
-            stages: Stages::of(world, mode::clean_stage(world)),
+            stages: Stages::of(world, mode::clean_stage(world), mode::keeps_volumes(world)),
             drafts,
             steps: Vec::new(),
             destructive: Vec::new(),
