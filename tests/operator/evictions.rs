@@ -51,19 +51,20 @@ fn run(tools: &Tools) {
         switch(&mut build, &json!({"runBytes": 1}));
         build
     };
-    let mut evicted = slow(NAMESPACE, EVICTED);
-    prefer(&mut evicted, "node1");
     let (killed, greedy) = (slow(NAMESPACE, KILLED), slow(LIMITED, GREEDY));
     let mut unheard = slow(NAMESPACE, UNHEARD);
     unheard["spec"]["executor"]["env"] = json!([{"name": "KUBERNETES_SERVICE_HOST", "value": "192.0.2.1"}]);
     let mut misspelt = slow(NAMESPACE, MISSPELT);
     misspelt["spec"]["indexes"][0]["columns"] = json!([{"name": "kk"}]);
     switch(&mut misspelt, &json!({"beginWhenToldIn": "Clean"}));
-    fixture.cluster.apply(&[evicted, killed, greedy, unheard, misspelt]).unwrap();
+    let mut evicted = slow(NAMESPACE, EVICTED);
+    prefer(&mut evicted, "node1");
+    fixture.cluster.apply(&[killed, greedy, unheard, misspelt]).unwrap();
 
-    drains_of_a_clean(&fixture);
     to_blame(&fixture);
     out_of_reach(&fixture);
+    drains_of_a_clean(&fixture);
+    fixture.cluster.apply(&[evicted]).unwrap();
     node_pressure(&mut fixture);
     for (namespace, name) in [(NAMESPACE, KILLED), (LIMITED, GREEDY), (NAMESPACE, UNHEARD), (NAMESPACE, EVICTED)] {
         fixture.complete_in(namespace, name, Duration::from_secs(240));

@@ -108,6 +108,18 @@ fn a_tenant_names_only_secrets_that_he_may_get_and_accounts_and_endpoints_that_a
 
     // The control: as the chart comes, whoever has rights on builds alone names all of it.
     runtime.block_on(async {
+        for caller in [TENANT, ADMINISTRATOR] {
+            until_refused(
+                &client,
+                false,
+                caller,
+                "POST",
+                &path("?dryRun=All"),
+                &small_build("orders"),
+                "cannot create",
+            )
+            .await;
+        }
         for build in with_secret("others").iter().chain(others.iter().map(|(build, _)| build)) {
             tried(&client, TENANT, build).await.unwrap();
         }

@@ -204,6 +204,9 @@ pub struct ClaimView {
     /// The nodes that its volume can be used on, where that is not on any; `None` also where nobody says. Asked for only where
     /// its pod waits for a node.
     pub nodes: Option<Vec<String>>,
+    /// Whether the build asks for one of another size by now. Asked for only where no volume is bound to it yet, and its pod
+    /// has not begun.
+    pub outdated: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

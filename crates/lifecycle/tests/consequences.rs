@@ -84,6 +84,7 @@ fn a_failure_is_counted_once_though_the_record_can_hold_no_more_volumes() {
                 phase: ClaimPhase::Bound,
                 foreign: false,
                 nodes: None,
+                outdated: false,
             });
         }
         reports_error(&mut world, 0, WorkErrorReason::Internal, true, vec![]);
@@ -414,6 +415,7 @@ fn never_registering(node_ready: NodeReady, ready_for: u64) -> (usize, Option<St
                     phase: ClaimPhase::Bound,
                     foreign: false,
                     nodes: None,
+                    outdated: false,
                 }),
                 Action::CreatePod { name, epoch, .. } => {
                     pods += 1;

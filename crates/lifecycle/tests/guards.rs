@@ -322,6 +322,7 @@ fn g10_a_pod_that_hangs_in_terminating_blocks_nobodys_name() {
         phase: ClaimPhase::Pending,
         foreign: false,
         nodes: None,
+        outdated: false,
     });
     let decision = plan(&world);
     carry_out(&mut world, &decision);

@@ -145,6 +145,17 @@ fn a_pod_that_never_ran_is_replaced_at_once_on_its_volume_when_the_build_asks_fo
     assert_eq!(changed(&plan(&lost), 0), None);
 }
 
+/// A size that no volume has: the edit that mends it must reach a claim that nothing is bound to.
+#[test]
+fn a_claim_that_no_volume_is_bound_to_is_replaced_at_once_when_the_build_asks_for_another_size() {
+    for (phase, replaced) in [(ClaimPhase::Pending, Some(false)), (ClaimPhase::Bound, None)] {
+        let mut world = waiting(None);
+        world.slots[0].grant_age = 500;
+        (world.claims[0].phase, world.claims[0].outdated) = (phase, true);
+        assert_eq!(replaced_on_its_volume(&plan(&world)), replaced, "{phase:?}: what is sealed stays");
+    }
+}
+
 /// An older version's pods do not say what they were made from: an edit must reach them too.
 #[test]
 fn a_pod_that_does_not_say_what_it_was_made_from_is_replaced_on_its_volume_when_its_time_is_over() {

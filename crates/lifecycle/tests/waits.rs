@@ -112,6 +112,7 @@ fn a_held_volume_is_told_with_pod_uid_node_and_who_could_prove_what() {
         phase: indexbuild_lifecycle::world::ClaimPhase::Bound,
         foreign: false,
         nodes: None,
+        outdated: false,
     });
     let former = stranded(1);
     assert_eq!(former.state, VolumeState::Stranded);

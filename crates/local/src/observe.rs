@@ -130,6 +130,7 @@ fn claims(state: &State) -> Vec<ClaimView> {
             phase: ClaimPhase::Bound,
             foreign: false,
             nodes: None,
+            outdated: false,
         })
         .collect()
 }

@@ -17,6 +17,7 @@ use crate::observe::{Objects, Observed, remains, world};
 use crate::reporting::Reporting;
 use crate::test_switches::TestSwitches;
 use crate::unreadable::Blind;
+use crate::unstarted;
 
 pub(crate) struct Context {
     pub client: Client,

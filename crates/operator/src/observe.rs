@@ -235,6 +235,7 @@ impl Objects {
                 phase: ClaimPhase::Bound,
                 foreign: true,
                 nodes: None,
+                outdated: false,
             });
         }
         Ok(())

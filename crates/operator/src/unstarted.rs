@@ -54,12 +54,18 @@ pub(crate) fn complete(world: &mut World, build: &IndexBuild, objects: &Objects,
         };
         let made_from = pod.annotations().get(labels::POD_DIGEST);
         view.as_asked = made_from.map(|made_from| Some(made_from) == asked.as_ref());
+        let size = build.spec.volume_or_default().size_bytes();
+        let claim = claim_of(objects, pod);
+        let seen = claim.and_then(|claim| world.claims.iter_mut().find(|view| view.name == claim.name_any()));
+        if let (Some(claim), Some(seen)) = (claim, seen) {
+            seen.outdated = seen.phase == ClaimPhase::Pending && size_of(claim).is_some_and(|asked| asked != size);
+        }
         if view.node.is_some() || view.state != PodState::Pending {
             continue;
         }
         let takes = |node: &&std::sync::Arc<Node>| pod.spec.as_ref().is_some_and(|spec| suits(spec, node));
         view.suited = objects.nodes.iter().filter(takes).map(|node| node.name_any()).collect();
-        let Some(claim) = claim_of(objects, pod).filter(|_| !objects.nodes.is_empty()) else {
+        let Some(claim) = claim.filter(|_| !objects.nodes.is_empty()) else {
             continue;
         };
         let selector = volume_of(claim).and_then(|volume| memory.volume_nodes.get(&volume)?.as_ref());
@@ -88,6 +94,11 @@ fn volume_of(claim: &PersistentVolumeClaim) -> Option<String> {
     claim.spec.as_ref()?.volume_name.clone().filter(|name| !name.is_empty())
 }
 
+fn size_of(claim: &PersistentVolumeClaim) -> Option<u64> {
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    Some(Quantity::parse(&requests.get("storage")?.0).ok()?.ceil())
+}
+
 fn nodes_of(volume: &PersistentVolume) -> Option<&NodeSelector> {
     volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref()
 }
@@ -98,13 +109,13 @@ fn suits(pod: &PodSpec, node: &Node) -> bool {
     let selected = pod.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     let affinity = pod.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     let tolerated = |taint: &Taint| {
         taint.effect == "PreferNoSchedule" || pod.tolerations.iter().flatten().any(|one| tolerates(one, taint))
     };
     selected
         && required.is_none_or(|required| selects(required, node))
-        && taints.into_iter().all(tolerated)
+        && taints.all(tolerated)
         && is_large_enough(pod, node)
 }
 

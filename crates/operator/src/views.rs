@@ -145,6 +145,7 @@ pub fn claim(claim: &PersistentVolumeClaim) -> Option<ClaimView> {
         },
         foreign: false,
         nodes: None,
+        outdated: false,
     })
 }
 

@@ -5,6 +5,8 @@ use indexbuild_api::{OwnerChangeReason, Reason, VolumeState};
 
 use super::Pass;
 use super::grants::{Draft, Next, Place};
+use super::mode::Mode;
+use crate::action::End;
 use crate::world::{Millis, NodeReady, NodeView, PodState, PodView};
 
 /// What keeps a pod that has not begun.
@@ -12,6 +14,8 @@ use crate::world::{Millis, NodeReady, NodeView, PodState, PodView};
 enum Kept {
     /// It is asked for otherwise by now.
     Outdated,
+    /// The claim that it waits for, which no volume is bound to, is asked for in another size by now.
+    ByAnOutdatedClaim,
     /// Its object does not say what it was made from, and it has had its time: an older version made it.
     OfUnknownMaking,
     /// Its own volume holds it at nodes that take no pod, or not this one (failure-modes.md #29). For so long another one is
@@ -33,6 +37,7 @@ impl<'w> Pass<'w> {
             _ if self.lost => None,
             Kept::Outdated | Kept::OfUnknownMaking => Some(Place::Keep),
             // The volume is idle: nobody claimed it.
+            Kept::ByAnOutdatedClaim => Some(Place::New(VolumeState::Idle)),
             Kept::ByItsVolume(0) | Kept::ByALostNode(0) if draft.is_bound() => Some(Place::New(VolumeState::Idle)),
             Kept::ByALostNode(0) => Some(Place::Keep),
             Kept::ByItsVolume(_) | Kept::ByALostNode(_) | Kept::ByWhatLasts | Kept::Queued => None,
@@ -49,7 +54,9 @@ impl<'w> Pass<'w> {
     fn kept(&self, draft: &Draft<'w>, pod: &PodView) -> Kept {
         let patience = draft.clocks().replace_after;
         let left = patience.saturating_sub(draft.view.grant_age);
+        let unbound = draft.volume_claim().filter(|_| !draft.is_bound());
         match (pod.as_asked, &pod.node) {
+            _ if unbound.is_some_and(|claim| claim.outdated) => Kept::ByAnOutdatedClaim,
             (Some(false), _) => Kept::Outdated,
             (None, _) if left == 0 => Kept::OfUnknownMaking,
             (_, Some(name)) => match self.world.node(name) {
@@ -102,6 +109,7 @@ impl<'w> Pass<'w> {
             Kept::ByItsVolume(_)
             | Kept::ByALostNode(_)
             | Kept::ByWhatLasts
+            | Kept::ByAnOutdatedClaim
             | Kept::Outdated
             | Kept::OfUnknownMaking => {
                 let ends_when =
@@ -109,8 +117,8 @@ impl<'w> Pass<'w> {
                 self.wait_on(Reason::WaitingForPod, Some(slot), again, what, ends_when);
             }
         }
-        // Nobody mends what nobody knows of; a build that others work for goes on.
-        let late = draft.view.grant_age >= draft.clocks().replace_after;
+        // Nobody mends what nobody knows of; a build that others work for goes on, and one that is published lacks nothing.
+        let late = draft.view.grant_age >= draft.clocks().replace_after && self.mode != Mode::Clean(End::Complete);
         let mut others = self.world.slots.iter().map(|view| Draft::of(self.world, view));
         if late
             && !others.any(|other| other.in_contact())

@@ -324,6 +324,7 @@ fn claim() -> impl Strategy<Value = ClaimView> {
             phase,
             foreign,
             nodes,
+            outdated: generation == 2,
         },
     )
 }

@@ -106,6 +106,7 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         phase: ClaimPhase::Bound,
         foreign: false,
         nodes: None,
+        outdated: false,
     });
     let spec = EngineDirectorySpec {
         build_name: "orders".to_owned(),
@@ -298,6 +299,7 @@ pub(crate) fn replaced() -> World {
         phase: ClaimPhase::Bound,
         foreign: false,
         nodes: None,
+        outdated: false,
     });
     world.pods.push(PodView {
         name: former.pod_name.clone(),

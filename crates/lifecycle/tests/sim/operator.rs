@@ -164,6 +164,7 @@ impl Sim {
                             phase: if self.claims_bind { ClaimPhase::Bound } else { ClaimPhase::Pending },
                             foreign: false,
                             nodes: None,
+                            outdated: false,
                         },
                     );
                 }

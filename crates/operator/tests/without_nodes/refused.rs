@@ -197,8 +197,12 @@ async fn pod_security_refuses_in_the_words_that_are_known_and_takes_an_executors
     .unwrap();
     let dry = PostParams { dry_run: true, field_manager: None };
     let pods = Api::<Pod>::namespaced(bench.admin.clone(), "restricted");
-    let refused = pods.create(&dry, &privileged).await.unwrap_err().to_string();
-    assert!(refused.contains("violates PodSecurity"), "{refused}");
+    // The namespace has its default account, and its label is seen, a moment after they were made.
+    let start = Instant::now();
+    while !pods.create(&dry, &privileged).await.is_err_and(|error| error.to_string().contains("violates PodSecurity")) {
+        assert!(start.elapsed() < TOLD, "Pod Security does not refuse a privileged pod");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     let proxy = bench.proxy().await;
     let operator = bench.operator(&proxy, "restricted", "lease", None).await;
     // As OpenShift's restricted-v2 wants it.
