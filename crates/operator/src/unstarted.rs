@@ -169,9 +169,15 @@ fn holds(requirement: &NodeSelectorRequirement, found: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use indexbuild_lifecycle::world::BuildView;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::objects::PodPlace;
+    use crate::objects::tests::build as a_build;
+    use crate::views;
 
     fn node(spec: Value) -> Node {
         serde_json::from_value(json!({
@@ -235,5 +241,70 @@ mod tests {
             selects(&serde_json::from_value(json!({"nodeSelectorTerms": terms})).unwrap(), &node(json!({})))
         };
         assert!(of_name("n1") && !of_name("n2"), "and an empty term selects nothing");
+    }
+
+    #[test]
+    fn a_pod_that_has_not_begun_is_held_against_the_build_and_its_volume_against_the_nodes() {
+        let (build, edited) = (a_build(""), a_build("  executor: {nodeSelector: {disk: fast}}\n"));
+        let image = Image { reference: "i".to_owned(), pull_policy: "Never".to_owned(), pull_secrets: Vec::new() };
+        let place = PodPlace { slot: 0, epoch: 1, name: "p".to_owned(), claim: "c".to_owned() };
+        let mut pod = objects::pod(&build, &Owner::of(&build), &image, place).unwrap();
+        pod.metadata.uid = Some("u".to_owned());
+        let unschedulable = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"});
+        pod.status = serde_json::from_value(json!({"phase": "Pending", "conditions": [unschedulable]})).unwrap();
+        let claim = |phase: &str, size: &str| -> PersistentVolumeClaim {
+            serde_json::from_value(json!({
+                "metadata": {"name": "c", "uid": "c", "labels": {labels::SLOT: "0", labels::VOLUME_GENERATION: "1"}},
+                "spec": {"volumeName": "v", "resources": {"requests": {"storage": size}}},
+                "status": {"phase": phase},
+            }))
+            .unwrap()
+        };
+        let named = |name: &str| {
+            let mut node = node(json!({}));
+            node.metadata.name = Some(name.to_owned());
+            Arc::new(node)
+        };
+        let terms = json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]);
+        let mut memory = BuildMemory::default();
+        let selector = serde_json::from_value(json!({"nodeSelectorTerms": terms})).unwrap();
+        memory.volume_nodes.insert("v".to_owned(), Some(selector));
+        let seen = |build: &IndexBuild, pod: &Pod, claim: PersistentVolumeClaim| {
+            let mut world = World {
+                now: 0,
+                wall: String::new(),
+                build: BuildView::gone(String::new(), String::new(), String::new()),
+                slots: Vec::new(),
+                pods: vec![views::pod(pod).unwrap()],
+                claims: vec![views::claim(&claim).unwrap()],
+                nodes: Vec::new(),
+                stages: Vec::new(),
+                hindrances: Vec::new(),
+                enforcement: None,
+            };
+            let (pods, claims) = (vec![Arc::new(pod.clone())], vec![Arc::new(claim)]);
+            let objects = Objects { pods, claims, nodes: vec![named("n1"), named("n2")], ..Objects::default() };
+            complete(&mut world, build, &objects, &memory, &image);
+            (world.pods.remove(0), world.claims.remove(0))
+        };
+        let (view, bound) = seen(&build, &pod, claim("Bound", "5Gi"));
+        assert_eq!((view.as_asked, view.suited), (Some(true), vec!["n1".to_owned(), "n2".to_owned()]));
+        assert_eq!((bound.nodes, bound.outdated), (Some(vec!["n1".to_owned()]), false));
+        assert_eq!(seen(&edited, &pod, claim("Bound", "5Gi")).0.as_asked, Some(false));
+        let mut older = pod.clone();
+        older.metadata.annotations = None;
+        assert_eq!(seen(&build, &older, claim("Bound", "5Gi")).0.as_asked, None, "an older version's");
+        // No volume is bound to it: another size is another claim; a bound one keeps what is on it.
+        assert!(seen(&build, &pod, claim("Pending", "6Gi")).1.outdated);
+        assert!(
+            !seen(&build, &pod, claim("Pending", "5120Mi")).1.outdated
+                && !seen(&build, &pod, claim("Bound", "6Gi")).1.outdated
+        );
+        // One that runs is asked nothing.
+        let mut running = pod.clone();
+        running.spec.as_mut().unwrap().node_name = Some("n1".to_owned());
+        let state = json!({"name": "executor", "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}});
+        running.status = serde_json::from_value(json!({"phase": "Running", "containerStatuses": [state]})).unwrap();
+        assert_eq!(seen(&edited, &running, claim("Bound", "5Gi")).0.as_asked, None);
     }
 }
