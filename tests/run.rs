@@ -244,8 +244,24 @@ fn a_failed_build_names_its_cause_and_the_corrected_file_begins_anew() {
     let failed = workspace.indexbuild(&RUN);
     assert_eq!(failed.code, Some(1), "{}", failed.text());
     assert!(failed.stderr.contains("\"kk\"") && failed.stderr.contains("id, k"), "{}", failed.stderr);
+    // I9: whenFailed is Retain, if nobody says otherwise.
+    let volumes = || -> Vec<String> {
+        files_below(&workspace.join("state")).into_keys().filter(|file| file.ends_with("claim.json")).collect()
+    };
+    let stayed = volumes();
+    assert!(!stayed.is_empty() && stayed.iter().all(|file| file.starts_with("volumes/")), "{stayed:?}");
+    let sealed = workspace.join("state").join(&stayed[0]).with_file_name("sealed");
+    std::fs::write(&sealed, "of the build that failed").unwrap();
     workspace.write("build.yaml", &yaml);
-    workspace.indexbuild(&RUN).succeeded("the corrected file");
+    let corrected = workspace.command(&["run", "build.yaml", "--state", "state"]);
+    let corrected = finish(corrected, "the corrected file");
+    assert_eq!(corrected.code, Some(0), "{}", corrected.text());
+    assert!(corrected.stderr.contains("the volumes of the last build stay in"), "{}", corrected.stderr);
+    let kept = volumes();
+    assert_eq!(kept.len(), stayed.len(), "{kept:?}");
+    assert!(kept.iter().all(|file| file.starts_with("kept/")), "{kept:?}");
+    let sealed = workspace.join("state").join(&kept[0]).with_file_name("sealed");
+    assert_eq!(std::fs::read_to_string(sealed).unwrap(), "of the build that failed");
     // What is complete is not changed by a file that says something else.
     workspace.write("build.yaml", &yaml.replace("{name: k}", "{name: id}"));
     let refused = workspace.indexbuild(&RUN);
@@ -255,6 +271,19 @@ fn a_failed_build_names_its_cause_and_the_corrected_file_begins_anew() {
         "{}",
         refused.stderr
     );
+}
+
+/// I9, the control of the test above.
+#[test]
+fn the_volumes_of_a_failed_build_go_where_its_policy_says_so() {
+    let workspace = workspace("  volume: {retention: {whenFailed: Delete}}\n");
+    let yaml = std::fs::read_to_string(workspace.join("build.yaml")).unwrap();
+    workspace.write("build.yaml", &yaml.replace("{name: k}", "{name: kk}"));
+    assert_eq!(workspace.indexbuild(&RUN).code, Some(1));
+    assert_clean(&workspace);
+    workspace.write("build.yaml", &yaml);
+    workspace.indexbuild(&RUN).succeeded("the corrected file");
+    assert!(!workspace.join("state/kept").exists());
 }
 
 #[test]

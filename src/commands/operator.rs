@@ -42,7 +42,7 @@ pub(crate) struct OperatorArgs {
     #[arg(long, value_name = "NAME")]
     identity: Option<String>,
     /// Where /livez, /readyz and /metrics are answered
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:8080")]
     bind: SocketAddr,
     /// How many builds are looked at at the same time
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::support::{chart, documents, helm, of_kind, root, template, texts};
 
 /// Values of all kinds of installations.
-pub(super) const INSTALLATIONS: [(&str, &[&str]); 7] = [
+pub(super) const INSTALLATIONS: [(&str, &[&str]); 8] = [
     ("as it comes", &[]),
     ("two namespaces alone", &["--set", "watchNamespaces={shop,search}"]),
     (
@@ -76,6 +76,19 @@ pub(super) const INSTALLATIONS: [(&str, &[&str]); 7] = [
         "one replica with an account made before",
         &["--set", "replicas=1", "--set", "serviceAccount.create=false", "--set", "serviceAccount.name=mine"],
     ),
+    (
+        "on OpenShift, for tenants",
+        &[
+            "--set",
+            "securityContext.runAsUser=null",
+            "--set",
+            "securityContext.fsGroup=null",
+            "--set",
+            "tenantPolicy.create=true",
+            "--set",
+            "tenantPolicy.serviceAccounts={shop/reader}",
+        ],
+    ),
     ("another name", &["--set", "fullnameOverride=builder", "--set", "podDisruptionBudget.enabled=false"]),
 ];
 
@@ -93,6 +106,29 @@ fn helm_finds_nothing_to_say_about_the_chart_and_renders_each_kind_of_installati
             let named = object["apiVersion"].is_string() && object["metadata"]["name"].is_string();
             assert!(named, "{name}: {object}");
         }
+    }
+}
+
+/// OpenShift's restricted-v2 refuses any user and group but those that it gives itself.
+#[test]
+fn the_operators_user_and_group_are_numbers_or_left_to_the_platform() {
+    let Some(tools) = tools_or_skip("the operator's user and group") else { return };
+    let context = |values: &[&str]| {
+        let all = documents(&template(&tools, values).unwrap());
+        of_kind(&all, "Deployment")[0]["spec"]["template"]["spec"]["securityContext"].clone()
+    };
+    let usual = context(&[]);
+    for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+        assert_eq!(usual[field], 65_532, "{usual}");
+    }
+    let own = context(&["--set", "securityContext.runAsUser=1000", "--set", "securityContext.fsGroup=2000"]);
+    assert_eq!((&own["runAsUser"], &own["fsGroup"]), (&1000.into(), &2000.into()), "{own}");
+    let (_, values) = INSTALLATIONS.iter().find(|(name, _)| name.contains("OpenShift")).unwrap();
+    let platforms = context(values);
+    assert!(platforms["runAsUser"].is_null() && platforms["fsGroup"].is_null(), "{platforms}");
+    assert_eq!(platforms["runAsNonRoot"], true, "and never root");
+    for value in ["securityContext.runAsUser=0", "securityContext.privileged=true"] {
+        template(&tools, &["--set", value]).expect_err(value);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::operator_process::OperatorOptions;
-use crate::support::{Fixture, NAMESPACE, message};
+use crate::support::{Fixture, NAMESPACE, holds, message};
 
 /// The time within which the condition names the cause.
 const TOLD: Duration = Duration::from_secs(30);
@@ -25,6 +25,11 @@ const HINDERED: [(&str, &str, &[&str]); 5] = [
     (UNSEEN, "image", &[IMAGE]),
     (NAMESPACE, "selector", &["fits on no node"]),
 ];
+
+/// A build whose pod fits on no node until its selector is edited.
+const EDITED: &str = "edited";
+/// Its patience: a pod that never ran outlives it.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(crate) fn start(fixture: &mut Fixture) {
     fixture.namespace(POOR);
@@ -49,6 +54,45 @@ pub(crate) fn start(fixture: &mut Fixture) {
         build
     });
     fixture.cluster.apply(&made).unwrap();
+    let mut edited = fixture.build(EDITED, "small", 1);
+    edited["spec"]["executor"]["nodeSelector"] = json!({"disk": "none"});
+    edited["spec"]["disruption"] = json!({"replaceAfter": "15s", "orphanAfter": "60s"});
+    fixture.cluster.apply(&[edited]).unwrap();
+}
+
+/// The one pod of the build that is edited, and its claim.
+fn waiting(fixture: &Fixture) -> (Value, Value) {
+    let (pods, claims) = (fixture.pods(NAMESPACE, EDITED), fixture.claims(NAMESPACE, EDITED));
+    assert_eq!((pods.len(), claims.len()), (1, 1), "{pods:?} {claims:?}");
+    (pods[0]["metadata"]["uid"].clone(), claims[0]["metadata"]["uid"].clone())
+}
+
+/// A pod that never ran is not replaced for patience alone, is told all the time, and follows an edit at once.
+fn edit(fixture: &Fixture) {
+    fixture.until("what hinders it is told", TOLD, |fixture| {
+        let said = message(&fixture.read(EDITED), "Stalled");
+        if said.contains("fits on no node") { Ok(()) } else { Err(said) }
+    });
+    let (before, start) = (waiting(fixture), Instant::now());
+    while start.elapsed() < PATIENCE * 3 {
+        let build = fixture.read(EDITED);
+        assert!(
+            holds(&build, "Stalled") && message(&build, "Stalled").contains("fits on no node"),
+            "{}",
+            build["status"]
+        );
+        assert_eq!(waiting(fixture), before, "the same pod and the same claim");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let patch = json!({"spec": {"executor": {"nodeSelector": null}}}).to_string();
+    fixture.kubectl(&["patch", "ib", EDITED, "--type=merge", "-p", &patch]);
+    fixture.until("another pod is made at once", PATIENCE, |fixture| {
+        let pods = fixture.pods(NAMESPACE, EDITED);
+        let another = pods.iter().any(|pod| pod["metadata"]["uid"] != before.0);
+        if another { Ok(()) } else { Err(format!("{} pods", pods.len())) }
+    });
+    fixture.complete(EDITED, Duration::from_secs(60));
+    fixture.say("a pod that never ran was waited for, and followed an edit at once");
 }
 
 pub(crate) fn check(fixture: &Fixture) {
@@ -65,6 +109,7 @@ pub(crate) fn check(fixture: &Fixture) {
         });
         fixture.say(&format!("{name} is told after {:.1} s", start.elapsed().as_secs_f64()));
     }
+    edit(fixture);
     mend(fixture);
     for (namespace, name, _) in HINDERED {
         fixture.complete_in(namespace, name, Duration::from_secs(120));

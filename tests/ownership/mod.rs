@@ -6,6 +6,7 @@ mod guard_policy;
 mod pods;
 mod records;
 mod support;
+mod tenants;
 
 use std::collections::BTreeSet;
 

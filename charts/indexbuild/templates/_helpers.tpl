@@ -56,8 +56,13 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "indexbuild.account" .
 
 {{- define "indexbuild.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
+{{- with .Values.securityContext.runAsUser }}
+runAsUser: {{ int64 . }}
+runAsGroup: {{ int64 (default . $.Values.securityContext.fsGroup) }}
+{{- end }}
+{{- with .Values.securityContext.fsGroup }}
+fsGroup: {{ int64 . }}
+{{- end }}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 

@@ -271,6 +271,9 @@ pub struct Work {
     /// process that cleans may be older than the deletion, and does not know of it otherwise.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removes_index: bool,
+    /// Of a Clean: whether the slot's own volume is wanted as it is (spec.volume.retention).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_volume: bool,
 }
 
 /// Kinds of work.

@@ -58,6 +58,10 @@ pub struct ExecutorSpec {
     /// Labels and annotations of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_metadata: Option<PodMetadata>,
+    /// The user and the group that pods run as. Absent: 65532 and 65532. Given: what it leaves out is left to the platform, as
+    /// OpenShift's `restricted-v2` asks (`securityContext: {}`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<ExecutorSecurityContext>,
     /// Variables of the executor's environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -207,6 +211,20 @@ pub struct PodMetadata {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "text_map")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// As whom pods run. Nothing of it gives them more than Pod Security's level restricted does.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutorSecurityContext {
+    /// The user, which is never root; absent: the platform's or the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub run_as_user: Option<i64>,
+    /// The group that volumes and secrets are given to; absent: the platform's, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub fs_group: Option<i64>,
 }
 
 /// A variable of the executor's environment: a value, or a key of a secret.

@@ -32,6 +32,8 @@ pub const STAGE: &str = "indexbuild.dev/stage";
 pub const RECONCILE: &str = "indexbuild.dev/reconcile";
 /// The value of [`RECONCILE`] that stops.
 pub const RECONCILE_DISABLED: &str = "disabled";
+/// The annotation of a pod by which it is seen whether the build asks for another one by now.
+pub const POD_DIGEST: &str = "indexbuild.dev/pod-digest";
 /// The one finalizer, on `IndexBuild` only.
 pub const FINALIZER: &str = "indexbuild.dev/cleanup";
 /// The one field manager of the operator.

@@ -42,8 +42,8 @@ pub use directory_status::{
 pub use disruption::{DisruptionSpec, renew_interval};
 pub use duration::{DURATION_PATTERN, Duration, ParseDurationError};
 pub use executor::{
-    ALLOCATOR, DEFAULT_MEMORY_BYTES, EnvVar, ExecutorResources, ExecutorSpec, MAX_THREADS, PodMetadata,
-    ResourceAmounts, SecretKeyRef, TaintEffect, Toleration, TolerationOperator, TopologySpreadConstraint,
+    ALLOCATOR, DEFAULT_MEMORY_BYTES, EnvVar, ExecutorResources, ExecutorSecurityContext, ExecutorSpec, MAX_THREADS,
+    PodMetadata, ResourceAmounts, SecretKeyRef, TaintEffect, Toleration, TolerationOperator, TopologySpreadConstraint,
     WhenUnsatisfiable,
 };
 pub use guarded::{Guarded, Unreadable, apart};

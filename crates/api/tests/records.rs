@@ -16,6 +16,7 @@ fn work(id: &str) -> Work {
         splits: Vec::new(),
         inputs: vec!["plan".to_owned()],
         removes_index: false,
+        keeps_volume: false,
     }
 }
 

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 pub use indexbuild_process::Heartbeat;
-use indexbuild_process::probe;
+use indexbuild_process::{listen, probe};
 use tokio::net::TcpListener;
 
 /// The loop turns at least every few seconds, whatever the network does: each of its calls has a limit, and so has each
@@ -27,7 +27,7 @@ pub fn heartbeat() -> Heartbeat {
 /// # Errors
 /// The address cannot be listened on.
 pub async fn serve(bind: SocketAddr, heartbeat: Arc<Heartbeat>) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(bind).await?;
+    let listener = TcpListener::from_std(listen(bind)?)?;
     let address = listener.local_addr()?;
     let router = Router::new().route("/livez", get(livez)).with_state(heartbeat);
     tokio::spawn(async move {

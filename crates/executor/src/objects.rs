@@ -107,6 +107,8 @@ pub(crate) struct Objects {
     meter: Arc<Meter>,
     waits: bool,
     needs_bucket: bool,
+    /// How many bytes a request writes: what a store that has no room lacks at least.
+    writes: Option<u64>,
 }
 
 impl fmt::Debug for Objects {
@@ -129,7 +131,7 @@ impl Objects {
     ) -> Self {
         let url = url.trim_end_matches('/').to_owned();
         let output = Arc::new(Output { url, open: Box::new(open), store: Mutex::default(), watch });
-        Self { output, prefix, runtime, shared, meter, waits: true, needs_bucket: true }
+        Self { output, prefix, runtime, shared, meter, waits: true, needs_bucket: true, writes: None }
     }
 
     /// For a process that is about to end: what fails has failed.
@@ -143,6 +145,10 @@ impl Objects {
     #[must_use]
     pub(crate) fn without_bucket(&self) -> Self {
         Self { needs_bucket: false, ..self.clone() }
+    }
+
+    fn writing(&self, bytes: u64) -> Self {
+        Self { writes: Some(bytes), ..self.clone() }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -201,7 +207,8 @@ impl Objects {
     /// Writes an object whose name is this attempt's own.
     pub(crate) fn put(&self, path: &str, bytes: &Bytes) -> Result<(), ObjectError> {
         self.counted_upload(bytes.len() as u64, || {
-            self.call("write", path, &self.meter.counters.puts, long(bytes.len() as u64), |store| {
+            let counter = &self.meter.counters.puts;
+            self.writing(bytes.len() as u64).call("write", path, counter, long(bytes.len() as u64), |store| {
                 let bytes = bytes.clone();
                 async move { store.put(path, bytes).await }
             })
@@ -211,7 +218,7 @@ impl Objects {
     /// Uploads a sealed file under a name that is this attempt's own.
     pub(crate) fn put_file(&self, path: &str, file: &Path, bytes: u64) -> Result<(), ObjectError> {
         self.counted_upload(bytes, || {
-            self.call("upload", path, &self.meter.counters.puts, long(bytes), |store| async move {
+            self.writing(bytes).call("upload", path, &self.meter.counters.puts, long(bytes), |store| async move {
                 store.put_file(path, file).await
             })
         })
@@ -220,7 +227,7 @@ impl Objects {
     /// Creates an object if there is none. `Exists` may also mean that an own try, whose reply was
     /// lost, succeeded: read back and compare.
     pub(crate) fn put_if_absent(&self, path: &str, bytes: &Bytes) -> Result<PutOutcome, ObjectError> {
-        self.call("create", path, &self.meter.counters.puts, LONG, |store| {
+        self.writing(bytes.len() as u64).call("create", path, &self.meter.counters.puts, LONG, |store| {
             let bytes = bytes.clone();
             async move { store.put_if_absent(path, bytes).await }
         })
@@ -229,7 +236,7 @@ impl Objects {
     /// Replaces an object if it is still at `version`. `Exists` may also mean that an own try
     /// succeeded: read back and compare.
     pub(crate) fn put_if_match(&self, path: &str, bytes: &Bytes, version: &Version) -> Result<PutOutcome, ObjectError> {
-        self.call("replace", path, &self.meter.counters.puts, LONG, |store| {
+        self.writing(bytes.len() as u64).call("replace", path, &self.meter.counters.puts, LONG, |store| {
             let bytes = bytes.clone();
             async move { store.put_if_match(path, bytes, version).await }
         })
@@ -266,7 +273,8 @@ impl Objects {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let what = || format!("cannot {act} {path} under {}", self.url());
+        let size = self.writes.map_or_else(String::new, |bytes| format!(" ({bytes} bytes)"));
+        let what = || format!("cannot {act} {path}{size} under {}", self.url());
         let begun = Instant::now();
         let mut tries = 0_u32;
         let mut counted = Duration::ZERO;
@@ -377,4 +385,41 @@ async fn told_if_long<T>(request: impl Future<Output = T>, long: Duration, say: 
         () = tokio::time::sleep(long) => say(),
     }
     request.await
+}
+
+#[cfg(test)]
+mod tests {
+    use indexbuild_index::store::StoreOptions;
+
+    use super::*;
+    use crate::outage::Site;
+
+    #[test]
+    fn a_store_without_room_is_told_with_the_bytes_that_it_refused_and_the_work_goes_on_by_itself() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", folder.path().display());
+        let shared = Arc::new(AttemptState::new());
+        let watch = Watch::new(WaitsFor::Output, Site::Cluster, Arc::clone(&shared), LONG);
+        let at = url.clone();
+        let open = move || Store::open(&at, &StoreOptions::default()).map_err(OpenError::Store);
+        let (handle, meter) = (runtime.handle().clone(), Arc::new(Meter::start()));
+        let objects = Objects::new(&url, "p".to_owned(), open, watch, handle, Arc::clone(&shared), meter);
+        let mut told = Vec::new();
+        let written = objects.writing(1_234).call("upload", "a", &AtomicU64::new(0), LONG, |_| {
+            told.push(shared.view().waiting);
+            let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            let full = StoreError::NoSpace { url: url.clone(), source };
+            let outcome = if told.len() < 3 { Err(full) } else { Ok(()) };
+            async move { outcome }
+        });
+        written.unwrap();
+        for waiting in &told[1..] {
+            let waiting = waiting.as_ref().unwrap();
+            assert_eq!(waiting.reason, Reason::WaitingForSpace);
+            assert!(waiting.message.contains("cannot upload a (1234 bytes) under file://"), "{}", waiting.message);
+            assert!(waiting.message.contains("free some room there"), "{}", waiting.message);
+        }
+        assert_eq!(shared.view().waiting, None, "it waits no more");
+    }
 }

@@ -56,6 +56,7 @@ fn work() -> Work {
         splits: Vec::new(),
         inputs: vec!["plan".into()],
         removes_index: false,
+        keeps_volume: false,
     }
 }
 

@@ -46,6 +46,27 @@ async fn a_build_is_planned_encoded_sorted_published_and_cleaned() {
     assert_eq!(Scene::files(&scene.volume()), Vec::<String>::new(), "nothing stays on the volume");
 }
 
+/// I9: what becomes of a slot's volume is the policy's, also where its own process cleans.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_leaves_a_volume_that_is_to_stay_as_it_is() {
+    let _turn = TURN.lock().await;
+    for keeps_volume in [false, true] {
+        let scene = Scene::new();
+        let child = scene.child("pod-1");
+        scene.plan("pod-1").await;
+        let sealed = scene.volume().join(UID).join("1-former");
+        std::fs::create_dir_all(&sealed).unwrap();
+        std::fs::write(sealed.join("run"), b"sealed").unwrap();
+        let clean = scene.work("clean", &["plan"]);
+        scene.done("pod-1", indexbuild_api::Work { keeps_volume, ..clean }).await;
+        scene.parent.revoke();
+        assert_eq!(child.exit().await, ExitStatus::Done);
+        assert!(matches!(scene.document(), Document::Tombstone(_)));
+        assert_eq!(Scene::files(&scene.prefix()), ["manifest.json"], "in the store all goes");
+        assert_eq!(sealed.join("run").exists(), keeps_volume);
+    }
+}
+
 /// G5, I9: a build that is deleted with its index leaves the tombstone, and `LATEST` names it no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_goes_with_its_build_where_the_work_says_so_and_stays_where_it_does_not() {

@@ -142,8 +142,25 @@ pub struct PodView {
     /// The exit code of our own container, where that ended before anybody asked the pod to end: beside it a container
     /// that a webhook has added may run on.
     pub own_exit: Option<i32>,
+    /// Whether it was made from what the build asks for now; `None` where its object does not say. Asked for only of one that
+    /// has not begun.
+    pub as_asked: Option<bool>,
+    /// The nodes that its selectors, its tolerations and its size let it run on, whatever is in use there and wherever its
+    /// volume is. Asked for only of one that the scheduler found no node for.
+    pub suited: Vec<String>,
     /// What is known of its process.
     pub state: PodState,
+}
+
+impl PodView {
+    /// Whether its process was not started yet, as far as anybody said.
+    #[must_use]
+    pub const fn is_unstarted(&self) -> bool {
+        match self.state {
+            PodState::Queued | PodState::Pending => true,
+            PodState::Running | PodState::Terminated(_) | PodState::Unknown => false,
+        }
+    }
 }
 
 /// What is known of a pod's process.
@@ -184,6 +201,12 @@ pub struct ClaimView {
     pub phase: ClaimPhase,
     /// Whether it belongs to somebody else.
     pub foreign: bool,
+    /// The nodes that its volume can be used on, where that is not on any; `None` also where nobody says. Asked for only where
+    /// its pod waits for a node.
+    pub nodes: Option<Vec<String>>,
+    /// Whether the build asks for one of another size by now. Asked for only where no volume is bound to it yet, and its pod
+    /// has not begun.
+    pub outdated: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -212,6 +235,14 @@ pub struct NodeView {
     pub volumes_detached: bool,
     /// Whether it takes no new pods.
     pub cordoned: bool,
+}
+
+impl NodeView {
+    /// Whether it takes new pods, as far as they fit.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.ready == NodeReady::True && !self.gone && !self.cordoned
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -32,6 +32,7 @@ fn work(id: &str) -> Work {
         splits: vec![],
         inputs: vec![],
         removes_index: false,
+        keeps_volume: false,
     }
 }
 

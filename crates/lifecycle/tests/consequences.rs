@@ -83,6 +83,8 @@ fn a_failure_is_counted_once_though_the_record_can_hold_no_more_volumes() {
                 generation: 10 + index,
                 phase: ClaimPhase::Bound,
                 foreign: false,
+                nodes: None,
+                outdated: false,
             });
         }
         reports_error(&mut world, 0, WorkErrorReason::Internal, true, vec![]);
@@ -317,6 +319,8 @@ fn times_given_up(mut world: World, exit_code: i32, drained: bool) -> usize {
                 deleting: false,
                 disrupted: false,
                 own_exit: None,
+                as_asked: Some(true),
+                suited: Vec::new(),
                 state: PodState::Running,
             }];
         } else if grant.boot_nonce.is_empty() {
@@ -439,6 +443,8 @@ fn never_registering(node_ready: NodeReady, ready_for: u64) -> (usize, Option<St
                     generation: *generation,
                     phase: ClaimPhase::Bound,
                     foreign: false,
+                    nodes: None,
+                    outdated: false,
                 }),
                 Action::CreatePod { name, epoch, .. } => {
                     pods += 1;
@@ -451,6 +457,8 @@ fn never_registering(node_ready: NodeReady, ready_for: u64) -> (usize, Option<St
                         deleting: false,
                         disrupted: false,
                         own_exit: None,
+                        as_asked: Some(true),
+                        suited: Vec::new(),
                         state: PodState::Running,
                     });
                 }

@@ -52,6 +52,8 @@ fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
             deleting: false,
             disrupted: false,
             own_exit: None,
+            as_asked: Some(true),
+            suited: Vec::new(),
             state: PodState::Running,
         };
         world.slots[0].record.status.report =

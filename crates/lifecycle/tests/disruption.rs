@@ -136,7 +136,7 @@ fn when_most_nodes_look_lost_nothing_is_destroyed_or_replaced_and_the_status_say
 
 /// failure-modes.md #29.
 #[test]
-fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound() {
+fn a_pod_whose_own_volume_keeps_it_from_being_scheduled_is_replaced_on_a_new_one_and_was_never_bound() {
     let mut world = encoding();
     world.slots[0].record.spec.grant =
         Some(Grant { epoch: 4, pod_name: names::pod("orders", UID, 0, 4), ..Grant::default() });
@@ -149,8 +149,12 @@ fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound
         deleting: false,
         disrupted: false,
         own_exit: None,
+        as_asked: Some(true),
+        suited: Vec::new(),
         state: PodState::Pending,
     };
+    world.claims[0].nodes = Some(vec!["node-0".to_owned()]);
+    world.nodes[0].cordoned = true;
     world.slots[0].grant_age = 9_000;
     assert!(
         update(&plan(&world), 0)

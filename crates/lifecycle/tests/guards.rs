@@ -281,6 +281,8 @@ fn g9_a_new_owner_begins_without_pod_or_nonce_and_each_is_bound_once() {
         deleting: false,
         disrupted: false,
         own_exit: None,
+        as_asked: Some(true),
+        suited: Vec::new(),
         state: PodState::Pending,
     });
     let decision = plan(&world);
@@ -319,6 +321,8 @@ fn g10_a_pod_that_hangs_in_terminating_blocks_nobodys_name() {
         generation: claim.generation,
         phase: ClaimPhase::Pending,
         foreign: false,
+        nodes: None,
+        outdated: false,
     });
     let decision = plan(&world);
     carry_out(&mut world, &decision);

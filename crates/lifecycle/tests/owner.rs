@@ -30,6 +30,7 @@ fn work(id: &str) -> Work {
         splits: vec![],
         inputs: vec![],
         removes_index: false,
+        keeps_volume: false,
     }
 }
 

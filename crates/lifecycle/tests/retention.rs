@@ -368,3 +368,105 @@ fn the_patience_of_a_build_that_is_gone_is_its_records() {
     assert_eq!(patience(Some(3_600_000)), (true, 3_600_000));
     assert!(!patience(None).0, "it does not say: its pod is waited for");
 }
+
+/// How a build comes to its end, and the policy that is to hold then.
+const WAYS_OUT: [(&str, fn(&mut World), fn(&mut VolumeRetention)); 4] = [
+    (
+        "published",
+        |world| {
+            world.stages.extend([stage("encode", &["encode-0"]), stage("sort", &["sort-0"])]);
+            world.stages.push(stage("publish", &["publish"]));
+        },
+        |policy| policy.when_published = Retention::Retain,
+    ),
+    ("failed", fails, |policy| policy.when_failed = Retention::Retain),
+    ("deleted", |world| world.build.deleting = true, |policy| policy.when_deleted = Retention::Retain),
+    (
+        "failed, then deleted before it was cleaned",
+        |world| {
+            fails(world);
+            world.build.deleting = true;
+        },
+        |policy| policy.when_deleted = Retention::Retain,
+    ),
+];
+
+fn fails(world: &mut World) {
+    let failed = Condition {
+        condition_type: ConditionType::Failed,
+        status: ConditionStatus::True,
+        reason: Reason::BackoffLimitExceeded,
+        message: "it failed".to_owned(),
+        last_transition_time: None,
+        observed_generation: None,
+    };
+    world.build.status = Some(IndexBuildStatus { conditions: vec![failed], ..IndexBuildStatus::default() });
+}
+
+/// The slot cleans, its process ends, and all is settled. Whether its process was told to leave its own volume as it is, and
+/// whether the volume is there afterwards.
+fn cleaned(mut world: World) -> (bool, bool) {
+    let mut told = None;
+    for _ in 0..60 {
+        pass(&mut world);
+        let Some(slot) = world.slots.first_mut() else { break };
+        let grant = slot.record.spec.grant.clone().unwrap_or_default();
+        if let Some(work) = slot.record.spec.work.as_ref().filter(|work| work.id == "clean") {
+            told = Some(work.keeps_volume);
+            let result = WorkResult { work_id: "clean".to_owned(), epoch: grant.epoch, ..WorkResult::default() };
+            let report = Report { epoch: grant.epoch, boot_nonce: grant.boot_nonce, ..Report::default() };
+            slot.record.status.report = Some(Report { result: Some(result), ..report });
+            (slot.report_age, slot.progress_age) = (0, 0);
+        } else if world.stage("clean").is_some() {
+            owner_ends(&mut world);
+        }
+    }
+    (told.expect("it cleans"), !world.claims.is_empty())
+}
+
+/// I9. The slot that cleans has a volume too.
+#[test]
+fn on_every_way_out_the_volume_of_the_slot_that_cleans_stays_as_it_is_where_the_policy_says_so() {
+    for (way, leads_out, retains) in WAYS_OUT {
+        let mut only_this = ALL_GO;
+        retains(&mut only_this);
+        let all_others = VolumeRetention {
+            when_published: opposite(only_this.when_published),
+            when_failed: opposite(only_this.when_failed),
+            when_deleted: opposite(only_this.when_deleted),
+        };
+        for (policy, stays) in [(only_this, true), (all_others, false)] {
+            let mut world = with(policy);
+            leads_out(&mut world);
+            assert_eq!(cleaned(world), (stays, stays), "{way}: {policy:?}");
+        }
+    }
+}
+
+const fn opposite(retention: Retention) -> Retention {
+    match retention {
+        Retention::Retain => Retention::Delete,
+        Retention::Delete => Retention::Retain,
+    }
+}
+
+/// I9: while a build runs, what a slot leaves has the fate of a build that ends well.
+#[test]
+fn the_volume_of_a_slot_that_is_not_wanted_any_more_stays_where_the_policy_says_so() {
+    for stays in [false, true] {
+        let mut world = encoding();
+        world.build.spec.parallelism = 1;
+        let when_published = if stays { Retention::Retain } else { Retention::Delete };
+        let policy = VolumeRetention { when_published, when_failed: opposite(when_published), ..ALL_GO };
+        world.build.spec.volume = Some(VolumeSpec { retention: Some(policy), ..VolumeSpec::default() });
+        world.stages.push(stage("encode", &["encode-0", "encode-1"]));
+        for round in 0..20 {
+            pass(&mut world);
+            world.slots[0].report_age = 0;
+            if round == 3 {
+                world.pods.iter_mut().filter(|pod| pod.slot == 1).for_each(|pod| pod.state = terminated(0));
+            }
+        }
+        assert_eq!(world.claims.iter().any(|claim| claim.slot == 1), stays);
+    }
+}

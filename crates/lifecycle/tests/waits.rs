@@ -89,7 +89,12 @@ fn a_pod_that_does_not_begin_is_named_once_it_has_had_time_to() {
     assert_eq!(of_slot(&world, 1), "", "it was made a moment ago");
     world.slots[1].grant_age = 4_000;
     let pod = names::pod("orders", UID, 1, 3);
-    holds(&of_slot(&world, 1), &[&pod, "is on no node yet", "kubectl describe pod", "until 2026-01-01T00:00:06Z"]);
+    let said = of_slot(&world, 1);
+    holds(&said, &[&pod, "is on no node yet", "kubectl describe pod", "spec.executor"]);
+    assert!(!said.contains("at the latest"), "nothing else is done then: {said}");
+    world.claims[1].nodes = Some(vec!["node-1".to_owned()]);
+    world.nodes[1].cordoned = true;
+    holds(&of_slot(&world, 1), &[&pod, "on a new volume", "until 2026-01-01T00:00:06Z"]);
     world.pods.remove(1);
     let unborn = of_slot(&world, 1);
     holds(&unborn, &[&pod, "is not made yet", "the API server takes it"]);
@@ -106,6 +111,8 @@ fn a_held_volume_is_told_with_pod_uid_node_and_who_could_prove_what() {
         generation: 9,
         phase: indexbuild_lifecycle::world::ClaimPhase::Bound,
         foreign: false,
+        nodes: None,
+        outdated: false,
     });
     let former = stranded(1);
     assert_eq!(former.state, VolumeState::Stranded);

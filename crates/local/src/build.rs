@@ -1,6 +1,8 @@
 //! The build, as the control plane of a local run keeps it.
 
-use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild, IndexBuildSpec, IndexBuildStatus};
+use indexbuild_api::{
+    ConditionStatus, ConditionType, IndexBuild, IndexBuildSpec, IndexBuildStatus, Retention, VolumeRetention,
+};
 use indexbuild_check::{CheckError, check_update};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,9 @@ pub(crate) struct StoredBuild {
     /// Whether the build was given up.
     pub deleting: bool,
     pub spec: IndexBuildSpec,
+    /// Whether its volumes stay at the end, whatever the spec says (`--keep-volumes`).
+    #[serde(default)]
+    pub keep_volumes: bool,
     /// What was found, as far as it decides anything at the next start.
     pub status: Option<IndexBuildStatus>,
 }
@@ -61,6 +66,7 @@ impl StoredBuild {
                 generation: 1,
                 finalizer: false,
                 deleting: false,
+                keep_volumes: false,
                 spec: build.spec.clone(),
                 status: None,
             };
@@ -94,6 +100,20 @@ impl StoredBuild {
     /// Whether the build has ended without an index.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_ended() && self.holds(ConditionType::Failed)
+    }
+
+    /// Whether its volumes stay at its end.
+    pub(crate) fn keeps_volumes(&self) -> bool {
+        let VolumeRetention { when_published, when_failed, when_deleted } =
+            self.spec.volume_or_default().retention.unwrap_or_default();
+        let asked = if self.deleting {
+            when_deleted
+        } else if self.has_failed() {
+            when_failed
+        } else {
+            when_published
+        };
+        self.keep_volumes || asked == Retention::Retain
     }
 
     fn holds(&self, condition_type: ConditionType) -> bool {

@@ -7,6 +7,7 @@
 //! | `slots/<n>.json` | the parent | the record of ownership |
 //! | `stages/<name>.json` | the parent, once | a stage's frozen choices |
 //! | `volumes/<slot>-<generation>/` | its owner | a volume; `claim.json` in it is the parent's |
+//! | `kept/<uid>/<slot>-<generation>/` | nobody | a volume of a build that has ended, which was to stay |
 //! | `pods/<name>/` | the parent | `pod.json` and the `lock` that the process holds for its life |
 //! | `logs/<name>.log` | the process | what it wrote to its standard streams |
 //!
@@ -103,6 +104,11 @@ impl Layout {
 
     pub(crate) fn volume(&self, slot: u32, generation: u32) -> PathBuf {
         self.volumes().join(format!("{slot}-{generation}"))
+    }
+
+    /// Where the volumes of a build that has ended stay when another one begins in the folder.
+    pub(crate) fn kept(&self, build_uid: &str) -> PathBuf {
+        self.root.join("kept").join(build_uid)
     }
 
     pub(crate) fn pods(&self) -> PathBuf {

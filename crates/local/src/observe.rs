@@ -112,6 +112,8 @@ fn pod_view(hub: &Hub, state: &State, pod: &Pod, now: Instant) -> PodView {
         deleting: pod.deleting && !matches!(pod_state, PodState::Terminated(_)),
         disrupted: false,
         own_exit: None,
+        as_asked: Some(true),
+        suited: Vec::new(),
         state: pod_state,
     }
 }
@@ -127,6 +129,8 @@ fn claims(state: &State) -> Vec<ClaimView> {
             generation: volume.generation,
             phase: ClaimPhase::Bound,
             foreign: false,
+            nodes: None,
+            outdated: false,
         })
         .collect()
 }

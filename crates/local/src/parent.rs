@@ -88,6 +88,10 @@ impl Parent {
             ca_file: ca_file.clone(),
         };
         let mut build = build;
+        if build.keep_volumes != keep_volumes {
+            build.keep_volumes = keep_volumes;
+            build.store(&layout)?;
+        }
         if abort {
             if build.status.as_ref().and_then(|status| status.phase) == Some(Phase::Complete) {
                 return Err(RunError::CompleteAlready { state: layout.root().to_owned() });

@@ -251,6 +251,7 @@ pub(crate) mod tests {
                 splits: Vec::new(),
                 inputs: Vec::new(),
                 removes_index: false,
+                keeps_volume: false,
             }),
             volume: Some(VolumeRef {
                 claim_name: "orders-b-0-v1".to_owned(),

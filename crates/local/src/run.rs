@@ -50,17 +50,24 @@ async fn run_to_the_end(mut options: RunOptions) -> Result<RunSummary, RunError>
         if failed {
             options.progress.say("the last build of this state folder failed; a new one begins", false);
         }
-        forget(&folder, last.as_ref()).await?;
+        if let Some(kept) = forget(&folder, last.as_ref()).await? {
+            let message = format!(
+                "the volumes of the last build stay in {}, as its spec.volume.retention or --keep-volumes asks; remove that folder when they are not needed any more",
+                kept.display()
+            );
+            options.progress.say(&message, false);
+        }
     }
     let stored = StoredBuild::begin(&folder, &build, &jiff::Timestamp::now().to_string())?;
     Parent::new(&folder, stored, options)?.run().await
 }
 
-/// Forgets a build that has ended: its records, stages, pods and volumes.
-async fn forget(folder: &Folder, last: Option<&StoredBuild>) -> Result<(), RunError> {
+/// Forgets a build that has ended: its records, stages, pods and volumes, but for volumes that were to stay (I9). Gives where
+/// these are.
+async fn forget(folder: &Folder, last: Option<&StoredBuild>) -> Result<Option<PathBuf>, RunError> {
     let layout = folder.layout();
     let Some(last) = last else {
-        return Ok(());
+        return Ok(None);
     };
     if !last.has_ended() {
         return Err(RunError::NotEnded { state: layout.root().to_owned() });
@@ -69,6 +76,13 @@ async fn forget(folder: &Folder, last: Option<&StoredBuild>) -> Result<(), RunEr
         end_former(&layout.pod_lock(&name)).await;
     }
     let io = |source| StateError::Io { folder: layout.root().to_owned(), source };
+    let kept = layout.kept(&last.uid);
+    if last.keeps_volumes() {
+        for name in folder::names(layout, &layout.volumes())? {
+            indexbuild_durable::create_dir_all(&kept).map_err(io)?;
+            indexbuild_durable::rename(&layout.volumes().join(&name), &kept.join(&name)).map_err(io)?;
+        }
+    }
     // The build goes last: until then the folder is the old build's, and is forgotten again.
     for part in [layout.slots(), layout.stages(), layout.pods(), layout.volumes()] {
         for name in folder::names(layout, &part)? {
@@ -82,7 +96,7 @@ async fn forget(folder: &Folder, last: Option<&StoredBuild>) -> Result<(), RunEr
     }
     indexbuild_durable::remove_file(&layout.journal()).map_err(io)?;
     indexbuild_durable::remove_file(&layout.build()).map_err(io)?;
-    Ok(())
+    Ok(kept.is_dir().then_some(kept))
 }
 
 /// Ends a process that outlived its parent and its build, and waits until its lock shows that it is

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
-use indexbuild_process::{Heartbeat, probe};
+use indexbuild_process::{Heartbeat, listen, probe};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -145,7 +145,7 @@ impl Admin {
             std::io::ErrorKind::AddrInUse => AdminError::InUse { address, source },
             _ => AdminError::Bind { address, source },
         };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = listen(address).and_then(TcpListener::from_std).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         info!(%address, "serving /livez, /readyz and /metrics");
         Ok(Self { listener, address })

@@ -18,6 +18,7 @@ use crate::observe::{Objects, Observed, remains, world};
 use crate::reporting::Reporting;
 use crate::test_switches::TestSwitches;
 use crate::unreadable::Blind;
+use crate::unstarted;
 
 pub(crate) struct Context {
     pub client: Client,
@@ -107,7 +108,8 @@ impl Context {
     ) -> Result<World, Blind> {
         let observed = Observed { build, status, now: self.now(), wall: jiff::Timestamp::now().to_string() };
         let objects = self.switches.hide(objects);
-        let world = world(observed, &objects, memory, &mut lock(&self.node_observer))?;
+        let mut world = world(observed, &objects, memory, &mut lock(&self.node_observer))?;
+        unstarted::complete(&mut world, build, &objects, memory, &self.image);
         Ok(self.completed(world))
     }
 

@@ -92,7 +92,9 @@ async fn warnings(client: &Client, namespace: &str, uid: Option<String>) -> Vec<
 fn of_pod(pod: &Pod) -> Option<Hindrance> {
     let status = pod.status.as_ref()?;
     let name = pod.name_any();
-    let stuck = status.container_statuses.iter().flatten().find_map(|container| {
+    // A webhook may have added containers that run before ours.
+    let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let stuck = containers.find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.clone().filter(|reason| STUCK.contains(&reason.as_str()))?;
         Some((reason, waiting.message.clone()))

@@ -29,6 +29,7 @@ pub mod self_test;
 pub mod shallow;
 mod test_switches;
 mod unreadable;
+mod unstarted;
 pub mod views;
 
 pub use controller::{OperatorConfig, RunError, run, run_with};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use indexbuild_api::{IndexBuild, IndexBuildStatus};
 use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::Observer;
+use k8s_openapi::api::core::v1::NodeSelector;
 use kube::ResourceExt as _;
 
 /// How often a status is written of which numbers alone have changed.
@@ -43,6 +44,8 @@ pub(crate) struct BuildMemory {
     pub provided: Option<Provided>,
     /// Claims of somebody else under names of ours, by name: the slot and generation that we meant.
     pub foreign_claims: BTreeMap<String, (u32, u32)>,
+    /// The nodes that volumes are bound to, by the volume's name; `None`: to none, or they may not be read.
+    pub volume_nodes: BTreeMap<String, Option<NodeSelector>>,
     /// Why the last action for a slot, or with `None` for all of them, failed, where it did.
     pub failed_actions: BTreeMap<Option<u32>, String>,
 }

@@ -248,6 +248,8 @@ impl Objects {
                 generation: *generation,
                 phase: ClaimPhase::Bound,
                 foreign: true,
+                nodes: None,
+                outdated: false,
             });
         }
         Ok(())

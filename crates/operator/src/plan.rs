@@ -10,8 +10,8 @@ use crate::error::OperatorError;
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::observe::{self, Objects};
-use crate::provide;
 use crate::unreadable::Blind;
+use crate::{provide, unstarted};
 
 /// One pass over a build: what was observed of it, and what is to be done.
 pub(crate) struct Pass<'a> {
@@ -40,6 +40,8 @@ pub(crate) async fn decide<'a>(
 ) -> Result<Planned<'a>, OperatorError> {
     let objects = Objects::cached(&context.caches, &context.nodes, owner);
     let status = memory.newest_status(build.status.as_ref());
+    let unread = || OperatorError::api(format!("the volumes of build {} are not read", owner.name));
+    unstarted::read_volumes(&context.client, &objects, memory).await.map_err(unread())?;
     // What cannot be read in the caches is looked at live, as they may be behind.
     if let Ok(world) = context.world(&build, status, &objects, memory) {
         let decision = plan(&world);
@@ -56,6 +58,7 @@ pub(crate) async fn decide<'a>(
     let objects = Objects::live(&context.client, &context.nodes, owner, memory)
         .await
         .map_err(OperatorError::api(format!("the objects of build {} are not read", owner.name)))?;
+    unstarted::read_volumes(&context.client, &objects, memory).await.map_err(unread())?;
     memory.looked_live(context.now());
     Ok(match context.world(&build, build.status.clone(), &objects, memory) {
         Ok(world) => {

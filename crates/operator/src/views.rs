@@ -40,6 +40,8 @@ pub fn pod(pod: &Pod) -> Option<PodView> {
         deleting: pod.metadata.deletion_timestamp.is_some(),
         disrupted: condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True"),
         own_exit: own_exit(pod),
+        as_asked: None,
+        suited: Vec::new(),
         state: pod_state(pod),
     })
 }
@@ -67,9 +69,12 @@ fn pod_state(pod: &Pod) -> PodState {
     if all_ended || matches!(phase, "Failed" | "Succeeded") {
         return PodState::Terminated(termination(pod, containers, all_ended));
     }
-    let running = containers.iter().any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let running = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
+    let waits = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.waiting.is_some());
     match phase {
-        _ if running => PodState::Running,
+        // One that a webhook has added may run beside it.
+        _ if containers.iter().any(|status| status.name == names::CONTAINER && waits(status)) => PodState::Pending,
+        _ if containers.iter().any(running) => PodState::Running,
         "Running" => PodState::Running,
         "Unknown" => PodState::Unknown,
         _ if is_queued(pod) => PodState::Queued,
@@ -139,6 +144,8 @@ pub fn claim(claim: &PersistentVolumeClaim) -> Option<ClaimView> {
             Some(_) | None => ClaimPhase::Pending,
         },
         foreign: false,
+        nodes: None,
+        outdated: false,
     })
 }
 
@@ -299,6 +306,19 @@ mod tests {
         always.spec.as_mut().unwrap().restart_policy = Some("Always".to_owned());
         let PodState::Terminated(end) = pod(&always).unwrap().state else { panic!("terminated") };
         assert!(!is_final(&end));
+    }
+
+    /// An image that cannot be pulled, say: its process was never started, whatever the phase is called.
+    #[test]
+    fn a_pod_whose_own_container_waits_has_not_begun_though_another_one_runs_in_it() {
+        let beside = |own: Value| {
+            let status = |name: &str, state: Value| json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+            let runs = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+            let both = [status("proxy", runs), status("executor", own)];
+            pod(&a_pod(json!({"phase": "Running", "containerStatuses": both}))).unwrap().state
+        };
+        assert_eq!(beside(json!({"waiting": {"reason": "ImagePullBackOff"}})), PodState::Pending);
+        assert_eq!(beside(json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}})), PodState::Running);
     }
 
     /// A sidecar that a webhook has added runs on, and its own end hides nothing.

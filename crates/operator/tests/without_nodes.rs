@@ -14,6 +14,8 @@ mod lost_node;
 mod quiet;
 #[path = "without_nodes/readable.rs"]
 mod readable;
+#[path = "without_nodes/refused.rs"]
+mod refused;
 mod scripted;
 #[path = "without_nodes/sweep.rs"]
 mod sweep;

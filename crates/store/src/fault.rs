@@ -14,7 +14,7 @@ pub enum Fault {
     /// Nobody's fault, and it passes by itself: no connection, a time-out, 408, 429, 5xx.
     Outage,
     /// The store, or whoever claims to be it, is there and refuses: 401, 403, an expired token, a certificate that
-    /// nobody vouches for, no credentials. It passes when somebody changes something, and is nobody's fault in the build:
+    /// nobody vouches for, no credentials, a quota that is used up. It passes when somebody changes something, and is nobody's fault in the build:
     /// keys are rotated, and policies come late.
     Refused,
     /// The bucket (container) is not there. Somebody may still make it.
@@ -40,6 +40,9 @@ const CREDENTIAL_CODES: [&str; 9] = [
 ];
 /// Answers with 400 that are time-outs.
 const TIMEOUT_CODES: [&str; 1] = ["RequestTimeout"];
+/// Answers that a bucket's quota, or the store, is full, whatever their status: MinIO says so with 400.
+const ROOM_CODES: [&str; 4] =
+    ["BucketQuotaExceeded", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"];
 const BUCKET_CODES: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "BucketNotFound"];
 /// Google answers in its own words.
 const BUCKET_WORDS: [&str; 2] = ["specified bucket does not exist", "specified container does not exist"];
@@ -121,6 +124,8 @@ impl Fault {
             StatusCode::NOT_IMPLEMENTED => Self::Final,
             StatusCode::NOT_FOUND => Self::of_absence(error),
             StatusCode::BAD_REQUEST if has_code(error, &CREDENTIAL_CODES) => Self::Refused,
+            // Somebody makes room, or raises the quota.
+            StatusCode::BAD_REQUEST | StatusCode::CONFLICT if has_code(error, &ROOM_CODES) => Self::Refused,
             StatusCode::BAD_REQUEST if has_code(error, &TIMEOUT_CODES) => Self::Outage,
             status if status.is_server_error() => Self::Outage,
             // 200 with an error in its body: S3 says so when it is busy.

@@ -381,6 +381,14 @@ impl Cluster {
         Ok(folder)
     }
 
+    /// What a node's kubelet has of a pod: its volumes that are in no other place.
+    ///
+    /// # Errors
+    /// A node that does not exist.
+    pub fn pod_folder(&self, node: &str, uid: &str) -> Result<PathBuf, TestbedError> {
+        Ok(self.node(node)?.pod(uid))
+    }
+
     pub(crate) fn tools(&self) -> &Tools {
         &self.tools
     }

@@ -135,6 +135,17 @@ impl Cluster {
         self.with_node(node, Node::start_kubelet)
     }
 
+    /// Has a kubelet find too little room on its disk (`evictionHard` above what is free), so that it evicts one pod after the
+    /// other, and its node takes no new ones; or enough again. Images that no pod uses may be gone by then.
+    ///
+    /// # Errors
+    /// A node that does not exist; a kubelet that cannot be started.
+    pub fn press_disk(&mut self, node: &str, pressed: bool) -> Result<(), TestbedError> {
+        self.node(node)?.write_disk_pressure(pressed)?;
+        self.stop_kubelet(node)?;
+        self.start_kubelet(node)
+    }
+
     /// Stops (SIGSTOP) a node's kubelet, or lets it go on: a process that slept longer than its lease.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ use crate::tools::Tools;
 
 /// The image that holds each pod's namespaces.
 pub(crate) const PAUSE: &str = "testbed.local/pause:1";
+/// Less room than this on its disk makes a kubelet evict pods.
+const ROOM: &str = "0.1%";
 
 /// The folder in a cluster's own with the boot ids of its nodes.
 pub(crate) const BOOT_IDS: &str = "boot-ids";
@@ -90,6 +92,10 @@ impl Node {
         self.folder.join("volumes").join(name)
     }
 
+    pub(crate) fn pod(&self, uid: &str) -> PathBuf {
+        self.folder.join("kubelet/pods").join(uid)
+    }
+
     fn run_folder(&self) -> String {
         format!("/run/{}", self.name)
     }
@@ -143,7 +149,7 @@ impl Node {
             "podLogsDir": path("pods"),
             "volumePluginDir": path("plugins"),
             "resolvConf": "",
-            "evictionHard": {"memory.available": "1Mi", "nodefs.available": "0.1%", "imagefs.available": "0.1%"},
+            "evictionHard": {"memory.available": "1Mi", "nodefs.available": ROOM, "imagefs.available": "0.1%"},
             "imageGCHighThresholdPercent": 100,
             "featureGates": {"KubeletSeparateDiskGC": false},
             "nodeLeaseDurationSeconds": clocks.node_lease,
@@ -225,6 +231,16 @@ impl Node {
         ]);
         self.kubelet = Some(Process::start(command, &format!("{}-kubelet", self.name), context.logs)?);
         Ok(())
+    }
+
+    /// Has its kubelet, once that is started again, find too little room on its disk, or enough.
+    pub(crate) fn write_disk_pressure(&self, pressed: bool) -> Result<(), TestbedError> {
+        let path = self.folder.join("kubelet.json");
+        let text = fs::read_to_string(&path).at("read", &path)?;
+        let mut kubelet: serde_json::Value =
+            serde_json::from_str(&text).map_err(std::io::Error::from).at("understand", &path)?;
+        kubelet["evictionHard"]["nodefs.available"] = json!(if pressed { "1Pi" } else { ROOM });
+        write(&path, &kubelet.to_string())
     }
 
     pub(crate) fn stop_kubelet(&mut self) {

@@ -210,6 +210,7 @@ mod tests {
                 splits: Vec::new(),
                 inputs: Vec::new(),
                 removes_index: false,
+                keeps_volume: false,
             }),
             volume: Some(VolumeRef { claim_name: format!("o-1-v{epoch}"), ..VolumeRef::default() }),
             ..EngineDirectorySpec::default()

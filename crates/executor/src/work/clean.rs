@@ -20,7 +20,7 @@ use crate::names;
 use crate::objects::{OBJECTS_AT_ONCE, ObjectError, Objects};
 use crate::results::{AttemptName, CleanResult, seal};
 
-/// Removes what no index needs, in the store and on this slot's volume.
+/// Removes what no index needs, in the store and, where nobody wants that, on this slot's volume.
 pub(crate) fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
     job.shared.set_step(Some("looking for the manifest"));
     let (objects, tombstone) = match settle(job)? {
@@ -30,8 +30,12 @@ pub(crate) fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
         }
         None => (0, true),
     };
-    job.shared.set_step(Some("removing attempts from the volume"));
-    let attempts_on_volume = sweep_volume(job, tombstone)?;
+    let attempts_on_volume = if job.work.keeps_volume {
+        0
+    } else {
+        job.shared.set_step(Some("removing attempts from the volume"));
+        sweep_volume(job, tombstone)?
+    };
     let statistics = job.meter.statistics();
     let result = CleanResult { attempt: job.attempt.clone(), tombstone, objects, attempts_on_volume, statistics };
     // Not uploaded: what cleans leaves nothing.

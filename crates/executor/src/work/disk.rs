@@ -1,5 +1,6 @@
 //! The slot's volume: an attempt's folder, former attempts, room.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indexbuild_api::{Reason, Waiting, WorkId};
@@ -21,6 +22,8 @@ pub(super) struct Workplace {
     pub attempt: Attempt,
     /// Older attempts at the same work from the same inputs: what they sealed may be adopted.
     pub same_work: Vec<FoundAttempt>,
+    /// Bytes that the work was admitted with: what it may need in all.
+    need: AtomicU64,
 }
 
 impl Workplace {
@@ -46,7 +49,7 @@ impl Workplace {
                 former.owner.as_ref().is_some_and(|owner| owner.is_at(&job.work.id, &job.work.inputs_digest))
             })
             .collect();
-        Ok(Self { volume, attempt, same_work })
+        Ok(Self { volume, attempt, same_work, need: AtomicU64::new(ROOM_TO_BEGIN) })
     }
 
     /// Waits until the volume has room for so many bytes, with the figures in the report (I5): first
@@ -55,6 +58,7 @@ impl Workplace {
     /// # Errors
     /// [`WorkFailure`]; not [`WorkFailure::NoSpace`].
     pub(super) fn admit(&self, job: &Job, need: u64) -> Result<(), WorkFailure> {
+        self.need.store(need, Ordering::Relaxed);
         let mut swept = false;
         let outcome = loop {
             match self.volume.admit(need) {
@@ -84,7 +88,8 @@ impl Workplace {
     pub(super) fn wait_for_room(&self, job: &Job, message: &str) -> Result<(), WorkFailure> {
         self.sweep(job)?;
         let free = self.volume.free_bytes().map_or_else(|_| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
-        show(job, &format!("{message} (free on the volume: {free})"));
+        let need = self.need.load(Ordering::Relaxed);
+        show(job, &format!("{message} (free on the volume: {free}; the work needs up to {need} bytes in all)"));
         job.shared.sleep(ROOM_RETRY)?;
         Ok(())
     }
@@ -115,7 +120,7 @@ impl Workplace {
     /// Older attempts at the same work go in either case, unless somebody holds them: what they had
     /// sealed is linked here or in the store.
     pub(super) fn leave(self, keep: bool) -> Result<(), WorkFailure> {
-        let Self { volume, attempt, same_work } = self;
+        let Self { volume, attempt, same_work, need: _ } = self;
         let own = attempt.owner().attempt_name();
         drop(attempt);
         for former in &same_work {

@@ -348,6 +348,7 @@ impl Scene {
             splits: Vec::new(),
             inputs: inputs.iter().map(|name| (*name).to_owned()).collect(),
             removes_index: false,
+            keeps_volume: false,
         }
     }
 

@@ -198,3 +198,8 @@ pub(super) fn backoff(draft: &Draft<'_>) -> Millis {
 pub(super) const fn has_failed(draft: &Draft<'_>) -> bool {
     draft.view.record.spec.past.failures_in_a_row > 0
 }
+
+/// Whether the last owner ended before it had registered. It is told to people, and decides nothing.
+pub(super) fn never_began(draft: &Draft<'_>) -> bool {
+    draft.view.record.status.history.last().is_some_and(|change| change.reason == OwnerChangeReason::OwnerEnded)
+}

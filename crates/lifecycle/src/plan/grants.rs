@@ -235,6 +235,11 @@ impl<'w> Draft<'w> {
         claim_of(self.world, self.view.record.spec.volume.as_ref()?)
     }
 
+    /// Whether the present volume is more than a claim that waits for one.
+    pub(super) fn is_bound(&self) -> bool {
+        self.volume_claim().is_some_and(|claim| claim.phase == ClaimPhase::Bound)
+    }
+
     /// Whether the present volume can be worked on.
     pub(super) fn volume_is_sound(&self) -> bool {
         let Some(volume) = &self.spec.volume else {
@@ -327,7 +332,7 @@ impl<'w> Draft<'w> {
                 ..Grant::default()
             },
         });
-        self.spec.past = past_after(&self.spec.past, epoch, reason);
+        self.spec.past = past_after(&self.spec.past, epoch, reason, !changes_volume);
         self.spec.work = work;
         self.change = Some(reason);
     }

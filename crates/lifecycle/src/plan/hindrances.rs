@@ -4,6 +4,7 @@
 use indexbuild_api::{ConditionStatus, Reason};
 
 use super::Pass;
+use super::refusals::failed_action;
 use super::waits::describe_wait;
 use crate::action::Event;
 use crate::world::{Enforcement, Hindrance, Unstarted, Warning};
@@ -95,20 +96,6 @@ fn unstarted(pod: &str, why: &Unstarted) -> String {
     }
 }
 
-fn failed_action(message: &str) -> (Reason, String) {
-    let (reason, way_out) = if message.contains("exceeded quota") {
-        (Reason::WaitingForPod, "it is made as soon as the quota is raised or others give up what they use")
-    } else if message.contains("forbidden") {
-        (
-            Reason::MissingPermission,
-            "it goes on as soon as the operator's role allows that, or whatever refused it does",
-        )
-    } else {
-        (Reason::InternalError, "the operator's log says more")
-    };
-    (reason, format!("{message}; it is tried again: {way_out}"))
-}
-
 /// Whether reports are accepted from the owner alone, as a condition says it.
 pub(super) fn enforced(enforcement: &Enforcement) -> (ConditionStatus, Reason, String) {
     match enforcement {
@@ -162,12 +149,6 @@ mod tests {
         assert!(told.contains("[lake]") && told.contains("kubectl describe pod p"), "{told}");
         let (reason, told) = describe(&Hindrance::ClaimUnbound { claim: "c".to_owned(), warning: warning() });
         assert!(reason == Reason::WaitingForVolume && told.contains("not found"), "{told}");
-    }
-
-    #[test]
-    fn a_quota_that_is_used_up_is_not_taken_for_a_missing_permission() {
-        assert_eq!(failed_action("pods \"x\" is forbidden: exceeded quota: q").0, Reason::WaitingForPod);
-        assert_eq!(failed_action("pods is forbidden: User cannot create").0, Reason::MissingPermission);
     }
 
     #[test]

@@ -8,11 +8,13 @@ mod grants;
 mod hindrances;
 mod mode;
 mod past;
+mod refusals;
 mod returned;
 mod slot;
 mod stages;
 mod status;
 mod undecided;
+mod unstarted;
 mod volumes;
 mod waits;
 
@@ -31,7 +33,7 @@ use stages::Stages;
 /// to read.
 #[must_use]
 pub fn stage_names(world: &World) -> Vec<String> {
-    let rounds = Stages::of(world, mode::clean_stage(world)).rounds();
+    let rounds = Stages::of(world, mode::clean_stage(world), mode::keeps_volumes(world)).rounds();
     let repairs = (1..=rounds.saturating_add(2)).map(stages::repair_stage);
     [PLAN, ENCODE, SORT, PUBLISH, CLEAN, CLEAN_INDEX].into_iter().map(str::to_owned).chain(repairs).collect()
 }
@@ -106,7 +108,7 @@ impl<'w> Pass<'w> {
         Self {
             world,
             mode,
-            stages: Stages::of(world, mode::clean_stage(world)),
+            stages: Stages::of(world, mode::clean_stage(world), mode::keeps_volumes(world)),
             drafts,
             steps: Vec::new(),
             destructive: Vec::new(),

@@ -73,6 +73,11 @@ impl Mode {
     }
 }
 
+/// Whether volumes stay as they are when the build ends as it does now.
+pub(super) fn keeps_volumes(world: &World) -> bool {
+    ending(world).is_some_and(|end| Mode::Clean(end).retention(&world.build, None) == Retention::Retain)
+}
+
 fn retention(build: &BuildView) -> VolumeRetention {
     build.spec.volume_or_default().retention.unwrap_or_default()
 }

@@ -6,7 +6,7 @@
 use indexbuild_api::{OwnerChangeReason, Past};
 
 /// What of the slot's past decides, after one more change of its owner or work.
-pub(super) const fn past_after(past: &Past, epoch: u64, reason: OwnerChangeReason) -> Past {
+pub(super) const fn past_after(past: &Past, epoch: u64, reason: OwnerChangeReason, same_volume: bool) -> Past {
     let Past {
         first_epoch,
         next_work_epoch,
@@ -34,6 +34,8 @@ pub(super) const fn past_after(past: &Past, epoch: u64, reason: OwnerChangeReaso
         OwnerChangeReason::Rebound | OwnerChangeReason::OwnerEnded => {
             Past { ends_in_a_row: ends_in_a_row.saturating_add(1), ..again }
         }
+        // That pod had not begun, and the build asks for another one by now: nothing happened that could happen again.
+        OwnerChangeReason::Replaced if same_volume => again,
         OwnerChangeReason::Replaced => Past { replacements_in_a_row: replacements_in_a_row.saturating_add(1), ..again },
         OwnerChangeReason::Returned => again,
         OwnerChangeReason::NextWork => Past { next_work_epoch: epoch, tries: 0, failed_tries: 0, ..again },
@@ -52,7 +54,7 @@ mod tests {
 
     fn past(changes: &[OwnerChangeReason]) -> Past {
         let first = Past { first_epoch: 1, ..Past::default() };
-        (2..).zip(changes).fold(first, |past, (epoch, reason)| past_after(&past, epoch, *reason))
+        (2..).zip(changes).fold(first, |past, (epoch, reason)| past_after(&past, epoch, *reason, false))
     }
 
     #[test]
@@ -63,6 +65,7 @@ mod tests {
         assert_eq!((seen.failures_in_a_row, seen.ends_in_a_row, seen.replacements_in_a_row), (0, 2, 0));
         let seen = past(&[Rebound, Replaced, Replaced]);
         assert_eq!((seen.ends_in_a_row, seen.replacements_in_a_row, seen.tries), (0, 2, 3));
+        assert_eq!(past_after(&seen, 9, Replaced, true).replacements_in_a_row, 0, "another pod was asked for");
         let seen = past(&[Replaced, Returned]);
         assert_eq!((seen.tries, seen.replacements_in_a_row), (2, 0));
         let seen = past(&[AttemptFailed, NextWork]);

@@ -8,7 +8,7 @@ use super::grants::{Draft, Next, Place};
 use super::mode::Mode;
 use super::stages::{CLEAN_WORK, repair_round, repair_work};
 use crate::action::{Action, End, StopReason};
-use crate::world::{ClaimPhase, Clocks, Millis, NodeReady, PodState, PodView};
+use crate::world::{Clocks, Millis, NodeReady, PodState, PodView};
 
 /// After so long it is told that a pod which runs has not registered.
 const TELL_UNREGISTERED: Millis = 60_000;
@@ -124,6 +124,9 @@ impl<'w> Pass<'w> {
             // The last error of the work is why only if it was the last that happened to the slot.
             let said = self.world.build.status.as_ref().and_then(|status| status.last_error.as_ref());
             let why = match said.filter(|error| error.work_id == work) {
+                _ if budget::never_began(draft) => {
+                    " (its pods ended several times in a row before they had registered)".to_owned()
+                }
                 _ if !budget::has_failed(draft) => " (its owners ended several times in a row)".to_owned(),
                 Some(error) => format!(" ({})", error.message),
                 None => String::new(),
@@ -183,26 +186,25 @@ impl<'w> Pass<'w> {
             draft.bind_nonce(claim);
             return;
         }
+        if pod.is_unstarted() {
+            self.unstarted(draft, pod);
+            return;
+        }
         let patience = draft.clocks().replace_after;
         let unregistered = budget::never_registered(draft, pod, self.lost);
-        // Another pod would wait for the same scheduler, and leave behind what is sealed on this one's volume.
-        let queued = pod.state == PodState::Queued && pod.node.is_none();
-        if draft.view.grant_age < patience || self.lost || queued {
+        if draft.view.grant_age < patience || self.lost {
             let left = patience.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
             let place = match &pod.node {
                 Some(node) if unregistered.is_some() => {
                     format!("runs on node {node} and has not registered: {}", budget::NO_WAY)
                 }
-                Some(node) => format!("has not begun on node {node}"),
-                None if queued => "was not looked at by the scheduler yet".to_owned(),
-                None => "is on no node yet".to_owned(),
+                Some(node) => format!("runs on node {node} and has not registered"),
+                None => "runs and has not registered".to_owned(),
             };
             let what = format!("pod {} of slot {slot} {place} (`kubectl describe pod` tells why)", pod.name);
-            let ends_when = "it is scheduled, starts and claims; after replaceAfter another one is made, on a new volume where this one is bound to a node";
-            if queued {
-                let ends_when = "the scheduler finds it a node, or says that none has room for it";
-                self.wait_on(Reason::WaitingForPod, Some(slot), left, what, ends_when);
-            } else if self.lost {
+            let ends_when =
+                "it claims; after replaceAfter another one is made, on a new volume where this one is bound";
+            if self.lost {
                 self.wait_on(Reason::WaitingForPod, Some(slot), left, what, ends_when);
             } else {
                 self.wait(Reason::WaitingForPod, Some(slot), left, what, ends_when);
@@ -223,10 +225,8 @@ impl<'w> Pass<'w> {
             }
             return;
         }
-        // failure-modes.md #29: a bound volume may hold the pod at a node that takes none. The volume is idle: nobody
-        // claimed it.
-        let bound = draft.volume_claim().is_some_and(|claim| claim.phase == ClaimPhase::Bound);
-        let place = if bound { Place::New(VolumeState::Idle) } else { Place::Keep };
+        // The volume may be held by the node that this one was lost with. It is idle: nobody claimed it.
+        let place = if draft.is_bound() { Place::New(VolumeState::Idle) } else { Place::Keep };
         let work = self.same_work(draft);
         draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, place);
     }

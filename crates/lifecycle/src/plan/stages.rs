@@ -57,6 +57,8 @@ pub(super) struct Stages<'w> {
     world: &'w World,
     /// The Clean stage that is meant now: [`CLEAN`] or [`CLEAN_INDEX`].
     clean: &'static str,
+    /// Whether a slot's own volume is to stay as it is when it cleans.
+    keeps_volumes: bool,
     /// Works that are chosen in a record, by this observation or by an earlier one.
     in_records: BTreeSet<&'w str>,
     /// Encode and Sort works, once the plan is frozen.
@@ -64,12 +66,12 @@ pub(super) struct Stages<'w> {
 }
 
 impl<'w> Stages<'w> {
-    pub(super) fn of(world: &'w World, clean: &'static str) -> Self {
+    pub(super) fn of(world: &'w World, clean: &'static str, keeps_volumes: bool) -> Self {
         let chosen = records(world).flat_map(|spec| &spec.chosen);
         let in_records = chosen.map(|chosen| chosen.work_id.as_str()).collect();
         let planned = world.stage(PLAN).and_then(|stage| stage.chosen.first());
         let counts = planned.and_then(|plan| Some((plan.encode_works?, plan.sort_works?)));
-        Self { world, clean, in_records, counts }
+        Self { world, clean, keeps_volumes, in_records, counts }
     }
 
     pub(super) fn frozen(&self, name: &str) -> bool {
@@ -192,7 +194,17 @@ impl<'w> Stages<'w> {
         let inputs_digest = self.digest(spec, &inputs, splits);
         // Whether it is committed or not: a commit may have been made unseen.
         let removes_index = kind == WorkKind::Clean && self.world.build.index_goes();
-        Work { id: id.to_owned(), kind, inputs_digest, runs, splits: splits.to_vec(), inputs, removes_index }
+        let keeps_volume = kind == WorkKind::Clean && self.keeps_volumes;
+        Work {
+            id: id.to_owned(),
+            kind,
+            inputs_digest,
+            runs,
+            splits: splits.to_vec(),
+            inputs,
+            removes_index,
+            keeps_volume,
+        }
     }
 
     /// The digest of what a work reads: a pure function of what cannot change, so that parallelism, memory

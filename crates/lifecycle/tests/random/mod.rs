@@ -85,6 +85,7 @@ fn work() -> impl Strategy<Value = Work> {
         splits,
         inputs: vec!["plan".to_owned()],
         removes_index: false,
+        keeps_volume: false,
     })
 }
 
@@ -313,8 +314,9 @@ fn pod() -> impl Strategy<Value = PodView> {
         ended,
         whole
     ];
-    (pod_uid(), 0_u32..4, epoch(), proptest::option::of(node_name()), any::<bool>(), state).prop_map(
-        |(uid, slot, epoch, node, deleting, state)| PodView {
+    let asked = (select(vec![Some(true), Some(true), Some(false), None]), proptest::collection::vec(node_name(), 0..2));
+    (pod_uid(), 0_u32..4, epoch(), proptest::option::of(node_name()), any::<bool>(), state, asked).prop_map(
+        |(uid, slot, epoch, node, deleting, state, (as_asked, suited))| PodView {
             name: names::pod("orders", UID, slot, epoch),
             uid,
             slot,
@@ -323,6 +325,8 @@ fn pod() -> impl Strategy<Value = PodView> {
             deleting,
             disrupted: false,
             own_exit: None,
+            as_asked,
+            suited,
             state,
         },
     )
@@ -337,14 +341,17 @@ fn claim() -> impl Strategy<Value = ClaimView> {
         ClaimPhase::Lost,
         ClaimPhase::Terminating,
     ]);
-    (0_u32..4, 1_u32..5, claim_uid(), phase, proptest::bool::weighted(0.1)).prop_map(
-        |(slot, generation, uid, phase, foreign)| ClaimView {
+    let nodes = proptest::option::of(proptest::collection::vec(node_name(), 0..2));
+    (0_u32..4, 1_u32..5, claim_uid(), phase, proptest::bool::weighted(0.1), nodes).prop_map(
+        |(slot, generation, uid, phase, foreign, nodes)| ClaimView {
             name: names::claim("orders", UID, slot, generation),
             uid: if uid.is_empty() { "c9".to_owned() } else { uid },
             slot,
             generation,
             phase,
             foreign,
+            nodes,
+            outdated: generation == 2,
         },
     )
 }

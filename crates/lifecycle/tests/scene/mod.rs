@@ -75,6 +75,7 @@ pub(crate) fn work(id: &str) -> Work {
         splits: vec![],
         inputs: vec!["plan".to_owned(), "encode".to_owned()],
         removes_index: false,
+        keeps_volume: false,
     }
 }
 
@@ -93,6 +94,8 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         deleting: false,
         disrupted: false,
         own_exit: None,
+        as_asked: Some(true),
+        suited: Vec::new(),
         state: PodState::Running,
     });
     world.claims.push(ClaimView {
@@ -102,6 +105,8 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         generation: 1,
         phase: ClaimPhase::Bound,
         foreign: false,
+        nodes: None,
+        outdated: false,
     });
     let spec = EngineDirectorySpec {
         build_name: "orders".to_owned(),
@@ -246,7 +251,9 @@ pub(crate) fn carry_out(world: &mut World, decision: &Decision) {
                 }
                 if let Some(reason) = change {
                     let epoch = spec.grant.as_ref().unwrap().epoch;
-                    view.record.status.history.push(owner_change(epoch, *reason));
+                    let generation = spec.volume.as_ref().map_or(0, |volume| volume.generation);
+                    let change = OwnerChange { volume_generation: generation, ..owner_change(epoch, *reason) };
+                    view.record.status.history.push(change);
                 }
                 view.record.spec = spec.clone();
                 view.record.status.state = *state;
@@ -296,6 +303,8 @@ pub(crate) fn replaced() -> World {
         generation: 9,
         phase: ClaimPhase::Bound,
         foreign: false,
+        nodes: None,
+        outdated: false,
     });
     world.pods.push(PodView {
         name: former.pod_name.clone(),
@@ -306,6 +315,8 @@ pub(crate) fn replaced() -> World {
         deleting: false,
         disrupted: false,
         own_exit: None,
+        as_asked: Some(true),
+        suited: Vec::new(),
         state: PodState::Running,
     });
     world.slots[0].record.spec.former_volumes = vec![former];

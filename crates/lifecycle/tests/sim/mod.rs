@@ -325,6 +325,8 @@ impl Sim {
                 deleting: process.deleting,
                 disrupted: false,
                 own_exit: None,
+                as_asked: Some(true),
+                suited: Vec::new(),
                 state: process.shown.clone(),
             })
             .collect();

@@ -163,6 +163,8 @@ impl Sim {
                             generation,
                             phase: if self.claims_bind { ClaimPhase::Bound } else { ClaimPhase::Pending },
                             foreign: false,
+                            nodes: None,
+                            outdated: false,
                         },
                     );
                 }

@@ -17,6 +17,7 @@ pub use account::{account_name, role, role_binding, service_account};
 pub use build_file::{BUILD_KEY, build_file};
 pub use claim::claim;
 pub use directory::{directory, status_patch};
+pub(crate) use pod::pod_digest;
 pub use pod::{BadPodPart, Image, PodPlace, pod};
 pub use stage::stage;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use indexbuild_api::names::{CA_KEY, OUTPUT_SECRETS, SOURCE_SECRETS, StoreSecrets};
 use indexbuild_api::{
-    ALLOCATOR, Credentials, EnvVar, ExecutorSpec, IndexBuild, SecretRef, TaintEffect, Toleration, TolerationOperator,
-    TopologySpreadConstraint, WhenUnsatisfiable, labels, names,
+    ALLOCATOR, Credentials, EnvVar, ExecutorSecurityContext, ExecutorSpec, IndexBuild, SecretRef, TaintEffect,
+    Toleration, TolerationOperator, TopologySpreadConstraint, WhenUnsatisfiable, labels, names,
 };
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -21,8 +21,9 @@ const VOLUME: &str = "/var/lib/indexbuild";
 const BUILD_FOLDER: &str = "/etc/indexbuild/build";
 /// Below which secrets are mounted.
 const CREDENTIALS: &str = "/etc/indexbuild/credentials";
-/// The user and group that executors run as: one for all, so that the next owner reads what the last one wrote.
-const USER: i64 = 65_532;
+/// The user and group that executors run as where the build names none: one for all, so that the next owner reads what the
+/// last one wrote.
+const USUAL: ExecutorSecurityContext = ExecutorSecurityContext { run_as_user: Some(65_532), fs_group: Some(65_532) };
 /// The port of the liveness probe.
 const PORT: u16 = 8_081;
 /// What a pod has between SIGTERM and SIGKILL: the run in hand is sealed in it.
@@ -61,6 +62,23 @@ pub struct BadPodPart {
 }
 
 pub fn pod(build: &IndexBuild, owner: &Owner, image: &Image, place: PodPlace) -> Result<core::Pod, BadPodPart> {
+    let mut pod = unmarked(build, owner, image, place)?;
+    let digest = (labels::POD_DIGEST.to_owned(), pod_digest(build, owner, image)?);
+    pod.metadata.annotations.get_or_insert_default().extend([digest]);
+    Ok(pod)
+}
+
+/// A digest of what any pod of the build is made from now, whatever its slot and epoch: one that was made from something else
+/// and has not begun is replaced.
+pub(crate) fn pod_digest(build: &IndexBuild, owner: &Owner, image: &Image) -> Result<String, BadPodPart> {
+    let nowhere = PodPlace { slot: 0, epoch: 0, name: String::new(), claim: String::new() };
+    let pod = unmarked(build, owner, image, nowhere)?;
+    // It is made of texts, numbers and maps of texts: nothing that JSON cannot say.
+    let text = serde_json::to_vec(&pod).unwrap_or_default();
+    Ok(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&text)))
+}
+
+fn unmarked(build: &IndexBuild, owner: &Owner, image: &Image, place: PodPlace) -> Result<core::Pod, BadPodPart> {
     let PodPlace { slot, epoch, name, claim } = place;
     let executor = build.spec.executor_or_default();
     let mut metadata = with_label(owner.owned(name), labels::SLOT, slot);
@@ -73,7 +91,8 @@ pub fn pod(build: &IndexBuild, owner: &Owner, image: &Image, place: PodPlace) ->
     metadata.annotations = Some(std::iter::once(keep).chain(wished.annotations).collect());
 
     let secrets = secrets(build);
-    let volumes = volumes(owner, claim, &secrets);
+    let ExecutorSecurityContext { run_as_user, fs_group } = executor.security_context.unwrap_or(USUAL);
+    let volumes = volumes(owner, claim, &secrets, fs_group);
     let pull_secrets = image.pull_secrets.iter().cloned();
     let pull_secrets = pull_secrets.chain(executor.image_pull_secrets.iter().map(|secret| secret.name.clone()));
     let pull_secrets: Vec<_> = pull_secrets.map(|name| core::LocalObjectReference { name }).collect();
@@ -86,11 +105,11 @@ pub fn pod(build: &IndexBuild, owner: &Owner, image: &Image, place: PodPlace) ->
         priority_class_name: executor.priority_class_name.clone(),
         restart_policy: Some("Never".to_owned()),
         security_context: Some(core::PodSecurityContext {
-            fs_group: Some(USER),
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            run_as_group: Some(USER),
+            fs_group,
+            fs_group_change_policy: fs_group.map(|_| "OnRootMismatch".to_owned()),
+            run_as_group: run_as_user.and(fs_group.or(run_as_user)),
             run_as_non_root: Some(true),
-            run_as_user: Some(USER),
+            run_as_user,
             seccomp_profile: Some(core::SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
             ..core::PodSecurityContext::default()
         }),
@@ -130,7 +149,7 @@ fn secrets(build: &IndexBuild) -> Vec<Mounted> {
     mounted
 }
 
-fn volumes(owner: &Owner, claim: String, secrets: &[Mounted]) -> Vec<core::Volume> {
+fn volumes(owner: &Owner, claim: String, secrets: &[Mounted], fs_group: Option<i64>) -> Vec<core::Volume> {
     let volume = |name: &str| core::Volume { name: name.to_owned(), ..core::Volume::default() };
     let mut volumes = vec![
         core::Volume {
@@ -152,8 +171,8 @@ fn volumes(owner: &Owner, claim: String, secrets: &[Mounted]) -> Vec<core::Volum
     volumes.extend(secrets.iter().map(|Mounted { folder, secret, key }| core::Volume {
         secret: Some(core::SecretVolumeSource {
             secret_name: Some(secret.clone()),
-            // Readable by the one group that the pod runs as.
-            default_mode: Some(0o440),
+            // Readable by the one group that the pod runs as; where there is none, by whoever the pod runs as, who is alone in it.
+            default_mode: Some(if fs_group.is_some() { 0o440 } else { 0o444 }),
             items: key.map(|key| vec![core::KeyToPath { key: key.to_owned(), path: key.to_owned(), mode: None }]),
             optional: None,
         }),
@@ -193,7 +212,7 @@ fn container(
         format!("--threads={}", build.spec.threads()),
         format!("--memory-limit={}", build.spec.memory_limit_bytes()),
         format!("--credentials={CREDENTIALS}"),
-        format!("--bind=0.0.0.0:{PORT}"),
+        format!("--bind=[::]:{PORT}"),
     ];
     core::Container {
         name: names::CONTAINER.to_owned(),
@@ -404,6 +423,34 @@ mod tests {
     }
 
     #[test]
+    fn a_pods_digest_is_of_what_it_is_made_from_and_of_no_slot_or_epoch() {
+        let digest = |more: &str| made(more).metadata.annotations.unwrap()[labels::POD_DIGEST].clone();
+        let build = build("");
+        let image = |reference: &str| Image {
+            reference: reference.to_owned(),
+            pull_policy: "IfNotPresent".to_owned(),
+            pull_secrets: Vec::new(),
+        };
+        let asked = |reference: &str| pod_digest(&build, &Owner::of(&build), &image(reference)).unwrap();
+        assert_eq!(digest(""), asked("example.com/indexbuild:1"));
+        assert_ne!(digest(""), asked("example.com/indexbuild:2"), "an operator that was upgraded");
+        for edit in [
+            "{nodeSelector: {disk: fast}}",
+            "{tolerations: [{operator: Exists}]}",
+            "{resources: {limits: {memory: 1Gi}}}",
+            "{priorityClassName: high}",
+            "{imagePullSecrets: [{name: registry}]}",
+            "{podMetadata: {annotations: {a: b}}}",
+            "{env: [{name: A, value: b}]}",
+            "{serviceAccountName: mine}",
+        ] {
+            assert_ne!(digest(&format!("  executor: {edit}\n")), digest(""), "{edit}");
+        }
+        let own = format!("  executor: {{podMetadata: {{annotations: {{{}: x}}}}}}\n", labels::POD_DIGEST);
+        assert_ne!(digest(&own), "x", "nobody else says it");
+    }
+
+    #[test]
     fn only_the_operator_decides_when_patience_with_a_node_has_ended() {
         let tolerations = made("").spec.unwrap().tolerations.unwrap();
         for key in TOLERATED {
@@ -432,6 +479,25 @@ mod tests {
         assert_eq!(container.allow_privilege_escalation, Some(false));
         assert_eq!(container.capabilities.unwrap().drop, Some(vec!["ALL".to_owned()]));
         assert_eq!(container.read_only_root_filesystem, Some(true));
+    }
+
+    /// OpenShift's restricted-v2 refuses any user and group but those that it gives itself.
+    #[test]
+    fn user_and_group_are_ours_or_the_builds_or_left_to_the_platform_and_never_root() {
+        let of = |more: &str| {
+            let spec = made(more).spec.unwrap();
+            let context = spec.security_context.unwrap();
+            assert_eq!(context.run_as_non_root, Some(true));
+            let modes = spec.volumes.unwrap().into_iter().filter_map(|volume| volume.secret?.default_mode);
+            let modes: std::collections::BTreeSet<_> = modes.collect();
+            (context.run_as_user, context.run_as_group, context.fs_group, modes.into_iter().collect::<Vec<_>>())
+        };
+        let own = |fields: &str| of(&format!("  executor: {{securityContext: {{{fields}}}}}\n"));
+        assert_eq!(of(""), (Some(65_532), Some(65_532), Some(65_532), vec![0o440]));
+        assert_eq!(own(""), (None, None, None, vec![0o444]), "all is the platform's");
+        assert_eq!(own("runAsUser: 1000"), (Some(1000), Some(1000), None, vec![0o444]));
+        assert_eq!(own("fsGroup: 2000"), (None, None, Some(2000), vec![0o440]));
+        assert_eq!(own("runAsUser: 1000, fsGroup: 2000"), (Some(1000), Some(2000), Some(2000), vec![0o440]));
     }
 
     #[test]
