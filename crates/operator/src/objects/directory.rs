@@ -11,8 +11,8 @@ pub fn directory(owner: &Owner, slot: u32, spec: EngineDirectorySpec) -> EngineD
     EngineDirectory { metadata: with_label(metadata, labels::SLOT, slot), spec, status: None }
 }
 
-/// The operator's part of a record's status, for server-side apply: what is absent is cleared. `claim` and
-/// `report` are the owner's and never in it.
+/// The operator's part of a record's status, for server-side apply: what is absent is cleared. `claim`,
+/// `report` and `released` are the owners' and never in it.
 pub fn status_patch(name: &str, status: &EngineDirectoryStatus) -> Value {
     let EngineDirectoryStatus {
         state,
@@ -23,6 +23,7 @@ pub fn status_patch(name: &str, status: &EngineDirectoryStatus) -> Value {
         history,
         claim: _,
         report: _,
+        released: _,
     } = status;
     let mut part = json!({"state": state, "conditions": conditions, "history": history});
     for (key, value) in [("nodeName", node_name), ("nodeBootID", node_boot_id), ("nodeSystemUUID", node_system_uuid)] {
@@ -40,7 +41,7 @@ pub fn status_patch(name: &str, status: &EngineDirectoryStatus) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use indexbuild_api::{Claim, Report};
+    use indexbuild_api::{Claim, Release, Report};
 
     use super::*;
 
@@ -49,9 +50,12 @@ mod tests {
         let status = EngineDirectoryStatus {
             claim: Some(Claim::default()),
             report: Some(Report::default()),
+            released: [("pod".to_owned(), Release::default())].into(),
             ..EngineDirectoryStatus::default()
         };
         let patch = status_patch("d", &status);
-        assert!(patch["status"].get("claim").is_none() && patch["status"].get("report").is_none());
+        for field in ["claim", "report", "released"] {
+            assert!(patch["status"].get(field).is_none(), "{field}");
+        }
     }
 }
