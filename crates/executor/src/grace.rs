@@ -20,7 +20,8 @@ pub(crate) const RELEASE_WITHIN: Duration = Duration::from_secs(3);
 const KILLED_AFTER: Duration = Duration::from_secs(30);
 
 const _: () = {
-    let beside = if LAST_REPORT_WITHIN.as_secs() > RETIRE_WITHIN.as_secs() { LAST_REPORT_WITHIN } else { RETIRE_WITHIN };
+    let beside =
+        if LAST_REPORT_WITHIN.as_secs() > RETIRE_WITHIN.as_secs() { LAST_REPORT_WITHIN } else { RETIRE_WITHIN };
     let parts = [SEAL_WITHIN, CLOSE_WITHIN, HANDLES_WITHIN, beside, RELEASE_WITHIN];
     let (mut sum, mut index) = (0, 0);
     while index < parts.len() {

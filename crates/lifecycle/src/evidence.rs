@@ -242,10 +242,11 @@ fn exit_code(world: &World, owner: LastOwner<'_>) -> Option<i32> {
 /// records has it.
 fn is_released(world: &World, owner: LastOwner<'_>) -> bool {
     let LastOwner { claim_name, pod_uid, boot_nonce, epoch, .. } = owner;
-    world.slots.iter().any(|view| {
-        let said = view.record.status.released.get(pod_uid);
-        said.is_some_and(|said| release::is_of(said, claim_name, boot_nonce, epoch))
-    })
+    !pod_uid.is_empty()
+        && world.slots.iter().any(|view| {
+            let said = view.record.status.released.get(pod_uid);
+            said.is_some_and(|said| release::is_of(said, claim_name, boot_nonce, epoch))
+        })
 }
 
 fn rebooted(world: &World, owner: LastOwner<'_>) -> bool {

@@ -10,6 +10,8 @@ mod lost_node;
 mod quiet;
 #[path = "without_nodes/readable.rs"]
 mod readable;
+#[path = "without_nodes/released.rs"]
+mod released;
 mod scripted;
 #[path = "without_nodes/sweep.rs"]
 mod sweep;

@@ -164,12 +164,8 @@ impl Parent {
                 epoch: grant.epoch,
                 ..FormerVolume::default()
             });
-            let grant = Grant {
-                epoch: grant.epoch + 1,
-                pod_name: pod.into(),
-                pod_uid: pod.into(),
-                boot_nonce: String::new(),
-            };
+            let grant =
+                Grant { epoch: grant.epoch + 1, pod_name: pod.into(), pod_uid: pod.into(), boot_nonce: String::new() };
             record.spec.grant = Some(grant);
         });
     }

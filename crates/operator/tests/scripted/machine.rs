@@ -60,6 +60,8 @@ pub(crate) struct Script {
     pub written: Written,
     /// Attempts that were begun, by namespace and kind; and the UIDs of their builds.
     begun: Mutex<Begun>,
+    /// Builds whose owners do not say that they have released their volume.
+    mute: Mutex<BTreeSet<String>>,
     /// Nodes whose machines are gone.
     lost: watch::Sender<BTreeSet<String>>,
 }
@@ -77,8 +79,18 @@ impl Script {
             released,
             written: Written::default(),
             begun: Mutex::default(),
+            mute: Mutex::default(),
             lost: watch::Sender::default(),
         }
+    }
+
+    /// Owners of a build end without their last word.
+    pub(crate) fn silence(&self, build: &str) {
+        self.mute.lock().unwrap_or_else(PoisonError::into_inner).insert(build.to_owned());
+    }
+
+    pub(crate) fn is_mute(&self, build: &str) -> bool {
+        self.mute.lock().unwrap_or_else(PoisonError::into_inner).contains(build)
     }
 
     /// A node's machine is gone: its kubelet and its owners stop where they are, and nobody says so.
