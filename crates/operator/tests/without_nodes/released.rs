@@ -55,7 +55,7 @@ async fn at_work(bench: &Bench, proxy: &KubeProxy) -> Deputy {
     script.hold(NAMESPACE, WorkKind::Encode);
     script.silence(MUTE);
     let operator = bench.operator(proxy, NAMESPACE, "lease", None).await;
-    for (name, patience) in [(SAYS_SO, "10m"), (MUTE, "20s")] {
+    for (name, patience) in [(SAYS_SO, "10m"), (MUTE, "40s")] {
         bench
             .build(NAMESPACE, name, 1, |build| {
                 build["spec"]["disruption"] = json!({"replaceAfter": patience, "orphanAfter": "30m"});
