@@ -15,6 +15,8 @@ mod damage;
 mod deletion;
 #[path = "operator/evictions.rs"]
 mod evictions;
+#[path = "operator/drain.rs"]
+mod drain;
 #[path = "operator/incident.rs"]
 mod incident;
 #[path = "operator/late_start.rs"]
@@ -60,6 +62,12 @@ fn the_incident_on_real_nodes_loses_no_row_and_hardly_any_time_i1_i7_i10_g9() {
 fn owners_that_end_are_cut_off_or_return_lose_no_sealed_work_and_no_volume_is_destroyed_without_proof_i3_i4_i9() {
     let Some(tools) = tools_or_skip("disruptions at short clocks") else { return };
     short_timers::run(&tools);
+}
+
+#[test]
+fn owners_that_are_drained_while_no_operator_runs_are_not_waited_for_i4_i9_i10() {
+    let Some(tools) = tools_or_skip("drains of a node while the operator is away") else { return };
+    drain::run(&tools);
 }
 
 #[test]

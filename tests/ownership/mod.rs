@@ -89,6 +89,9 @@ fn the_policies_say_what_the_lifecycle_says() {
         Refusal::SecondClaim,
         Refusal::StaleResult,
         Refusal::ResultChanged,
+        Refusal::ForeignRelease,
+        Refusal::ReleaseTakenBack,
+        Refusal::AfterRelease,
     ];
     for words in all.map(|refusal| refusal.to_string()).iter().map(String::as_str).chain([ONLY_THE_OPERATOR]) {
         let said = |line: &str| line.trim().trim_start_matches("message: ").trim_matches('"') == words;

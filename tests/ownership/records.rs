@@ -1,7 +1,7 @@
 //! Records: what may follow what, in spec and status, by whom.
 
 use indexbuild_api::{
-    Chosen, Claim, Condition, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, OwnerChange, Past,
+    Chosen, Claim, Condition, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, OwnerChange, Past, Release,
     Report, VolumeRef, Work, WorkResult,
 };
 use indexbuild_lifecycle::admission::{self, ONLY_THE_OPERATOR, Refusal};
@@ -259,7 +259,44 @@ fn old_records() -> Vec<(&'static str, Record)> {
         ("reported", with(bound(), said(report(4, "n", None)))),
         ("done", with(bound(), said(report(4, "n", Some(result("encode-1", 4, "d")))))),
         ("done-before", with(bound(), said(report(3, "n", Some(result("encode-0", 3, "c")))))),
+        ("with-a-former-owner", with(after_another(), said(report(4, "n", None)))),
+        (
+            "released",
+            with(
+                after_another(),
+                EngineDirectoryStatus {
+                    released: [release("pod-b", 4, "n", "orders-v2"), release("pod-0", 1, "o", "orders-v0")].into(),
+                    ..said(report(4, "n", None))
+                },
+            ),
+        ),
+        (
+            "released-by-the-former-owner",
+            with(
+                after_another(),
+                EngineDirectoryStatus {
+                    released: [release("pod-a", 2, "k", "orders-v1")].into(),
+                    ..said(report(4, "n", None))
+                },
+            ),
+        ),
     ]
+}
+
+fn release(pod_uid: &str, epoch: u64, nonce: &str, claim_name: &str) -> (String, Release) {
+    (pod_uid.to_owned(), Release { epoch, boot_nonce: nonce.to_owned(), claim_name: claim_name.to_owned() })
+}
+
+/// The slot of `pod-b`, which was `pod-a`'s.
+fn after_another() -> EngineDirectorySpec {
+    let volume = FormerVolume {
+        pod_name: "orders-e2".to_owned(),
+        pod_uid: "pod-a".to_owned(),
+        boot_nonce: "k".to_owned(),
+        epoch: 2,
+        ..former(false)
+    };
+    EngineDirectorySpec { former_volumes: vec![volume], ..spec(Some(grant(4, "pod-b", "n"))) }
 }
 
 fn status_changes() -> Vec<Change<EngineDirectoryStatus>> {
@@ -298,6 +335,24 @@ fn status_changes() -> Vec<Change<EngineDirectoryStatus>> {
         }),
         ("a result of other work", |status| status.report = Some(report(4, "n", Some(result("encode-7", 4, "d"))))),
         ("no report", |status| status.report = None),
+        ("a release of the owner", |status| status.released.extend([release("pod-b", 4, "n", "orders-v2")])),
+        ("a release of the epoch before", |status| status.released.extend([release("pod-b", 3, "n", "orders-v2")])),
+        ("a release of the epoch to come", |status| status.released.extend([release("pod-b", 5, "n", "orders-v2")])),
+        ("a release of another process", |status| status.released.extend([release("pod-b", 4, "o", "orders-v2")])),
+        ("a release of another volume", |status| status.released.extend([release("pod-b", 4, "n", "orders-v1")])),
+        ("a release of the former owner", |status| status.released.extend([release("pod-a", 2, "k", "orders-v1")])),
+        ("a release of the former owner's, of now", |status| {
+            status.released.extend([release("pod-a", 4, "k", "orders-v2")]);
+        }),
+        ("two releases", |status| {
+            status.released.extend([release("pod-a", 2, "k", "orders-v1"), release("pod-b", 4, "n", "orders-v2")]);
+        }),
+        ("no release any more", |status| status.released.clear()),
+        ("what concerns nobody is forgotten", |status| drop(status.released.remove("pod-0"))),
+        ("a release and a report", |status| {
+            status.released.extend([release("pod-b", 4, "n", "orders-v2")]);
+            status.report = Some(Report { rows: Some(9), ..report(4, "n", None) });
+        }),
         ("a report and the state", |status| {
             status.report = Some(Report { rows: Some(9), ..report(4, "n", None) });
             status.state = indexbuild_api::DirectoryState::Working;
@@ -356,7 +411,7 @@ pub(super) async fn statuses_follow_each_other_by_the_rules_of_the_lifecycle(cli
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(refusals.len(), 7, "each rule was tried: {refusals:?}");
+    assert_eq!(refusals.len(), 10, "each rule was tried: {refusals:?}");
     assert!(accepted > 50, "{accepted}");
 }
 

@@ -1,5 +1,7 @@
 //! `EngineDirectory`: what is reported of a slot. One part is the operator's, one the owner's.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,25 @@ pub struct EngineDirectoryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub report: Option<Report>,
+    /// Which owners have ended in peace, by the UID of their pods. Each one's last word, written by itself, once.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 128))]
+    pub released: BTreeMap<String, Release>,
+}
+
+/// An owner's word that it has closed everything of its volume and opens nothing of it any more.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    /// The epoch that it had the volume with.
+    #[schemars(range(min = 1))]
+    pub epoch: u64,
+    /// The nonce of its process.
+    #[schemars(length(min = 1, max = 36))]
+    pub boot_nonce: String,
+    /// The claim of the volume.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
 }
 
 /// The number of owner changes that a record remembers.

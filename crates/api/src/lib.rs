@@ -36,8 +36,8 @@ pub use directory::{
     VolumeState, Work, WorkFailures, WorkKind,
 };
 pub use directory_status::{
-    Claim, DirectoryState, EngineDirectoryStatus, HISTORY_LENGTH, OwnerChange, OwnerChangeReason, Report, Waiting,
-    WorkError, WorkResult,
+    Claim, DirectoryState, EngineDirectoryStatus, HISTORY_LENGTH, OwnerChange, OwnerChangeReason, Release, Report,
+    Waiting, WorkError, WorkResult,
 };
 pub use disruption::{DisruptionSpec, renew_interval};
 pub use duration::{DURATION_PATTERN, Duration, ParseDurationError};

@@ -1,7 +1,7 @@
 //! One attempt as the loop sees it: a thread that works, and how it ended.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indexbuild_api::{Report, UnknownWork, Work, WorkId, WorkKind, WorkResult};
 use indexbuild_index::manifest::BuildRef;
@@ -20,6 +20,7 @@ use crate::objects::{Objects, OpenError};
 use crate::outage::{FIRST_ANSWER_WITHIN, FIRST_ANSWER_WITHIN_WHEN_CLEANING, Watch};
 use crate::plan_file::PlanFile;
 use crate::rate::RateLimit;
+use crate::release::Lease;
 use crate::results::AttemptName;
 use crate::stats::Meter;
 use crate::work::{Job, clean, perform};
@@ -54,7 +55,7 @@ pub(crate) struct Hung;
 
 impl Attempt {
     /// Starts to work, on a thread of its own.
-    pub(crate) fn start(process: &Process, epoch: u64, work: Work) -> Self {
+    pub(crate) fn start(process: &Process, volume: Lease, epoch: u64, work: Work) -> Self {
         let shared = Arc::new(AttemptState::new());
         let (sender, done) = oneshot::channel();
         let attempt = Self {
@@ -66,7 +67,7 @@ impl Attempt {
             outcome: None,
         };
         tracing::info!(epoch, work = %work.id, "starting work");
-        match job(process, epoch, work, shared) {
+        match job(process, volume, epoch, work, shared) {
             Err(failure) => {
                 // The receiver is held above, so that this cannot fail.
                 let _ = sender.send(Err(failure));
@@ -180,9 +181,24 @@ impl Attempt {
         }
         report
     }
+
+    /// The last report of a process that was asked to stop: how far it came, or its result after all.
+    pub(crate) fn last_report(&self) -> Report {
+        let mut report = Report { ending: true, ..self.report() };
+        if report.result.is_none() && report.error.is_none() {
+            report.step = Some("stopped: what is whole is sealed".to_owned());
+        }
+        report
+    }
 }
 
-fn job(process: &Process, epoch: u64, work: Work, shared: Arc<AttemptState>) -> Result<Job, WorkFailure> {
+fn job(
+    process: &Process,
+    volume: Lease,
+    epoch: u64,
+    work: Work,
+    shared: Arc<AttemptState>,
+) -> Result<Job, WorkFailure> {
     let Process { config, control, build, boot_nonce, budget, rate, plans } = process;
     let name: WorkId = work.id.parse().map_err(|error: UnknownWork| WorkFailure::internal(error))?;
     let meter = Arc::new(Meter::start());
@@ -198,6 +214,7 @@ fn job(process: &Process, epoch: u64, work: Work, shared: Arc<AttemptState>) -> 
     Ok(Job {
         attempt: Job::attempt_name(&build.uid, &work.id, epoch, boot_nonce),
         config: Arc::clone(config),
+        volume,
         build: build.clone(),
         work,
         name,
@@ -257,17 +274,4 @@ pub(crate) async fn retire(process: &Process, attempt: AttemptName, within: Dura
             tracing::warn!("what came late may stay in the store: it does not answer in time");
         }
     }
-}
-
-/// Waits until this process holds no engine handle (I7). A handle is closed by the thread that
-/// worked, before it says that it has ended; a moment is for other attempts of a test's process.
-pub(crate) async fn handles_closed(within: Duration) -> bool {
-    let until = Instant::now() + within;
-    while indexbuild_engine::open_handles() > 0 {
-        if Instant::now() >= until {
-            return false;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    true
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use indexbuild_api::{Claim, Report};
+use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{Record, Stage};
 
 use crate::backoff::Pace;
@@ -36,6 +37,9 @@ pub trait ControlPlane: Send + Sync {
 
     /// Replaces `status.report` as a whole (G4).
     async fn report(&self, report: Report) -> Result<(), WriteError>;
+
+    /// Says that this process has closed everything of its volume: the last that it writes.
+    async fn release(&self, word: LastWord) -> Result<(), WriteError>;
 
     /// A stage's frozen choices. `None`: the stage is not frozen yet.
     async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError>;

@@ -10,12 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use indexbuild_api::{Claim, EngineDirectory, Report, names};
+use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{Record, Stage};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use crate::backoff::Pace;
@@ -129,11 +130,14 @@ impl KubernetesControl {
         let operations = json!([{"op": "add", "path": format!("/status/{field}"), "value": value}]);
         let patch = serde_json::from_value(operations)
             .map_err(|error| ContactError::Unreachable(format!("the {field} cannot be written as JSON: {error}")))?;
+        self.write(&Patch::Json(patch)).await
+    }
+
+    async fn write(&self, patch: &Patch<Value>) -> Result<(), WriteError> {
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patch: Patch<()> = Patch::Json(patch);
         let records = self.records();
         let name = self.record_name();
-        let error = match timeout(CALL_LIMIT, records.patch_status(&name, &parameters, &patch)).await {
+        let error = match timeout(CALL_LIMIT, records.patch_status(&name, &parameters, patch)).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(error)) => refusal(&error),
             Err(_) => ContactError::Unreachable(format!("no answer within {CALL_LIMIT:?}")).into(),
@@ -232,6 +236,14 @@ impl ControlPlane for KubernetesControl {
 
     async fn report(&self, report: Report) -> Result<(), WriteError> {
         self.replace("report", &report).await
+    }
+
+    /// A merge patch: it makes the map where there is none yet, and leaves alone what others have said in it.
+    async fn release(&self, word: LastWord) -> Result<(), WriteError> {
+        let LastWord { pod_uid, release, outdated } = word;
+        let forgotten = outdated.into_iter().map(|uid| (uid, Value::Null));
+        let said: Map<String, Value> = forgotten.chain([(pod_uid, json!(release))]).collect();
+        self.write(&Patch::Merge(json!({"status": {"released": said}}))).await
     }
 
     async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError> {

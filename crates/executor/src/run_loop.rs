@@ -15,7 +15,7 @@ use indexbuild_index::manifest::BuildRef;
 use indexbuild_lifecycle::owner::{Current, ExitReason, GiveWayReason, OwnerState, Seen, Step, next};
 use indexbuild_lifecycle::world::{Millis, Record};
 
-use crate::attempt::{Attempt, Hung, Process, handles_closed, retire};
+use crate::attempt::{Attempt, Hung, Process, retire};
 use crate::attempt_state::Ending;
 use crate::backoff::{Backoff, LONGEST_PAUSE, Pace};
 use crate::build_file::{Limits, WatchedFile};
@@ -23,23 +23,14 @@ use crate::config::ExecutorConfig;
 use crate::control::{ContactError, ControlPlane, WriteError};
 use crate::exit::ExitStatus;
 use crate::failure::WorkFailure;
+use crate::grace::{CLOSE_WITHIN, HANDLES_WITHIN, LAST_REPORT_WITHIN, RETIRE_WITHIN, SEAL_WITHIN};
 use crate::machine;
 use crate::memory::Budget;
 use crate::rate::RateLimit;
+use crate::release::{self, VolumeAccess, handles_closed};
 use crate::test_switches::TestSwitches;
 use crate::wake::{REPORTS_APART, WaitChange, WakeOn, wake};
 
-/// What a pod has for sealing after SIGTERM; the kubelet kills it 30 s after, so that this and the three that follow
-/// are less than that together.
-const SEAL_WITHIN: Duration = Duration::from_secs(12);
-/// What an attempt has for closing everything, once it must.
-const CLOSE_WITHIN: Duration = Duration::from_secs(10);
-/// What removing late objects of a build that has ended may take.
-const RETIRE_WITHIN: Duration = Duration::from_secs(4);
-/// What the last word to the control plane may take.
-const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
-/// How long after an attempt's end its handles may still be closing.
-const HANDLES_WITHIN: Duration = Duration::from_secs(2);
 /// How often to report, until the record tells.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest pause: what changes all the time must not make this loop spin.
@@ -77,7 +68,8 @@ pub fn live<'a>(
     Box::pin(until_stopped(config, control, Box::pin(stop)))
 }
 
-async fn until_stopped(config: ExecutorConfig, control: Arc<dyn ControlPlane>, stop: Stop<'_>) -> ExitStatus {
+async fn until_stopped(mut config: ExecutorConfig, control: Arc<dyn ControlPlane>, stop: Stop<'_>) -> ExitStatus {
+    let volume = VolumeAccess::take(&mut config.volume);
     let config = Arc::new(config);
     if config.test != TestSwitches::default() {
         tracing::warn!(switches = ?config.test, "test switches are on: this process misbehaves on purpose");
@@ -89,8 +81,8 @@ async fn until_stopped(config: ExecutorConfig, control: Arc<dyn ControlPlane>, s
         tracing::error!("the build has no namespace, name or UID: nothing could be told apart");
         return ExitStatus::Unusable;
     };
-    if let Err(error) = indexbuild_durable::create_dir_all(&config.volume) {
-        tracing::error!(volume = %config.volume.display(), %error, "the volume cannot be used: check that it is mounted and writable");
+    if let Err(error) = indexbuild_durable::create_dir_all(volume.root()) {
+        tracing::error!(volume = %volume.root().display(), %error, "the volume cannot be used: check that it is mounted and writable");
         return ExitStatus::Unusable;
     }
     let born = Instant::now();
@@ -120,6 +112,7 @@ async fn until_stopped(config: ExecutorConfig, control: Arc<dyn ControlPlane>, s
     let Pace { reads, watches, writes } = process.control.pace();
     let mut run_loop = RunLoop {
         process,
+        volume,
         state,
         boot_id,
         build_file,
@@ -136,6 +129,7 @@ async fn until_stopped(config: ExecutorConfig, control: Arc<dyn ControlPlane>, s
         reporting: Backoff::new(writes),
     };
     let status = run_loop.live(stop).await;
+    run_loop.leave(status).await;
     tracing::info!(code = status.code(), "executor ends: {status}");
     status
 }
@@ -152,6 +146,7 @@ type Stop<'a> = BoxFuture<'a, ()>;
 
 struct RunLoop {
     process: Process,
+    volume: VolumeAccess,
     state: OwnerState,
     /// That of its kernel, as it says when it registers.
     boot_id: String,
@@ -214,7 +209,14 @@ impl RunLoop {
                     }
                     (Some(self.report_due_in()), WakeOn::News)
                 }
-                Step::GiveWay(reason) => return self.give_way(reason).await,
+                Step::GiveWay(reason) => {
+                    if self.process.config.test.release_too_early {
+                        let closed = self.volume.claim_to_have_closed();
+                        release::say(self.process.control.as_ref(), &self.state, closed).await;
+                        tokio::time::sleep(Duration::from_secs(2)).await;
+                    }
+                    return self.give_way(reason).await;
+                }
                 Step::Exit(reason) => return self.exit(reason).await,
             };
             self.pause(&mut stop, due, wake_on).await;
@@ -440,7 +442,7 @@ impl RunLoop {
         }
         self.state.current = Some(Current { epoch, work_id: work.id.clone() });
         self.reported = Reported::default();
-        self.attempt = Some(Attempt::start(&self.process, epoch, work));
+        self.attempt = Some(Attempt::start(&self.process, self.volume.lease(), epoch, work));
         Ok(())
     }
 
@@ -534,12 +536,9 @@ impl RunLoop {
         };
         self.close(ending).await;
         match status {
-            ExitStatus::Stopped => {
-                self.last_word().await;
-                // A build that was deleted while this process was cut off takes its pods with it: then the kubelet's
-                // SIGTERM is the first that it hears, and its Clean was over before its last uploads.
-                self.retire().await;
-            }
+            // A build that was deleted while this process was cut off takes its pods with it: then the kubelet's SIGTERM
+            // is the first that it hears, and its Clean was over before its last uploads.
+            ExitStatus::Stopped => drop(tokio::join!(self.last_report(), self.retire())),
             ExitStatus::GaveWay | ExitStatus::Orphaned => self.retire().await,
             ExitStatus::Done
             | ExitStatus::WorkFailed
@@ -568,18 +567,27 @@ impl RunLoop {
         if self.leaked { ExitStatus::HandleLeaked } else { status }
     }
 
-    /// The last report of a process that was asked to stop: how far it came, or its result after all.
-    async fn last_word(&mut self) {
+    /// The last report of a process that was asked to stop.
+    async fn last_report(&self) {
         let Some(attempt) = &self.attempt else { return };
-        let mut report = attempt.report();
-        report.ending = true;
-        if report.result.is_none() && report.error.is_none() {
-            report.step = Some("stopped: what is whole is sealed".to_owned());
-        }
-        match tokio::time::timeout(LAST_WORD_WITHIN, self.process.control.report(report)).await {
+        let report = self.process.control.report(attempt.last_report());
+        match tokio::time::timeout(LAST_REPORT_WITHIN, report).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the last report was not taken"),
             Err(_) => tracing::warn!("the last report was not answered"),
+        }
+    }
+
+    /// The last write of a process that ends in peace. It takes the loop with it: nothing is begun afterwards.
+    async fn leave(self, status: ExitStatus) {
+        let Self { process, volume, state, attempt, leaked, .. } = self;
+        let ended = attempt.is_none_or(|attempt| attempt.has_ended());
+        if !state.claimed || !ended || leaked || !release::ends_in_peace(status) || process.config.test.never_release {
+            return;
+        }
+        match volume.give_up().await {
+            Some(closed) => release::say(process.control.as_ref(), &state, closed).await,
+            None => tracing::error!("something of the volume is still open: that it is released is not said"),
         }
     }
 }

@@ -23,6 +23,11 @@ pub struct TestSwitches {
     pub(crate) begin_when_told_in: Option<WorkKind>,
     /// A store that is away, or refuses, makes the attempt fail (waiting for stores is off).
     pub(crate) never_wait_for_stores: bool,
+    /// A process that gives way says that it has released its volume, and then works on for two seconds (the guard of the
+    /// last word is off).
+    pub(crate) release_too_early: bool,
+    /// A process that ends in peace does not say that it has released its volume.
+    pub(crate) never_release: bool,
     /// Encode seals a run when it holds so many bytes: a small table then has many.
     pub(crate) run_bytes: Option<u64>,
 }

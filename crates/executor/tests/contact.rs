@@ -20,6 +20,7 @@ use indexbuild_executor::machine::BOOT_ID_FILE;
 use indexbuild_executor::{
     ContactError, ControlPlane, ExecutorConfig, ExitStatus, Site, StoreAccess, WriteError, live,
 };
+use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{Record, Stage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
@@ -301,6 +302,10 @@ impl ControlPlane for Paced {
             return Err(WriteError::Conflict);
         }
         self.inner.report(report).await
+    }
+
+    async fn release(&self, word: LastWord) -> Result<(), WriteError> {
+        self.inner.release(word).await
     }
 
     async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError> {

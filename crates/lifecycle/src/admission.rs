@@ -1,8 +1,13 @@
 //! Who may change what in the record of ownership: the admission policy and the schema's rules, as pure
 //! functions. A local run's parent asks them; to the API server's own policy they are the oracle.
 
-use indexbuild_api::{Chosen, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, Report, VolumeRef};
+use std::collections::BTreeMap;
 
+use indexbuild_api::{
+    Chosen, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, Release, Report, VolumeRef,
+};
+
+use crate::release;
 use crate::world::Record;
 
 /// The caller that is no pod of the build: the control plane itself.
@@ -20,6 +25,12 @@ pub enum Refusal {
     NotOperator,
     #[error("a report speaks for the granted epoch and boot nonce")]
     StaleReport,
+    #[error("only a volume's last owner says that it has released it, once")]
+    ForeignRelease,
+    #[error("a release stays as long as the record knows its owner")]
+    ReleaseTakenBack,
+    #[error("an owner that has released its volume says nothing more")]
+    AfterRelease,
     #[error("a claim names its caller")]
     ForeignClaim,
     #[error("one boot nonce per pod: this pod has claimed already")]
@@ -59,7 +70,7 @@ pub enum Refusal {
 /// The rule that refuses it.
 pub fn review_status(record: &Record, new_status: &EngineDirectoryStatus, caller_pod_uid: &str) -> Result<(), Refusal> {
     let old = &record.status;
-    let EngineDirectoryStatus { state, conditions, history, claim, report } = new_status;
+    let EngineDirectoryStatus { state, conditions, history, claim, report, released } = new_status;
     let grant = record.spec.grant.as_ref();
     let owner = !caller_pod_uid.is_empty() && grant.is_some_and(|grant| grant.pod_uid == caller_pod_uid);
     let claims = *claim != old.claim;
@@ -72,6 +83,10 @@ pub fn review_status(record: &Record, new_status: &EngineDirectoryStatus, caller
     if decides && caller_pod_uid != OPERATOR {
         return Err(Refusal::NotOperator);
     }
+    if (claims || reports) && old.released.contains_key(caller_pod_uid) {
+        return Err(Refusal::AfterRelease);
+    }
+    review_released(record, released, caller_pod_uid)?;
     if reports && let (Some(report), Some(grant)) = (report, grant) {
         review_report(record, grant, report)?;
     }
@@ -92,6 +107,22 @@ pub fn review_status(record: &Record, new_status: &EngineDirectoryStatus, caller
         {
             return Err(Refusal::SecondClaim);
         }
+    }
+    Ok(())
+}
+
+/// The word of an owner about its own volume: evidence, and so nobody else's, said once, and never taken back.
+fn review_released(record: &Record, new: &BTreeMap<String, Release>, caller_pod_uid: &str) -> Result<(), Refusal> {
+    let (spec, old) = (&record.spec, &record.status.released);
+    let mut said = new.iter().filter(|(uid, release)| old.get(*uid) != Some(*release));
+    let own = |uid: &String, release: &Release| {
+        !old.contains_key(uid) && *uid == caller_pod_uid && release::may_say(spec, uid, release)
+    };
+    if !said.all(|(uid, release)| own(uid, release)) {
+        return Err(Refusal::ForeignRelease);
+    }
+    if old.keys().any(|uid| !new.contains_key(uid) && release::concerns(spec, uid)) {
+        return Err(Refusal::ReleaseTakenBack);
     }
     Ok(())
 }

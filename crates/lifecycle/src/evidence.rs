@@ -6,6 +6,7 @@
 
 use indexbuild_api::{FormerVolume, VolumeState};
 
+use crate::release;
 use crate::world::{PodState, Record, Termination, World};
 
 /// Proof that the last owner of a volume can no longer write it.
@@ -23,6 +24,7 @@ pub struct Evidence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EvidenceKind {
     Terminated,
+    Released,
     NodeRebooted,
     NodeGone,
     OutOfService,
@@ -32,14 +34,22 @@ pub enum EvidenceKind {
 
 impl EvidenceKind {
     /// In the order in which they are looked for. What is not listed here proves nothing.
-    const ALL: [Self; 6] =
-        [Self::Terminated, Self::NodeRebooted, Self::NodeGone, Self::OutOfService, Self::NeverClaimed, Self::Recorded];
+    const ALL: [Self; 7] = [
+        Self::Terminated,
+        Self::Released,
+        Self::NodeRebooted,
+        Self::NodeGone,
+        Self::OutOfService,
+        Self::NeverClaimed,
+        Self::Recorded,
+    ];
 
     /// How a former owner is known to be gone, for messages.
     #[must_use]
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Terminated => "the kubelet reported its containers terminated",
+            Self::Released => "it said itself that it has released its volume",
             Self::NodeRebooted => "its machine is back with another boot id",
             Self::NodeGone => "its node is gone and the volume is detached",
             Self::OutOfService => "its node is out of service and the volume is detached",
@@ -53,6 +63,9 @@ impl EvidenceKind {
         match self {
             Self::Terminated => {
                 "the kubelet itself reported every container of the `restartPolicy: Never` pod ended, with container id and time (a local parent: it reaped the child, or took the lock that every executor holds for its life)"
+            }
+            Self::Released => {
+                "the owner's own last word in the record (`status.released`): its process has closed everything of the volume, and opens nothing of it any more; it is taken once, from that owner alone (pod UID, nonce, epoch, volume), and nothing else of it after that"
             }
             Self::NodeRebooted => {
                 "the machine of the process's own word is back with another boot id: the process said which kernel it runs on, and a later live read of its Node showed the same boot id, and so which machine that is (`systemUUID`)"
@@ -74,6 +87,7 @@ impl EvidenceKind {
     const fn comes_when(self) -> Option<&'static str> {
         match self {
             Self::Terminated => Some("the kubelet of its node reports the pod terminated"),
+            Self::Released => Some("its process finds its way back and releases the volume"),
             Self::NodeRebooted => Some("the node is rebooted"),
             Self::NodeGone => Some("its Node object is removed"),
             Self::OutOfService => Some(
@@ -100,6 +114,7 @@ impl EvidenceKind {
     fn is_seen(self, world: &World, owner: LastOwner<'_>) -> bool {
         match self {
             Self::Terminated => exit_code(world, owner).is_some(),
+            Self::Released => is_released(world, owner),
             Self::NodeRebooted => rebooted(world, owner),
             Self::NodeGone => node_gone(world, owner),
             Self::OutOfService => out_of_service(world, owner),
@@ -223,6 +238,17 @@ fn exit_code(world: &World, owner: LastOwner<'_>) -> Option<i32> {
     // Two objects of one UID cannot be; should an observer say so all the same, both must have ended.
     pods.all(|pod| matches!(&pod.state, PodState::Terminated(termination) if is_final(termination)))
         .then_some(exit_code)
+}
+
+/// Admission takes that word only in the record of the owner's volume, so that it does not matter which of the build's
+/// records has it.
+fn is_released(world: &World, owner: LastOwner<'_>) -> bool {
+    let LastOwner { claim_name, pod_uid, boot_nonce, epoch, .. } = owner;
+    !pod_uid.is_empty()
+        && world.slots.iter().any(|view| {
+            let said = view.record.status.released.get(pod_uid);
+            said.is_some_and(|said| release::is_of(said, claim_name, boot_nonce, epoch))
+        })
 }
 
 /// Whether the kernel that the process ran on is not there any more. The machine is known only where the Node was seen

@@ -13,6 +13,7 @@ pub mod observer;
 pub mod owner;
 pub mod plan;
 pub mod record;
+pub mod release;
 pub mod world;
 
 pub use action::{Action, Decision, End, Event, StopReason, Wait};

@@ -82,6 +82,17 @@ fn the_next_work_starts_under_its_own_epoch() {
     assert_eq!(see(&working(), &record(5, "me", "mine", Some("sort-0"))), Step::GiveWay(GiveWayReason::WorkChanged));
 }
 
+/// G9: what a process has in hand is of the epoch that it was begun under. The same work under a higher one is another
+/// attempt, in another directory, also where it had ended and was reported: that result is of an older epoch.
+#[test]
+fn the_same_work_under_a_higher_epoch_starts_anew() {
+    for epoch in [6, 9] {
+        let again = record(epoch, "me", "mine", Some("encode-1"));
+        assert_eq!(see(&working(), &again), Step::Start { epoch, work: work("encode-1") });
+    }
+    assert_eq!(see(&working(), &record(5, "me", "mine", Some("encode-1"))), Step::Report, "the control");
+}
+
 /// G11.
 #[test]
 fn a_stale_owner_gives_way_as_soon_as_it_sees_a_higher_epoch() {

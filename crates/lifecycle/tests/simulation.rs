@@ -112,6 +112,8 @@ fn all_faults() -> Faults {
         suspend: 2,
         slow_start: 30,
         sandbox: 10,
+        mute: 30,
+        away: 2,
     }
 }
 
@@ -157,9 +159,59 @@ fn whatever_happens_every_build_completes_once_faults_stop() {
         "damage",
         "claim deleted",
         "scaled down",
+        "away",
+        "released",
+        "ended without a word",
     ] {
         assert!(totals.get(what).is_some_and(|count| *count >= 5), "{what} was hardly tried: {totals:?}");
     }
+}
+
+/// I4: the word of an owner is believed, and the volume goes to the next one at once. That of a process which says so and
+/// works on must be found by what the simulation asserts on the truth: two processes on a volume, or one that is deleted
+/// under somebody.
+#[test]
+fn an_executor_that_works_on_after_its_last_word_is_found_out() {
+    let faults = Faults { drain: 4, ..Faults::NONE };
+    let found = |mutant: bool| {
+        let mut found = BTreeSet::new();
+        for seed in seeds(30, 6) {
+            let outcome = std::panic::catch_unwind(|| {
+                let mut sim = Sim::new(seed, 2, 1_000, faults);
+                sim.writes_after_release = mutant;
+                for _ in 0..FAULTY {
+                    sim.tick(true);
+                }
+            });
+            if let Err(said) = outcome {
+                let said = said.downcast_ref::<String>().cloned().unwrap_or_default();
+                found.insert(said.split(':').next().unwrap_or_default().chars().take(24).collect::<String>());
+            }
+        }
+        found
+    };
+    assert_eq!(found(false), BTreeSet::new(), "the control: who closes everything first is no danger");
+    let found = found(true);
+    assert!(found.iter().any(|said| said.starts_with("two processes on volume")), "{found:?}");
+}
+
+/// An owner's word outlives its pod: a drain while no operator looks costs no patience.
+#[test]
+fn after_ends_in_peace_that_no_operator_saw_no_owner_is_waited_for() {
+    let faults = Faults { drain: 3, away: 10, ..Faults::NONE };
+    let replaced = |mute: u64| {
+        let mut replaced = 0;
+        for seed in seeds(60, 7) {
+            let sim = run(seed, Faults { mute, ..faults }, 1_000, None);
+            assert_eq!(sim.end, Some(End::Complete), "seed {seed}\n{}", sim.explain());
+            let lost = sim.records().count();
+            assert!(mute > 0 || lost == 0, "seed {seed}: a volume is stranded\n{}", sim.explain());
+            replaced += sim.counts.get("replaced").copied().unwrap_or_default();
+        }
+        replaced
+    };
+    assert_eq!(replaced(0), 0);
+    assert!(replaced(100) >= 10, "the control: without the word they are replaced when patience is over");
 }
 
 #[test]

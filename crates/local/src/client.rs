@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use indexbuild_api::{Claim, Report};
 use indexbuild_executor::backoff::Pace;
 use indexbuild_executor::{ContactError, ControlPlane, WriteError};
+use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{Record, Stage};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -96,6 +97,10 @@ impl ControlPlane for ParentClient {
 
     async fn report(&self, report: Report) -> Result<(), WriteError> {
         self.write(Ask::Report(Box::new(report))).await
+    }
+
+    async fn release(&self, word: LastWord) -> Result<(), WriteError> {
+        self.write(Ask::Release(word)).await
     }
 
     async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError> {

@@ -135,6 +135,11 @@ impl Hub {
                 self.written(&written);
                 Outcome::Answer(Box::new(answer_of(written)), Vec::new())
             }
+            Ask::Release(word) => {
+                let written = state.records.release(slot, &pod_uid, word);
+                self.written(&written);
+                Outcome::Answer(Box::new(answer_of(written)), Vec::new())
+            }
             Ask::Stage { name } => {
                 Outcome::Answer(Box::new(Answer::Stage(state.stages.get(&name).cloned())), Vec::new())
             }

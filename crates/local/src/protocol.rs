@@ -7,6 +7,7 @@
 use std::io;
 
 use indexbuild_api::{Claim, Report};
+use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{Record, Stage};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub(crate) enum Ask {
     },
     Claim(Claim),
     Report(Box<Report>),
+    /// Its last word: it has closed everything of its volume.
+    Release(LastWord),
     /// A stage's frozen choices.
     Stage {
         name: String,

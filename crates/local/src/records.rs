@@ -14,6 +14,7 @@ use indexbuild_api::{
 use indexbuild_durable as durable;
 use indexbuild_lifecycle::admission;
 use indexbuild_lifecycle::record::{StatusChange, status_after};
+use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::Record;
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +172,12 @@ impl Records {
         self.by_owner(slot, caller, |status| status.report = Some(report))
     }
 
+    /// Writes down that the pod `caller` has closed everything of its volume, if admission allows it: it is proof, and
+    /// on the disk before anybody acts on it.
+    pub(crate) fn release(&mut self, slot: u32, caller: &str, word: LastWord) -> Result<bool, RecordError> {
+        self.by_owner(slot, caller, |status| word.write(&mut status.released))
+    }
+
     fn by_owner(
         &mut self,
         slot: u32,
@@ -187,7 +194,9 @@ impl Records {
         if status == entry.status {
             return Ok(false);
         }
-        let decides = status.claim != entry.status.claim || outcome(&status) != outcome(&entry.status);
+        let decides = status.claim != entry.status.claim
+            || status.released != entry.status.released
+            || outcome(&status) != outcome(&entry.status);
         let entry = Entry { status, ..entry.clone() };
         if decides {
             self.store(slot, entry)?;
@@ -339,6 +348,23 @@ pub(crate) mod tests {
         assert!(records.report(0, "pod-a", done.clone()).unwrap());
         assert!(records.changed_since(0, &version));
         assert_eq!(open(folder.path()).get(0).unwrap().status.report, Some(done));
+    }
+
+    /// I4: it is proof, so that it stands on the disk before the volume goes to anybody else, also of a former owner.
+    #[test]
+    fn a_release_survives_a_crash_and_is_taken_from_the_last_owner_of_the_volume_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut records = owned(folder.path());
+        let version = records.get(0).unwrap().version;
+        let word = LastWord::of(&records.get(0).unwrap(), "pod-a", "n1").unwrap();
+        assert_eq!(LastWord::of(&records.get(0).unwrap(), "pod-a", "n2"), None, "another process of that pod");
+        let outcome = records.release(0, "pod-b", word.clone());
+        assert!(matches!(outcome, Err(RecordError::Refused { .. })), "{outcome:?}");
+        assert!(records.release(0, "pod-a", word.clone()).unwrap());
+        assert!(records.changed_since(0, &version), "the parent's write on what it saw before is a conflict");
+        let kept = open(folder.path()).get(0).unwrap().status.released;
+        assert_eq!(kept, [("pod-a".to_owned(), word.release)].into());
+        assert!(matches!(records.report(0, "pod-a", report(1, "n1", 3)), Err(RecordError::Refused { .. })));
     }
 
     #[test]

@@ -179,7 +179,10 @@ fn decisive(directory: &Guarded<EngineDirectory>) -> u64 {
     let what = (
         directory.uid(),
         serde_json::to_string(&directory.spec).unwrap_or_default(),
-        format!("{:?} {:?} {report:?} {:?}", status.claim, status.state, directory.metadata.deletion_timestamp),
+        format!(
+            "{:?} {:?} {report:?} {:?} {:?}",
+            status.claim, status.state, status.released, directory.metadata.deletion_timestamp
+        ),
     );
     what.hash(&mut hasher);
     hasher.finish()

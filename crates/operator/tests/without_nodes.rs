@@ -16,6 +16,8 @@ mod quiet;
 mod readable;
 #[path = "without_nodes/refused.rs"]
 mod refused;
+#[path = "without_nodes/released.rs"]
+mod released;
 mod scripted;
 #[path = "without_nodes/sweep.rs"]
 mod sweep;

@@ -200,7 +200,7 @@ fn sweep(job: &Job, keep: &BTreeSet<String>) -> Result<u64, WorkFailure> {
 /// Removes the attempts that nobody holds from this slot's volume. What was kept aside for
 /// inspection stays after a commit, and goes with an aborted build.
 fn sweep_volume(job: &Job, all: bool) -> Result<u64, WorkFailure> {
-    let volume = Volume::open(&job.config.volume, &job.build.uid)?;
+    let volume = Volume::open(job.volume.root(), &job.build.uid)?;
     let mut removed = 0;
     for former in volume.attempts()? {
         if let Some(locked) = former.try_lock()? {

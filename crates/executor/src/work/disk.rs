@@ -139,7 +139,7 @@ impl Workplace {
 fn open_with_room(job: &Job) -> Result<Volume, WorkFailure> {
     let mut shown = false;
     let outcome = loop {
-        let opened = Volume::open(&job.config.volume, &job.build.uid)
+        let opened = Volume::open(job.volume.root(), &job.build.uid)
             .and_then(|volume| volume.admit(ROOM_TO_BEGIN).map(|()| volume));
         match opened {
             Err(error) if error.is_no_space() => {

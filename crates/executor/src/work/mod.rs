@@ -35,6 +35,7 @@ use crate::names;
 use crate::objects::Objects;
 use crate::plan_file::PlanFile;
 use crate::rate::RateLimit;
+use crate::release::Lease;
 use crate::results::{self, AttemptName, PlanResult, RESULT_VERSION, Sealed};
 use crate::stats::Meter;
 
@@ -47,6 +48,8 @@ const STAGE_LOOK: Duration = Duration::from_millis(200);
 pub(crate) struct Job {
     /// What the process was told at its birth.
     pub config: Arc<ExecutorConfig>,
+    /// The slot's volume. Given back with the job, before anybody hears of the attempt's end.
+    pub volume: Lease,
     pub build: BuildRef,
     pub work: Work,
     pub name: WorkId,
@@ -77,7 +80,7 @@ pub(crate) fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
             job.shared.sleep(STAGE_LOOK)?;
         }
     }
-    while job.config.test.begin_when_told_in == Some(job.work.kind) && !job.config.volume.join("go").exists() {
+    while job.config.test.begin_when_told_in == Some(job.work.kind) && !job.volume.root().join("go").exists() {
         job.shared.sleep(STAGE_LOOK)?;
     }
     match job.name {

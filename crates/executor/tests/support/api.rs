@@ -17,7 +17,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::stream;
-use indexbuild_api::{EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, Grant, Work, names};
+use indexbuild_api::{EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, Grant, Release, Work, names};
 use indexbuild_executor::kubernetes::{KubernetesControl, Place, client};
 use indexbuild_executor::livez::Heartbeat;
 use kube::{Client, Config};
@@ -329,8 +329,20 @@ fn stage(api: &Api) -> Response {
         .into_response()
 }
 
-/// Writes a claim, and binds its nonce at once; or a report.
+/// Writes a claim, and binds its nonce at once; or a report; or a last word, by a merge patch.
 fn written(api: &Api, operations: &Value) -> Response {
+    if let Some(said) = operations.pointer("/status/released").and_then(Value::as_object) {
+        api.change(|record| {
+            let released = &mut record.status.get_or_insert_default().released;
+            for (uid, release) in said {
+                match serde_json::from_value::<Option<Release>>(release.clone()).unwrap() {
+                    Some(release) => drop(released.insert(uid.clone(), release)),
+                    None => drop(released.remove(uid)),
+                }
+            }
+        });
+        return well(api, Ask::Write);
+    }
     let operation = &operations[0];
     let value = operation["value"].clone();
     api.change(|record| {

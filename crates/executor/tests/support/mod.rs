@@ -10,8 +10,8 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use async_trait::async_trait;
 use indexbuild_api::{
-    Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, Grant, IndexBuild, Report, RunLocation, Work, WorkError,
-    WorkKind, WorkResult,
+    Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuild, Release, Report,
+    RunLocation, VolumeRef, Work, WorkError, WorkKind, WorkResult,
 };
 use indexbuild_executor::backoff::Pace;
 use indexbuild_executor::control::{ContactError, ControlPlane, WriteError};
@@ -21,6 +21,7 @@ use indexbuild_executor::results::{EncodeResult, SortResult};
 use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, live};
 use indexbuild_index::manifest::{Document, Manifest};
 use indexbuild_lifecycle::admission::review_status;
+use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{Record, Stage};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -37,6 +38,37 @@ pub(crate) struct Parent {
     stages: Mutex<Vec<Stage>>,
     reachable: AtomicBool,
     changed: Notify,
+    /// The volume to look at when it is released, and how it was then.
+    released_volume: Mutex<Option<PathBuf>>,
+    at_release: Mutex<Option<Snapshot>>,
+}
+
+/// A volume at one moment: each file with its size and the time of its last change, and what this process has open there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub files: BTreeMap<PathBuf, (u64, std::time::SystemTime)>,
+    pub open: Vec<PathBuf>,
+}
+
+impl Snapshot {
+    pub(crate) fn of(volume: &Path) -> Self {
+        let mut files = BTreeMap::new();
+        let mut folders = vec![volume.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let Ok(metadata) = entry.metadata() else { continue };
+                if metadata.is_dir() {
+                    folders.push(entry.path());
+                }
+                let size = if metadata.is_file() { metadata.len() } else { 0 };
+                files.insert(entry.path(), (size, metadata.modified().unwrap()));
+            }
+        }
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let open = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let open = open.filter(|path| path.starts_with(volume)).collect();
+        Self { files, open }
+    }
 }
 
 impl Parent {
@@ -52,6 +84,8 @@ impl Parent {
             stages: Mutex::default(),
             reachable: AtomicBool::new(true),
             changed: Notify::new(),
+            released_volume: Mutex::default(),
+            at_release: Mutex::default(),
         })
     }
 
@@ -102,6 +136,44 @@ impl Parent {
 
     pub(crate) fn report(&self) -> Option<Report> {
         self.record.lock().unwrap().status.report.clone()
+    }
+
+    /// Looks at a volume at the moment in which it is released.
+    pub(crate) fn watch_release_of(&self, volume: PathBuf) {
+        *self.released_volume.lock().unwrap() = Some(volume);
+    }
+
+    pub(crate) fn at_release(&self) -> Option<Snapshot> {
+        self.at_release.lock().unwrap().clone()
+    }
+
+    /// The volume that the slot's owners work on.
+    pub(crate) fn set_volume(&self, claim_name: &str) {
+        self.write(|record| {
+            let claim_name = claim_name.to_owned();
+            record.spec.volume = Some(VolumeRef { claim_name, generation: 1, ..VolumeRef::default() });
+        });
+    }
+
+    /// The slot goes to another pod, on another volume: the present owner's is a former one.
+    pub(crate) fn replace_owner(&self, pod: &str) {
+        self.write(|record| {
+            let (grant, volume) = (record.spec.grant.clone().unwrap(), record.spec.volume.take().unwrap());
+            record.spec.former_volumes.push(FormerVolume {
+                claim_name: volume.claim_name,
+                pod_uid: grant.pod_uid,
+                boot_nonce: grant.boot_nonce,
+                epoch: grant.epoch,
+                ..FormerVolume::default()
+            });
+            let grant =
+                Grant { epoch: grant.epoch + 1, pod_name: pod.into(), pod_uid: pod.into(), boot_nonce: String::new() };
+            record.spec.grant = Some(grant);
+        });
+    }
+
+    pub(crate) fn released(&self) -> BTreeMap<String, Release> {
+        self.record.lock().unwrap().status.released.clone()
     }
 
     pub(crate) fn nonce(&self) -> String {
@@ -180,6 +252,24 @@ impl ControlPlane for Parent {
             record.status = status;
             Ok(())
         })
+    }
+
+    async fn release(&self, word: LastWord) -> Result<(), WriteError> {
+        if !self.reachable.load(Ordering::SeqCst) {
+            return Err(ContactError::Unreachable("cut".into()).into());
+        }
+        self.write(|record| {
+            let caller = word.pod_uid.clone();
+            let mut status = record.status.clone();
+            word.write(&mut status.released);
+            review_status(record, &status, &caller).map_err(|refusal| WriteError::Refused(refusal.to_string()))?;
+            record.status = status;
+            Ok::<(), WriteError>(())
+        })?;
+        if let Some(volume) = self.released_volume.lock().unwrap().as_ref() {
+            *self.at_release.lock().unwrap() = Some(Snapshot::of(volume));
+        }
+        Ok(())
     }
 
     async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError> {

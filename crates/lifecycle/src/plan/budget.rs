@@ -6,6 +6,7 @@ use indexbuild_api::{IndexBuildSpec, WorkErrorReason, WorkFailures};
 
 use super::grants::Draft;
 use super::stages::CLEAN_WORK;
+use crate::evidence::EvidenceKind;
 use crate::owner::ORPHANED_EXIT_CODE;
 use crate::world::{Millis, NodeReady, NodeView, PodState, PodView, World};
 
@@ -67,7 +68,20 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
     let deleting = pod.is_some_and(|pod| pod.deleting);
     let disrupted = pod.is_some_and(|pod| pod.disrupted);
     let evidence = draft.evidence()?;
-    let exit_code = evidence.exit_code()?;
+    // Who has released its volume was stopped, or gave way, by itself: it is blamed for nothing but for not advancing.
+    let exit_code = match (evidence.exit_code(), evidence.kind()) {
+        (Some(exit_code), _) => exit_code,
+        (None, EvidenceKind::Released) => 0,
+        (
+            None,
+            EvidenceKind::Terminated
+            | EvidenceKind::NodeRebooted
+            | EvidenceKind::NodeGone
+            | EvidenceKind::OutOfService
+            | EvidenceKind::NeverClaimed
+            | EvidenceKind::Recorded,
+        ) => return None,
+    };
     let stalled = deleting && draft.stall() >= draft.no_progress_limit();
     // A pod that somebody asked to end (a drain, a pause, a node under pressure) ends as it was asked to; not so one that
     // was asked to because our container in it had ended.

@@ -8,7 +8,7 @@ use indexbuild_api::{
 use super::mode::after_build;
 use super::past::past_after;
 use crate::action::Action;
-use crate::evidence::{Evidence, machine_of};
+use crate::evidence::{Evidence, EvidenceKind, machine_of};
 use crate::record::is_passing;
 use crate::world::{ClaimPhase, ClaimView, Clocks, Millis, PodState, PodView, SlotView, World};
 
@@ -100,13 +100,14 @@ impl<'w> Draft<'w> {
     }
 
     /// Whether the owner can be given something to do: it was heard from of late, nobody asked its pod to end, and it
-    /// did not say itself that it ends (a grant to a process that is about to go is lost, and counts as a failure).
+    /// did not say itself that it ends, nor that it has released its volume (a grant to a process that is about to go is lost, and counts as a failure).
     pub(super) fn in_contact(&self) -> bool {
         let bound = self.spec.grant.as_ref().is_some_and(|grant| !grant.pod_uid.is_empty());
         self.claimed()
             && bound
             && self.silence() <= self.quiet_limit()
             && !self.report().is_some_and(|report| report.ending)
+            && !self.evidence().is_some_and(|evidence| evidence.kind() == EvidenceKind::Released)
             && self.pod().is_some_and(|pod| {
                 !pod.deleting
                     && pod.own_exit.is_none()
@@ -139,9 +140,14 @@ impl<'w> Draft<'w> {
         self.clocks().renew_interval.saturating_mul(3)
     }
 
-    /// The proof that the record's present owner is gone, if there is one.
+    /// The proof that the record's present owner is gone, if there is one. One that has released its volume and ended, and
+    /// beside which another container of its pod runs on, is not: its volume moves when that pod has ended, which has
+    /// it mounted.
     pub(super) fn evidence(&self) -> Option<Evidence> {
+        let runs_on = |pod: &PodView| pod.own_exit.is_some() && !matches!(pod.state, PodState::Terminated(_));
+        let accompanied = self.pod().is_some_and(runs_on);
         Evidence::of_current(self.world, &self.view.record)
+            .filter(|evidence| evidence.kind() != EvidenceKind::Released || !accompanied)
     }
 
     /// The report, if it speaks for the grant in the same object (G3).

@@ -171,6 +171,11 @@ impl<'w> Pass<'w> {
                     self.steps.push(Action::KeepClaim { slot: draft.slot(), name, uid, evidence });
                     continue;
                 }
+                // Its own word stands in the record as long as the volume does: it is condemned in one write, once its pod
+                // has ended too.
+                Retention::Delete if evidence.kind() == EvidenceKind::Released && !self.wanted(draft.slot()) => {
+                    continue;
+                }
                 Retention::Delete | Retention::Retain => {}
             }
             // The proof is written down: what it was seen in may go.

@@ -2,12 +2,12 @@
 
 pub(crate) mod oracle;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{
     AfterBuild, Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState, Duration,
     EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus, OutputSpec,
-    OwnerChangeReason, Past, Reason, Report, Retention, RunLocation, VolumeRef, VolumeRetention, VolumeSpec,
+    OwnerChangeReason, Past, Reason, Release, Report, Retention, RunLocation, VolumeRef, VolumeRetention, VolumeSpec,
     VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
@@ -208,6 +208,43 @@ fn past() -> impl Strategy<Value = Past> {
         },
     )
 }
+/// What is wrong with an owner's last word.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    Nothing,
+    Nonce,
+    Epoch,
+    Claim,
+    Pod,
+}
+
+fn wrong() -> impl Strategy<Value = Wrong> {
+    select(vec![Wrong::Nothing, Wrong::Nothing, Wrong::Nonce, Wrong::Epoch, Wrong::Claim, Wrong::Pod])
+}
+
+/// Last words of the owners that a record knows: true ones, and such as speak of another process, epoch, volume or pod.
+fn released(spec: &EngineDirectorySpec, words: &[Option<Wrong>]) -> BTreeMap<String, Release> {
+    let granted = spec.grant.iter().zip(&spec.volume).map(|(grant, volume)| {
+        (grant.pod_uid.clone(), grant.boot_nonce.clone(), grant.epoch, volume.claim_name.clone())
+    });
+    let former = spec
+        .former_volumes
+        .iter()
+        .map(|volume| (volume.pod_uid.clone(), volume.boot_nonce.clone(), volume.epoch, volume.claim_name.clone()));
+    let mut released = BTreeMap::new();
+    for ((mut uid, mut boot_nonce, mut epoch, mut claim_name), wrong) in granted.chain(former).zip(words) {
+        match wrong {
+            None => continue,
+            Some(Wrong::Nothing) => {}
+            Some(Wrong::Nonce) => boot_nonce.push('x'),
+            Some(Wrong::Epoch) => epoch = epoch.saturating_sub(1),
+            Some(Wrong::Claim) => claim_name.push('x'),
+            Some(Wrong::Pod) => uid.push('x'),
+        }
+        released.insert(uid, Release { epoch, boot_nonce, claim_name });
+    }
+    released
+}
 
 fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
     let grant = proptest::option::weighted(0.9, grant(slot));
@@ -233,12 +270,18 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
         ),
         0..6,
     );
-    let status = (proptest::option::of(claimed()), proptest::option::weighted(0.8, report()), history, past());
+    let status = (
+        proptest::option::of(claimed()),
+        proptest::option::weighted(0.8, report()),
+        history,
+        past(),
+        proptest::collection::vec(proptest::option::weighted(0.3, wrong()), 4),
+    );
     (spec, status, (age(), age(), age()), prop_oneof![19 => Just(UID.to_owned()), 1 => Just("another".to_owned())])
         .prop_map(
             move |(
                 (grant, work, volume, formers, chosen, failed, after_build),
-                (claim, report, history, past),
+                (claim, report, history, past, words),
                 (report_age, progress_age, grant_age),
                 build_uid,
             )| {
@@ -268,6 +311,7 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
                     ..EngineDirectorySpec::default()
                 };
                 let status = EngineDirectoryStatus {
+                    released: released(&spec, &words),
                     state: DirectoryState::Working,
                     claim,
                     report,

@@ -14,6 +14,8 @@ struct Owner<'a> {
     boot: &'a str,
     machine: &'a str,
     recorded: bool,
+    epoch: u64,
+    claim: &'a str,
 }
 
 /// docs/lifecycle.md, "Evidence", word by word.
@@ -44,7 +46,17 @@ fn proved_gone(world: &World, owner: &Owner<'_>) -> bool {
     let c = node.is_some_and(|node| node.gone && node.volumes_detached);
     let d = node.is_some_and(|node| node.out_of_service && node.volumes_detached)
         && !world.pods.iter().any(|pod| pod.uid == owner.pod_uid);
-    a || b || c || d
+    // Its own word, of just this process, epoch and volume, in one of the build's records.
+    let e = world.slots.iter().any(|view| {
+        view.record.status.released.iter().any(|(uid, said)| {
+            !uid.is_empty()
+                && uid == owner.pod_uid
+                && said.boot_nonce == owner.nonce
+                && said.epoch == owner.epoch
+                && said.claim_name == owner.claim
+        })
+    });
+    a || b || c || d || e
 }
 
 fn current_owner<'a>(record: &'a Record) -> Option<Owner<'a>> {
@@ -56,6 +68,8 @@ fn current_owner<'a>(record: &'a Record) -> Option<Owner<'a>> {
         boot: &grant.boot_id,
         machine: &grant.system_uuid,
         recorded: false,
+        epoch: grant.epoch,
+        claim: record.spec.volume.as_ref().map_or("", |volume| &volume.claim_name),
     })
 }
 
@@ -67,6 +81,8 @@ fn former_owner(volume: &FormerVolume) -> Owner<'_> {
         boot: &volume.boot_id,
         machine: &volume.system_uuid,
         recorded: volume.state == VolumeState::Idle,
+        epoch: volume.epoch,
+        claim: &volume.claim_name,
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) enum PodFault {
     Back,
     /// Its object is removed by force; its process runs on.
     Removed,
+    /// Its process will not say that it has released its volume.
+    Mute,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +129,7 @@ impl Sim {
             PodFault::Unreachable => self.processes[index].cut_until = u64::MAX,
             PodFault::Back => self.processes[index].cut_until = 0,
             PodFault::Removed => self.processes[index].object = false,
+            PodFault::Mute => self.processes[index].mute = true,
         }
         Ok(())
     }

@@ -18,6 +18,9 @@ impl Sim {
                 self.counts.entry("begun after a reboot").and_modify(|count| *count += 1).or_insert(1);
             }
         }
+        if process.leaves.is_some() {
+            return self.linger(index);
+        }
         let slot = process.slot;
         let record = self.entries.get(&slot).map(|entry| Record {
             spec: entry.spec.clone(),
@@ -36,6 +39,12 @@ impl Sim {
             process.owner.last_contact = now;
         }
         let step = owner::next(&process.owner, seen, now);
+        // What it may say at its end, where it can reach the API server.
+        let OwnerState { pod_uid, boot_nonce, .. } = &process.owner;
+        let word = record
+            .as_ref()
+            .filter(|_| reachable && !refused)
+            .and_then(|record| LastWord::of(record, pod_uid, boot_nonce));
         match step {
             Step::Wait => {}
             Step::Claim => {
@@ -53,7 +62,9 @@ impl Sim {
             Step::GoOn => self.work(index),
             Step::Report => {
                 self.work(index);
-                self.report(index, faulty);
+                if self.report(index, faulty) {
+                    self.leave(index, word, 10, faulty);
+                }
             }
             Step::GiveWay(owner::GiveWayReason::Orphaned) | Step::Exit(owner::ExitReason::Orphaned) => {
                 self.end_process(index, 11);
@@ -61,8 +72,37 @@ impl Sim {
             Step::GiveWay(_) | Step::Exit(_) => {
                 let text = format!("{} ends: {step:?}", self.processes[index].name);
                 self.note(text);
-                self.end_process(index, 0);
+                self.leave(index, word, 0, faulty);
             }
+        }
+    }
+
+    /// A process ends in peace: everything is closed first, and its last word is that it has released its volume. A
+    /// mutant says so while it works on.
+    fn leave(&mut self, index: usize, word: Option<LastWord>, code: i32, faulty: bool) {
+        let mute = self.processes[index].mute || (faulty && self.rng.percent(self.faults.mute));
+        let slot = self.processes[index].slot;
+        let Some(word) = word.filter(|_| !mute) else {
+            self.count("ended without a word");
+            return self.end_process(index, code);
+        };
+        if self.writes_after_release {
+            self.processes[index].leaves = Some(code);
+            self.processes[index].todo = 20;
+        } else {
+            self.end_process(index, code);
+        }
+        self.note(format!("{} has released {:?}", self.processes[index].name, word.release));
+        self.send(Message::Release(slot, word), faulty);
+    }
+
+    /// What a mutant does after its last word.
+    fn linger(&mut self, index: usize) {
+        let process = &mut self.processes[index];
+        process.todo = process.todo.saturating_sub(1);
+        if process.todo == 0 {
+            let code = process.leaves.unwrap_or_default();
+            self.end_process(index, code);
         }
     }
 
@@ -196,10 +236,11 @@ impl Sim {
         }
     }
 
-    pub(super) fn report(&mut self, index: usize, faulty: bool) {
+    /// Whether its process ends, as its work has failed, and that was said.
+    pub(super) fn report(&mut self, index: usize, faulty: bool) -> bool {
         let process = &self.processes[index];
         let Some(current) = process.owner.current.clone() else {
-            return;
+            return false;
         };
         let (progress, rows) = if self.by_hand {
             (process.progress, process.rows)
@@ -230,8 +271,6 @@ impl Sim {
         let (slot, caller) = (process.slot, process.uid.clone());
         self.processes[index].sent |= report.error.is_some();
         self.send(Message::Report(slot, caller, Box::new(report)), faulty);
-        if exits {
-            self.end_process(index, 10);
-        }
+        exits
     }
 }

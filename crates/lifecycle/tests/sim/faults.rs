@@ -76,6 +76,12 @@ impl Sim {
             self.spec.suspend = !self.spec.suspend;
             self.count("suspend");
         }
+        if self.rng.percent(faults.away) {
+            self.away_until = self.now + self.rng.below(8_000);
+            self.count_anew();
+            self.note("no operator");
+            self.count("away");
+        }
     }
 
     fn has_registered(&self, index: usize) -> bool {

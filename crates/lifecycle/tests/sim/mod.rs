@@ -17,6 +17,7 @@ use indexbuild_api::{
 };
 use indexbuild_lifecycle::admission::{self, OPERATOR};
 use indexbuild_lifecycle::owner::{self, Current, OwnerState, Seen, Step};
+use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{
     BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
     Termination, World,
@@ -72,6 +73,10 @@ pub(crate) struct Faults {
     pub slow_start: u64,
     /// Of pods, in a sandbox with a kernel of its own.
     pub sandbox: u64,
+    /// A process that ends in peace does not say so: of an older version, or cut off at that moment.
+    pub mute: u64,
+    /// The operator is away for a while.
+    pub away: u64,
 }
 
 impl Faults {
@@ -94,6 +99,8 @@ impl Faults {
         suspend: 0,
         slow_start: 0,
         sandbox: 0,
+        mute: 0,
+        away: 0,
     };
 }
 
@@ -159,12 +166,17 @@ struct Process {
     outcome: Option<Result<WorkResult, WorkError>>,
     work: Option<indexbuild_api::Work>,
     sent: bool,
+    /// It does not say that it has released its volume.
+    mute: bool,
+    /// A mutant has said so, and works on; the exit code that it will have.
+    leaves: Option<i32>,
 }
 
 #[derive(Clone)]
 enum Message {
     Claim(u32, String, Claim),
     Report(u32, String, Box<Report>),
+    Release(u32, LastWord),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +214,10 @@ pub(crate) struct Sim {
     messages: Vec<(u64, Message)>,
     snapshots: Vec<World>,
     delayed: Option<(u64, Decision)>,
+    /// Until then no operator looks.
+    away_until: u64,
+    /// A mutant: executors say that they have released their volume, and work on.
+    pub writes_after_release: bool,
     next_id: u64,
     highest: BTreeMap<u32, u64>,
     pub created_pods: BTreeSet<String>,
@@ -269,6 +285,8 @@ impl Sim {
             messages: Vec::new(),
             snapshots: Vec::new(),
             delayed: None,
+            away_until: 0,
+            writes_after_release: false,
             next_id: 0,
             highest: BTreeMap::new(),
             created_pods: BTreeSet::new(),
@@ -307,9 +325,9 @@ impl Sim {
                     status: entry.status.clone(),
                     version: entry.version.to_string(),
                 },
-                report_age: self.now - entry.report_seen,
-                progress_age: self.now - entry.progress_seen,
-                grant_age: self.now - entry.grant_seen,
+                report_age: self.now.saturating_sub(entry.report_seen),
+                progress_age: self.now.saturating_sub(entry.progress_seen),
+                grant_age: self.now.saturating_sub(entry.grant_seen),
             })
             .collect();
         let pods = self
@@ -463,6 +481,12 @@ impl Sim {
                 }
                 Message::Report(slot, caller, report) => {
                     self.write_status(slot, &caller, |status| status.report = Some(*report))
+                }
+                Message::Release(slot, word) => {
+                    let caller = word.pod_uid.clone();
+                    let taken = self.write_status(slot, &caller, |status| word.write(&mut status.released));
+                    self.count(if taken { "released" } else { "release refused" });
+                    taken
                 }
             };
         }

@@ -6,6 +6,9 @@ use super::*;
 
 impl Sim {
     pub(super) fn operator(&mut self, faulty: bool) {
+        if faulty && self.now < self.away_until {
+            return;
+        }
         let stale = faulty && self.rng.percent(self.faults.stale);
         if let Some((at, decision)) = self.delayed.take() {
             if self.now >= at {
@@ -30,13 +33,17 @@ impl Sim {
         if crash {
             // One that starts anew begins to count anew.
             self.count("crash");
-            for entry in self.entries.values_mut() {
-                entry.report_seen = self.now;
-                entry.progress_seen = self.now;
-                entry.grant_seen = self.now;
-            }
+            self.count_anew();
         } else {
             self.conclude(&world, status, end);
+        }
+    }
+
+    /// An operator that starts anew has seen nothing before.
+    pub(crate) fn count_anew(&mut self) {
+        let now = self.now.max(self.away_until);
+        for entry in self.entries.values_mut() {
+            (entry.report_seen, entry.progress_seen, entry.grant_seen) = (now, now, now);
         }
     }
 
@@ -240,6 +247,8 @@ impl Sim {
                     outcome: None,
                     work: None,
                     sent: false,
+                    mute: false,
+                    leaves: None,
                 });
             }
             Action::StopPod { name, uid, reason } => {

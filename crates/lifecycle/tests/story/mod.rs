@@ -22,6 +22,8 @@ struct Story {
     teller: Teller,
     /// Records that are there and cannot be read: then the observer gives the operator no world to decide about.
     unreadable: BTreeSet<u32>,
+    /// No operator runs.
+    away: bool,
 }
 
 /// The script with what is decided now in place of what is told in it.
@@ -88,7 +90,7 @@ fn begin(settings: &[&str]) -> Result<Story, String> {
         }
     }
     let teller = Teller::new(sim.now);
-    Ok(Story { sim, teller, unreadable: BTreeSet::new() })
+    Ok(Story { sim, teller, unreadable: BTreeSet::new(), away: false })
 }
 
 fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
@@ -139,6 +141,12 @@ impl Story {
             ["record", slot, "readable"] => {
                 self.unreadable.remove(&number(slot)?);
             }
+            ["operator", "away"] => self.away = true,
+            // One that starts begins to count anew.
+            ["operator", "back"] => {
+                self.away = false;
+                sim.count_anew();
+            }
             ["slots", slots] => sim.spec.parallelism = number(slots)?,
             ["pause"] => sim.spec.suspend = true,
             ["resume"] => sim.spec.suspend = false,
@@ -153,7 +161,7 @@ impl Story {
         let mut lines = Vec::new();
         let mut idle = 0;
         for _ in 0..most {
-            if !self.unreadable.is_empty() {
+            if self.away || !self.unreadable.is_empty() {
                 self.sim.unobserved();
                 idle += 1;
             } else {
@@ -166,7 +174,8 @@ impl Story {
             }
         }
         if lines.is_empty() {
-            lines.push(if self.unreadable.is_empty() { "nothing" } else { "nothing is decided" }.to_owned());
+            let decides = !self.away && self.unreadable.is_empty();
+            lines.push(if decides { "nothing" } else { "nothing is decided" }.to_owned());
         }
         lines
     }
@@ -191,6 +200,7 @@ fn pod_fault(word: &str) -> Result<PodFault, String> {
         "unreachable" => PodFault::Unreachable,
         "back" => PodFault::Back,
         "removed" => PodFault::Removed,
+        "mute" => PodFault::Mute,
         _ => return Err(format!("no pod is ever {word}")),
     })
 }

@@ -12,9 +12,9 @@ pub fn directory(owner: &Owner, slot: u32, spec: EngineDirectorySpec) -> EngineD
 }
 
 /// The operator's part of a record's status, for server-side apply of a record that is still at `version`: what is absent
-/// is cleared. `claim` and `report` are the owner's and never in it.
+/// is cleared. `claim`, `report` and `released` are the owners' and never in it.
 pub fn status_patch(name: &str, version: &str, status: &EngineDirectoryStatus) -> Value {
-    let EngineDirectoryStatus { state, conditions, history, claim: _, report: _ } = status;
+    let EngineDirectoryStatus { state, conditions, history, claim: _, report: _, released: _ } = status;
     json!({
         "apiVersion": "indexbuild.dev/v1alpha1",
         "kind": "EngineDirectory",
@@ -25,7 +25,7 @@ pub fn status_patch(name: &str, version: &str, status: &EngineDirectoryStatus) -
 
 #[cfg(test)]
 mod tests {
-    use indexbuild_api::{Claim, Report};
+    use indexbuild_api::{Claim, Release, Report};
 
     use super::*;
 
@@ -34,10 +34,13 @@ mod tests {
         let status = EngineDirectoryStatus {
             claim: Some(Claim::default()),
             report: Some(Report::default()),
+            released: [("pod".to_owned(), Release::default())].into(),
             ..EngineDirectoryStatus::default()
         };
         let patch = status_patch("d", "7", &status);
         assert_eq!(patch["metadata"]["resourceVersion"], "7", "a late write is refused");
-        assert!(patch["status"].get("claim").is_none() && patch["status"].get("report").is_none());
+        for field in ["claim", "report", "released"] {
+            assert!(patch["status"].get(field).is_none(), "{field}");
+        }
     }
 }

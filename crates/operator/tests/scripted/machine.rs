@@ -63,6 +63,8 @@ pub(crate) struct Script {
     begun: Mutex<Begun>,
     /// When containers begin, and crash.
     pub containers: Containers,
+    /// Builds whose owners do not say that they have released their volume.
+    mute: Mutex<BTreeSet<String>>,
     /// Nodes whose machines are gone.
     lost: watch::Sender<BTreeSet<String>>,
 }
@@ -81,8 +83,18 @@ impl Script {
             written: Written::default(),
             begun: Mutex::default(),
             containers: Containers::default(),
+            mute: Mutex::default(),
             lost: watch::Sender::default(),
         }
+    }
+
+    /// Owners of a build end without their last word.
+    pub(crate) fn silence(&self, build: &str) {
+        self.mute.lock().unwrap_or_else(PoisonError::into_inner).insert(build.to_owned());
+    }
+
+    pub(crate) fn is_mute(&self, build: &str) -> bool {
+        self.mute.lock().unwrap_or_else(PoisonError::into_inner).contains(build)
     }
 
     /// A node's machine is gone: its kubelet and its owners stop where they are, and nobody says so.

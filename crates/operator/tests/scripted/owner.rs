@@ -8,6 +8,7 @@ use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use indexbuild_api::{Claim, EngineDirectory, Report, Work, WorkKind, WorkResult, names};
 use indexbuild_lifecycle::owner::{Current, OwnerState, Seen, Step, next};
+use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::Record;
 use indexbuild_operator::views;
 use kube::api::{GetParams, Patch, PatchParams};
@@ -154,7 +155,10 @@ impl Owner<'_> {
                         continue;
                     }
                 }
-                Step::GiveWay(_) | Step::Exit(_) => return 0,
+                Step::GiveWay(_) | Step::Exit(_) => {
+                    self.release(&boot_nonce).await;
+                    return 0;
+                }
             }
             let wait = self.pause(attempt.as_ref(), interval);
             tokio::select! {
@@ -163,6 +167,24 @@ impl Owner<'_> {
                 () = self.script.released.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
+        }
+    }
+
+    /// The last word, by the record as it is now.
+    async fn release(&self, boot_nonce: &str) {
+        if self.script.is_mute(&self.place.build_name) {
+            return;
+        }
+        let Ok(record) = self.read().await else { return };
+        let Some(word) = LastWord::of(&views::record(&record), &self.place.pod_uid, boot_nonce) else { return };
+        let LastWord { pod_uid, release, outdated } = word;
+        let forgotten = outdated.into_iter().map(|uid| (uid, json!(null)));
+        let said: serde_json::Map<_, _> = forgotten.chain([(pod_uid, json!(release))]).collect();
+        let patch = Patch::Merge(json!({"status": {"released": said}}));
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let request = self.requests().patch_subresource("status", &self.record_name(), &parameters, &patch).unwrap();
+        if let Err(error) = self.send(request).await {
+            eprintln!("{}: the last word was not taken: {error}", self.record_name());
         }
     }
 
