@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use api::{Api, Ask, Asked, Mood, POD, UID, place};
 use async_trait::async_trait;
 use indexbuild_api::{Claim, Report, RunLocation, Work, WorkKind};
+use indexbuild_executor::control::StageRead;
 use indexbuild_executor::backoff::{LONGEST_PAUSE, Pace, Pauses};
 use indexbuild_executor::kubernetes::{KubernetesControl, client};
 use indexbuild_executor::livez::{Heartbeat, heartbeat, serve};
 use indexbuild_executor::{
     ContactError, ControlPlane, ExecutorConfig, ExitStatus, Site, StoreAccess, WriteError, live,
 };
-use indexbuild_lifecycle::world::{Record, Stage};
+use indexbuild_lifecycle::world::Record;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -54,6 +55,7 @@ fn work() -> Work {
         runs: RunLocation::Store,
         splits: Vec::new(),
         inputs: vec!["plan".into()],
+        input_digests: Vec::new(),
         removes_index: false,
     }
 }
@@ -300,7 +302,7 @@ impl ControlPlane for Paced {
         self.inner.report(report).await
     }
 
-    async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError> {
+    async fn stage(&self, name: &str) -> Result<Option<StageRead>, ContactError> {
         self.inner.stage(name).await
     }
 

@@ -25,6 +25,7 @@ fn work(id: &str) -> Work {
         runs: indexbuild_api::RunLocation::Store,
         splits: vec![],
         inputs: vec![],
+        input_digests: Vec::new(),
         removes_index: false,
     }
 }

@@ -110,6 +110,7 @@ fn all_faults() -> Faults {
         lose_claim: 1,
         scale: 1,
         suspend: 2,
+        forge: 2,
     }
 }
 
@@ -154,6 +155,10 @@ fn whatever_happens_every_build_completes_once_faults_stop() {
         "damage",
         "claim deleted",
         "scaled down",
+        "forged",
+        "removed",
+        "occupied",
+        "made again",
     ] {
         assert!(totals.get(what).is_some_and(|count| *count >= 5), "{what} was hardly tried: {totals:?}");
     }

@@ -1,6 +1,6 @@
 //! What the operator remembers of a build between two passes: since when things are as they are, and what it did itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::IndexBuildStatus;
 use indexbuild_lifecycle::Millis;
@@ -37,6 +37,8 @@ pub(crate) struct BuildMemory {
     pub provided: Option<Provided>,
     /// Claims of somebody else under names of ours, by name: the slot and generation that we meant.
     pub foreign_claims: BTreeMap<String, (u32, u32)>,
+    /// Names of stages under which somebody else's object was met that no label tells.
+    pub foreign_stages: BTreeSet<String>,
     /// Why the last action for a slot, or with `None` for all of them, failed, where it did.
     pub failed_actions: BTreeMap<Option<u32>, String>,
 }
@@ -80,8 +82,11 @@ impl BuildMemory {
     }
 
     /// The status that holds: what this process wrote last, where the cache may not have it yet.
+    /// Which stages are frozen is written apart, and never from memory.
     pub(crate) fn newest_status(&self, seen: Option<&IndexBuildStatus>) -> Option<IndexBuildStatus> {
-        self.status.as_ref().map(|(status, _)| status.clone()).or_else(|| seen.cloned())
+        let frozen_stages = seen.and_then(|seen| seen.frozen_stages.clone());
+        let written = self.status.as_ref().map(|(status, _)| IndexBuildStatus { frozen_stages, ..status.clone() });
+        written.or_else(|| seen.cloned())
     }
 
     /// Forgets what was written: somebody else may have changed it.

@@ -1,12 +1,15 @@
 //! From the API's objects to the lifecycle's vocabulary. Nothing is decided here.
 
-use indexbuild_api::{EngineDirectory, Unreadable, labels, names};
+use indexbuild_api::{DirectoryState, EngineDirectory, labels, names};
+use indexbuild_lifecycle::frozen::StageObject;
 use indexbuild_lifecycle::world::{
-    ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Stage, Termination,
+    ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Termination,
 };
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, PersistentVolumeClaim, Pod, PodCondition};
 use kube::ResourceExt as _;
+
+use crate::objects::Owner;
 
 /// What the kubelet writes when it did not find a container: no proof of anything (docs/lifecycle.md, Evidence).
 const NOT_FOUND: &str = "ContainerStatusUnknown";
@@ -21,10 +24,15 @@ fn label<T: std::str::FromStr>(object: &impl kube::ResourceExt, key: &str) -> Op
     object.labels().get(key)?.parse().ok()
 }
 
+/// A record. A tombstone that goes with its build is none yet: its owner reference stands, or stands again.
 pub fn record(directory: &EngineDirectory) -> Record {
+    let mut status = directory.status.clone().unwrap_or_default();
+    if status.state == DirectoryState::Tombstone && !directory.owner_references().is_empty() {
+        status.state = DirectoryState::Idle;
+    }
     Record {
         spec: directory.spec.clone(),
-        status: directory.status.clone().unwrap_or_default(),
+        status,
         version: directory.resource_version().unwrap_or_default(),
     }
 }
@@ -190,23 +198,20 @@ pub fn gone_node(name: &str, volumes_detached: bool) -> NodeView {
     }
 }
 
-/// A frozen stage.
-///
-/// # Errors
-/// The `ConfigMap` holds no stage: somebody else wrote it, or another version of the operator.
-pub fn stage(map: &ConfigMap) -> Result<Stage, Unreadable> {
-    let bad = |why: String| {
-        let why = format!(
-            "it does not hold a frozen stage ({why}); it is never written twice: put back what was there, or remove the build"
-        );
-        Unreadable::of(map, why)
-    };
-    let text = map
-        .data
-        .as_ref()
-        .and_then(|data| data.get(names::STAGE_KEY))
-        .ok_or_else(|| bad(format!("it has no key {}", names::STAGE_KEY)))?;
-    serde_json::from_str(text).map_err(|error| bad(error.to_string()))
+/// An object under the name of a stage. Whether it is one, the lifecycle says.
+pub fn stage(map: &ConfigMap, owner: &Owner) -> StageObject {
+    let ConfigMap { metadata, immutable, data, binary_data: _ } = map;
+    let owned = metadata.owner_references.iter().flatten().any(|reference| *reference == owner.reference());
+    StageObject {
+        name: map.name_any(),
+        text: data.as_ref().and_then(|data| data.get(names::STAGE_KEY)).cloned(),
+        well_formed: *immutable == Some(true) && owned && is_of_build(map, owner),
+    }
+}
+
+/// Whether an object's labels say that it is this build's.
+pub(crate) fn is_of_build<K: kube::Resource>(object: &K, owner: &Owner) -> bool {
+    object.meta().labels.as_ref().and_then(|labels| labels.get(labels::BUILD_UID)).is_some_and(|uid| *uid == owner.uid)
 }
 
 #[cfg(test)]

@@ -137,6 +137,9 @@ impl Story {
             ["record", slot, "readable"] => {
                 self.unreadable.remove(&number(slot)?);
             }
+            ["stage", stage, "forged"] => sim.forge(stage),
+            ["stage", stage, "removed"] => sim.remove_stage(stage),
+            ["stage", stage, "put", "back"] => sim.set_stage_right(stage),
             ["slots", slots] => sim.spec.parallelism = number(slots)?,
             ["pause"] => sim.spec.suspend = true,
             ["resume"] => sim.spec.suspend = false,
