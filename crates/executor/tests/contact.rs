@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use api::{Api, Ask, Asked, Mood, POD, UID, place};
 use async_trait::async_trait;
 use indexbuild_api::{Claim, Report, RunLocation, Work, WorkKind};
-use indexbuild_executor::control::StageRead;
 use indexbuild_executor::backoff::{LONGEST_PAUSE, Pace, Pauses};
+use indexbuild_executor::control::StageRead;
 use indexbuild_executor::kubernetes::{KubernetesControl, client};
 use indexbuild_executor::livez::{Heartbeat, heartbeat, serve};
 use indexbuild_executor::{

@@ -59,11 +59,7 @@ impl Frozen {
 /// believed by what they look like, where no record contradicts, and the list is written. A build that nobody began to
 /// work on yet gets an empty list, so that none of that holds for it.
 #[must_use]
-pub fn sort_out(
-    build: &BuildView,
-    records: &[&EngineDirectorySpec],
-    objects: &[StageObject],
-) -> (Vec<Stage>, Frozen) {
+pub fn sort_out(build: &BuildView, records: &[&EngineDirectorySpec], objects: &[StageObject]) -> (Vec<Stage>, Frozen) {
     let prefix = names::stage(&build.name, &build.uid, "");
     let named = objects.iter().filter_map(|object| {
         let stage = object.name.strip_prefix(&prefix)?;

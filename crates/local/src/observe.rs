@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use indexbuild_api::{Retention, VolumeRetention};
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{
-    Frozen, BuildView, ClaimPhase, ClaimView, Clocks, Millis, NodeReady, NodeView, PodState, PodView, Stage, Termination, World,
+    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, Millis, NodeReady, NodeView, PodState, PodView, Stage,
+    Termination, World,
 };
 
 use crate::build::StoredBuild;

@@ -43,7 +43,10 @@ impl OperatorError {
             Self::Api { what: _, source } => is_status(source, 409),
             Self::Foreign { .. }
             | Self::OldDefinition { .. }
-            | Self::Gone { .. } | Self::PodPart(_) | Self::Blind(_) | Self::Json { .. } => false,
+            | Self::Gone { .. }
+            | Self::PodPart(_)
+            | Self::Blind(_)
+            | Self::Json { .. } => false,
         }
     }
 

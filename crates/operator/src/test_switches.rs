@@ -38,8 +38,14 @@ impl TestSwitches {
     }
 
     pub(crate) fn falsify(self, world: &mut World) {
-        let Self { believe_nodes_ready, trust_silence, forget_stranded, take_any_report, forget_unreadable: _, believe_any_stage } =
-            self;
+        let Self {
+            believe_nodes_ready,
+            trust_silence,
+            forget_stranded,
+            take_any_report,
+            forget_unreadable: _,
+            believe_any_stage,
+        } = self;
         if believe_any_stage {
             for (stage, _) in world.frozen.unproved.drain(..).filter_map(|unproved| unproved.holds) {
                 world.frozen.lost.retain(|lost| lost.name != stage.name);

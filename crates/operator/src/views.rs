@@ -30,11 +30,7 @@ pub fn record(directory: &EngineDirectory) -> Record {
     if status.state == DirectoryState::Tombstone && !directory.owner_references().is_empty() {
         status.state = DirectoryState::Idle;
     }
-    Record {
-        spec: directory.spec.clone(),
-        status,
-        version: directory.resource_version().unwrap_or_default(),
-    }
+    Record { spec: directory.spec.clone(), status, version: directory.resource_version().unwrap_or_default() }
 }
 
 /// A pod; `None`: its labels do not say which slot and epoch it was made for.
@@ -216,6 +212,7 @@ pub(crate) fn is_of_build<K: kube::Resource>(object: &K, owner: &Owner) -> bool 
 
 #[cfg(test)]
 mod tests {
+    use indexbuild_api::{EngineDirectorySpec, EngineDirectoryStatus};
     use indexbuild_lifecycle::evidence::is_final;
     use serde_json::{Value, json};
 
@@ -360,6 +357,18 @@ mod tests {
         let second = spec.containers[0].clone();
         spec.containers.push(second);
         assert_eq!(pod(&two).unwrap().state, PodState::Running);
+    }
+
+    /// I9: with an owner reference it goes with its build, whatever its state says.
+    #[test]
+    fn a_tombstone_that_still_has_an_owner_is_none() {
+        let mut directory = EngineDirectory::new("orders-0b7e1c9a-0", EngineDirectorySpec::default());
+        let status = EngineDirectoryStatus { state: DirectoryState::Tombstone, ..EngineDirectoryStatus::default() };
+        directory.status = Some(status);
+        assert_eq!(record(&directory).status.state, DirectoryState::Tombstone);
+        let build = crate::objects::tests::build("");
+        directory.metadata.owner_references = Some(vec![Owner::of(&build).reference()]);
+        assert_eq!(record(&directory).status.state, DirectoryState::Idle);
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod quiet;
 #[path = "without_nodes/readable.rs"]
 mod readable;
 mod scripted;
+#[path = "without_nodes/stages.rs"]
+mod stages;
 #[path = "without_nodes/sweep.rs"]
 mod sweep;
 #[path = "without_nodes/unreadable.rs"]

@@ -247,7 +247,16 @@ impl<'w> Stages<'w> {
         // Whether it is committed or not: a commit may have been made unseen.
         let removes_index = kind == WorkKind::Clean && self.world.build.index_goes();
         let input_digests = self.input_digests(&inputs);
-        Work { id: id.to_owned(), kind, inputs_digest, runs, splits: splits.to_vec(), inputs, input_digests, removes_index }
+        Work {
+            id: id.to_owned(),
+            kind,
+            inputs_digest,
+            runs,
+            splits: splits.to_vec(),
+            inputs,
+            input_digests,
+            removes_index,
+        }
     }
 
     /// What an executor is to find in each of the stages that it reads. None, where one is not said.

@@ -360,13 +360,21 @@ pub(crate) fn check(world: &World) {
             Action::RecordStages { stages } => {
                 let said = world.build.status.as_ref().and_then(|status| status.frozen_stages.clone());
                 if world.frozen.unsaid.is_some() {
-                    assert_eq!((world.frozen.unsaid.as_ref(), decision.actions.len()), (Some(stages), 1), "first of all");
+                    assert_eq!(
+                        (world.frozen.unsaid.as_ref(), decision.actions.len()),
+                        (Some(stages), 1),
+                        "first of all"
+                    );
                     continue;
                 }
                 // G6: what was said stays said, and each stage is said once.
                 let (new, before) = stages.split_last().unwrap();
                 assert_eq!(before, said.unwrap_or_default());
-                assert!(!before.iter().chain(&world.frozen.lost).any(|said| said.name == new.name), "{} twice", new.name);
+                assert!(
+                    !before.iter().chain(&world.frozen.lost).any(|said| said.name == new.name),
+                    "{} twice",
+                    new.name
+                );
                 assert!(world.stages.iter().all(|frozen| frozen.name != new.name), "{} exists", new.name);
                 // G2: what somebody offers is taken only where records say all of it.
                 let unproved = world.frozen.unproved.iter().filter_map(|unproved| unproved.holds.as_ref());
@@ -402,8 +410,9 @@ pub(crate) fn check(world: &World) {
         && !world.stages.iter().any(|stage| stage.name == "publish")
         && !world.frozen.lost.iter().any(|lost| lost.name == "publish");
     if running && !world.frozen.lost.is_empty() {
-        let only =
-            |action: &Action| matches!(action, Action::FreezeStage { .. } | Action::RecordStages { .. } | Action::AddFinalizer);
+        let only = |action: &Action| {
+            matches!(action, Action::FreezeStage { .. } | Action::RecordStages { .. } | Action::AddFinalizer)
+        };
         assert!(decision.actions.iter().all(only), "decided without a stage that is frozen: {:?}", decision.actions);
     }
     // I5.

@@ -261,7 +261,8 @@ pub(crate) fn carry_out(world: &mut World, decision: &Decision) {
 /// What is known of frozen stages by the status and by those that are there.
 pub(crate) fn know_stages(world: &mut World) {
     let said = world.build.status.as_ref().and_then(|status| status.frozen_stages.as_deref()).unwrap_or_default();
-    world.frozen = Frozen { unproved: std::mem::take(&mut world.frozen.unproved), ..Frozen::own(Some(said), &world.stages) };
+    world.frozen =
+        Frozen { unproved: std::mem::take(&mut world.frozen.unproved), ..Frozen::own(Some(said), &world.stages) };
 }
 
 /// The stages that a decision says are frozen, by name.

@@ -13,8 +13,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{
-    Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, IndexBuildSpec, IndexBuildStatus, Report, Retention,
-    VolumeRetention, VolumeSpec, Waiting, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
+    Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, IndexBuildSpec, IndexBuildStatus, Report,
+    Retention, VolumeRetention, VolumeSpec, Waiting, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::admission::{self, OPERATOR};
 use indexbuild_lifecycle::frozen::{StageObject, sort_out};
