@@ -340,8 +340,8 @@ pub(crate) fn world(
     };
     let world = remains(build, now, wall, objects, memory, nodes)?;
     let maps: Vec<_> = objects.stages.iter().map(|map| views::stage(map, &owner)).collect();
-    let records: Vec<_> = world.slots.iter().map(|slot| &slot.record.spec).collect();
-    let records: Vec<_> = records.into_iter().filter(|spec| spec.build_uid == owner.uid).collect();
+    let records = world.slots.iter().map(|slot| &slot.record.spec);
+    let records: Vec<_> = records.filter(|spec| spec.build_uid == owner.uid).collect();
     let (stages, frozen) = frozen::sort_out(&world.build, &records, &maps);
     Ok(World { stages, frozen, ..world })
 }

@@ -170,8 +170,8 @@ impl Job {
 
     /// What a stage holds, as the grant says it.
     fn expected_digest(&self, name: &str) -> Option<&str> {
-        let inputs = self.work.inputs.iter().zip(&self.work.input_digests);
-        inputs.into_iter().find(|(input, _)| *input == name).map(|(_, digest)| digest.as_str())
+        let mut inputs = self.work.inputs.iter().zip(&self.work.input_digests);
+        inputs.find(|(input, _)| *input == name).map(|(_, digest)| digest.as_str())
     }
 
     /// The chosen result of a work, its digest checked.

@@ -85,14 +85,14 @@ impl Pass<'_> {
     pub(super) fn freeze(&mut self) {
         let running = matches!(self.mode, Mode::Run | Mode::Suspend);
         if let Some(stage) = self.stages.ready(running) {
-            self.record(&stage);
+            self.say_frozen(&stage);
             return;
         }
         let Mode::Clean(_) = self.mode else {
             return;
         };
         if let Some(stage) = self.stages.ready_clean() {
-            self.record(&stage);
+            self.say_frozen(&stage);
         } else if let Some(why) = self.cleaning_is_hopeless() {
             let prefix = status::prefix(&self.world.build);
             self.events.push(Event {
@@ -100,12 +100,12 @@ impl Pass<'_> {
                 warning: true,
                 message: format!("cleaning was given up: {why}; what is left under {prefix} can be removed by hand"),
             });
-            self.record(&Stage { name: self.stages.clean_name().to_owned(), chosen: Vec::new() });
+            self.say_frozen(&Stage { name: self.stages.clean_name().to_owned(), chosen: Vec::new() });
         }
     }
 
     /// The digest first: an object that is made before it could be anybody's.
-    fn record(&mut self, stage: &Stage) {
+    fn say_frozen(&mut self, stage: &Stage) {
         let Some(new) = self.stages.offered(stage).or_else(|| stage.frozen()) else {
             return;
         };

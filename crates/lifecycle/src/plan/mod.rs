@@ -18,7 +18,7 @@ mod waits;
 
 use std::collections::BTreeMap;
 
-use indexbuild_api::{Reason, WorkErrorReason};
+use indexbuild_api::WorkErrorReason;
 
 use crate::action::{Action, Decision, End, Event, Wait};
 use crate::world::World;

@@ -130,8 +130,8 @@ impl<'w> Stages<'w> {
             StageName::Clean | StageName::CleanIndex => {
                 // Given up, or done: by whom is in the digest alone.
                 let choices = self.choices(CLEAN_WORK).map(|chosen| vec![chosen.clone()]).chain([Vec::new()]);
-                let stages = choices.map(|chosen| Stage { name: frozen.name.clone(), chosen });
-                return stages.into_iter().find(|stage| stage.frozen().as_ref() == Some(frozen));
+                let mut stages = choices.map(|chosen| Stage { name: frozen.name.clone(), chosen });
+                return stages.find(|stage| stage.frozen().as_ref() == Some(frozen));
             }
         };
         let chosen = works.iter().map(|work| self.choice(work)).collect::<Option<Vec<_>>>()?;

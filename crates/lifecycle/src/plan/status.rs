@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Pass;
 use super::grants::Draft;
 use super::mode::{self, Mode};
-use super::stages::{ENCODE, PLAN, PUBLISH, SORT};
+use super::stages::{ENCODE, PLAN, SORT};
 use super::volumes::{Class, current_class, former_class};
 use crate::action::{Action, Decision, End, Event};
 use crate::world::{BuildView, Millis};
@@ -213,8 +213,8 @@ impl Pass<'_> {
                     })
                 },
             ),
+            frozen_stages: self.recorded_stages().or_else(|| before.frozen_stages.clone()),
         };
-        status.frozen_stages = self.recorded_stages().or(before.frozen_stages);
         let counts = self.count_slots();
         status.slots = Some(counts);
         status.executors = Some(format!("{}/{}", counts.working, counts.desired));
