@@ -1,10 +1,11 @@
-//! Who may write what, on a real API server: the resources' own rules, the chart's three policies, and what is said
+//! Who may write what, on a real API server: the resources' own rules, the chart's policies, and what is said
 //! to who breaks them. What the lifecycle holds for the rules is the oracle.
 
 mod good_and_bad_builds;
 mod guard_policy;
 mod pods;
 mod records;
+mod stages;
 mod support;
 mod tenants;
 
@@ -30,6 +31,7 @@ fn the_api_server_accepts_and_refuses_what_the_lifecycle_does_and_says_the_same(
         records::specs_follow_each_other_by_the_rules_of_the_lifecycle(&client).await;
         records::statuses_follow_each_other_by_the_rules_of_the_lifecycle(&client, &cluster).await;
         records::nobody_but_the_operator_writes_a_spec(&client, &cluster).await;
+        stages::nobody_but_the_operator_freezes_and_kubernetes_removes(&client, &cluster).await;
         guard_policy::the_operator_is_refused_what_it_must_never_do(&client, &cluster).await;
     });
 }
@@ -79,7 +81,7 @@ fn the_owner_policy_names_each_property_of_a_records_status() {
 /// The words by which the lifecycle, the operator's trial and executors know a refusal are the chart's.
 #[test]
 fn the_policies_say_what_the_lifecycle_says() {
-    use indexbuild_lifecycle::admission::{ONLY_THE_OPERATOR, Refusal};
+    use indexbuild_lifecycle::admission::{FROZEN_IS_IMMUTABLE, ONLY_THE_OPERATOR, ONLY_THE_OPERATOR_FREEZES, Refusal};
     let text = include_str!("../../charts/indexbuild/templates/policies.yaml");
     let all = [
         Refusal::NotOwner,
@@ -93,7 +95,8 @@ fn the_policies_say_what_the_lifecycle_says() {
         Refusal::ReleaseTakenBack,
         Refusal::AfterRelease,
     ];
-    for words in all.map(|refusal| refusal.to_string()).iter().map(String::as_str).chain([ONLY_THE_OPERATOR]) {
+    let more = [ONLY_THE_OPERATOR, ONLY_THE_OPERATOR_FREEZES, FROZEN_IS_IMMUTABLE];
+    for words in all.map(|refusal| refusal.to_string()).iter().map(String::as_str).chain(more) {
         let said = |line: &str| line.trim().trim_start_matches("message: ").trim_matches('"') == words;
         assert!(text.lines().any(said), "no policy says: {words}");
     }

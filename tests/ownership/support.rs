@@ -16,7 +16,7 @@ pub(super) const NAMESPACE: &str = "shop";
 /// The operator, as the API server calls it.
 pub(super) const OPERATOR: &str = "system:serviceaccount:indexbuild-system:indexbuild-operator";
 /// The chart's policies.
-pub(super) const POLICIES: [&str; 3] = ["indexbuild-owner", "indexbuild-grant", "indexbuild-guard"];
+pub(super) const POLICIES: [&str; 4] = ["indexbuild-owner", "indexbuild-grant", "indexbuild-stage", "indexbuild-guard"];
 
 /// The chart, rendered.
 pub(super) fn template(tools: &Tools, arguments: &[&str]) -> String {

@@ -72,6 +72,13 @@ pub struct IndexBuildStatus {
     /// The commit, once it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<ManifestStatus>,
+    /// The stages that are frozen, each with the digest of what its `ConfigMap` holds. Written by compare-and-set, before
+    /// that object is made: what stands in another one is not believed. Absent: an operator that kept no such list
+    /// began the build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub frozen_stages: Option<Vec<FrozenStage>>,
 }
 
 impl IndexBuildStatus {
@@ -168,6 +175,18 @@ pub struct LastError {
     /// What, where, and what to do.
     #[schemars(length(max = 4096))]
     pub message: String,
+}
+
+/// A stage that is frozen.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FrozenStage {
+    /// `plan`, `encode`, `encode-r1`, `sort`, `publish`, `clean`, `clean-index`.
+    #[schemars(length(min = 1, max = 64))]
+    pub name: String,
+    /// SHA-256 of the text under `stage.json`, in hexadecimal.
+    #[schemars(length(min = 64, max = 64))]
+    pub digest: String,
 }
 
 /// The commit.

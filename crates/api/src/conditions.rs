@@ -135,6 +135,8 @@ pub enum Reason {
     NoVolumes,
     /// An object of the expected name belongs to somebody else.
     ForeignObject,
+    /// A stage was frozen, and the object that held it is gone.
+    StageLost,
     /// A permission is missing.
     MissingPermission,
     /// The refusal was tried and held.

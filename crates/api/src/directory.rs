@@ -267,6 +267,11 @@ pub struct Work {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 64)), extend("x-kubernetes-list-type" = "atomic"))]
     pub inputs: Vec<String>,
+    /// The digests of what those stages hold, in the same order: an executor believes no other text. Absent (an older
+    /// operator granted the work, or a local parent speaks for them itself): they are taken as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 64)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub input_digests: Vec<String>,
     /// Of a Clean: whether a committed index goes too, because its build was deleted and its policy says so. The
     /// process that cleans may be older than the deletion, and does not know of it otherwise.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

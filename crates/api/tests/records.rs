@@ -15,6 +15,7 @@ fn work(id: &str) -> Work {
         runs: RunLocation::Store,
         splits: Vec::new(),
         inputs: vec!["plan".to_owned()],
+        input_digests: Vec::new(),
         removes_index: false,
         keeps_volume: false,
     }

@@ -42,7 +42,7 @@ pub trait ControlPlane: Send + Sync {
     async fn release(&self, word: LastWord) -> Result<(), WriteError>;
 
     /// A stage's frozen choices. `None`: the stage is not frozen yet.
-    async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError>;
+    async fn stage(&self, name: &str) -> Result<Option<StageRead>, ContactError>;
 
     /// How its callers pause after failures. They do, and not the calls, so that a pause can be cut short.
     fn pace(&self) -> Pace;
@@ -51,6 +51,23 @@ pub trait ControlPlane: Send + Sync {
     /// [`LONGEST_PAUSE`](crate::backoff::LONGEST_PAUSE).
     fn hold_off(&self) -> Duration {
         Duration::ZERO
+    }
+}
+
+/// A stage's frozen choices, as they were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageRead {
+    pub stage: Stage,
+    /// The digest of the text that it was read from, where that was an object that others may have made. `None`: the
+    /// control plane itself said it.
+    pub digest: Option<String>,
+}
+
+impl StageRead {
+    /// What the control plane itself says.
+    #[must_use]
+    pub const fn said(stage: Stage) -> Self {
+        Self { stage, digest: None }
     }
 }
 

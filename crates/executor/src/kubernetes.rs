@@ -10,8 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use indexbuild_api::{Claim, EngineDirectory, Report, names};
+use indexbuild_lifecycle::frozen::digest;
 use indexbuild_lifecycle::release::LastWord;
-use indexbuild_lifecycle::world::{Record, Stage};
+use indexbuild_lifecycle::world::Record;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, Client, Config, ResourceExt as _};
@@ -20,7 +21,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use crate::backoff::Pace;
-use crate::control::{ContactError, ControlPlane, WriteError};
+use crate::control::{ContactError, ControlPlane, StageRead, WriteError};
 use crate::livez::Heartbeat;
 use crate::retry_after::Asked;
 
@@ -246,7 +247,7 @@ impl ControlPlane for KubernetesControl {
         self.write(&Patch::Merge(json!({"status": {"released": said}}))).await
     }
 
-    async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError> {
+    async fn stage(&self, name: &str) -> Result<Option<StageRead>, ContactError> {
         let Place { namespace, build_name, build_uid, slot: _ } = &self.place;
         let maps: Api<ConfigMap> = Api::namespaced(self.client(), namespace);
         let map_name = names::stage(build_name, build_uid, name);
@@ -256,7 +257,7 @@ impl ControlPlane for KubernetesControl {
         let text =
             map.data.as_ref().and_then(|data| data.get(names::STAGE_KEY)).map(String::as_str).unwrap_or_default();
         serde_json::from_str(text)
-            .map(Some)
+            .map(|stage| Some(StageRead { stage, digest: Some(digest(text)) }))
             .map_err(|error| ContactError::Unreachable(format!("ConfigMap {map_name} holds no frozen stage: {error}")))
     }
 

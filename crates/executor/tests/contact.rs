@@ -14,6 +14,7 @@ use api::{Api, Ask, Asked, Mood, POD, UID, place};
 use async_trait::async_trait;
 use indexbuild_api::{Claim, Report, RunLocation, Work, WorkKind};
 use indexbuild_executor::backoff::{LONGEST_PAUSE, Pace, Pauses};
+use indexbuild_executor::control::StageRead;
 use indexbuild_executor::kubernetes::{KubernetesControl, client};
 use indexbuild_executor::livez::{Heartbeat, heartbeat, serve};
 use indexbuild_executor::machine::BOOT_ID_FILE;
@@ -21,7 +22,7 @@ use indexbuild_executor::{
     ContactError, ControlPlane, ExecutorConfig, ExitStatus, Site, StoreAccess, WriteError, live,
 };
 use indexbuild_lifecycle::release::LastWord;
-use indexbuild_lifecycle::world::{Record, Stage};
+use indexbuild_lifecycle::world::Record;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -56,6 +57,7 @@ fn work() -> Work {
         runs: RunLocation::Store,
         splits: Vec::new(),
         inputs: vec!["plan".into()],
+        input_digests: Vec::new(),
         removes_index: false,
         keeps_volume: false,
     }
@@ -308,7 +310,7 @@ impl ControlPlane for Paced {
         self.inner.release(word).await
     }
 
-    async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError> {
+    async fn stage(&self, name: &str) -> Result<Option<StageRead>, ContactError> {
         self.inner.stage(name).await
     }
 

@@ -1,6 +1,8 @@
 //! What may be done: an ordered, closed set. What destroys something takes its proof as an argument.
 
-use indexbuild_api::{Condition, DirectoryState, EngineDirectorySpec, IndexBuildStatus, OwnerChangeReason, Reason};
+use indexbuild_api::{
+    Condition, DirectoryState, EngineDirectorySpec, FrozenStage, IndexBuildStatus, OwnerChangeReason, Reason,
+};
 
 use crate::evidence::{Condemned, Evidence};
 use crate::world::{Millis, Stage};
@@ -140,7 +142,11 @@ pub enum Action {
         /// The proof that its former owner can no longer write it.
         evidence: Evidence,
     },
-    /// Make the immutable `ConfigMap` of a stage: create-if-absent; one that exists is the truth (G2, G6).
+    /// Say in the build's status, by compare-and-set, which stages are frozen: all of them, with their digests (G2).
+    RecordStages {
+        stages: Vec<FrozenStage>,
+    },
+    /// Make the immutable `ConfigMap` of a stage whose digest the build's status has: create-if-absent (G6).
     FreezeStage {
         stage: Stage,
     },
@@ -161,6 +167,7 @@ impl Action {
             Self::StopPod { .. } => "StopPod",
             Self::DeleteClaim { .. } => "DeleteClaim",
             Self::KeepClaim { .. } => "KeepClaim",
+            Self::RecordStages { .. } => "RecordStages",
             Self::FreezeStage { .. } => "FreezeStage",
         }
     }
@@ -179,6 +186,7 @@ impl Action {
             | Self::CreateClaim { .. }
             | Self::CreatePod { .. }
             | Self::KeepClaim { .. }
+            | Self::RecordStages { .. }
             | Self::FreezeStage { .. } => false,
         }
     }

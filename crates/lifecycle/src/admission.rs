@@ -16,6 +16,12 @@ pub const OPERATOR: &str = "";
 /// What the API server says to anybody but the operator who makes a record, or writes a record's spec.
 pub const ONLY_THE_OPERATOR: &str = "only the operator grants, chooses and condemns";
 
+/// What the API server says to anybody but the operator who makes, changes or removes a frozen stage or a build's file.
+pub const ONLY_THE_OPERATOR_FREEZES: &str = "only the operator freezes stages and writes a build's file";
+
+/// What it says to whoever makes a frozen stage that can be changed afterwards, be it the operator.
+pub const FROZEN_IS_IMMUTABLE: &str = "a frozen stage is immutable";
+
 /// Why a write is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {

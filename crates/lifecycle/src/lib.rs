@@ -9,6 +9,7 @@
 pub mod action;
 pub mod admission;
 pub mod evidence;
+pub mod frozen;
 pub mod observer;
 pub mod owner;
 pub mod plan;

@@ -1,7 +1,7 @@
 //! Everything that is observed of one build, read live, at one moment.
 
 use indexbuild_api::{
-    Chosen, DeletionPolicy, EngineDirectorySpec, EngineDirectoryStatus, IndexBuildSpec, IndexBuildStatus,
+    Chosen, DeletionPolicy, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, IndexBuildSpec, IndexBuildStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,10 @@ pub struct World {
     pub claims: Vec<ClaimView>,
     /// The nodes that are known; empty where nodes cannot be read.
     pub nodes: Vec<NodeView>,
+    /// Frozen stages that are believed (`frozen.rs` says which are).
     pub stages: Vec<Stage>,
+    /// What else is known of frozen stages.
+    pub frozen: Frozen,
     /// What hinders its pods and volumes, as far as anybody says. No action depends on it.
     pub hindrances: Vec<Hindrance>,
     /// Whether reports of anybody but the owner are refused; `None` where there is nobody to refuse them.
@@ -331,6 +334,29 @@ pub struct Stage {
     pub chosen: Vec<Chosen>,
 }
 
+/// What is known of frozen stages beside those that are believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// What the build's status is to say before anything is decided, as it says nothing of stages yet.
+    pub unsaid: Option<Vec<FrozenStage>>,
+    /// Stages that are frozen, and whose content is not there: nobody made the object yet, somebody removed it, or another
+    /// one stands in its place.
+    pub lost: Vec<FrozenStage>,
+    /// Objects under the names of stages that nothing vouches for yet.
+    pub unproved: Vec<Unproved>,
+}
+
+/// An object under the name of a stage that nothing vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unproved {
+    /// The stage whose name it has.
+    pub stage: String,
+    /// The object's name.
+    pub object: String,
+    /// What it holds, and the digest of that; `None`: nothing that is a stage of this name.
+    pub holds: Option<(Stage, String)>,
+}
+
 impl World {
     /// Whether more than half of the nodes look lost at once. Then it is probably the observer that is cut
     /// off, and nothing is destroyed or replaced (failure-modes.md #23). Nodes that have not been ready for long are no
@@ -345,9 +371,16 @@ impl World {
         lost * 2 > known.count()
     }
 
+    /// What a frozen stage holds. `None`: it is not frozen, or what it held is lost.
     #[must_use]
     pub fn stage(&self, name: &str) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// Whether a stage is frozen, whatever became of the object that holds it (G6).
+    #[must_use]
+    pub fn is_frozen(&self, name: &str) -> bool {
+        self.stage(name).is_some() || self.frozen.lost.iter().any(|lost| lost.name == name)
     }
 
     #[must_use]

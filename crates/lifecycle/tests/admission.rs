@@ -31,6 +31,7 @@ fn work(id: &str) -> Work {
         runs: indexbuild_api::RunLocation::Store,
         splits: vec![],
         inputs: vec![],
+        input_digests: Vec::new(),
         removes_index: false,
         keeps_volume: false,
     }

@@ -20,9 +20,10 @@ fn g1_every_write_of_a_record_carries_the_version_that_was_looked_at() {
     }
 }
 
-/// G2: in the record first; frozen only from what records are seen to say; then emptied.
+/// G2: in the record first; then said in the status, from what records are seen to say; then frozen as it was said; then
+/// emptied, and not before.
 #[test]
-fn g2_a_result_is_chosen_in_the_record_then_frozen_then_leaves_the_record() {
+fn g2_a_result_is_chosen_in_the_record_then_said_then_frozen_then_leaves_the_record() {
     let mut world = encoding();
     reports_result(&mut world, 0);
     reports_result(&mut world, 1);
@@ -31,6 +32,11 @@ fn g2_a_result_is_chosen_in_the_record_then_frozen_then_leaves_the_record() {
     assert_eq!(update(&decision, 0).unwrap().0.chosen[0].work_id, "encode-0");
     carry_out(&mut world, &decision);
     let decision = plan(&world);
+    assert_eq!(records_stages(&decision), ["encode"]);
+    assert!(!decision.actions.iter().any(|action| matches!(action, Action::FreezeStage { .. })));
+    carry_out(&mut world, &decision);
+    let decision = plan(&world);
+    assert!(update(&decision, 0).is_none(), "nothing is decided on a stage that is not there");
     let frozen = decision
         .actions
         .iter()
@@ -40,6 +46,8 @@ fn g2_a_result_is_chosen_in_the_record_then_frozen_then_leaves_the_record() {
         })
         .unwrap();
     assert_eq!((frozen.name.as_str(), frozen.chosen.len()), ("encode", 2));
+    let said = world.build.status.as_ref().unwrap().frozen_stages.as_ref().unwrap();
+    assert_eq!(said.last(), frozen.frozen().as_ref());
     carry_out(&mut world, &decision);
     let decision = plan(&world);
     let (spec, _, change) = update(&decision, 0).unwrap();
@@ -173,7 +181,9 @@ fn g6_a_frozen_stage_is_never_made_again_whatever_records_say_later() {
     world.stages.push(stage("encode", &["encode-0", "encode-1"]));
     world.slots[0].record.spec.chosen = vec![Chosen { epoch: 9, ..choice("encode-0") }];
     world.slots[1].record.spec.chosen = vec![Chosen { epoch: 9, ..choice("encode-1") }];
-    assert!(!plan(&world).actions.iter().any(|action| matches!(action, Action::FreezeStage { .. })));
+    let decision = plan(&world);
+    assert!(!decision.actions.iter().any(|action| matches!(action, Action::FreezeStage { .. })));
+    assert!(records_stages(&decision).is_empty());
 }
 
 /// G7.

@@ -29,6 +29,7 @@ fn work(id: &str) -> Work {
         runs: RunLocation::Store,
         splits: vec![],
         inputs: vec![],
+        input_digests: Vec::new(),
         removes_index: false,
         keeps_volume: false,
     }

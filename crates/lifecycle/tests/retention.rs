@@ -39,6 +39,7 @@ fn act(world: &mut World, decision: &Decision) -> Vec<String> {
                 }
             }
             Action::RemoveFinalizer => world.build.finalizer = false,
+            Action::RecordStages { .. } => {}
             Action::AddFinalizer
             | Action::CreateDirectory { .. }
             | Action::CreateClaim { .. }
@@ -46,6 +47,7 @@ fn act(world: &mut World, decision: &Decision) -> Vec<String> {
         }
     }
     world.build.status = Some(decision.status.clone());
+    know_stages(world);
     told
 }
 

@@ -114,6 +114,7 @@ fn all_faults() -> Faults {
         sandbox: 10,
         mute: 30,
         away: 2,
+        forge: 2,
     }
 }
 
@@ -162,6 +163,10 @@ fn whatever_happens_every_build_completes_once_faults_stop() {
         "away",
         "released",
         "ended without a word",
+        "forged",
+        "removed",
+        "occupied",
+        "made again",
     ] {
         assert!(totals.get(what).is_some_and(|count| *count >= 5), "{what} was hardly tried: {totals:?}");
     }

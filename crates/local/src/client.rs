@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use indexbuild_api::{Claim, Report};
 use indexbuild_executor::backoff::Pace;
+use indexbuild_executor::control::StageRead;
 use indexbuild_executor::{ContactError, ControlPlane, WriteError};
 use indexbuild_lifecycle::release::LastWord;
-use indexbuild_lifecycle::world::{Record, Stage};
+use indexbuild_lifecycle::world::Record;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -103,9 +104,9 @@ impl ControlPlane for ParentClient {
         self.write(Ask::Release(word)).await
     }
 
-    async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError> {
+    async fn stage(&self, name: &str) -> Result<Option<StageRead>, ContactError> {
         match self.call(Ask::Stage { name: name.to_owned() }, self.limit).await? {
-            Answer::Stage(stage) => Ok(stage),
+            Answer::Stage(stage) => Ok(stage.map(StageRead::said)),
             other => Err(odd(&other)),
         }
     }

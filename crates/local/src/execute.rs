@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use indexbuild_api::{ALLOCATOR, EngineDirectorySpec, OwnerChangeReason};
+use indexbuild_api::{ALLOCATOR, EngineDirectorySpec, IndexBuildStatus, OwnerChangeReason};
 use indexbuild_durable::test_switches::FAULTS;
 use indexbuild_lifecycle::Action;
 use rustix::process::Signal;
@@ -132,6 +132,14 @@ impl Hands<'_> {
             }
             Action::KeepClaim { slot, name, uid, evidence } => {
                 tracing::info!(slot, volume = %name, %uid, ?evidence, "a volume is kept");
+            }
+            Action::RecordStages { stages } => {
+                let status = self.build.status.clone().unwrap_or_default();
+                let status = IndexBuildStatus { frozen_stages: Some(stages), ..status };
+                let changed = StoredBuild { status: Some(status), ..self.build.clone() };
+                changed.store(&self.hub.layout)?;
+                *self.build = changed;
+                hub.changed.notify_waiters();
             }
             Action::FreezeStage { stage } => {
                 let path = hub.layout.stage(&stage.name);

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use indexbuild_api::{Retention, VolumeRetention};
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, Millis, NodeReady, NodeView, PodState, PodView, Stage, Termination, World,
+    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, Millis, NodeReady, NodeView, PodState, PodView, Stage,
+    Termination, World,
 };
 
 use crate::build::StoredBuild;
@@ -49,6 +50,7 @@ pub(crate) fn observe(
         });
         spec.volume = Some(volume);
     }
+    let stages: Vec<Stage> = state.stages.values().cloned().collect();
     World {
         now,
         wall: jiff::Timestamp::now().to_string(),
@@ -81,7 +83,8 @@ pub(crate) fn observe(
             volumes_detached: false,
             cordoned: false,
         }],
-        stages: state.stages.values().cloned().collect::<Vec<Stage>>(),
+        frozen: Frozen::own(build.status.as_ref().and_then(|status| status.frozen_stages.as_deref()), &stages),
+        stages,
         hindrances: Vec::new(),
         enforcement: None,
     }

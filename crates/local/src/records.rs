@@ -259,6 +259,7 @@ pub(crate) mod tests {
                 runs: indexbuild_api::RunLocation::Store,
                 splits: Vec::new(),
                 inputs: Vec::new(),
+                input_digests: Vec::new(),
                 removes_index: false,
                 keeps_volume: false,
             }),

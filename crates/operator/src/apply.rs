@@ -5,7 +5,8 @@
 
 use futures::StreamExt as _;
 use indexbuild_api::{
-    DirectoryState, EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, Guarded, IndexBuild, labels, names,
+    DirectoryState, EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, Guarded, IndexBuild, labels,
+    names,
 };
 use indexbuild_lifecycle::Action;
 use indexbuild_lifecycle::plan::kept_claim;
@@ -21,9 +22,10 @@ use crate::context::Context;
 use crate::error::{OperatorError, is_status};
 use crate::memory::BuildMemory;
 use crate::objects::{self, Owner, PodPlace};
-use crate::observe::{Objects, is_of_build};
+use crate::observe::Objects;
 use crate::plan::Pass;
-use crate::{provide, views};
+use crate::provide;
+use crate::views::{self, is_of_build};
 
 /// So many writes of one kind are on their way at once.
 const ABREAST: usize = 8;
@@ -88,6 +90,12 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
                 // The lifecycle takes another name, once it sees that this one is taken.
                 memory.foreign_claims.insert(name.clone(), (*slot, *generation));
             }
+            if let (Action::FreezeStage { stage }, OperatorError::Foreign { name, .. }) = (action, &error) {
+                // The lifecycle tells of it, once it sees what is there.
+                tracing::warn!(stage = %stage.name, object = %name, "somebody else's object has the name of a stage");
+                memory.foreign_stages.insert(name.clone());
+                continue;
+            }
             if error.is_conflict() {
                 tracing::debug!(action = name, slot, %error, "somebody else wrote first");
             } else {
@@ -130,6 +138,7 @@ fn slot_of(action: &Action) -> Option<u32> {
         | Action::RemoveFinalizer
         | Action::StopPod { .. }
         | Action::DeleteClaim { .. }
+        | Action::RecordStages { .. }
         | Action::FreezeStage { .. } => None,
     }
 }
@@ -179,6 +188,7 @@ impl Hands<'_> {
         let done = match action {
             Action::AddFinalizer => return self.finalizer(true).await,
             Action::RemoveFinalizer => return self.finalizer(false).await,
+            Action::RecordStages { stages } => return self.record_stages(&stages).await,
             Action::CreateDirectory { slot, spec } => self.create_directory(slot, spec).await,
             Action::UpdateDirectory { slot, version, spec, state, change, conditions } => {
                 let change = StatusChange { state, change, conditions: &conditions };
@@ -346,13 +356,44 @@ impl Hands<'_> {
         created(api.create(&post(), &Guarded::readable(pod)).await, &api, "Pod", &name, self.owner).await
     }
 
-    /// G2, G6: made once; one that exists is the truth, and is read by the next pass.
+    /// G2: by the version of the build that was decided on. No other write of the status has this part, so that none
+    /// takes it away, not even one of a version that does not know it.
+    async fn record_stages(&self, stages: &[FrozenStage]) -> Result<Option<String>, OperatorError> {
+        let (build, name) = (self.build()?, &self.owner.name);
+        let patch = json!({
+            "metadata": {"uid": self.owner.uid, "resourceVersion": build.resource_version()},
+            "status": {"frozenStages": stages},
+        });
+        let parameters =
+            PatchParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let written = self
+            .api::<IndexBuild>()
+            .patch_status(name, &parameters, &Patch::Merge(patch))
+            .await
+            .map_err(OperatorError::api(format!("which stages of build {name} are frozen is not written")))?;
+        let version = written.resource_version();
+        let kept = written.read().ok().and_then(|build| build.status.clone()?.frozen_stages);
+        if kept.as_deref() == Some(stages) { Ok(version) } else { Err(OperatorError::OldDefinition { name: name.clone() }) }
+    }
+
+    /// G2, G6: made once, and never changed. One that exists is ours if it holds the same and a list of the build's stages
+    /// has it.
     async fn freeze(&self, stage: &Stage) -> Result<(), OperatorError> {
         let map = objects::stage(self.owner, stage)
             .map_err(|source| OperatorError::Json { what: "a frozen stage", source })?;
         let name = map.name_any();
         let api = self.api::<ConfigMap>();
-        created(api.create(&post(), &Guarded::readable(map)).await, &api, "ConfigMap", &name, self.owner).await
+        let made = api.create(&post(), &Guarded::readable(map.clone())).await;
+        if made.is_ok() {
+            return Ok(());
+        }
+        created(made, &api, "ConfigMap", &name, self.owner).await?;
+        let there = api.get_opt(&name).await.map_err(OperatorError::api(format!("ConfigMap {name} is not read")))?;
+        let ours = |there: Guarded<ConfigMap>| {
+            let labelled = map.labels().iter().all(|label| there.labels().get_key_value(label.0) == Some(label));
+            labelled && there.read().is_ok_and(|there| there.data == map.data)
+        };
+        if there.is_none_or(ours) { Ok(()) } else { Err(OperatorError::Foreign { kind: "ConfigMap", name }) }
     }
 }
 

@@ -2,12 +2,15 @@
 //! whether the resources are known, whether their rules and those about records hold, and whether an operator leads.
 //! Nothing is written: what is created is created by dry runs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use indexbuild_api::{EngineDirectory, EngineDirectorySpec, IndexBuild};
-use indexbuild_lifecycle::admission::ONLY_THE_OPERATOR;
+use indexbuild_api::{EngineDirectory, EngineDirectorySpec, IndexBuild, labels};
+use indexbuild_lifecycle::admission::{ONLY_THE_OPERATOR, ONLY_THE_OPERATOR_FREEZES};
 use indexbuild_text::chain;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client, Error};
 use serde_json::json;
@@ -45,6 +48,10 @@ pub async fn check(client: &Client, installation: &Installation) -> Vec<Finding>
         findings.push(Finding {
             what: "a record of ownership by anybody else is refused",
             answer: foreign_record(client, namespace).await,
+        });
+        findings.push(Finding {
+            what: "a frozen stage by anybody else is refused",
+            answer: foreign_stage(client, namespace).await,
         });
     }
     let answer = leads(client, namespace, lease_name, *within).await;
@@ -109,6 +116,19 @@ async fn foreign_record(client: &Client, namespace: &str) -> Result<String, Stri
                       with their bindings (admissionPolicies.create)"
             .to_owned()),
         Err(Error::Api(status)) if status.message.contains(ONLY_THE_OPERATOR) => Ok(status.message.clone()),
+        Err(error) => Err(format!("refused, but not by the rule about it: {}", said(&error))),
+    }
+}
+
+async fn foreign_stage(client: &Client, namespace: &str) -> Result<String, String> {
+    let labels = BTreeMap::from([(labels::STAGE.to_owned(), "plan".to_owned())]);
+    let metadata = ObjectMeta { name: Some(NAME.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
+    let stage = ConfigMap { metadata, immutable: Some(true), ..ConfigMap::default() };
+    match Api::<ConfigMap>::namespaced(client.clone(), namespace).create(&dry(), &stage).await {
+        Ok(_) => Err("anybody with the right to create a ConfigMap may freeze a stage: install the chart's admission \
+                      policies with their bindings (admissionPolicies.create)"
+            .to_owned()),
+        Err(Error::Api(status)) if status.message.contains(ONLY_THE_OPERATOR_FREEZES) => Ok(status.message.clone()),
         Err(error) => Err(format!("refused, but not by the rule about it: {}", said(&error))),
     }
 }

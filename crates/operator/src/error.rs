@@ -17,6 +17,11 @@ pub(crate) enum OperatorError {
     Foreign { kind: &'static str, name: String },
     #[error("build {name} is gone: nothing is made for it any more")]
     Gone { name: String },
+    #[error(
+        "the API server does not keep status.frozenStages of build {name}: its definition of IndexBuild is older than this \
+         operator; install that of this version (crds.install, or crds/)"
+    )]
+    OldDefinition { name: String },
     #[error(transparent)]
     PodPart(#[from] BadPodPart),
     #[error(transparent)]
@@ -36,7 +41,12 @@ impl OperatorError {
     pub(crate) fn is_conflict(&self) -> bool {
         match self {
             Self::Api { what: _, source } => is_status(source, 409),
-            Self::Foreign { .. } | Self::Gone { .. } | Self::PodPart(_) | Self::Blind(_) | Self::Json { .. } => false,
+            Self::Foreign { .. }
+            | Self::OldDefinition { .. }
+            | Self::Gone { .. }
+            | Self::PodPart(_)
+            | Self::Blind(_)
+            | Self::Json { .. } => false,
         }
     }
 

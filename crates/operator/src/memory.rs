@@ -1,6 +1,6 @@
 //! What the operator remembers of a build between two passes: since when things are as they are, and what it did itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{IndexBuild, IndexBuildStatus};
 use indexbuild_lifecycle::Millis;
@@ -46,6 +46,8 @@ pub(crate) struct BuildMemory {
     pub foreign_claims: BTreeMap<String, (u32, u32)>,
     /// The nodes that volumes are bound to, by the volume's name; `None`: to none, or they may not be read.
     pub volume_nodes: BTreeMap<String, Option<NodeSelector>>,
+    /// Names of stages under which somebody else's object was met that no label tells.
+    pub foreign_stages: BTreeSet<String>,
     /// Why the last action for a slot, or with `None` for all of them, failed, where it did.
     pub failed_actions: BTreeMap<Option<u32>, String>,
 }
@@ -89,8 +91,11 @@ impl BuildMemory {
     }
 
     /// The status that holds: what this process wrote last, where the cache may not have it yet.
+    /// Which stages are frozen is written apart, and never from memory.
     pub(crate) fn newest_status(&self, seen: Option<&IndexBuildStatus>) -> Option<IndexBuildStatus> {
-        self.status.as_ref().map(|(status, _)| status.clone()).or_else(|| seen.cloned())
+        let frozen_stages = seen.and_then(|seen| seen.frozen_stages.clone());
+        let written = self.status.as_ref().map(|(status, _)| IndexBuildStatus { frozen_stages, ..status.clone() });
+        written.or_else(|| seen.cloned())
     }
 
     /// The version that a write of the build's object follows on: that which was looked at, or what this process itself

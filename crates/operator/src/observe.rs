@@ -9,9 +9,9 @@ use std::sync::Arc;
 use indexbuild_api::{
     EngineDirectory, Guarded, IndexBuild, IndexBuildSpec, IndexBuildStatus, Unreadable, apart, labels, names,
 };
-use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::NodeObserver;
-use indexbuild_lifecycle::world::{BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, World};
+use indexbuild_lifecycle::world::{BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, World};
+use indexbuild_lifecycle::{Millis, frozen};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::ListParams;
@@ -23,7 +23,7 @@ use crate::error::{OperatorError, is_status};
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::unreadable::Blind;
-use crate::views;
+use crate::views::{self, is_of_build};
 
 /// A build as the API server has it now; `None`: it is not there, or another one has its name.
 pub(crate) async fn live(client: &Client, owner: &Owner) -> Result<Option<Arc<IndexBuild>>, OperatorError> {
@@ -108,6 +108,7 @@ impl Objects {
         objects.take_nodes(nodes);
         objects.look_at_nodes(client).await?;
         objects.look_at_foreign(client, owner, memory).await?;
+        objects.look_at_foreign_stages(client, owner, memory).await?;
         Ok(objects)
     }
 
@@ -255,6 +256,27 @@ impl Objects {
         Ok(())
     }
 
+    /// Objects under names of stages that do not say whose they are: no list of the build's objects has them.
+    async fn look_at_foreign_stages(
+        &mut self,
+        client: &Client,
+        owner: &Owner,
+        memory: &BuildMemory,
+    ) -> Result<(), kube::Error> {
+        let api = Api::<Guarded<ConfigMap>>::namespaced(client.clone(), &owner.namespace);
+        for name in &memory.foreign_stages {
+            if self.stages.iter().any(|map| map.name_any() == *name) {
+                continue;
+            }
+            match api.get_opt(name).await?.map(|map| map.read()) {
+                Some(Ok(map)) => self.stages.push(map),
+                Some(Err(unreadable)) => self.unreadable.push(unreadable),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn directory(&self, slot: u32) -> Option<&EngineDirectory> {
         self.directories.iter().map(AsRef::as_ref).find(|directory| directory.spec.slot == slot)
     }
@@ -281,11 +303,6 @@ impl Boots {
     fn say_nothing(&self, now: &String) -> bool {
         self.known.iter().all(|known| known == now) && !self.said.contains(now)
     }
-}
-
-/// Whether an object's labels say that it is this build's.
-pub(crate) fn is_of_build<K: Resource>(object: &K, owner: &Owner) -> bool {
-    object.meta().labels.as_ref().and_then(|labels| labels.get(labels::BUILD_UID)).is_some_and(|uid| *uid == owner.uid)
 }
 
 fn of_build<K>(store: &kube::runtime::reflector::Store<Guarded<K>>, owner: &Owner) -> (Vec<Arc<K>>, Vec<Unreadable>)
@@ -340,16 +357,7 @@ pub(crate) fn world(
     nodes: &mut NodeObserver,
 ) -> Result<World, Blind> {
     let Observed { build, status, now, wall } = observed;
-    let (mut stages, mut unreadable) = (Vec::new(), Vec::new());
-    for map in &objects.stages {
-        match views::stage(map) {
-            Ok(stage) => stages.push(stage),
-            Err(bad) => unreadable.push(bad),
-        }
-    }
-    if !unreadable.is_empty() {
-        return Err(Blind([unreadable, objects.unreadable.clone()].concat()));
-    }
+    let owner = Owner::of(build);
     let deleting = build.metadata.deletion_timestamp.is_some();
     let build = BuildView {
         uid: build.uid().unwrap_or_default(),
@@ -369,7 +377,12 @@ pub(crate) fn world(
         percent_per_second: memory.observer.percent_per_second(now),
         gone: false,
     };
-    Ok(World { stages, ..remains(build, now, wall, objects, memory, nodes)? })
+    let world = remains(build, now, wall, objects, memory, nodes)?;
+    let maps: Vec<_> = objects.stages.iter().map(|map| views::stage(map, &owner)).collect();
+    let records = world.slots.iter().map(|slot| &slot.record.spec);
+    let records: Vec<_> = records.filter(|spec| spec.build_uid == owner.uid).collect();
+    let (stages, frozen) = frozen::sort_out(&world.build, &records, &maps);
+    Ok(World { stages, frozen, ..world })
 }
 
 /// The lifecycle's view of what is there of a build beside its own object and its stages.
@@ -398,6 +411,7 @@ pub(crate) fn remains(
         claims: [claims, objects.foreign.clone()].concat(),
         nodes: node_views(objects, nodes, now),
         stages: Vec::new(),
+        frozen: Frozen::default(),
         hindrances: Vec::new(),
         enforcement: None,
     })
@@ -528,9 +542,22 @@ mod tests {
         assert!(said(There { pods, ..There::default() }).starts_with("Pod shop/orders-0b7e1c9a-0-e1 cannot"));
         let claims = vec![part("orders-0b7e1c9a-0-v1", json!({"spec": []}))];
         assert!(said(There { claims, ..There::default() }).starts_with("PersistentVolumeClaim shop/"));
-        let stages = vec![part("orders-0b7e1c9a-plan", json!({"data": {"stage.json": "[]"}}))];
-        let told = said(There { stages, ..There::default() });
-        assert!(told.starts_with("ConfigMap shop/orders-0b7e1c9a-plan cannot be read: it does not hold"), "{told}");
+    }
+
+    /// G2, G6: whatever it looks like.
+    #[test]
+    fn an_object_under_the_name_of_a_stage_is_there_and_is_not_believed() {
+        let forged = r#"{"name":"plan","chosen":[]}"#;
+        for text in ["[]", forged] {
+            let mut stage = part("orders-0b7e1c9a-plan", json!({"data": {"stage.json": text}, "immutable": true}));
+            stage["metadata"]["labels"][labels::STAGE] = json!("plan");
+            let owner = Owner::of(&build("")).reference();
+            stage["metadata"]["ownerReferences"] = json!([owner]);
+            let world = seen(There { stages: vec![stage], ..There::default() }).unwrap();
+            assert!(world.stages.is_empty(), "{:?}", world.stages);
+            let unproved: Vec<_> = world.frozen.unproved.iter().map(|one| one.object.as_str()).collect();
+            assert_eq!(unproved, ["orders-0b7e1c9a-plan"], "{text}");
+        }
     }
 
     /// Its labels are anybody's to change who may change pods; a pod that ran is not gone by that.

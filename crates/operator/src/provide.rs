@@ -6,6 +6,7 @@ use indexbuild_api::{Guarded, IndexBuild, labels};
 use indexbuild_lifecycle::Decision;
 use indexbuild_lifecycle::plan::stage_names;
 use indexbuild_lifecycle::world::World;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde::Serialize;
@@ -55,11 +56,24 @@ pub(crate) async fn provide(
     if let Some(account) = &account {
         apply(client, owner, "ServiceAccount", account).await?;
     }
+    is_free(client, owner, &file.name_any()).await?;
     apply(client, owner, "ConfigMap", &file).await?;
     apply(client, owner, "Role", &role).await?;
     apply(client, owner, "RoleBinding", &binding).await?;
     memory.provided = Some(wanted);
     Ok(())
+}
+
+/// An object that somebody else has put under the name of the build's file is not taken over.
+async fn is_free(client: &Client, owner: &Owner, name: &str) -> Result<(), OperatorError> {
+    let api: Api<Guarded<ConfigMap>> = Api::namespaced(client.clone(), &owner.namespace);
+    let there = api.get_opt(name).await.map_err(OperatorError::api(format!("ConfigMap {name} is not read")))?;
+    let ours = |there: &Guarded<ConfigMap>| there.owner_references().contains(&owner.reference());
+    if there.as_ref().is_none_or(ours) {
+        Ok(())
+    } else {
+        Err(OperatorError::Foreign { kind: "ConfigMap", name: name.to_owned() })
+    }
 }
 
 async fn apply<K>(client: &Client, owner: &Owner, kind: &str, object: &K) -> Result<(), OperatorError>

@@ -69,6 +69,8 @@ pub(crate) async fn write_status(
     memory: &mut BuildMemory,
 ) -> Result<bool, OperatorError> {
     let now = context.now();
+    // The list of frozen stages is written by compare-and-set alone: what is absent here stays as it is.
+    let status = IndexBuildStatus { frozen_stages: before.and_then(|before| before.frozen_stages.clone()), ..status };
     let differs = before != Some(&status);
     if !differs || !(last_word || memory.status_is_due(before, &status, now)) {
         return Ok(!differs);
@@ -78,7 +80,7 @@ pub(crate) async fn write_status(
         "apiVersion": "indexbuild.dev/v1alpha1",
         "kind": "IndexBuild",
         "metadata": {"name": name, "uid": build.metadata.uid, "resourceVersion": memory.version_of(build)},
-        "status": status,
+        "status": IndexBuildStatus { frozen_stages: None, ..status.clone() },
     });
     let api = Api::<Guarded<IndexBuild>>::namespaced(context.client.clone(), &namespace);
     let written =

@@ -1,14 +1,16 @@
 //! Tries whether the API server refuses reports from others than the owner, by a dry-run report of the operator's own
-//! on a real record. That a policy exists would say little: it may match nothing, only warn, or have no binding.
+//! on a real record, and of a stage that can be changed beside it. That a policy exists would say little: it may match nothing, only warn, or have no binding.
 
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{EngineDirectory, Guarded, Report};
-use indexbuild_lifecycle::admission::Refusal;
+use indexbuild_api::{EngineDirectory, Guarded, Report, StageName, labels};
+use indexbuild_lifecycle::admission::{FROZEN_IS_IMMUTABLE, Refusal};
 use indexbuild_lifecycle::world::Enforcement;
 use indexbuild_text::bounded;
 use jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Error, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
@@ -23,6 +25,11 @@ const TRYING: Duration = Duration::from_secs(10);
 const CANDIDATES: usize = 3;
 /// How much of the API server's words is passed on.
 const LONGEST: usize = 512;
+
+/// What it means where the rule about frozen stages does not hold.
+const UNGUARDED_STAGES: &str = "The API server would have accepted a frozen stage that can be changed: whoever may write \
+    ConfigMaps can make, change and remove those of builds. The operator believes none of it, and a build of which one is \
+    gone or is another one stands still. Install the ValidatingAdmissionPolicies of the chart, with their bindings.";
 
 const fn valid_for(answer: &Enforcement) -> Duration {
     match answer {
@@ -85,6 +92,11 @@ impl SelfTest {
         let mut answer = no_record();
         for record in records.into_iter().take(CANDIDATES) {
             match try_on(client, record).await {
+                // The rest is tried where the first rule holds: one answer says what is missing.
+                Some(Enforcement::Enforced) => {
+                    answer = try_stage(client, record).await;
+                    break;
+                }
                 Some(found) => {
                     answer = found;
                     break;
@@ -143,6 +155,38 @@ async fn try_on(client: &Client, record: &EngineDirectory) -> Option<Enforcement
     Some(classify(reply, &full_name(record)))
 }
 
+/// Tries whether the rule about frozen stages holds beside a record: one that can be changed is refused to the operator too.
+async fn try_stage(client: &Client, record: &EngineDirectory) -> Enforcement {
+    let namespace = record.namespace().unwrap_or_default();
+    let mut labels = labels::of_build(&record.spec.build_name, &record.spec.build_uid);
+    labels.insert(labels::STAGE.to_owned(), StageName::Plan.to_string());
+    let name = format!("{}-trial", record.name_any());
+    let metadata = ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() };
+    let trial = Guarded::readable(ConfigMap { metadata, ..ConfigMap::default() });
+    let api: Api<Guarded<ConfigMap>> = Api::namespaced(client.clone(), &namespace);
+    let parameters = PostParams { dry_run: true, field_manager: None };
+    let tried = tokio::time::timeout(TRYING, api.create(&parameters, &trial)).await;
+    match tried {
+        Ok(Ok(_)) => Enforcement::NotEnforced { message: UNGUARDED_STAGES.to_owned() },
+        Ok(Err(Error::Api(status))) if status.message.contains(FROZEN_IS_IMMUTABLE) => Enforcement::Enforced,
+        Ok(Err(Error::Api(status))) => {
+            let said = bounded(&status.message, LONGEST);
+            let why = format!(
+                "A trial of the rule about frozen stages in namespace {namespace} was refused, but not by that rule. The API \
+                 server said ({}): {said}",
+                status.code
+            );
+            Enforcement::Unknown { why }
+        }
+        Ok(Err(error)) => Enforcement::Unknown { why: unanswered(&error.to_string()) },
+        Err(_) => Enforcement::Unknown { why: unanswered("no answer within 10 s") },
+    }
+}
+
+fn unanswered(why: &str) -> String {
+    format!("A trial was not answered; it is repeated: {}", bounded(why, LONGEST))
+}
+
 /// A report that breaks no rule but the one about owners: else another refusal would come first.
 fn trial(record: &EngineDirectory, now: Timestamp) -> Report {
     let grant = record.spec.grant.clone().unwrap_or_default();
@@ -182,10 +226,7 @@ fn classify(reply: Reply<'_>, record: &str) -> Enforcement {
                 Enforcement::Unknown { why: format!("A trial was not answered; it is repeated. HTTP {code}: {said}") }
             }
         }
-        Reply::Failed { why } => {
-            let why = bounded(why, LONGEST);
-            Enforcement::Unknown { why: format!("A trial was not answered; it is repeated: {why}") }
-        }
+        Reply::Failed { why } => Enforcement::Unknown { why: unanswered(why) },
     }
 }
 

@@ -1,12 +1,15 @@
 //! From the API's objects to the lifecycle's vocabulary. Nothing is decided here.
 
-use indexbuild_api::{EngineDirectory, Unreadable, labels, names};
+use indexbuild_api::{DirectoryState, EngineDirectory, labels, names};
+use indexbuild_lifecycle::frozen::StageObject;
 use indexbuild_lifecycle::world::{
-    ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Stage, Termination,
+    ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Termination,
 };
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, PersistentVolumeClaim, Pod, PodCondition};
 use kube::ResourceExt as _;
+
+use crate::objects::Owner;
 
 /// What the kubelet writes when it did not find a container: no proof of anything (docs/lifecycle.md, Evidence).
 const NOT_FOUND: &str = "ContainerStatusUnknown";
@@ -21,12 +24,13 @@ fn label<T: std::str::FromStr>(object: &impl kube::ResourceExt, key: &str) -> Op
     object.labels().get(key)?.parse().ok()
 }
 
+/// A record. A tombstone that goes with its build is none yet: its owner reference stands, or stands again.
 pub fn record(directory: &EngineDirectory) -> Record {
-    Record {
-        spec: directory.spec.clone(),
-        status: directory.status.clone().unwrap_or_default(),
-        version: directory.resource_version().unwrap_or_default(),
+    let mut status = directory.status.clone().unwrap_or_default();
+    if status.state == DirectoryState::Tombstone && !directory.owner_references().is_empty() {
+        status.state = DirectoryState::Idle;
     }
+    Record { spec: directory.spec.clone(), status, version: directory.resource_version().unwrap_or_default() }
 }
 
 /// A pod; `None`: its labels do not say which slot and epoch it was made for.
@@ -197,27 +201,25 @@ pub fn gone_node(name: &str, volumes_detached: bool) -> NodeView {
     }
 }
 
-/// A frozen stage.
-///
-/// # Errors
-/// The `ConfigMap` holds no stage: somebody else wrote it, or another version of the operator.
-pub fn stage(map: &ConfigMap) -> Result<Stage, Unreadable> {
-    let bad = |why: String| {
-        let why = format!(
-            "it does not hold a frozen stage ({why}); it is never written twice: put back what was there, or remove the build"
-        );
-        Unreadable::of(map, why)
-    };
-    let text = map
-        .data
-        .as_ref()
-        .and_then(|data| data.get(names::STAGE_KEY))
-        .ok_or_else(|| bad(format!("it has no key {}", names::STAGE_KEY)))?;
-    serde_json::from_str(text).map_err(|error| bad(error.to_string()))
+/// An object under the name of a stage. Whether it is one, the lifecycle says.
+pub fn stage(map: &ConfigMap, owner: &Owner) -> StageObject {
+    let ConfigMap { metadata, immutable, data, binary_data: _ } = map;
+    let owned = metadata.owner_references.iter().flatten().any(|reference| *reference == owner.reference());
+    StageObject {
+        name: map.name_any(),
+        text: data.as_ref().and_then(|data| data.get(names::STAGE_KEY)).cloned(),
+        well_formed: *immutable == Some(true) && owned && is_of_build(map, owner),
+    }
+}
+
+/// Whether an object's labels say that it is this build's.
+pub(crate) fn is_of_build<K: kube::Resource>(object: &K, owner: &Owner) -> bool {
+    object.meta().labels.as_ref().and_then(|labels| labels.get(labels::BUILD_UID)).is_some_and(|uid| *uid == owner.uid)
 }
 
 #[cfg(test)]
 mod tests {
+    use indexbuild_api::{EngineDirectorySpec, EngineDirectoryStatus};
     use indexbuild_lifecycle::evidence::is_final;
     use serde_json::{Value, json};
 
@@ -375,6 +377,18 @@ mod tests {
         let second = spec.containers[0].clone();
         spec.containers.push(second);
         assert_eq!(pod(&two).unwrap().state, PodState::Running);
+    }
+
+    /// I9: with an owner reference it goes with its build, whatever its state says.
+    #[test]
+    fn a_tombstone_that_still_has_an_owner_is_none() {
+        let mut directory = EngineDirectory::new("orders-0b7e1c9a-0", EngineDirectorySpec::default());
+        let status = EngineDirectoryStatus { state: DirectoryState::Tombstone, ..EngineDirectoryStatus::default() };
+        directory.status = Some(status);
+        assert_eq!(record(&directory).status.state, DirectoryState::Tombstone);
+        let build = crate::objects::tests::build("");
+        directory.metadata.owner_references = Some(vec![Owner::of(&build).reference()]);
+        assert_eq!(record(&directory).status.state, DirectoryState::Idle);
     }
 
     #[test]

@@ -209,6 +209,7 @@ mod tests {
                 runs: indexbuild_api::RunLocation::Store,
                 splits: Vec::new(),
                 inputs: Vec::new(),
+                input_digests: Vec::new(),
                 removes_index: false,
                 keeps_volume: false,
             }),

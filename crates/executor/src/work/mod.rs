@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 use crate::attempt_state::AttemptState;
 use crate::backoff::Backoff;
 use crate::config::ExecutorConfig;
-use crate::control::{ContactError, ControlPlane};
+use crate::control::{ContactError, ControlPlane, StageRead};
 use crate::failure::WorkFailure;
 use crate::memory::Budget;
 use crate::names;
@@ -121,8 +121,10 @@ impl Job {
     }
 
     /// A frozen stage. Waits while the control plane is silent; a work is granted only when its
-    /// inputs are frozen, so that one that stays absent is an error.
+    /// inputs are frozen, so that one that stays absent is an error. Where the grant says what it holds, no other text is
+    /// believed: anybody may have put it there, and whoever does puts back, or deletes, what the control plane tells of.
     fn stage(&self, name: &str) -> Result<Stage, WorkFailure> {
+        let expected = self.expected_digest(name);
         let mut waited = Duration::ZERO;
         let mut backoff = Backoff::new(self.control.pace().reads);
         loop {
@@ -143,8 +145,14 @@ impl Job {
             });
             match answer {
                 None => {}
-                Some(Ok(Some(stage))) => return Ok(stage),
-                Some(Ok(None)) if waited >= STAGE_PATIENCE => {
+                Some(Ok(Some(StageRead { stage, digest }))) => {
+                    if digest.is_none() || expected.is_none() || digest.as_deref() == expected {
+                        return Ok(stage);
+                    }
+                    tracing::warn!(stage = name, ?digest, ?expected, "another stage stands in place of the frozen one");
+                    backoff.failed(begun);
+                }
+                Some(Ok(None)) if waited >= STAGE_PATIENCE && expected.is_none() => {
                     return Err(WorkFailure::failed(
                         WorkErrorReason::Internal,
                         true,
@@ -161,6 +169,12 @@ impl Job {
                 }
             }
         }
+    }
+
+    /// What a stage holds, as the grant says it.
+    fn expected_digest(&self, name: &str) -> Option<&str> {
+        let mut inputs = self.work.inputs.iter().zip(&self.work.input_digests);
+        inputs.find(|(input, _)| *input == name).map(|(_, digest)| digest.as_str())
     }
 
     /// The chosen result of a work, its digest checked.

@@ -14,13 +14,14 @@ use indexbuild_api::{
     RunLocation, VolumeRef, Work, WorkError, WorkKind, WorkResult,
 };
 use indexbuild_executor::backoff::Pace;
-use indexbuild_executor::control::{ContactError, ControlPlane, WriteError};
+use indexbuild_executor::control::{ContactError, ControlPlane, StageRead, WriteError};
 use indexbuild_executor::machine::BOOT_ID_FILE;
 use indexbuild_executor::plan_file::PlanFile;
 use indexbuild_executor::results::{EncodeResult, SortResult};
 use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, live};
 use indexbuild_index::manifest::{Document, Manifest};
 use indexbuild_lifecycle::admission::review_status;
+use indexbuild_lifecycle::frozen::digest;
 use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{Record, Stage};
 use tokio::sync::{Notify, oneshot};
@@ -272,11 +273,14 @@ impl ControlPlane for Parent {
         Ok(())
     }
 
-    async fn stage(&self, name: &str) -> Result<Option<Stage>, ContactError> {
+    async fn stage(&self, name: &str) -> Result<Option<StageRead>, ContactError> {
         if !self.reachable.load(Ordering::SeqCst) {
             return Err(ContactError::Unreachable("cut".into()));
         }
-        Ok(self.stages.lock().unwrap().iter().find(|stage| stage.name == name).cloned())
+        let stages = self.stages.lock().unwrap();
+        let stage = stages.iter().find(|stage| stage.name == name).cloned();
+        let digest = |stage: &Stage| Some(digest(&stage.text().unwrap()));
+        Ok(stage.map(|stage| StageRead { digest: digest(&stage), stage }))
     }
 
     fn pace(&self) -> Pace {
@@ -437,6 +441,7 @@ impl Scene {
             runs: self.runs(),
             splits: Vec::new(),
             inputs: inputs.iter().map(|name| (*name).to_owned()).collect(),
+            input_digests: Vec::new(),
             removes_index: false,
             keeps_volume: false,
         }

@@ -4,6 +4,7 @@
 mod assign;
 mod budget;
 mod conditions;
+mod freeze;
 mod grants;
 mod hindrances;
 mod mode;
@@ -20,7 +21,7 @@ mod waits;
 
 use std::collections::BTreeMap;
 
-use indexbuild_api::{Reason, WorkErrorReason};
+use indexbuild_api::WorkErrorReason;
 
 use crate::action::{Action, Decision, End, Event, Wait};
 use crate::world::World;
@@ -51,8 +52,14 @@ pub fn plan(world: &World) -> Decision {
     if pass.mode == Mode::Disabled || pass.mode == Mode::Gone {
         return pass.finish();
     }
+    if pass.vouches_first() {
+        return pass.finish();
+    }
     if pass.needs_finalizer() {
         pass.steps.push(Action::AddFinalizer);
+        return pass.finish();
+    }
+    if pass.restores_stages() {
         return pass.finish();
     }
     pass.find_failure();
@@ -91,6 +98,8 @@ pub(crate) struct Pass<'w> {
     failures: u32,
     /// Whether this pass begins a repair round.
     repairing: bool,
+    /// Whether nothing is decided about slots, as it is not known which results count.
+    undecided: bool,
     /// Whether most nodes look lost: nothing is destroyed or replaced (failure-modes.md #23).
     lost: bool,
 }
@@ -118,6 +127,7 @@ impl<'w> Pass<'w> {
             error: None,
             failures: budget::counted(world),
             repairing: false,
+            undecided: false,
             lost: world.most_nodes_lost(),
         }
     }
@@ -140,12 +150,15 @@ impl<'w> Pass<'w> {
     fn is_done(&self, draft: &Draft<'_>, work_id: &str) -> bool {
         let grant = draft.view.record.spec.grant.as_ref();
         // A Clean that was done for the commit is not the Clean that a deletion asks for afterwards.
+        let removes_index = draft.spec.work.as_ref().is_some_and(|work| work.removes_index);
         let cleaned = work_id == CLEAN_WORK
-            && self.world.stage(CLEAN).is_some_and(|stage| {
-                stage.chosen.iter().any(|chosen| {
+            && match self.world.stage(CLEAN) {
+                Some(stage) => stage.chosen.iter().any(|chosen| {
                     grant.is_some_and(|grant| grant.epoch == chosen.epoch && grant.boot_nonce == chosen.boot_nonce)
-                })
-            });
+                }),
+                // Who did it is not known any more.
+                None => self.world.is_frozen(CLEAN) && self.stages.clean_name() == CLEAN_INDEX && !removes_index,
+            };
         let just_chosen = draft.spec.chosen.iter().any(|chosen| {
             chosen.work_id == work_id
                 && (work_id != CLEAN_WORK
@@ -253,36 +266,12 @@ impl<'w> Pass<'w> {
         draft.spec.work_failures.retain(|work| !stages.done(&work.work_id));
     }
 
-    /// Freezes a stage whose works are all chosen; or gives up cleaning, when its tries or its time are spent.
-    fn freeze(&mut self) {
-        let running = matches!(self.mode, Mode::Run | Mode::Suspend);
-        if let Some(stage) = self.stages.ready(running) {
-            self.steps.push(Action::FreezeStage { stage });
-            return;
-        }
-        let Mode::Clean(_) = self.mode else {
-            return;
-        };
-        if let Some(stage) = self.stages.ready_clean() {
-            self.steps.push(Action::FreezeStage { stage });
-        } else if let Some(why) = self.cleaning_is_hopeless() {
-            let prefix = status::prefix(&self.world.build);
-            self.events.push(Event {
-                reason: Reason::CleanupTimedOut,
-                warning: true,
-                message: format!("cleaning was given up: {why}; what is left under {prefix} can be removed by hand"),
-            });
-            let stage = crate::world::Stage { name: self.stages.clean_name().to_owned(), chosen: Vec::new() };
-            self.steps.push(Action::FreezeStage { stage });
-        }
-    }
-
     /// Whether it does no harm if cleaning is given up: an index is committed, or no Publish can have been granted. Else
     /// a late Publish could commit as long as no tombstone stands in the store.
     fn needs_no_tombstone(&self) -> bool {
         match self.mode.end() {
             Some(End::Complete) => true,
-            Some(End::Failed) => self.world.stage(SORT).is_none(),
+            Some(End::Failed) => !self.world.is_frozen(SORT),
             Some(End::Aborted) | None => false,
         }
     }

@@ -39,7 +39,7 @@ impl Mode {
         let Some(end) = ending(world) else {
             return if build.spec.suspend { Self::Suspend } else { Self::Run };
         };
-        if world.stage(clean_stage(world)).is_some() || nothing_was_begun(world) {
+        if world.is_frozen(clean_stage(world)) || nothing_was_begun(world) {
             Self::Drain(end)
         } else {
             Self::Clean(end)
@@ -105,7 +105,7 @@ fn ending(world: &World) -> Option<End> {
 
 /// Whether the index is committed.
 pub(super) fn published(world: &World) -> bool {
-    world.stage(PUBLISH).is_some()
+    world.is_frozen(PUBLISH)
 }
 
 /// Whether the build was said to have failed: final, unless its Publish had committed.
@@ -134,5 +134,5 @@ fn nothing_was_begun(world: &World) -> bool {
     // A record that begins above the first epoch was made anew: what its predecessor saw is not known. Nor is it of one
     // that does not say with which it began, as an older version made it.
     let untouched = |record: &crate::world::Record| record.status.claim.is_none() && record.spec.past.first_epoch == 1;
-    !unrecorded && world.stage(PLAN).is_none() && world.slots.iter().all(|slot| untouched(&slot.record))
+    !unrecorded && !world.is_frozen(PLAN) && world.slots.iter().all(|slot| untouched(&slot.record))
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use indexbuild_api::{Chosen, EngineDirectorySpec, IndexBuildSpec, RunLocation, StageName, Work, WorkId, WorkKind};
+use indexbuild_api::{
+    Chosen, EngineDirectorySpec, FrozenStage, IndexBuildSpec, RunLocation, StageName, Work, WorkId, WorkKind,
+};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -46,6 +48,10 @@ fn stage_of(work_id: &str) -> Option<String> {
     work_id.parse::<WorkId>().ok()?.stage().map(|stage| stage.to_string())
 }
 
+fn works_of(of: fn(u32) -> WorkId, count: u32) -> Vec<String> {
+    (0..count).map(|number| of(number).to_string()).collect()
+}
+
 /// The records that are of this build, and not of another one that had its name.
 fn records(world: &World) -> impl Iterator<Item = &EngineDirectorySpec> {
     world.slots.iter().map(|slot| &slot.record.spec).filter(|spec| spec.build_uid == world.build.uid)
@@ -75,12 +81,12 @@ impl<'w> Stages<'w> {
     }
 
     pub(super) fn frozen(&self, name: &str) -> bool {
-        self.world.stage(name).is_some()
+        self.world.is_frozen(name)
     }
 
-    /// Whether the plan is frozen and does not say how many works there are: nothing can follow.
+    /// Whether the plan is there and does not say how many works there are: nothing can follow.
     pub(super) fn plan_is_unusable(&self) -> bool {
-        self.frozen(PLAN) && self.counts.is_none()
+        self.world.stage(PLAN).is_some() && self.counts.is_none()
     }
 
     /// The number of the last repair round that is frozen; 0 where there was none.
@@ -96,25 +102,71 @@ impl<'w> Stages<'w> {
         self.in_records.contains(work_id) || stage_of(work_id).is_some_and(|stage| self.frozen(&stage))
     }
 
-    /// Whether a choice in a record is not needed there any more: its stage is frozen (G2).
+    /// Whether a choice in a record is not needed there any more: its stage is frozen, and the object that holds it is
+    /// there (G2). Until then the object can be made from the records.
     pub(super) fn is_frozen(&self, chosen: &Chosen) -> bool {
         let exactly = || self.world.stages.iter().any(|stage| stage.chosen.contains(chosen));
+        let held = |stage: &str| self.world.stage(stage).is_some();
         match stage_of(&chosen.work_id) {
-            Some(stage) => self.frozen(&stage),
-            None => exactly() || (chosen.work_id == CLEAN_WORK && self.frozen(self.clean)),
+            Some(stage) => held(&stage),
+            // Nobody reads it: that it is said is enough.
+            None => exactly() || self.is_said(chosen) || (chosen.work_id == CLEAN_WORK && self.frozen(self.clean)),
         }
+    }
+
+    /// Whether a Clean's choice is that of a stage of which only the digest is known.
+    fn is_said(&self, chosen: &Chosen) -> bool {
+        let alone = |name: &str| Stage { name: name.to_owned(), chosen: vec![chosen.clone()] }.frozen();
+        self.world.frozen.lost.iter().any(|lost| alone(&lost.name).as_ref() == Some(lost))
+    }
+
+    /// What a frozen stage holds, made anew from the choices that the records still have: exactly what its digest is of.
+    pub(super) fn made_again(&self, frozen: &FrozenStage) -> Option<Stage> {
+        let (encode, sort) = self.counts.unwrap_or_default();
+        let works = match frozen.name.parse().ok()? {
+            StageName::Plan => vec![PLAN.to_owned()],
+            StageName::Encode => works_of(|number| WorkId::Encode { round: 0, number }, encode),
+            StageName::Repair(round) => vec![repair_work(round)],
+            StageName::Sort => works_of(|number| WorkId::Sort { number }, sort),
+            StageName::Publish => vec![PUBLISH.to_owned()],
+            StageName::Clean | StageName::CleanIndex => {
+                // Given up, or done: by whom is in the digest alone.
+                let choices = self.choices(CLEAN_WORK).map(|chosen| vec![chosen.clone()]).chain([Vec::new()]);
+                let mut stages = choices.map(|chosen| Stage { name: frozen.name.clone(), chosen });
+                return stages.find(|stage| stage.frozen().as_ref() == Some(frozen));
+            }
+        };
+        let chosen = works.iter().map(|work| self.choice(work)).collect::<Option<Vec<_>>>()?;
+        let stage = Stage { name: frozen.name.clone(), chosen };
+        (stage.frozen().as_ref() == Some(frozen)).then_some(stage)
+    }
+
+    /// Whether an object that nothing vouched for yet holds what was chosen for a stage that is about to be frozen: each of
+    /// its entries stands in a record.
+    pub(super) fn offered(&self, ready: &Stage) -> Option<FrozenStage> {
+        let unproved = self.world.frozen.unproved.iter().find(|unproved| unproved.stage == ready.name)?;
+        let (stage, digest) = unproved.holds.as_ref()?;
+        let works = |stage: &Stage| stage.chosen.iter().map(|chosen| chosen.work_id.clone()).collect::<Vec<_>>();
+        let chosen = |entry: &Chosen| self.choices(&entry.work_id).any(|chosen| chosen == entry);
+        let proved = works(stage) == works(ready) && stage.chosen.iter().all(chosen);
+        proved.then(|| FrozenStage { name: ready.name.clone(), digest: digest.clone() })
+    }
+
+    /// The choice of the commit: frozen, or still in its record.
+    pub(super) fn publication(&self) -> Option<Chosen> {
+        let frozen = self.world.stage(PUBLISH).and_then(|stage| stage.chosen.first());
+        frozen.cloned().or_else(|| self.choice(PUBLISH).filter(|_| self.frozen(PUBLISH)))
     }
 
     /// The stage that is worked on, and the ids of all its works.
     pub(super) fn current(&self) -> (&'static str, Vec<String>) {
-        let numbered = |of: fn(u32) -> WorkId, count: u32| (0..count).map(|number| of(number).to_string()).collect();
         let (encode, sort) = self.counts.unwrap_or_default();
         if !self.frozen(PLAN) {
             (PLAN, vec![PLAN.to_owned()])
         } else if !self.frozen(ENCODE) {
-            (ENCODE, numbered(|number| WorkId::Encode { round: 0, number }, encode))
+            (ENCODE, works_of(|number| WorkId::Encode { round: 0, number }, encode))
         } else if !self.frozen(SORT) {
-            (SORT, numbered(|number| WorkId::Sort { number }, sort))
+            (SORT, works_of(|number| WorkId::Sort { number }, sort))
         } else {
             (PUBLISH, vec![PUBLISH.to_owned()])
         }
@@ -153,7 +205,9 @@ impl<'w> Stages<'w> {
     }
 
     fn clean_choice(&self) -> Option<Chosen> {
-        let frozen_elsewhere = |chosen: &Chosen| self.world.stages.iter().any(|stage| stage.chosen.contains(chosen));
+        let frozen_elsewhere = |chosen: &Chosen| {
+            self.is_said(chosen) || self.world.stages.iter().any(|stage| stage.chosen.contains(chosen))
+        };
         self.choices(CLEAN_WORK).find(|chosen| !frozen_elsewhere(chosen)).cloned()
     }
 
@@ -195,6 +249,7 @@ impl<'w> Stages<'w> {
         // Whether it is committed or not: a commit may have been made unseen.
         let removes_index = kind == WorkKind::Clean && self.world.build.index_goes();
         let keeps_volume = kind == WorkKind::Clean && self.keeps_volumes;
+        let input_digests = self.input_digests(&inputs);
         Work {
             id: id.to_owned(),
             kind,
@@ -202,9 +257,18 @@ impl<'w> Stages<'w> {
             runs,
             splits: splits.to_vec(),
             inputs,
+            input_digests,
             removes_index,
             keeps_volume,
         }
+    }
+
+    /// What an executor is to find in each of the stages that it reads. None, where one is not said.
+    fn input_digests(&self, inputs: &[String]) -> Vec<String> {
+        let status = self.world.build.status.as_ref();
+        let said = status.and_then(|status| status.frozen_stages.as_deref()).unwrap_or_default();
+        let digest = |name: &String| said.iter().find(|said| said.name == *name).map(|said| said.digest.clone());
+        inputs.iter().map(digest).collect::<Option<Vec<_>>>().unwrap_or_default()
     }
 
     /// The digest of what a work reads: a pure function of what cannot change, so that parallelism, memory

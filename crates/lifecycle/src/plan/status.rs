@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Pass;
 use super::grants::Draft;
 use super::mode::{self, Mode};
-use super::stages::{ENCODE, PLAN, PUBLISH, SORT};
+use super::stages::{ENCODE, PLAN, SORT};
 use super::volumes::{Class, current_class, former_class};
 use crate::action::{Action, Decision, End, Event};
 use crate::world::{BuildView, Millis};
@@ -25,6 +25,7 @@ impl Pass<'_> {
     pub(super) fn finish(mut self) -> Decision {
         let looked = !self.steps.contains(&Action::AddFinalizer)
             && self.failing.is_none()
+            && !self.undecided
             && !matches!(self.mode, Mode::Disabled | Mode::Gone);
         if looked {
             self.settle_states();
@@ -79,6 +80,9 @@ impl Pass<'_> {
         events.extend(super::conditions::begins_to_wait(&said, world.build.status.as_ref(), &waits));
         events.extend(super::hindrances::unenforced(world.enforcement.as_ref()).filter(|_| !over));
         let end = if over { Mode::of(world).end() } else { None };
+        // What was said is acted on at once.
+        let said = actions.iter().any(|action| matches!(action, Action::RecordStages { .. }));
+        let requeue = if said { 1 } else { requeue };
         let requeue =
             if actions.is_empty() { requeue } else { requeue.min(world.build.clocks.renew_interval / 5).max(1) };
         Decision { actions, status, requeue, end, waits, events }
@@ -166,7 +170,7 @@ impl Pass<'_> {
         let percent = if published { 100 } else { self.percent().max(before.percent.unwrap_or(0)).min(99) };
         let finished = published || failed;
         let (rows, entries, bytes) = self.totals();
-        let published_by = self.world.stage(PUBLISH).and_then(|stage| stage.chosen.first());
+        let published_by = self.stages.publication();
         let failures = self.failures;
         let mut status = IndexBuildStatus {
             observed_generation: build.generation,
@@ -180,7 +184,11 @@ impl Pass<'_> {
             rows: rows.max(before.rows),
             entries: entries.max(before.entries),
             bytes: bytes.max(before.bytes),
-            start_time: before.start_time.clone().or_else(|| Some(self.world.wall.clone())),
+            // By this a build is known that was begun before there was a list of its stages.
+            start_time: before
+                .start_time
+                .clone()
+                .or_else(|| self.world.frozen.unsaid.is_none().then(|| self.world.wall.clone())),
             estimated_end_time: if finished {
                 None
             } else {
@@ -199,12 +207,13 @@ impl Pass<'_> {
                 |chosen| {
                     Some(ManifestStatus {
                         url: format!("{}manifest.json", prefix(build)),
-                        digest: chosen.digest.clone(),
+                        digest: chosen.digest,
                         entries: chosen.entries,
                         bytes: chosen.bytes,
                     })
                 },
             ),
+            frozen_stages: self.recorded_stages().or_else(|| before.frozen_stages.clone()),
         };
         let counts = self.count_slots();
         status.slots = Some(counts);

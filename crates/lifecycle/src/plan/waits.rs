@@ -143,7 +143,14 @@ pub(super) fn is_outage(waiting: &Waiting) -> bool {
 
 /// Waits that always need somebody's help.
 const fn stalls(reason: Reason) -> bool {
-    matches!(reason, Reason::MostNodesLost | Reason::NoProgress | Reason::WaitingForVolume)
+    matches!(
+        reason,
+        Reason::MostNodesLost
+            | Reason::NoProgress
+            | Reason::WaitingForVolume
+            | Reason::ForeignObject
+            | Reason::StageLost
+    )
 }
 
 /// How much a wait needs somebody's attention: 0, none; 1, it is said; 2, stalled if nobody works; 3, stalled.

@@ -11,8 +11,8 @@ use indexbuild_api::{
     VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
-    Termination, World,
+    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
+    Termination, Unproved, World,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -84,6 +84,7 @@ fn work() -> impl Strategy<Value = Work> {
         runs: if volume { RunLocation::Volume } else { RunLocation::Store },
         splits,
         inputs: vec!["plan".to_owned()],
+        input_digests: Vec::new(),
         removes_index: false,
         keeps_volume: false,
     })
@@ -417,6 +418,27 @@ fn node() -> impl Strategy<Value = NodeView> {
     )
 }
 
+/// Stages of which the object is gone, or another one stands there, or both; and objects of stages that are not frozen.
+fn doubtful(doubts: &[(&str, u8, Vec<Chosen>)], unsaid: bool) -> Frozen {
+    let mut frozen = Frozen { unsaid: unsaid.then(Vec::new), ..Frozen::default() };
+    for (name, kind, chosen) in doubts {
+        let stage = Stage { name: (*name).to_owned(), chosen: chosen.clone() };
+        let said = stage.frozen().unwrap();
+        if *kind >= 3 && !unsaid {
+            frozen.lost.push(said.clone());
+        }
+        if matches!(kind, 1 | 2 | 4 | 5) {
+            let holds = (*kind % 2 == 1).then(|| {
+                let forged = Stage { chosen: Vec::new(), ..stage.clone() };
+                if *kind == 1 { (stage, said.digest) } else { (forged.clone(), forged.frozen().unwrap().digest) }
+            });
+            let object = names::stage("orders", UID, name);
+            frozen.unproved.push(Unproved { stage: (*name).to_owned(), object, holds });
+        }
+    }
+    frozen
+}
+
 pub(crate) fn world() -> impl Strategy<Value = World> {
     let spec = (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>(), proptest::option::of(policies()))
         .prop_map(|(parallelism, backoff_limit, suspend, delete, retention)| IndexBuildSpec {
@@ -441,6 +463,14 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         proptest::bool::weighted(0.2),
     );
     let slots = proptest::collection::vec((0_u32..4).prop_flat_map(slot_view), 0..4);
+    let doubts = proptest::collection::vec(
+        (
+            select(vec!["plan", "encode", "encode-r1", "sort", "publish", "clean", "clean-index"]),
+            0_u8..6,
+            proptest::collection::vec(chosen(), 0..3),
+        ),
+        0..3,
+    );
     let stages = proptest::collection::vec(
         (
             select(vec!["plan", "encode", "encode-r1", "sort", "publish", "clean"]),
@@ -454,7 +484,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         proptest::collection::vec(pod(), 0..6),
         proptest::collection::vec(claim(), 0..6),
         proptest::collection::vec(node(), 0..4),
-        stages,
+        (stages, doubts, proptest::bool::weighted(0.05)),
     )
         .prop_map(
             |(
@@ -463,7 +493,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 pods,
                 claims,
                 nodes,
-                stages,
+                (stages, doubts, unsaid),
             )| {
                 // What an API server makes sure of: one object of a name.
                 let mut seen = BTreeSet::new();
@@ -479,7 +509,10 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                     .into_iter()
                     .filter(|(name, _)| seen.insert(*name))
                     .map(|(name, chosen)| Stage { name: name.to_owned(), chosen })
-                    .collect();
+                    .collect::<Vec<_>>();
+                let doubts: Vec<_> = doubts.into_iter().filter(|(name, ..)| seen.insert(*name)).collect();
+                let frozen = doubtful(&doubts, unsaid);
+                let said = stages.iter().filter_map(Stage::frozen).chain(frozen.lost.clone()).collect();
                 let status = failed.then(|| IndexBuildStatus {
                     conditions: vec![Condition {
                         condition_type: ConditionType::Failed,
@@ -491,6 +524,11 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                     }],
                     ..IndexBuildStatus::default()
                 });
+                let status = if unsaid {
+                    status
+                } else {
+                    Some(IndexBuildStatus { frozen_stages: Some(said), ..status.unwrap_or_default() })
+                };
                 World {
                     now: 1_000_000,
                     wall: "2026-01-01T00:00:00Z".to_owned(),
@@ -514,6 +552,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                     claims,
                     nodes,
                     stages,
+                    frozen,
                     hindrances: vec![],
                     enforcement: None,
                 }

@@ -310,6 +310,7 @@ pub(crate) fn check(world: &World) {
             | Action::CreateDirectory { .. }
             | Action::CreateClaim { .. }
             | Action::CreatePod { .. }
+            | Action::RecordStages { .. }
             | Action::FreezeStage { .. }
                 if world.build.gone =>
             {
@@ -392,7 +393,38 @@ pub(crate) fn check(world: &World) {
                 assert_eq!(evidence.claim_name(), name);
                 assert!(!lost, "{name} is given up while most nodes are lost");
             }
+            Action::RecordStages { stages } => {
+                let said = world.build.status.as_ref().and_then(|status| status.frozen_stages.clone());
+                if world.frozen.unsaid.is_some() {
+                    assert_eq!(
+                        (world.frozen.unsaid.as_ref(), decision.actions.len()),
+                        (Some(stages), 1),
+                        "first of all"
+                    );
+                    continue;
+                }
+                // G6: what was said stays said, and each stage is said once.
+                let (new, before) = stages.split_last().unwrap();
+                assert_eq!(before, said.unwrap_or_default());
+                assert!(
+                    !before.iter().chain(&world.frozen.lost).any(|said| said.name == new.name),
+                    "{} twice",
+                    new.name
+                );
+                assert!(world.stages.iter().all(|frozen| frozen.name != new.name), "{} exists", new.name);
+                // G2: what somebody offers is taken only where records say all of it.
+                let unproved = world.frozen.unproved.iter().filter_map(|unproved| unproved.holds.as_ref());
+                for (stage, _) in unproved.filter(|(stage, digest)| stage.name == new.name && *digest == new.digest) {
+                    for chosen in &stage.chosen {
+                        let said = world.slots.iter().any(|view| view.record.spec.chosen.contains(chosen));
+                        assert!(said, "{chosen:?} is in no record");
+                    }
+                }
+            }
             Action::FreezeStage { stage } => {
+                // G2: as it was said, where nothing else stands.
+                assert!(world.frozen.lost.contains(&stage.frozen().unwrap()), "{} was not said so", stage.name);
+                assert!(world.frozen.unproved.iter().all(|unproved| unproved.stage != stage.name));
                 // G6.
                 assert!(world.stages.iter().all(|frozen| frozen.name != stage.name), "{} exists", stage.name);
                 // G2: in a record first, and there in the world as observed.
@@ -406,6 +438,19 @@ pub(crate) fn check(world: &World) {
         }
     }
     no_work_twice(world, &decision.actions);
+    let status = world.build.status.as_ref();
+    let failed = status.and_then(|status| status.condition(ConditionType::Failed));
+    let running = !world.build.gone
+        && !world.build.deleting
+        && !failed.is_some_and(|failed| failed.status == ConditionStatus::True)
+        && !world.stages.iter().any(|stage| stage.name == "publish")
+        && !world.frozen.lost.iter().any(|lost| lost.name == "publish");
+    if running && !world.frozen.lost.is_empty() {
+        let only = |action: &Action| {
+            matches!(action, Action::FreezeStage { .. } | Action::RecordStages { .. } | Action::AddFinalizer)
+        };
+        assert!(decision.actions.iter().all(only), "decided without a stage that is frozen: {:?}", decision.actions);
+    }
     // I5.
     for wait in &decision.waits {
         assert!(wait.until >= world.now && !wait.what.is_empty() && !wait.ends_when.is_empty());

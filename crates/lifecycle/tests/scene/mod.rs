@@ -7,7 +7,7 @@ use indexbuild_api::{
     VolumeState, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
+    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
     Termination, World,
 };
 use indexbuild_lifecycle::{Action, Decision, plan};
@@ -54,6 +54,7 @@ pub(crate) fn world() -> World {
             })
             .collect(),
         stages: vec![],
+        frozen: Frozen::default(),
         hindrances: vec![],
         enforcement: None,
     }
@@ -74,6 +75,7 @@ pub(crate) fn work(id: &str) -> Work {
         runs: RunLocation::Store,
         splits: vec![],
         inputs: vec!["plan".to_owned(), "encode".to_owned()],
+        input_digests: Vec::new(),
         removes_index: false,
         keeps_volume: false,
     }
@@ -265,6 +267,23 @@ pub(crate) fn carry_out(world: &mut World, decision: &Decision) {
         }
     }
     world.build.status = Some(decision.status.clone());
+    know_stages(world);
+}
+
+/// What is known of frozen stages by the status and by those that are there.
+pub(crate) fn know_stages(world: &mut World) {
+    let said = world.build.status.as_ref().and_then(|status| status.frozen_stages.as_deref()).unwrap_or_default();
+    world.frozen =
+        Frozen { unproved: std::mem::take(&mut world.frozen.unproved), ..Frozen::own(Some(said), &world.stages) };
+}
+
+/// The stages that a decision says are frozen, by name.
+pub(crate) fn records_stages(decision: &Decision) -> Vec<String> {
+    let said = decision.actions.iter().find_map(|action| match action {
+        Action::RecordStages { stages } => Some(stages.iter().map(|stage| stage.name.clone()).collect()),
+        _ => None,
+    });
+    said.unwrap_or_default()
 }
 
 pub(crate) fn settled(mut world: World) -> World {

@@ -72,6 +72,20 @@ impl Sim {
             self.note(format!("parallelism {}", self.spec.parallelism));
             self.count("scale");
         }
+        if self.rng.percent(faults.forge) {
+            let names = ["plan", "encode", "encode-r1", "sort", "publish", "clean", "clean-index"];
+            let name = names[self.rng.below(names.len() as u64) as usize];
+            if self.rng.percent(50) {
+                self.forge(name);
+                self.count("forged");
+            } else if self.stages.contains_key(name) {
+                self.remove_stage(name);
+                self.count("removed");
+            }
+        }
+        if self.rng.percent(faults.forge.saturating_mul(5)) {
+            self.set_stages_right();
+        }
         if self.rng.percent(faults.suspend) {
             self.spec.suspend = !self.spec.suspend;
             self.count("suspend");
@@ -99,9 +113,15 @@ impl Sim {
         }
     }
 
+    fn set_stages_right(&mut self) {
+        self.strangers.clear();
+        self.removed.clear();
+    }
+
     /// Faults stop.
     pub(super) fn heal(&mut self) {
         self.spec.suspend = false;
+        self.set_stages_right();
         for node in &mut self.nodes {
             node.connected = true;
         }

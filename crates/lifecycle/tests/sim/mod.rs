@@ -9,17 +9,19 @@ mod executor;
 mod faults;
 mod operator;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{
-    Claim, EngineDirectorySpec, EngineDirectoryStatus, IndexBuildSpec, IndexBuildStatus, Report, Retention,
-    VolumeRetention, VolumeSpec, Waiting, WorkError, WorkErrorReason, WorkKind, WorkResult,
+    Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, IndexBuildSpec, IndexBuildStatus, Report,
+    Retention, VolumeRetention, VolumeSpec, Waiting, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::admission::{self, OPERATOR};
+use indexbuild_lifecycle::frozen::{StageObject, sort_out};
 use indexbuild_lifecycle::owner::{self, Current, OwnerState, Seen, Step};
 use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
+    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
     Termination, World,
 };
 use indexbuild_lifecycle::{Action, Decision, End, plan};
@@ -77,6 +79,8 @@ pub(crate) struct Faults {
     pub mute: u64,
     /// The operator is away for a while.
     pub away: u64,
+    /// Somebody else puts objects under the names of stages, or removes those that are there.
+    pub forge: u64,
 }
 
 impl Faults {
@@ -101,6 +105,7 @@ impl Faults {
         sandbox: 0,
         mute: 0,
         away: 0,
+        forge: 0,
     };
 }
 
@@ -203,7 +208,17 @@ pub(crate) struct Sim {
     pub finalizer: bool,
     pub deleting_since: Option<u64>,
     pub released: bool,
+    /// The stages that operators have frozen, wherever their objects are.
     pub stages: BTreeMap<String, Stage>,
+    /// What the build's status says of stages: written by compare-and-set alone.
+    pub said: Option<Vec<FrozenStage>>,
+    /// Objects of somebody else under the names of stages: they hide what stood there.
+    strangers: BTreeMap<String, Stage>,
+    /// Stages whose objects somebody has removed.
+    removed: BTreeSet<String>,
+    /// All that was ever chosen in a record, and each stage as it was believed first.
+    ever_chosen: Vec<Chosen>,
+    believed: RefCell<BTreeMap<String, Stage>>,
     pub manifest: Option<Manifest>,
     entries: BTreeMap<u32, Entry>,
     processes: Vec<Process>,
@@ -276,6 +291,11 @@ impl Sim {
             deleting_since: None,
             released: false,
             stages: BTreeMap::new(),
+            said: None,
+            strangers: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            ever_chosen: Vec::new(),
+            believed: RefCell::default(),
             manifest: None,
             entries: BTreeMap::new(),
             processes: Vec::new(),
@@ -376,36 +396,102 @@ impl Sim {
                 claims: self.claims(),
                 nodes,
                 stages: vec![],
+                frozen: Frozen::default(),
                 hindrances: vec![],
                 enforcement: None,
             };
         }
+        let build = BuildView {
+            uid: UID.to_owned(),
+            name: "orders".to_owned(),
+            namespace: "shop".to_owned(),
+            generation: 1,
+            spec: self.spec.clone(),
+            status: self.status(),
+            deleting: self.deleting_since.is_some(),
+            deletion_age: self.deleting_since.map_or(0, |since| self.now - since),
+            finalizer: self.finalizer,
+            reconcile_disabled: false,
+            clocks: self.clocks,
+            percent_per_second: None,
+            gone: false,
+        };
+        let records: Vec<_> = self.records().collect();
+        let (stages, frozen) = sort_out(&build, &records, &self.stage_objects());
         World {
             now: self.now,
             wall: self.wall(),
-            build: BuildView {
-                uid: UID.to_owned(),
-                name: "orders".to_owned(),
-                namespace: "shop".to_owned(),
-                generation: 1,
-                spec: self.spec.clone(),
-                status: self.status.clone(),
-                deleting: self.deleting_since.is_some(),
-                deletion_age: self.deleting_since.map_or(0, |since| self.now - since),
-                finalizer: self.finalizer,
-                reconcile_disabled: false,
-                clocks: self.clocks,
-                percent_per_second: None,
-                gone: false,
-            },
+            build,
             slots,
             pods,
             claims: self.claims(),
             nodes,
-            stages: self.stages.values().cloned().collect(),
+            stages,
+            frozen,
             hindrances: vec![],
             enforcement: None,
         }
+    }
+
+    /// The status as it stands: what is said of stages is written apart.
+    fn status(&self) -> Option<IndexBuildStatus> {
+        let status = self.status.clone().or_else(|| self.said.is_some().then(IndexBuildStatus::default));
+        status.map(|status| IndexBuildStatus { frozen_stages: self.said.clone(), ..status })
+    }
+
+    /// What stands under the names of stages. A stranger's looks just as ours.
+    fn stage_objects(&self) -> Vec<StageObject> {
+        let hidden = |name: &String| self.strangers.contains_key(name) || self.removed.contains(name);
+        let object = |(name, stage): (&String, &Stage)| StageObject {
+            name: names::stage("orders", UID, name),
+            text: Some(stage.text().unwrap()),
+            well_formed: true,
+        };
+        self.stages.iter().filter(|(name, _)| !hidden(name)).chain(&self.strangers).map(object).collect()
+    }
+
+    /// G2, G6: what is believed was chosen in a record, and stays what it was.
+    fn check_belief(&self, world: &World) {
+        for stage in &world.stages {
+            let chosen = stage.chosen.iter().all(|entry| self.ever_chosen.contains(entry));
+            assert!(chosen, "nobody chose {stage:?}\n{}", self.log.join("\n"));
+            let mut believed = self.believed.borrow_mut();
+            let first = believed.entry(stage.name.clone()).or_insert_with(|| stage.clone());
+            assert_eq!(first, stage, "{} is another one now\n{}", stage.name, self.log.join("\n"));
+        }
+    }
+
+    /// Somebody else's object stands under the name of a stage, from before or in place of what was frozen.
+    pub(crate) fn forge(&mut self, name: &str) {
+        let work = match name {
+            "encode" | "sort" => format!("{name}-0"),
+            "clean-index" => "clean".to_owned(),
+            "encode-r1" => "encode-r1-0".to_owned(),
+            name => name.to_owned(),
+        };
+        let chosen = Chosen {
+            work_id: work,
+            epoch: 1,
+            boot_nonce: "forged".to_owned(),
+            digest: "forged".to_owned(),
+            encode_works: (name == "plan").then_some(1),
+            sort_works: (name == "plan").then_some(1),
+            ..Chosen::default()
+        };
+        self.note(format!("somebody else freezes {name}"));
+        self.strangers.insert(name.to_owned(), Stage { name: name.to_owned(), chosen: vec![chosen] });
+    }
+
+    /// Somebody removes the object of a stage by hand.
+    pub(crate) fn remove_stage(&mut self, name: &str) {
+        self.note(format!("somebody removes {name}"));
+        self.removed.insert(name.to_owned());
+    }
+
+    /// What somebody put there or took away is set right.
+    pub(crate) fn set_stage_right(&mut self, name: &str) {
+        self.strangers.remove(name);
+        self.removed.remove(name);
     }
 
     fn claims(&self) -> Vec<ClaimView> {

@@ -49,6 +49,7 @@ impl Sim {
 
     pub(super) fn decide(&self) -> (World, Decision) {
         let world = self.world();
+        self.check_belief(&world);
         let decision = plan(&world);
         assert_eq!(decision, plan(&world), "the same world, the same decision");
         (world, decision)
@@ -123,6 +124,8 @@ impl Sim {
                     entry.spec.grant.as_ref().map_or(0, |grant| grant.epoch),
                     spec.grant.as_ref().map_or(0, |grant| grant.epoch),
                 );
+                let new = spec.chosen.iter().filter(|chosen| !entry.spec.chosen.contains(chosen));
+                self.ever_chosen.extend(new.cloned());
                 entry.spec = spec;
                 entry.status = status;
                 entry.version += 1;
@@ -292,9 +295,33 @@ impl Sim {
                     self.count("claim kept");
                 }
             }
+            Action::RecordStages { stages } => {
+                // By compare-and-set: it says one more than what stood there when it was decided.
+                let extends = match &self.said {
+                    None => stages.is_empty(),
+                    Some(said) => stages.split_last().is_some_and(|(_, before)| before == said),
+                };
+                assert!(extends || stale, "what was said is not said any more: {:?} {stages:?}", self.said);
+                if extends {
+                    self.note(format!("say that {:?} is frozen", stages.last().map(|stage| &stage.name)));
+                    self.said = Some(stages);
+                } else {
+                    self.count("conflict");
+                }
+            }
             Action::FreezeStage { stage } => {
+                // G2: its digest was said before.
+                let said = self.said.as_ref().unwrap().iter().find(|said| said.name == stage.name);
+                assert_eq!(said, stage.frozen().as_ref());
                 // G6: create-once.
-                if !self.stages.contains_key(&stage.name) {
+                if self.strangers.contains_key(&stage.name) {
+                    self.count("occupied");
+                } else if let Some(before) = self.stages.get(&stage.name) {
+                    assert_eq!(*before, stage, "another choice\n{}", self.log.join("\n"));
+                    if self.removed.remove(&stage.name) {
+                        self.count("made again");
+                    }
+                } else {
                     self.note(format!("freeze {} ({} works)", stage.name, stage.chosen.len()));
                     self.stages.insert(stage.name.clone(), stage);
                 }

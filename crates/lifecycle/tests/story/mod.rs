@@ -147,6 +147,9 @@ impl Story {
                 self.away = false;
                 sim.count_anew();
             }
+            ["stage", stage, "forged"] => sim.forge(stage),
+            ["stage", stage, "removed"] => sim.remove_stage(stage),
+            ["stage", stage, "put", "back"] => sim.set_stage_right(stage),
             ["slots", slots] => sim.spec.parallelism = number(slots)?,
             ["pause"] => sim.spec.suspend = true,
             ["resume"] => sim.spec.suspend = false,

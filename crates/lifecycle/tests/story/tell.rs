@@ -188,6 +188,9 @@ fn tell_action(world: &World, action: &Action) -> String {
         | Action::KeepClaim { slot: _, name, uid: _, evidence } => {
             format!("{}, as {}", short(name), evidence.kind().describe())
         }
+        Action::RecordStages { stages } => {
+            stages.last().map_or_else(|| "none yet".to_owned(), |stage| stage.name.clone())
+        }
         Action::FreezeStage { stage } if stage.chosen.is_empty() => format!("{} without a choice", stage.name),
         Action::FreezeStage { stage } => {
             let chosen: Vec<_> =

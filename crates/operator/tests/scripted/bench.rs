@@ -5,11 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild, Phase, labels};
+use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild, Phase, labels, names};
 use indexbuild_faultproxy::{DenyList, Identity, KubeProxy, Upstream};
 use indexbuild_lifecycle::world::Stage;
 use indexbuild_operator::TestSwitches;
-use indexbuild_operator::views;
 use indexbuild_testbed::{Cluster, Options, PortForward, tools_or_skip};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -99,6 +98,24 @@ impl Bench {
         // Its watches end before the API server does.
         drop((machine, admin));
         tokio::task::spawn_blocking(move || drop((forward, cluster))).await.unwrap();
+    }
+
+    /// Lets anybody who may write ConfigMaps write those of builds: as on a cluster without the rule, or from before it.
+    pub(crate) async fn unguard_stages(&self) {
+        let cluster = Arc::clone(self.cluster());
+        let taken = tokio::task::spawn_blocking(move || {
+            cluster.kubectl(&["delete", "validatingadmissionpolicybinding", "indexbuild-stage"]).map(drop)
+        });
+        taken.await.unwrap().unwrap_or_else(|error| panic!("{error}"));
+        let trial: ConfigMap =
+            serde_json::from_value(json!({"metadata": {"name": "trial", "labels": {labels::STAGE: "plan"}}})).unwrap();
+        let dry = PostParams { dry_run: true, field_manager: None };
+        let start = Instant::now();
+        // The API server takes it up a moment later.
+        while let Err(error) = Api::namespaced(self.admin.clone(), "default").create(&dry, &trial).await {
+            assert!(start.elapsed() < Duration::from_secs(30), "the rule about stages still holds: {error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// A proxy before the API server that refuses what no operator may do.
@@ -257,7 +274,7 @@ impl Bench {
             if !map.labels().contains_key(labels::STAGE) {
                 continue;
             }
-            let Stage { name, chosen } = views::stage(&map).unwrap();
+            let Stage { name, chosen } = serde_json::from_str(&map.data.unwrap()[names::STAGE_KEY]).unwrap();
             let works = chosen.iter().map(|chosen| {
                 let indexbuild_api::Chosen { work_id, epoch, boot_nonce, digest, rows, entries, bytes, .. } = chosen;
                 if !ledger.was_reported(namespace, work_id, *epoch, boot_nonce, digest) {
