@@ -46,7 +46,7 @@ pub fn status_after(
 /// Whether two statuses differ at most in what is their slot's owner's to write.
 #[must_use]
 pub fn same_but_for_owner(one: &EngineDirectoryStatus, other: &EngineDirectoryStatus) -> bool {
-    let EngineDirectoryStatus { state, conditions, history, claim: _, report: _ } = one;
+    let EngineDirectoryStatus { state, conditions, history, claim: _, report: _, released: _ } = one;
     *state == other.state && *conditions == other.conditions && *history == other.history
 }
 

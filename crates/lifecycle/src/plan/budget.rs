@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use indexbuild_api::{IndexBuildSpec, WorkErrorReason, WorkFailures};
+use indexbuild_api::{IndexBuildSpec, OwnerChangeReason, WorkErrorReason, WorkFailures};
 
 use super::grants::Draft;
 use super::stages::CLEAN_WORK;
