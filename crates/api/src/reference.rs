@@ -65,14 +65,17 @@ fn fields(page: &mut String, path: &str, schema: &Value) {
         |name: &str| schema["required"].as_array().is_some_and(|names| names.iter().any(|required| required == name));
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let at = format!("{path}.{name}");
-        let inner = if field["type"] == "array" { &field["items"] } else { field };
+        let (suffix, inner) = match field.get("additionalProperties") {
+            _ if field["type"] == "array" => ("[]", &field["items"]),
+            Some(values) => (".*", values),
+            None => ("", field),
+        };
         let _ = writeln!(
             page,
             "| `{at}` | {} | {} |",
             cell(&describe_type(field, required(name))),
             cell(field["description"].as_str().unwrap_or_default())
         );
-        let suffix = if field["type"] == "array" { "[]" } else { "" };
         fields(page, &format!("{at}{suffix}"), inner);
     }
 }
@@ -92,8 +95,10 @@ fn describe_type(field: &Value, required: bool) -> String {
     };
     let mut text = match field["type"].as_str() {
         Some("array") => format!("list of {}", simple(&field["items"])),
-        _ if field.get("additionalProperties").is_some() => "map of string".to_owned(),
-        _ => simple(field),
+        _ => match field.get("additionalProperties") {
+            Some(values) => format!("map of {}", simple(values)),
+            None => simple(field),
+        },
     };
     for (bound, word) in [("minimum", "at least"), ("maximum", "at most"), ("maxItems", "at most")] {
         if let Some(value) = field[bound].as_f64().filter(|value| *value != 0.0) {

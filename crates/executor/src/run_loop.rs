@@ -538,7 +538,9 @@ impl RunLoop {
         match status {
             // A build that was deleted while this process was cut off takes its pods with it: then the kubelet's SIGTERM
             // is the first that it hears, and its Clean was over before its last uploads.
-            ExitStatus::Stopped => drop(tokio::join!(self.last_report(), self.retire())),
+            ExitStatus::Stopped => {
+                tokio::join!(self.last_report(), self.retire());
+            }
             ExitStatus::GaveWay | ExitStatus::Orphaned => self.retire().await,
             ExitStatus::Done
             | ExitStatus::WorkFailed

@@ -106,7 +106,7 @@ async fn who_released_its_volume_while_no_operator_ran_is_not_waited_for_and_its
     let replaced = becomes(&bench, MUTE, "a replacement", |record| record.spec.volume != mute.spec.volume).await;
     let former = replaced.spec.former_volumes.iter().map(|volume| (volume.claim_name.clone(), volume.state));
     let stranded = (mute.spec.volume.unwrap().claim_name, VolumeState::Stranded);
-    assert_eq!(former.collect::<Vec<_>>(), [stranded.clone()]);
+    assert_eq!(former.collect::<Vec<_>>(), [stranded]);
 
     bench.machine.script.release(NAMESPACE, WorkKind::Encode);
     for name in [SAYS_SO, MUTE] {
