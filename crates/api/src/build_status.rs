@@ -185,7 +185,7 @@ pub struct FrozenStage {
     #[schemars(length(min = 1, max = 64))]
     pub name: String,
     /// SHA-256 of the text under `stage.json`, in hexadecimal.
-    #[schemars(length(min = 64, max = 64))]
+    #[schemars(length(min = 1, max = 64))]
     pub digest: String,
 }
 

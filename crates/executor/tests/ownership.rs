@@ -90,6 +90,47 @@ async fn an_owner_that_is_cut_off_goes_on_and_its_result_is_accepted_afterwards(
     assert_eq!(child.exit().await, ExitStatus::Done);
 }
 
+/// G2: what stands under the name of a stage is believed by the digest in the grant, and by nothing else. It waits as long
+/// as it takes, and counts no failure: whoever put it there is told of by the control plane.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_reads_no_stage_but_the_one_whose_digest_its_grant_names() {
+    let _turn = TURN.lock().await;
+    let scene = slow();
+    let child = scene.child("pod-1");
+    scene.plan("pod-1").await;
+    let frozen = scene.parent.frozen("plan");
+    let mut forged = frozen.clone();
+    forged.chosen[0].boot_nonce = "forged".to_owned();
+    scene.parent.put_stage(forged.clone());
+    let digest = frozen.frozen().unwrap().digest;
+    let work = indexbuild_api::Work { input_digests: vec![digest], ..scene.work("encode-0", &["plan"]) };
+    let reads = scene.parent.reads();
+    let epoch = scene.parent.grant("pod-2", work);
+    // Another process: it has read no plan yet.
+    assert_eq!(child.exit().await, ExitStatus::GaveWay);
+    let second = scene.child("pod-2");
+    let start = Instant::now();
+    while scene.parent.reads() < reads + 3 {
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not look again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let report = scene.parent.report();
+    assert!(
+        report.is_none_or(|report| report.result.is_none() && report.error.is_none()),
+        "it went on by a forged plan"
+    );
+    scene.parent.put_stage(frozen);
+    assert!(scene.parent.outcome(epoch).await.is_ok());
+    scene.parent.revoke();
+    assert_eq!(second.exit().await, ExitStatus::Done);
+    // The control: where the grant names none, it is led by what is there.
+    scene.parent.put_stage(forged);
+    let third = scene.child("pod-3");
+    let error = scene.failed("pod-3", scene.work("encode-0", &["plan"])).await;
+    assert!(error.reason == WorkErrorReason::Verification && error.message.contains("forged"), "{error:?}");
+    third.exit().await;
+}
+
 /// I9: what an owner uploads after its build has ended is removed by itself when it gives way, or is told to stop
 /// while it is still cut off; while the build goes on, nothing of it is.
 #[tokio::test(flavor = "multi_thread")]

@@ -300,7 +300,7 @@ fn times_given_up(mut world: World, exit_code: i32, drained: bool) -> usize {
     let mut given_up = 0;
     for round in 0..24 {
         let decision = plan(&world);
-        let without_choice = Stage { name: "clean".to_owned(), chosen: Vec::new() }.frozen().unwrap();
+        let without_choice = stage("clean", &[]).frozen().unwrap();
         let empty =
             |action: &&Action| matches!(action, Action::RecordStages { stages } if stages.contains(&without_choice));
         given_up += decision.actions.iter().filter(empty).count();

@@ -145,8 +145,11 @@ fn an_empty_table_passes_its_empty_stages() {
     let decision = plan(&world);
     assert!(decision.actions.contains(&Action::FreezeStage { stage: stage("encode", &[]) }), "{:?}", decision.actions);
     carry_out(&mut world, &decision);
-    let decision = plan(&world);
-    carry_out(&mut world, &decision);
+    // Of Sort the same.
+    for _ in 0..2 {
+        let decision = plan(&world);
+        carry_out(&mut world, &decision);
+    }
     assert!(plan(&world).actions.iter().any(|action| matches!(action, Action::CreateDirectory { slot: 0, spec } if spec.work.as_ref().unwrap().id == "publish")));
 }
 

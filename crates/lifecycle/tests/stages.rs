@@ -213,6 +213,10 @@ fn neither_a_strangers_nor_a_lost_stage_hinders_a_deletion_or_a_complete_build()
                     Action::DeleteDirectory { slot, .. } => {
                         world.slots.retain(|view| view.record.spec.slot != *slot);
                     }
+                    Action::StopPod { uid, .. } => {
+                        world.pods.iter_mut().filter(|pod| pod.uid == *uid).for_each(|pod| pod.deleting = true);
+                        world.pods.retain(|pod| !pod.deleting || !matches!(pod.state, PodState::Terminated(_)));
+                    }
                     Action::RemoveFinalizer => world.build.finalizer = false,
                     Action::FreezeStage { stage } => assert!(lost, "{stage:?} is made over a stranger's"),
                     _ => {}

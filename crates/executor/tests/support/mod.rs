@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Parent {
     record: Mutex<Record>,
     stages: Mutex<Vec<Stage>>,
+    stage_reads: AtomicUsize,
     reachable: AtomicBool,
     changed: Notify,
     /// The volume to look at when it is released, and how it was then.
@@ -83,6 +84,7 @@ impl Parent {
         Arc::new(Self {
             record: Mutex::new(Record { spec, status: EngineDirectoryStatus::default(), version: "0".into() }),
             stages: Mutex::default(),
+            stage_reads: AtomicUsize::new(0),
             reachable: AtomicBool::new(true),
             changed: Notify::new(),
             released_volume: Mutex::default(),
@@ -133,6 +135,23 @@ impl Parent {
 
     pub(crate) fn freeze(&self, name: &str, chosen: Vec<Chosen>) {
         self.stages.lock().unwrap().push(Stage { name: name.into(), chosen });
+    }
+
+    /// What is frozen as a stage.
+    pub(crate) fn frozen(&self, name: &str) -> Stage {
+        self.stages.lock().unwrap().iter().find(|stage| stage.name == name).cloned().unwrap()
+    }
+
+    /// Puts a stage in the place of what was frozen.
+    pub(crate) fn put_stage(&self, stage: Stage) {
+        let mut stages = self.stages.lock().unwrap();
+        stages.retain(|other| other.name != stage.name);
+        stages.push(stage);
+    }
+
+    /// How often stages were read.
+    pub(crate) fn reads(&self) -> usize {
+        self.stage_reads.load(Ordering::SeqCst)
     }
 
     pub(crate) fn report(&self) -> Option<Report> {
@@ -277,6 +296,7 @@ impl ControlPlane for Parent {
         if !self.reachable.load(Ordering::SeqCst) {
             return Err(ContactError::Unreachable("cut".into()));
         }
+        self.stage_reads.fetch_add(1, Ordering::SeqCst);
         let stages = self.stages.lock().unwrap();
         let stage = stages.iter().find(|stage| stage.name == name).cloned();
         let digest = |stage: &Stage| Some(digest(&stage.text().unwrap()));

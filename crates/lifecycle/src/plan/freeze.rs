@@ -11,7 +11,7 @@ impl Pass<'_> {
     /// The list of frozen stages stands in the status before anything is decided: of a build that is just begun an empty
     /// one, so that nothing that somebody else made is ever taken for what an older operator left.
     pub(super) fn vouches_first(&mut self) -> bool {
-        let Some(stages) = &self.world.frozen.unsaid else {
+        let Some(stages) = self.world.frozen.unsaid.as_ref().filter(|_| !self.world.build.gone) else {
             return false;
         };
         self.steps.push(Action::RecordStages { stages: stages.clone() });

@@ -544,7 +544,12 @@ pub(crate) fn check_gone(world: &World) {
     let mut told = world.clone();
     told.build.gone = true;
     let BuildView { uid, name, namespace, .. } = told.build.clone();
-    let bare = World { build: BuildView::gone(uid, name, namespace), stages: vec![], ..told.clone() };
+    let bare = World {
+        build: BuildView::gone(uid, name, namespace),
+        stages: vec![],
+        frozen: Frozen::default(),
+        ..told.clone()
+    };
     check(&bare);
     assert_eq!(plan(&bare).actions, plan(&told).actions);
 }
