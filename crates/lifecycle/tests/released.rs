@@ -91,7 +91,7 @@ fn a_release_is_said_once_never_taken_back_and_nothing_of_that_owner_follows_it(
     let report = Report { rows: Some(77), ..record.status.report.clone().unwrap() };
     let reported = EngineDirectoryStatus { report: Some(report), ..record.status.clone() };
     assert_eq!(review_status(&record, &reported, &owner), Err(Refusal::AfterRelease));
-    let claim = Some(Claim { pod_uid: owner.clone(), boot_nonce: "another".to_owned() });
+    let claim = Some(Claim { pod_uid: owner.clone(), boot_nonce: "another".to_owned(), ..Claim::default() });
     let claimed = EngineDirectoryStatus { claim, ..record.status.clone() };
     assert_eq!(review_status(&record, &claimed, &owner), Err(Refusal::AfterRelease));
     // The record knows that owner no more: its word may be forgotten, and is with the next one's.

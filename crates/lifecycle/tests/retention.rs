@@ -371,8 +371,11 @@ fn the_patience_of_a_build_that_is_gone_is_its_records() {
     assert!(!patience(None).0, "it does not say: its pod is waited for");
 }
 
-/// How a build comes to its end, and the policy that is to hold then.
-const WAYS_OUT: [(&str, fn(&mut World), fn(&mut VolumeRetention)); 4] = [
+/// What it is called, what leads to it, and the policy that is to hold then.
+type WayOut = (&'static str, fn(&mut World), fn(&mut VolumeRetention));
+
+/// How a build comes to its end.
+const WAYS_OUT: [WayOut; 4] = [
     (
         "published",
         |world| {

@@ -43,7 +43,7 @@ pub(crate) async fn read_volumes(
 
 /// Completes what is known of pods that have not begun, and of their volumes.
 pub(crate) fn complete(world: &mut World, build: &IndexBuild, objects: &Objects, memory: &BuildMemory, image: &Image) {
-    if !world.pods.iter().any(|pod| pod.is_unstarted()) {
+    if !world.pods.iter().any(PodView::is_unstarted) {
         return;
     }
     // Of a spec that no pod can be made from the next try says what is wrong.
@@ -279,6 +279,7 @@ mod tests {
                 claims: vec![views::claim(&claim).unwrap()],
                 nodes: Vec::new(),
                 stages: Vec::new(),
+                frozen: indexbuild_lifecycle::world::Frozen::default(),
                 hindrances: Vec::new(),
                 enforcement: None,
             };

@@ -187,7 +187,7 @@ impl Parent {
                 ..FormerVolume::default()
             });
             let grant =
-                Grant { epoch: grant.epoch + 1, pod_name: pod.into(), pod_uid: pod.into(), boot_nonce: String::new() };
+                Grant { epoch: grant.epoch + 1, pod_name: pod.into(), pod_uid: pod.into(), ..Grant::default() };
             record.spec.grant = Some(grant);
         });
     }

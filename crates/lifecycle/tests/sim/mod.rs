@@ -8,6 +8,7 @@ pub(crate) mod by_hand;
 mod executor;
 mod faults;
 mod operator;
+mod stages;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -437,61 +438,6 @@ impl Sim {
     fn status(&self) -> Option<IndexBuildStatus> {
         let status = self.status.clone().or_else(|| self.said.is_some().then(IndexBuildStatus::default));
         status.map(|status| IndexBuildStatus { frozen_stages: self.said.clone(), ..status })
-    }
-
-    /// What stands under the names of stages. A stranger's looks just as ours.
-    fn stage_objects(&self) -> Vec<StageObject> {
-        let hidden = |name: &String| self.strangers.contains_key(name) || self.removed.contains(name);
-        let object = |(name, stage): (&String, &Stage)| StageObject {
-            name: names::stage("orders", UID, name),
-            text: Some(stage.text().unwrap()),
-            well_formed: true,
-        };
-        self.stages.iter().filter(|(name, _)| !hidden(name)).chain(&self.strangers).map(object).collect()
-    }
-
-    /// G2, G6: what is believed was chosen in a record, and stays what it was.
-    fn check_belief(&self, world: &World) {
-        for stage in &world.stages {
-            let chosen = stage.chosen.iter().all(|entry| self.ever_chosen.contains(entry));
-            assert!(chosen, "nobody chose {stage:?}\n{}", self.log.join("\n"));
-            let mut believed = self.believed.borrow_mut();
-            let first = believed.entry(stage.name.clone()).or_insert_with(|| stage.clone());
-            assert_eq!(first, stage, "{} is another one now\n{}", stage.name, self.log.join("\n"));
-        }
-    }
-
-    /// Somebody else's object stands under the name of a stage, from before or in place of what was frozen.
-    pub(crate) fn forge(&mut self, name: &str) {
-        let work = match name {
-            "encode" | "sort" => format!("{name}-0"),
-            "clean-index" => "clean".to_owned(),
-            "encode-r1" => "encode-r1-0".to_owned(),
-            name => name.to_owned(),
-        };
-        let chosen = Chosen {
-            work_id: work,
-            epoch: 1,
-            boot_nonce: "forged".to_owned(),
-            digest: "forged".to_owned(),
-            encode_works: (name == "plan").then_some(1),
-            sort_works: (name == "plan").then_some(1),
-            ..Chosen::default()
-        };
-        self.note(format!("somebody else freezes {name}"));
-        self.strangers.insert(name.to_owned(), Stage { name: name.to_owned(), chosen: vec![chosen] });
-    }
-
-    /// Somebody removes the object of a stage by hand.
-    pub(crate) fn remove_stage(&mut self, name: &str) {
-        self.note(format!("somebody removes {name}"));
-        self.removed.insert(name.to_owned());
-    }
-
-    /// What somebody put there or took away is set right.
-    pub(crate) fn set_stage_right(&mut self, name: &str) {
-        self.strangers.remove(name);
-        self.removed.remove(name);
     }
 
     fn claims(&self) -> Vec<ClaimView> {
