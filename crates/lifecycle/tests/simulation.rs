@@ -157,7 +157,7 @@ fn whatever_happens_every_build_completes_once_faults_stop() {
         "scaled down",
         "forged",
         "removed",
-        "occupied",
+        "put in a stage's place",
         "made again",
     ] {
         assert!(totals.get(what).is_some_and(|count| *count >= 5), "{what} was hardly tried: {totals:?}");
