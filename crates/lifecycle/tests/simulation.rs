@@ -165,7 +165,7 @@ fn whatever_happens_every_build_completes_once_faults_stop() {
         "ended without a word",
         "forged",
         "removed",
-        "occupied",
+        "put in a stage's place",
         "made again",
     ] {
         assert!(totals.get(what).is_some_and(|count| *count >= 5), "{what} was hardly tried: {totals:?}");

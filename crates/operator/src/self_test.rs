@@ -1,5 +1,6 @@
 //! Tries whether the API server refuses reports from others than the owner, by a dry-run report of the operator's own
-//! on a real record, and of a stage that can be changed beside it. That a policy exists would say little: it may match nothing, only warn, or have no binding.
+//! on a real record, and stages that can be changed, by a dry-run one beside it. That a policy exists would say little: it
+//! may match nothing, only warn, or have no binding.
 
 use std::time::{Duration, Instant};
 

@@ -76,8 +76,9 @@ impl Sim {
             let names = ["plan", "encode", "encode-r1", "sort", "publish", "clean", "clean-index"];
             let name = names[self.rng.below(names.len() as u64) as usize];
             if self.rng.percent(50) {
+                let frozen = self.stages.contains_key(name);
                 self.forge(name);
-                self.count("forged");
+                self.count(if frozen { "put in a stage's place" } else { "forged" });
             } else if self.stages.contains_key(name) {
                 self.remove_stage(name);
                 self.count("removed");
