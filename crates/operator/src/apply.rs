@@ -47,6 +47,7 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
             true
         }
         Err(error) => {
+            memory.namespace_ends |= error.is_end_of_namespace();
             tracing::warn!(error = %error.said(), "what executors need is not provided");
             memory.failed_actions.insert(None, error.said());
             failed = Some(error);
@@ -77,6 +78,7 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
                 // The lifecycle takes another name, once it sees that this one is taken.
                 memory.foreign_claims.insert(name.clone(), (*slot, *generation));
             }
+            memory.namespace_ends |= error.is_end_of_namespace();
             if error.is_conflict() {
                 tracing::debug!(action = name, slot, %error, "somebody else wrote first");
             } else {

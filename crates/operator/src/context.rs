@@ -13,7 +13,7 @@ use kube::Client;
 use crate::caches::{Caches, Nodes};
 use crate::memory::BuildMemory;
 use crate::objects::{Image, Owner};
-use crate::observe::{Objects, Observed, remains, world};
+use crate::observe::{Moment, Objects, Observed, remains, world};
 use crate::reporting::Reporting;
 use crate::test_switches::TestSwitches;
 use crate::unreadable::Blind;
@@ -67,6 +67,11 @@ impl Context {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
+    /// Now, by this process's clock and the API server's.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { now: self.now(), server: self.reporting.metrics.server_time() }
+    }
+
     /// Counts one more failure in a row of a build's passes. How many there are now.
     pub(crate) fn failed(&self, uid: String) -> u32 {
         let mut all = lock(&self.failures);
@@ -104,7 +109,7 @@ impl Context {
         objects: &Objects,
         memory: &mut BuildMemory,
     ) -> Result<World, Blind> {
-        let observed = Observed { build, status, now: self.now(), wall: jiff::Timestamp::now().to_string() };
+        let observed = Observed { build, status, moment: self.moment() };
         let objects = self.switches.hide(objects);
         let world = world(observed, &objects, memory, &mut lock(&self.node_observer))?;
         Ok(self.completed(world))
@@ -113,9 +118,9 @@ impl Context {
     /// The lifecycle's view of what a build left whose object is gone.
     pub(crate) fn remains(&self, owner: &Owner, objects: &Objects, memory: &mut BuildMemory) -> Result<World, Blind> {
         let Owner { namespace, name, uid } = owner.clone();
-        let (build, wall) = (BuildView::gone(uid, name, namespace), jiff::Timestamp::now().to_string());
+        let build = BuildView::gone(uid, name, namespace);
         let objects = self.switches.hide(objects);
-        let world = remains(build, self.now(), wall, &objects, memory, &mut lock(&self.node_observer))?;
+        let world = remains(build, self.moment(), &objects, memory, &mut lock(&self.node_observer))?;
         Ok(self.completed(world))
     }
 

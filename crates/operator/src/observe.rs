@@ -12,6 +12,7 @@ use indexbuild_api::{
 use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, World};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::ListParams;
@@ -279,8 +280,29 @@ where
 pub(crate) struct Observed<'a> {
     pub build: &'a IndexBuild,
     pub status: Option<IndexBuildStatus>,
+    pub moment: Moment,
+}
+
+/// When something was observed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// On this process's own monotonic clock.
     pub now: Millis,
-    pub wall: String,
+    /// By the API server's clock; `None`: it has not told its time.
+    pub server: Option<Timestamp>,
+}
+
+impl Moment {
+    /// The time of day as people are told it.
+    pub(crate) fn wall(self) -> String {
+        self.server.unwrap_or_else(Timestamp::now).to_string()
+    }
+
+    /// How old something is that began then, by the API server's clock.
+    fn since(self, begun: Timestamp) -> Option<Millis> {
+        let age = self.server?.duration_since(begun).as_millis();
+        Some(Millis::try_from(age).unwrap_or(0))
+    }
 }
 
 pub(crate) fn clocks(spec: &IndexBuildSpec) -> Clocks {
@@ -300,7 +322,8 @@ pub(crate) fn world(
     memory: &mut BuildMemory,
     nodes: &mut NodeObserver,
 ) -> Result<World, Blind> {
-    let Observed { build, status, now, wall } = observed;
+    let Observed { build, status, moment } = observed;
+    let now = moment.now;
     let (mut stages, mut unreadable) = (Vec::new(), Vec::new());
     for map in &objects.stages {
         match views::stage(map) {
@@ -311,16 +334,24 @@ pub(crate) fn world(
     if !unreadable.is_empty() {
         return Err(Blind([unreadable, objects.unreadable.clone()].concat()));
     }
-    let deleting = build.metadata.deletion_timestamp.is_some();
+    let asked = build.metadata.deletion_timestamp.as_ref();
+    let asked_for = asked.and_then(|time| moment.since(time.0));
+    let (deletion_age, deletion_unseen) = memory.observer.deletion(asked.is_some(), asked_for, now);
+    let start = status.as_ref().and_then(|status| status.start_time.as_deref());
+    let started = start.and_then(|start| moment.since(start.parse().ok()?));
+    let active_age = memory.observer.active(start, started, now);
     let build = BuildView {
         uid: build.uid().unwrap_or_default(),
         name: build.name_any(),
         namespace: build.namespace().unwrap_or_default(),
         generation: build.metadata.generation.unwrap_or_default(),
         spec: build.spec.clone(),
-        status,
-        deleting,
-        deletion_age: memory.observer.deletion_age(deleting, now),
+        status: status.clone(),
+        deleting: asked.is_some(),
+        deletion_age,
+        deletion_unseen,
+        namespace_ends: memory.namespace_ends,
+        active_age,
         finalizer: build.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER),
         reconcile_disabled: build
             .annotations()
@@ -330,14 +361,13 @@ pub(crate) fn world(
         percent_per_second: memory.observer.percent_per_second(now),
         gone: false,
     };
-    Ok(World { stages, ..remains(build, now, wall, objects, memory, nodes)? })
+    Ok(World { stages, ..remains(build, moment, objects, memory, nodes)? })
 }
 
 /// The lifecycle's view of what is there of a build beside its own object and its stages.
 pub(crate) fn remains(
     build: BuildView,
-    now: Millis,
-    wall: String,
+    moment: Moment,
     objects: &Objects,
     memory: &mut BuildMemory,
     nodes: &mut NodeObserver,
@@ -350,14 +380,15 @@ pub(crate) fn remains(
     }
     let mut records: Vec<_> = objects.directories.iter().map(|directory| views::record(directory)).collect();
     records.sort_by_key(|record| record.spec.slot);
+    let now = moment.now;
     Ok(World {
         now,
-        wall,
+        wall: moment.wall(),
         build,
         slots: memory.observer.slots(records, now),
         pods,
         claims: [claims, objects.foreign.clone()].concat(),
-        nodes: node_views(objects, nodes, now),
+        nodes: node_views(objects, nodes, moment),
         stages: Vec::new(),
         hindrances: Vec::new(),
         enforcement: None,
@@ -390,17 +421,21 @@ where
     seen
 }
 
-fn node_views(objects: &Objects, observer: &mut NodeObserver, now: Millis) -> Vec<NodeView> {
+fn node_views(objects: &Objects, observer: &mut NodeObserver, moment: Moment) -> Vec<NodeView> {
+    let now = moment.now;
     let there = objects.nodes.iter().map(|node| {
         let name = node.name_any();
-        let age = observer.readiness_age(&name, views::node_ready(node) == NodeReady::True, now);
+        let (since, ready) = (views::ready_since(node), views::node_ready(node) == NodeReady::True);
+        let text = since.map(|since| since.to_string());
+        let told = since.and_then(|since| moment.since(since));
+        let age = observer.readiness_age(&name, ready, text.as_deref(), told, now);
         views::node(node, age, objects.detached.contains(&name))
     });
     let mut nodes: Vec<_> = there.collect();
     // Of one that cannot be read nothing is known but that it is there.
     nodes.extend(objects.unread_nodes.iter().map(|name| NodeView {
         gone: false,
-        readiness_age: observer.readiness_age(name, false, now),
+        readiness_age: observer.readiness_age(name, false, None, None, now),
         ..views::gone_node(name, false)
     }));
     nodes.extend(objects.gone.iter().map(|name| views::gone_node(name, objects.detached.contains(name))));
@@ -457,7 +492,7 @@ mod tests {
             ended: Ended::default(),
         };
         let objects = Objects::cached(&caches, &store(&nodes), &owner);
-        let observed = Observed { build: &build, status: None, now: 0, wall: String::new() };
+        let observed = Observed { build: &build, status: None, moment: Moment { now: 0, server: None } };
         world(observed, &objects, &mut BuildMemory::default(), &mut NodeObserver::default())
     }
 

@@ -373,6 +373,7 @@ impl Scene {
             on_volume: result.on_volume,
             encode_works: result.encode_works,
             sort_works: result.sort_works,
+            committed: result.committed,
         }
     }
 
