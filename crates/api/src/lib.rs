@@ -28,7 +28,9 @@ mod volume;
 mod work_id;
 
 pub use build::{IndexBuild, IndexBuildSpec, MAX_BUILD_NAME};
-pub use build_status::{IndexBuildStatus, LastError, LastWait, ManifestStatus, Phase, SlotCounts, VolumeCounts, WorkCounts};
+pub use build_status::{
+    IndexBuildStatus, LastError, LastWait, ManifestStatus, Phase, SlotCounts, VolumeCounts, WorkCounts,
+};
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
 pub use crd::{crd_yaml, crds, schema_of};
 pub use directory::{

@@ -286,7 +286,11 @@ mod tests {
         assert_eq!(nodes.readiness_age("wrong clock", true, Some("a"), Some(60_000), 0), 60_000);
         assert_eq!(nodes.readiness_age("wrong clock", false, Some("b"), Some(7_200_000), 5_000), 5_000);
         assert_eq!(nodes.readiness_age("wrong clock", false, Some("b"), Some(7_200_000), 6_000), 6_000);
-        assert_eq!(nodes.readiness_age("wrong clock", false, Some("c"), Some(100), 60_000), 100, "it was ready between");
+        assert_eq!(
+            nodes.readiness_age("wrong clock", false, Some("c"), Some(100), 60_000),
+            100,
+            "it was ready between"
+        );
         assert_eq!(nodes.readiness_age("silent", false, None, None, 60_000), 0, "nothing is told");
     }
 

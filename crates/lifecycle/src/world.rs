@@ -87,6 +87,12 @@ impl BuildView {
             }
     }
 
+    /// The prefix under which it writes.
+    pub(crate) fn prefix(&self) -> String {
+        let url = self.spec.output.url.trim_end_matches('/');
+        format!("{url}/{}/{}/{}/", self.namespace, self.name, self.uid)
+    }
+
     #[must_use]
     pub fn gone(uid: String, name: String, namespace: String) -> Self {
         Self {

@@ -532,9 +532,7 @@ fn a_build_whose_namespace_is_deleted_is_let_go_at_once_and_what_is_left_is_told
 fn a_deleted_build_whose_records_are_gone_is_cleaned_all_the_same() {
     let mut world = emptied();
     let decision = plan(&world);
-    let cleans = |action: &Action| {
-        matches!(action, Action::CreateDirectory { spec, .. } if spec.work.as_ref().is_some_and(|work| work.id == "clean"))
-    };
+    let cleans = |action: &Action| matches!(action, Action::CreateDirectory { spec, .. } if spec.work.as_ref().is_some_and(|work| work.id == "clean"));
     assert!(decision.actions.iter().any(cleans), "{:?}", decision.actions);
     assert_eq!(decision.leaves, None);
     // Its time over, it is let go, and that is told with the place.

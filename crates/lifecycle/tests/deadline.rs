@@ -16,10 +16,8 @@ use scene::{add_slot, carry_out, choice, encoding, planned, report_mut, reports_
 fn an_hour() -> World {
     let mut world = encoding();
     world.build.spec.active_deadline_seconds = Some(3_600);
-    world.build.status = Some(IndexBuildStatus {
-        start_time: Some("2025-12-31T23:00:00Z".to_owned()),
-        ..plan(&world).status
-    });
+    world.build.status =
+        Some(IndexBuildStatus { start_time: Some("2025-12-31T23:00:00Z".to_owned()), ..plan(&world).status });
     world
 }
 
@@ -28,16 +26,11 @@ fn publishing() -> World {
     let mut world = world();
     world.build.spec.parallelism = 1;
     world.build.spec.active_deadline_seconds = Some(3_600);
-    world.stages = vec![
-        planned(2, 2),
-        stage("encode", &["encode-0", "encode-1"]),
-        stage("sort", &["sort-0", "sort-1"]),
-    ];
+    world.stages =
+        vec![planned(2, 2), stage("encode", &["encode-0", "encode-1"]), stage("sort", &["sort-0", "sort-1"])];
     add_slot(&mut world, 0, 3, "publish");
-    world.build.status = Some(IndexBuildStatus {
-        start_time: Some("2025-12-31T23:00:00Z".to_owned()),
-        ..plan(&world).status
-    });
+    world.build.status =
+        Some(IndexBuildStatus { start_time: Some("2025-12-31T23:00:00Z".to_owned()), ..plan(&world).status });
     world
 }
 
@@ -122,11 +115,8 @@ fn a_pause_takes_the_start_away_and_who_goes_on_has_all_of_the_time_again() {
 #[test]
 fn what_was_waited_for_last_outlasts_the_wait_and_is_in_the_message() {
     let mut world = an_hour();
-    let waiting = Waiting {
-        reason: Reason::WaitingForStore,
-        message: "s3://lake does not answer".to_owned(),
-        needs_help: false,
-    };
+    let waiting =
+        Waiting { reason: Reason::WaitingForStore, message: "s3://lake does not answer".to_owned(), needs_help: false };
     report_mut(&mut world, 0).waiting = Some(waiting);
     world.wall = "2026-01-01T00:10:00Z".to_owned();
     world = settled(world);

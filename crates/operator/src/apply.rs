@@ -69,6 +69,9 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
             let (name, slot) = (action.name(), slot_of(action));
             let Err(error) = outcome else {
                 context.reporting.metrics.acted(action);
+                if let (Action::RemoveFinalizer, Some(left)) = (action, &decision.leaves) {
+                    context.reporting.metrics.left_behind(left.reason);
+                }
                 if slot.is_some() {
                     memory.failed_actions.remove(&slot);
                 }

@@ -232,7 +232,9 @@ mod tests {
     #[tokio::test]
     async fn the_time_is_that_of_the_servers_answers_and_none_where_they_tell_none() {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        for (date, year) in [("Date: Thu, 01 Jan 2032 12:00:00 GMT\r\n", Some(2032)), ("", None), ("Date: soon\r\n", None)] {
+        for (date, year) in
+            [("Date: Thu, 01 Jan 2032 12:00:00 GMT\r\n", Some(2032)), ("", None), ("Date: soon\r\n", None)]
+        {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             tokio::spawn(async move {

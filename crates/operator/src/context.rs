@@ -13,8 +13,9 @@ use kube::Client;
 use crate::caches::{Caches, Nodes};
 use crate::memory::BuildMemory;
 use crate::objects::{Image, Owner};
-use crate::observe::{Moment, Objects, Observed, remains, world};
+use crate::observe::{Objects, Observed, remains, world};
 use crate::reporting::Reporting;
+use crate::server_time::Moment;
 use crate::test_switches::TestSwitches;
 use crate::unreadable::Blind;
 
@@ -69,7 +70,8 @@ impl Context {
 
     /// Now, by this process's clock and the API server's.
     pub(crate) fn moment(&self) -> Moment {
-        Moment { now: self.now(), server: self.reporting.metrics.server_time() }
+        let server = self.reporting.metrics.server_time().filter(|_| !self.switches.forget_server_time);
+        Moment { now: self.now(), server }
     }
 
     /// Counts one more failure in a row of a build's passes. How many there are now.

@@ -104,7 +104,7 @@ mod tests {
     fn world(owner: &str) -> World {
         let observed = crate::objects::tests::build("");
         let mut memory = crate::memory::BuildMemory::default();
-        let moment = crate::observe::Moment { now: 0, server: None };
+        let moment = crate::server_time::Moment { now: 0, server: None };
         let observed = crate::observe::Observed { build: &observed, status: None, moment };
         let objects = crate::observe::Objects::default();
         let mut world = crate::observe::world(observed, &objects, &mut memory, &mut Default::default()).unwrap();

@@ -12,7 +12,6 @@ use indexbuild_api::{
 use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, World};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::ListParams;
@@ -23,6 +22,7 @@ use crate::caches::{Caches, Nodes};
 use crate::error::{OperatorError, is_status};
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
+use crate::server_time::Moment;
 use crate::unreadable::Blind;
 use crate::views;
 
@@ -283,28 +283,6 @@ pub(crate) struct Observed<'a> {
     pub moment: Moment,
 }
 
-/// When something was observed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
-    /// On this process's own monotonic clock.
-    pub now: Millis,
-    /// By the API server's clock; `None`: it has not told its time.
-    pub server: Option<Timestamp>,
-}
-
-impl Moment {
-    /// The time of day as people are told it.
-    pub(crate) fn wall(self) -> String {
-        self.server.unwrap_or_else(Timestamp::now).to_string()
-    }
-
-    /// How old something is that began then, by the API server's clock.
-    fn since(self, begun: Timestamp) -> Option<Millis> {
-        let age = self.server?.duration_since(begun).as_millis();
-        Some(Millis::try_from(age).unwrap_or(0))
-    }
-}
-
 pub(crate) fn clocks(spec: &IndexBuildSpec) -> Clocks {
     let disruption = spec.disruption_or_default();
     Clocks {
@@ -346,7 +324,7 @@ pub(crate) fn world(
         namespace: build.namespace().unwrap_or_default(),
         generation: build.metadata.generation.unwrap_or_default(),
         spec: build.spec.clone(),
-        status: status.clone(),
+        status,
         deleting: asked.is_some(),
         deletion_age,
         deletion_unseen,
@@ -536,6 +514,30 @@ mod tests {
         assert!(said(There { pods, ..There::default() }).contains("labels"));
         let pods = vec![part("stranger", json!({}))];
         assert!(seen(There { pods, ..There::default() }).unwrap().pods.is_empty());
+    }
+
+    /// An operator whose own clock is an hour off judges as any other, and one that starts begins nothing anew. Where the
+    /// API server's clock is not known, no age is made up.
+    #[test]
+    fn what_began_before_this_process_is_as_old_as_the_api_servers_clock_says() {
+        let mut build = build("");
+        build.metadata.deletion_timestamp = serde_json::from_value(json!("2040-01-01T12:00:00Z")).unwrap();
+        let start_time = Some("2040-01-01T11:00:00Z".to_owned());
+        let node = json!({"metadata": {"name": "n1"}, "status": {"conditions": [
+            {"type": "Ready", "status": "False", "lastTransitionTime": "2040-01-01T09:10:00Z"}]}});
+        let nodes = vec![Arc::new(serde_json::from_value(node).unwrap())];
+        let objects = Objects { nodes, ..Objects::default() };
+        let ages = |server: Option<&str>| {
+            let moment = Moment { now: 5, server: server.map(|time| time.parse().unwrap()) };
+            let status = Some(IndexBuildStatus { start_time: start_time.clone(), ..IndexBuildStatus::default() });
+            let observed = Observed { build: &build, status, moment };
+            let world = world(observed, &objects, &mut BuildMemory::default(), &mut NodeObserver::default()).unwrap();
+            let BuildView { deletion_age, deletion_unseen, active_age, .. } = world.build;
+            [deletion_age, deletion_unseen, active_age, world.nodes[0].readiness_age].map(|age| age / 60_000)
+        };
+        assert_eq!(ages(Some("2040-01-01T12:10:00Z")), [10, 10, 70, 180]);
+        assert_eq!(ages(Some("2040-01-01T08:00:00Z")), [0; 4], "a clock that was set back");
+        assert_eq!(ages(None), [0; 4]);
     }
 
     #[test]

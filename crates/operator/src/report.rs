@@ -30,9 +30,7 @@ pub(crate) async fn tell_what_stays(pass: &Pass<'_>) {
     };
     let Owner { namespace, name, uid } = pass.owner;
     tracing::warn!(namespace, name, uid, reason = %event.reason, "{}", event.message);
-    let reporting = &pass.context.reporting;
-    reporting.metrics.left_behind(event.reason);
-    reporting.events.tell_at_home(event).await;
+    pass.context.reporting.events.tell_at_home(event).await;
 }
 
 /// Says how the build is, as people and programs see it. How long it may be until the next look.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, header};
+use indexbuild_lifecycle::Millis;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 
@@ -50,6 +51,28 @@ impl ServerTime {
     /// The time at `at`; `None`: no answer has told it.
     pub(crate) fn at(&self, at: Instant) -> Option<Timestamp> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).and_then(|told| told.time(at))
+    }
+}
+
+/// When something was observed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// On this process's own monotonic clock.
+    pub now: Millis,
+    /// By the API server's clock; `None`: it has not told its time.
+    pub server: Option<Timestamp>,
+}
+
+impl Moment {
+    /// The time of day as people are told it.
+    pub(crate) fn wall(self) -> String {
+        self.server.unwrap_or_else(Timestamp::now).to_string()
+    }
+
+    /// How old something is that began then, by the API server's clock.
+    pub(crate) fn since(self, begun: Timestamp) -> Option<Millis> {
+        let age = self.server?.duration_since(begun).as_millis();
+        Some(Millis::try_from(age).unwrap_or(0))
     }
 }
 

@@ -25,6 +25,8 @@ pub struct TestSwitches {
     pub(crate) take_any_report: bool,
     /// What cannot be read is taken for absent.
     pub(crate) forget_unreadable: bool,
+    /// The API server's clock is taken for unknown, as if its answers told no time.
+    pub(crate) forget_server_time: bool,
 }
 
 impl TestSwitches {
@@ -39,7 +41,14 @@ impl TestSwitches {
     }
 
     pub(crate) fn falsify(self, world: &mut World) {
-        let Self { believe_nodes_ready, trust_silence, forget_stranded, take_any_report, forget_unreadable: _ } = self;
+        let Self {
+            believe_nodes_ready,
+            trust_silence,
+            forget_stranded,
+            take_any_report,
+            forget_unreadable: _,
+            forget_server_time: _,
+        } = self;
         if trust_silence {
             let World { pods, nodes, .. } = world;
             let silent = |name: &str| nodes.iter().any(|node| node.name == name && node.ready != NodeReady::True);

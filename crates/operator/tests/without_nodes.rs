@@ -13,5 +13,7 @@ mod readable;
 mod scripted;
 #[path = "without_nodes/sweep.rs"]
 mod sweep;
+#[path = "without_nodes/times.rs"]
+mod times;
 #[path = "without_nodes/unreadable.rs"]
 mod unreadable;

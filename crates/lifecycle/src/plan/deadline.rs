@@ -35,7 +35,9 @@ impl Pass<'_> {
         let IndexBuildStatus { start_time, phase, progress, last_wait, .. } = status;
         let waited = last_wait.map_or_else(
             || "it waited for nothing".to_owned(),
-            |LastWait { reason, message, since }| format!("what it waited for last, since {since}: {reason}: {message}"),
+            |LastWait { reason, message, since }| {
+                format!("what it waited for last, since {since}: {reason}: {message}")
+            },
         );
         let message = format!(
             "the build was active for longer than activeDeadlineSeconds ({allowed}) allows, since {}: it was {} at {}; {waited}; its volumes stay or go as volume.retention.whenFailed says; a new build with a longer time, or none, begins anew",
@@ -75,7 +77,8 @@ impl Pass<'_> {
     /// What the build waits for, as people are told of it; else what it waited for last. It must outlast the wait: a build
     /// whose time is over seldom waits in that very moment for what took its time.
     pub(super) fn last_wait(&self, before: &IndexBuildStatus, ended: bool) -> Option<LastWait> {
-        let waits = || self.worst_wait().map(|wait| (wait.reason, format!("{}: ends when {}", wait.what, wait.ends_when)));
+        let waits =
+            || self.worst_wait().map(|wait| (wait.reason, format!("{}: ends when {}", wait.what, wait.ends_when)));
         let last = before.last_wait.as_ref();
         let said = last.map(|last| last.message.as_str());
         let Some((reason, message)) = self.hindrance(said, ended).or_else(waits) else {

@@ -3,7 +3,6 @@
 use indexbuild_api::{IndexBuildStatus, Reason};
 
 use super::mode;
-use super::status::prefix;
 use crate::action::Event;
 use crate::world::World;
 
@@ -42,7 +41,7 @@ pub(super) fn behind(world: &World, status: &IndexBuildStatus, ended: bool) -> O
 }
 
 fn objects(world: &World) -> String {
-    let prefix = prefix(&world.build);
+    let prefix = world.build.prefix();
     let latest = format!("{}LATEST", prefix.trim_end_matches('/').trim_end_matches(world.build.uid.as_str()));
     if mode::published(world) {
         return if world.build.index_goes() {
@@ -50,7 +49,9 @@ fn objects(world: &World) -> String {
                 "its index stays under {prefix}, though deletionPolicy is Delete; the store's own tool removes it                  (`aws s3 rm --recursive {prefix}`), and {latest} where that names it"
             )
         } else {
-            format!("beside its index, which stays as deletionPolicy says, objects that no index needs may be left under {prefix}")
+            format!(
+                "beside its index, which stays as deletionPolicy says, objects that no index needs may be left under {prefix}"
+            )
         };
     }
     format!(

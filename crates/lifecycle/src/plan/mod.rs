@@ -269,7 +269,7 @@ impl<'w> Pass<'w> {
         if let Some(stage) = self.stages.ready_clean() {
             self.steps.push(Action::FreezeStage { stage });
         } else if let Some(why) = self.cleaning_is_hopeless() {
-            let prefix = status::prefix(&self.world.build);
+            let prefix = self.world.build.prefix();
             self.events.push(Event {
                 reason: Reason::CleanupTimedOut,
                 warning: true,

@@ -1,6 +1,8 @@
 //! What a build is about: running, pausing, cleaning up, or nothing any more.
 
-use indexbuild_api::{AfterBuild, Chosen, ConditionStatus, ConditionType, Duration, IndexBuildStatus, Retention, VolumeRetention};
+use indexbuild_api::{
+    AfterBuild, Chosen, ConditionStatus, ConditionType, Duration, IndexBuildStatus, Retention, VolumeRetention,
+};
 
 use super::stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, PUBLISH};
 use crate::action::End;

@@ -13,14 +13,8 @@ use super::left;
 use super::mode::{self, Mode};
 use super::stages::{ENCODE, PLAN, PUBLISH, SORT};
 use super::volumes::{Class, current_class, former_class};
-use crate::action::{Action, Decision, End, Event};
-use crate::world::{BuildView, Millis};
-
-/// The prefix under which the build writes.
-pub(super) fn prefix(build: &BuildView) -> String {
-    let url = build.spec.output.url.trim_end_matches('/');
-    format!("{url}/{}/{}/{}/", build.namespace, build.name, build.uid)
-}
+use crate::action::{Action, Decision, End};
+use crate::world::Millis;
 
 impl Pass<'_> {
     pub(super) fn finish(mut self) -> Decision {
@@ -192,7 +186,7 @@ impl Pass<'_> {
                 || before.manifest.clone(),
                 |chosen| {
                     Some(ManifestStatus {
-                        url: format!("{}manifest.json", prefix(build)),
+                        url: format!("{}manifest.json", build.prefix()),
                         digest: chosen.digest.clone(),
                         entries: chosen.entries,
                         bytes: chosen.bytes,

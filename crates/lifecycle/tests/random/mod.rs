@@ -342,20 +342,23 @@ fn node() -> impl Strategy<Value = NodeView> {
 
 pub(crate) fn world() -> impl Strategy<Value = World> {
     let deadline = proptest::option::weighted(0.2, 1_u64..60);
-    let spec = (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>(), proptest::option::of(policies()), deadline)
-        .prop_map(|(parallelism, backoff_limit, suspend, delete, retention, active_deadline_seconds)| IndexBuildSpec {
-            parallelism,
-            active_deadline_seconds,
-            backoff_limit: Some(backoff_limit),
-            suspend,
-            volume: Some(VolumeSpec { retention, ..VolumeSpec::default() }),
-            output: OutputSpec {
-                url: "s3://indexes".to_owned(),
-                deletion_policy: if delete { DeletionPolicy::Delete } else { DeletionPolicy::Retain },
-                ..OutputSpec::default()
-            },
-            ..IndexBuildSpec::default()
-        });
+    let spec =
+        (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>(), proptest::option::of(policies()), deadline)
+            .prop_map(|(parallelism, backoff_limit, suspend, delete, retention, active_deadline_seconds)| {
+                IndexBuildSpec {
+                    parallelism,
+                    active_deadline_seconds,
+                    backoff_limit: Some(backoff_limit),
+                    suspend,
+                    volume: Some(VolumeSpec { retention, ..VolumeSpec::default() }),
+                    output: OutputSpec {
+                        url: "s3://indexes".to_owned(),
+                        deletion_policy: if delete { DeletionPolicy::Delete } else { DeletionPolicy::Retain },
+                        ..OutputSpec::default()
+                    },
+                    ..IndexBuildSpec::default()
+                }
+            });
     let build = (
         spec,
         proptest::bool::weighted(0.2),
