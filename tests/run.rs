@@ -262,7 +262,7 @@ fn a_failed_build_names_its_cause_and_the_corrected_file_begins_anew() {
 #[test]
 fn a_run_that_has_a_deadline_ends_by_it_and_names_it() {
     let workspace = workspace("  parallelism: 1\n  volume: {retention: {whenFailed: Retain}}\n");
-    let fault = ["--fault", "freeze:0:1h@encode", "--replace-after", "10m", "--orphan-after", "11m"];
+    let fault = ["--fault", "freeze:0:1h@encode", "--replace-after", "6s", "--orphan-after", "30s"];
     let failed = workspace.indexbuild(&arguments(&[&fault[..], &["--active-deadline", "3s"]].concat()));
     assert_eq!(failed.code, Some(1), "{}", failed.text());
     for part in ["activeDeadlineSeconds (3)", "Encoding at", "waited for"] {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use indexbuild_api::{
     EngineDirectory, Guarded, IndexBuild, IndexBuildSpec, IndexBuildStatus, Unreadable, apart, labels, names,
 };
-use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, World};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
