@@ -13,10 +13,10 @@ mod blocked_builds;
 mod damage;
 #[path = "operator/deletion.rs"]
 mod deletion;
-#[path = "operator/evictions.rs"]
-mod evictions;
 #[path = "operator/drain.rs"]
 mod drain;
+#[path = "operator/evictions.rs"]
+mod evictions;
 #[path = "operator/incident.rs"]
 mod incident;
 #[path = "operator/late_start.rs"]

@@ -286,6 +286,27 @@ fn the_volumes_of_a_failed_build_go_where_its_policy_says_so() {
     assert!(!workspace.join("state/kept").exists());
 }
 
+/// A build whose process does not move fails when its time is over, and says what it waited for last. Its volumes stay, as
+/// the policy says for a failed build; the control has time enough.
+#[test]
+fn a_run_that_has_a_deadline_ends_by_it_and_names_it() {
+    let workspace = workspace("  parallelism: 1\n  volume: {retention: {whenFailed: Retain}}\n");
+    let fault = ["--fault", "freeze:0:1h@encode", "--replace-after", "6s", "--orphan-after", "30s"];
+    let failed = workspace.indexbuild(&arguments(&[&fault[..], &["--active-deadline", "3s"]].concat()));
+    assert_eq!(failed.code, Some(1), "{}", failed.text());
+    for part in ["activeDeadlineSeconds (3)", "Encoding at", "waited for"] {
+        assert!(failed.stderr.contains(part), "{part}: {}", failed.stderr);
+    }
+    let volumes = |file: &String| file.starts_with("state/volumes/");
+    assert!(files_below(workspace.path()).keys().any(volumes), "what is sealed is kept");
+    let output: Vec<String> = files_below(&workspace.join("indexes")).into_keys().collect();
+    assert!(output.len() == 1 && output[0].ends_with("/manifest.json"), "the tombstone alone: {output:?}");
+    for wrong in ["0s", "2", "forever"] {
+        assert_eq!(workspace.indexbuild(&arguments(&["--active-deadline", wrong])).code, Some(2), "{wrong}");
+    }
+    workspace.indexbuild(&arguments(&["--active-deadline", "1h"])).succeeded("with time enough");
+}
+
 #[test]
 fn an_unusable_state_folder_is_named_with_the_way_out() {
     let workspace = workspace("");

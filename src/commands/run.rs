@@ -55,6 +55,9 @@ pub(crate) struct RunArgs {
     /// After so long without contact, a process ends by itself
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Instead of what the file says")]
     orphan_after: Option<Duration>,
+    /// After so long the build fails, as 2h, instead of spec.activeDeadlineSeconds
+    #[arg(long, value_name = "TIME", value_parser = active_deadline, help_heading = "Instead of what the file says")]
+    active_deadline: Option<Duration>,
     /// How often a process says how far it is [default: 250ms]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Instead of what the file says")]
     renew_interval: Option<Duration>,
@@ -87,6 +90,7 @@ Examples:
   indexbuild run orders.yaml --dry-run
   indexbuild run orders.yaml
   indexbuild run orders.yaml --parallelism 4 --memory 1Gi --timeline orders.svg
+  indexbuild run orders.yaml --active-deadline 2h
   indexbuild run orders.yaml -o json > summary.json";
 
 fn after_long_help() -> String {
@@ -118,6 +122,16 @@ Examples:
 
 fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<indexbuild_api::Duration>().map(Into::into).map_err(|error| error.to_string())
+}
+
+fn active_deadline(text: &str) -> Result<Duration, String> {
+    // As the build's file may say.
+    const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+    let time = duration(text)?;
+    if time.is_zero() || time > LONGEST {
+        return Err("more than nothing, and at most 1000000000s".to_owned());
+    }
+    Ok(time)
 }
 
 fn memory(text: &str) -> Result<u64, String> {
@@ -182,6 +196,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         memory,
         replace_after,
         orphan_after,
+        active_deadline,
         renew_interval,
         keep_volumes,
         fresh,
@@ -202,6 +217,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
             memory,
             replace_after,
             orphan_after,
+            active_deadline,
             renew_interval,
         },
         faults: fault,

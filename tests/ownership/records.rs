@@ -1,8 +1,8 @@
 //! Records: what may follow what, in spec and status, by whom.
 
 use indexbuild_api::{
-    Chosen, Claim, Condition, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, OwnerChange, Past, Release,
-    Report, VolumeRef, Work, WorkResult,
+    Chosen, Claim, Condition, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, OwnerChange, Past,
+    Release, Report, VolumeRef, Work, WorkResult,
 };
 use indexbuild_lifecycle::admission::{self, ONLY_THE_OPERATOR, Refusal};
 use indexbuild_lifecycle::world::Record;

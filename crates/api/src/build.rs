@@ -102,6 +102,10 @@ pub struct IndexBuildSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub backoff_limit: Option<u32>,
+    /// For how long the build may be active, in seconds of wall time since `status.startTime`; absent: any time. As a Job's: a pause stops it, and it begins anew afterwards; a committed index is never failed by it. May be changed while the build runs, to a longer or a shorter one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub active_deadline_seconds: Option<u64>,
     /// The most rows that all executors together read in a second; absent: unlimited. May be changed while the build runs: executors at work hear of it within two minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
@@ -164,6 +168,7 @@ impl Default for IndexBuildSpec {
             disruption: None,
             backoff_limit_per_work: default_backoff_limit_per_work(),
             backoff_limit: None,
+            active_deadline_seconds: None,
             rows_per_second: None,
             suspend: false,
             executor: None,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::conditions::{Condition, WorkErrorReason, shown_by_name};
+use crate::conditions::{Condition, Reason, WorkErrorReason, shown_by_name};
 
 /// What the operator says about a build.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
@@ -48,7 +48,7 @@ pub struct IndexBuildStatus {
     /// Bytes written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// When the build began.
+    /// When the build began, or went on after its last pause; none while it pauses. `activeDeadlineSeconds` counts from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub start_time: Option<String>,
@@ -66,6 +66,9 @@ pub struct IndexBuildStatus {
     /// The last error of an attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+    /// What the build waited for last, whether or not it waits for it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_wait: Option<LastWait>,
     /// The volumes held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<VolumeCounts>,
@@ -187,6 +190,20 @@ pub struct FrozenStage {
     /// SHA-256 of the text under `stage.json`, in hexadecimal.
     #[schemars(length(min = 1, max = 64))]
     pub digest: String,
+}
+
+/// What a build waited for last.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastWait {
+    /// Why, in one word.
+    pub reason: Reason,
+    /// For what, and what ends it.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// Since when, as far as it waited for nothing else meanwhile.
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
 }
 
 /// The commit.

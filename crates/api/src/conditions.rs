@@ -95,6 +95,8 @@ pub enum Reason {
     Aborted,
     /// More attempts failed than `backoffLimitPerWork` or `backoffLimit` allows.
     BackoffLimitExceeded,
+    /// The build was active for longer than `activeDeadlineSeconds` allows.
+    DeadlineExceeded,
     /// The spec cannot be carried out where it is (a `file://` URL on a cluster, say).
     UnsupportedSpec,
     /// A pod is waited for.
@@ -145,6 +147,8 @@ pub enum Reason {
     NotEnforced,
     /// The time allowed for cleaning up is over.
     CleanupTimedOut,
+    /// The build's namespace is being deleted: nothing can be made in it any more, not even to clean up.
+    NamespaceDeleted,
     /// The source is not any more what the plan pinned.
     SourceChanged,
     /// The source cannot be read.

@@ -257,6 +257,9 @@ pub struct WorkResult {
     /// Of a Plan: how many Sort works there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sort_works: Option<u32>,
+    /// Of a Clean: whether it found a committed index, which it left as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub committed: bool,
 }
 
 /// Why an attempt failed.

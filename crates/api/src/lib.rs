@@ -29,7 +29,7 @@ mod work_id;
 
 pub use build::{IndexBuild, IndexBuildSpec, MAX_BUILD_NAME};
 pub use build_status::{
-    FrozenStage, IndexBuildStatus, LastError, ManifestStatus, Phase, SlotCounts, VolumeCounts, WorkCounts,
+    FrozenStage, IndexBuildStatus, LastError, LastWait, ManifestStatus, Phase, SlotCounts, VolumeCounts, WorkCounts,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
 pub use crd::{crd_yaml, crds, schema_of};

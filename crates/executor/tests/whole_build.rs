@@ -97,6 +97,39 @@ async fn an_index_goes_with_its_build_where_the_work_says_so_and_stays_where_it_
     }
 }
 
+/// G5: a build that was said to have failed while its Publish was granted is what stands at `manifest.json`: its Clean says
+/// which of the two came first, and finishes what a Publish began that ended right after its commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_that_finds_an_index_committed_says_so_and_one_that_put_a_tombstone_does_not() {
+    let _turn = TURN.lock().await;
+    for committed in [true, false] {
+        let scene = Scene::new();
+        let child = scene.child("pod-1");
+        let (encodes, sorts) = scene.plan("pod-1").await;
+        scene.encode("pod-1", encodes).await;
+        scene.sort("pod-1", sorts, &["plan", "encode"]).await;
+        let latest = scene.prefix().parent().unwrap().join("LATEST");
+        if committed {
+            scene.done("pod-1", scene.work("publish", &["plan", "encode", "sort"])).await;
+            std::fs::remove_file(&latest).unwrap();
+        }
+        // Nobody chose the Publish: it is no input.
+        let cleaned = scene.done("pod-1", scene.work("clean", &["plan", "encode", "sort"])).await;
+        assert_eq!((cleaned.committed, latest.exists()), (committed, committed));
+        match scene.document() {
+            Document::Manifest(manifest) => {
+                assert!(committed);
+                let entries: u64 = manifest.indexes.iter().map(|index| index.entries).sum();
+                assert_eq!((cleaned.entries, cleaned.rows), (entries, manifest.source.rows));
+                assert_eq!(Latest::parse(&std::fs::read(&latest).unwrap()).unwrap().build_uid, UID);
+            }
+            Document::Tombstone(_) => assert!(!committed && cleaned.entries == 0),
+        }
+        scene.parent.revoke();
+        assert_eq!(child.exit().await, ExitStatus::Done);
+    }
+}
+
 /// I10: slots, threads and memory leave no trace in the index.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_table_gives_the_same_index_whatever_works_on_it() {

@@ -20,6 +20,9 @@ pub struct Decision {
     /// What is waited for, each with its deadline (I5).
     pub waits: Vec<Wait>,
     pub events: Vec<Event>,
+    /// What the build leaves behind that nobody looks after any more, where it is let go by this decision: one of the
+    /// events, to be told before.
+    pub leaves: Option<Event>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

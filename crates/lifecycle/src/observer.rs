@@ -1,7 +1,10 @@
 //! What an observer remembers of a build between two looks: since when things are as they are.
 //!
-//! All of it is measured on the observer's own monotonic clock, and begins anew with the process: two machines' clocks are
-//! never compared, and a control plane that was away does not hold its absence against anybody.
+//! All of it is measured on the observer's own monotonic clock. What owners do, and what a slot waits for, begins anew with
+//! the process: two machines' clocks are never compared, and a control plane that was away does not hold its absence
+//! against anybody. What an object tells the beginning of (a deletion, a build's start, a node's readiness) was going on
+//! before the process: how long is told once, by the clock that wrote the beginning, and counted on from there. A clock
+//! that jumps later changes nothing, and where no clock is known it begins with the first sight.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -35,6 +38,19 @@ impl<T: PartialEq> Since<T> {
     }
 }
 
+/// An age that was told once, and is counted on from there.
+#[derive(Clone, Copy, Debug)]
+struct Age {
+    told: Millis,
+    at: Millis,
+}
+
+impl Age {
+    fn now(self, now: Millis) -> Millis {
+        self.told.saturating_add(now.saturating_sub(self.at))
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Slot {
     report: Since<Option<Report>>,
@@ -61,8 +77,9 @@ fn progress(record: &Record) -> Option<Report> {
 #[derive(Clone, Debug, Default)]
 pub struct Observer {
     slots: BTreeMap<u32, Slot>,
-    /// Since when its deletion is known.
-    deleting: Option<Millis>,
+    deleting: Option<Age>,
+    /// Its start, as its status tells it.
+    active: Option<(String, Age)>,
     percents: VecDeque<(Millis, u32)>,
     /// Pods that have not started and claims without a volume, by UID, and since when that is seen.
     unstarted: BTreeMap<String, Millis>,
@@ -94,15 +111,34 @@ impl Observer {
         self.slots.clear();
         self.unstarted.clear();
         self.deleting = None;
+        self.active = None;
     }
 
-    /// For how long the build's deletion is known; 0 where there is none.
-    pub fn deletion_age(&mut self, deleting: bool, now: Millis) -> Millis {
+    /// For how long the build's deletion has been asked for, and how much of that had passed before it was known here; 0
+    /// where there is none. `told`: its age by the clock that wrote its time.
+    pub fn deletion(&mut self, deleting: bool, told: Option<Millis>, now: Millis) -> (Millis, Millis) {
         if !deleting {
             self.deleting = None;
-            return 0;
+            return (0, 0);
         }
-        now.saturating_sub(*self.deleting.get_or_insert(now))
+        let age = *self.deleting.get_or_insert(Age { told: told.unwrap_or(0), at: now });
+        (age.now(now), age.told)
+    }
+
+    /// For how long the build has been active; 0 where it has no start. `told`: since then, by the clock that wrote it.
+    pub fn active(&mut self, start: Option<&str>, told: Option<Millis>, now: Millis) -> Millis {
+        let Some(start) = start else {
+            self.active = None;
+            return 0;
+        };
+        match &self.active {
+            Some((known, age)) if known == start => age.now(now),
+            Some(_) | None => {
+                let age = Age { told: told.unwrap_or(0), at: now };
+                self.active = Some((start.to_owned(), age));
+                age.now(now)
+            }
+        }
     }
 
     /// Takes note of what has not begun, by UID; of that, what has not for `patience`.
@@ -137,18 +173,41 @@ impl Observer {
     }
 }
 
+/// A node's readiness, as it was seen last.
+#[derive(Clone, Debug)]
+struct Readiness {
+    ready: bool,
+    /// When that began, as the node says.
+    since: Option<String>,
+    age: Age,
+    seen: Millis,
+}
+
 /// Since when nodes are ready or not, for all builds together.
 #[derive(Clone, Debug, Default)]
 pub struct NodeObserver {
-    ready: BTreeMap<String, Since<bool>>,
+    nodes: BTreeMap<String, Readiness>,
 }
 
 impl NodeObserver {
-    /// For how long a node has been ready, or not ready, as it is now.
-    pub fn readiness_age(&mut self, node: &str, ready: bool, now: Millis) -> Millis {
-        let seen = self.ready.entry(node.to_owned()).or_insert_with(|| Since::new(ready, now));
-        seen.see(ready, now);
-        seen.age(now)
+    /// For how long a node has been ready, or not ready, as it is now. `since`: when that began, as the node says; `told`: its
+    /// age by the API server's clock. Nodes' clocks may be wrong: what was seen otherwise meanwhile is no older than that.
+    pub fn readiness_age(
+        &mut self,
+        node: &str,
+        ready: bool,
+        since: Option<&str>,
+        told: Option<Millis>,
+        now: Millis,
+    ) -> Millis {
+        let told = told.unwrap_or(0);
+        let fresh = |told| Readiness { ready, since: since.map(str::to_owned), age: Age { told, at: now }, seen: now };
+        let seen = self.nodes.entry(node.to_owned()).or_insert_with(|| fresh(told));
+        if seen.ready != ready || seen.since.as_deref() != since {
+            *seen = fresh(told.min(now.saturating_sub(seen.seen)));
+        }
+        seen.seen = now;
+        seen.age.now(now)
     }
 }
 
@@ -189,8 +248,50 @@ mod tests {
         let mut observer = Observer::default();
         let seen = observer.slots(vec![record("long ago", 1)], 3_600_000);
         assert_eq!((seen[0].report_age, seen[0].progress_age, seen[0].grant_age), (0, 0, 0));
-        assert_eq!(observer.deletion_age(true, 3_600_000), 0);
-        assert_eq!(observer.deletion_age(true, 3_601_000), 1_000);
+        assert_eq!(observer.deletion(true, None, 3_600_000), (0, 0));
+        assert_eq!(observer.deletion(true, None, 3_601_000), (1_000, 0));
+        assert_eq!(observer.deletion(false, None, 3_602_000), (0, 0));
+    }
+
+    /// A restart in the middle of a deletion, or of a build's time, does not begin it anew; and a clock that jumps
+    /// afterwards, or is not known any more, changes nothing.
+    #[test]
+    fn what_an_object_tells_the_beginning_of_is_counted_from_there_and_a_clock_is_asked_once() {
+        for later in [None, Some(0), Some(86_400_000)] {
+            let mut observer = Observer::default();
+            assert_eq!(observer.deletion(true, Some(50_000), 1_000), (50_000, 50_000));
+            assert_eq!(observer.deletion(true, later, 3_000), (52_000, 50_000), "{later:?}");
+            assert_eq!(observer.active(Some("a"), Some(7_000), 1_000), 7_000);
+            assert_eq!(observer.active(Some("a"), later, 3_000), 9_000, "{later:?}");
+        }
+    }
+
+    #[test]
+    fn a_build_that_goes_on_after_a_pause_has_all_of_its_time_again() {
+        let mut observer = Observer::default();
+        assert_eq!(observer.active(Some("a"), Some(0), 0), 0);
+        assert_eq!(observer.active(Some("a"), Some(0), 9_000), 9_000);
+        assert_eq!(observer.active(None, None, 10_000), 0);
+        assert_eq!(observer.active(Some("b"), Some(100), 20_000), 100);
+        assert_eq!(observer.active(Some("c"), Some(0), 30_000), 0, "the pause itself was not seen");
+    }
+
+    /// t11: a pool that is switched off is known to be, also by an observer that starts; but no clock of a node makes one
+    /// old that was seen ready a moment ago.
+    #[test]
+    fn a_node_is_not_ready_since_it_says_so_and_no_longer_than_it_was_seen_otherwise() {
+        let mut nodes = NodeObserver::default();
+        assert_eq!(nodes.readiness_age("off", false, Some("a"), Some(7_200_000), 0), 7_200_000);
+        assert_eq!(nodes.readiness_age("off", false, Some("a"), None, 1_000), 7_201_000);
+        assert_eq!(nodes.readiness_age("wrong clock", true, Some("a"), Some(60_000), 0), 60_000);
+        assert_eq!(nodes.readiness_age("wrong clock", false, Some("b"), Some(7_200_000), 5_000), 5_000);
+        assert_eq!(nodes.readiness_age("wrong clock", false, Some("b"), Some(7_200_000), 6_000), 6_000);
+        assert_eq!(
+            nodes.readiness_age("wrong clock", false, Some("c"), Some(100), 60_000),
+            100,
+            "it was ready between"
+        );
+        assert_eq!(nodes.readiness_age("silent", false, None, None, 60_000), 0, "nothing is told");
     }
 
     /// Else an owner that nobody could see would be replaced, or a deletion given up, in the moment of sight.
@@ -198,11 +299,12 @@ mod tests {
     fn the_time_in_which_a_build_could_not_be_read_is_held_against_nobody() {
         let mut observer = Observer::default();
         observer.slots(vec![record("a", 1)], 0);
-        observer.deletion_age(true, 0);
+        observer.deletion(true, Some(0), 0);
         observer.count_anew();
         let seen = observer.slots(vec![record("a", 1)], 3_600_000);
         assert_eq!((seen[0].report_age, seen[0].progress_age, seen[0].grant_age), (0, 0, 0));
-        assert_eq!(observer.deletion_age(true, 3_600_000), 0);
+        let (age, unseen) = observer.deletion(true, Some(3_600_000), 3_600_000);
+        assert_eq!(age - unseen, 0, "a deletion has its chance again");
     }
 
     #[test]

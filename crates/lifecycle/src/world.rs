@@ -26,7 +26,7 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq)]
 pub struct World {
     pub now: Millis,
-    /// The time of day (RFC 3339), for status only: no decision looks at it.
+    /// The time of day (RFC 3339), which the status tells: the API server's, where it is known.
     pub wall: String,
     pub build: BuildView,
     pub slots: Vec<SlotView>,
@@ -59,8 +59,14 @@ pub struct BuildView {
     pub status: Option<IndexBuildStatus>,
     /// Whether its deletion was asked for.
     pub deleting: bool,
-    /// How long the observer has known of the deletion; 0 where there is none.
+    /// For how long its deletion has been asked for; 0 where it was not.
     pub deletion_age: Millis,
+    /// How much of that had passed before this observer knew of it.
+    pub deletion_unseen: Millis,
+    /// Whether its namespace is being deleted: nothing can be made in it any more.
+    pub namespace_ends: bool,
+    /// For how long it has been active: since its status' start time; 0 where there is none.
+    pub active_age: Millis,
     /// Whether it carries the finalizer.
     pub finalizer: bool,
     /// Whether it is to be left alone (`indexbuild.dev/reconcile: disabled`).
@@ -84,6 +90,12 @@ impl BuildView {
             }
     }
 
+    /// The prefix under which it writes.
+    pub(crate) fn prefix(&self) -> String {
+        let url = self.spec.output.url.trim_end_matches('/');
+        format!("{url}/{}/{}/{}/", self.namespace, self.name, self.uid)
+    }
+
     #[must_use]
     pub fn gone(uid: String, name: String, namespace: String) -> Self {
         Self {
@@ -95,6 +107,9 @@ impl BuildView {
             status: None,
             deleting: true,
             deletion_age: 0,
+            deletion_unseen: 0,
+            namespace_ends: false,
+            active_age: 0,
             finalizer: false,
             reconcile_disabled: false,
             clocks: Clocks { renew_interval: 0, replace_after: Millis::MAX, orphan_after: Millis::MAX },
@@ -363,12 +378,14 @@ impl World {
     /// sign of it: a pool that is switched off would otherwise stop every replacement for good.
     #[must_use]
     pub fn most_nodes_lost(&self) -> bool {
-        let known = self
-            .nodes
-            .iter()
-            .filter(|node| !node.gone && (node.ready == NodeReady::True || node.readiness_age < SWITCHED_OFF));
-        let lost = known.clone().filter(|node| node.ready != NodeReady::True).count();
-        lost * 2 > known.count()
+        let lost = self.nodes_in_use().filter(|node| node.ready != NodeReady::True).count();
+        lost * 2 > self.nodes_in_use().count()
+    }
+
+    /// The nodes of which most being lost would mean something.
+    pub(crate) fn nodes_in_use(&self) -> impl Iterator<Item = &NodeView> {
+        let in_use = |node: &&NodeView| node.ready == NodeReady::True || node.readiness_age < SWITCHED_OFF;
+        self.nodes.iter().filter(|node| !node.gone).filter(in_use)
     }
 
     /// What a frozen stage holds. `None`: it is not frozen, or what it held is lost.

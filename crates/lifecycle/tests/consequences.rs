@@ -504,3 +504,82 @@ fn pods_that_run_and_never_register_are_counted_told_and_come_to_an_end() {
         assert_eq!((said, failed_attempts(&world, 0)), (None, 0), "{node_ready:?} for {ready_for} ms");
     }
 }
+
+/// A build of which nothing is there any more but its object, and what its status told.
+fn emptied() -> World {
+    let mut world = encoding();
+    world.build.deleting = true;
+    world.build.deletion_age = 5_000;
+    (world.slots, world.pods, world.claims, world.stages) = (vec![], vec![], vec![], vec![]);
+    world.build.status = Some(IndexBuildStatus { rows: Some(1_000_000), ..IndexBuildStatus::default() });
+    world
+}
+
+#[test]
+fn a_build_whose_namespace_is_deleted_is_let_go_at_once_and_what_is_left_is_told_with_its_place() {
+    let mut world = emptied();
+    world.build.namespace_ends = true;
+    let decision = plan(&world);
+    assert_eq!(decision.actions, [Action::RemoveFinalizer], "nothing can be made there any more");
+    let left = decision.leaves.clone().expect("it is told");
+    assert_eq!((left.reason, left.warning), (Reason::NamespaceDeleted, true));
+    let prefix = format!("s3://indexes/shop/orders/{}/", world.build.uid);
+    for part in ["build shop/orders", &prefix, "without a tombstone", "aws s3 rm"] {
+        assert!(left.message.contains(part), "{part}: {}", left.message);
+    }
+    assert!(decision.events.contains(&left));
+
+    // An index that was to go with its build.
+    let mut published = published_build();
+    (published.slots, published.pods, published.claims) = (vec![], vec![], vec![]);
+    published.build.deleting = true;
+    published.build.spec.output.deletion_policy = indexbuild_api::DeletionPolicy::Delete;
+    published.build.namespace_ends = true;
+    let decision = plan(&published);
+    assert_eq!(decision.actions, [Action::RemoveFinalizer]);
+    let left = decision.leaves.expect("it is told");
+    assert!(left.message.contains("deletionPolicy is Delete") && left.message.contains("LATEST"), "{}", left.message);
+
+    // Volumes that are there go with their claims, as their class says.
+    let mut volumes = emptied();
+    volumes.build.namespace_ends = true;
+    volumes.claims = encoding().claims;
+    let left = std::iter::successors(Some(volumes), |world| {
+        let mut next = world.clone();
+        act(&mut next, &plan(world));
+        Some(next)
+    });
+    let left = left.take(8).find_map(|world| plan(&world).leaves).expect("it is let go");
+    assert!(left.message.contains("2 volumes") && left.message.contains("get persistentvolumes"), "{}", left.message);
+
+    // Controls: nothing is left where nothing was begun, nor where all was cleaned.
+    for cleaned in [false, true] {
+        let mut nothing = emptied();
+        nothing.build.namespace_ends = true;
+        if cleaned {
+            nothing.stages.push(stage("clean", &["clean"]));
+        } else {
+            nothing.build.status = None;
+        }
+        let decision = plan(&nothing);
+        assert_eq!((decision.actions, decision.leaves), (vec![Action::RemoveFinalizer], None), "cleaned: {cleaned}");
+    }
+}
+
+/// Somebody's hand took the records of a build that worked: it wrote something, whatever is there of it.
+#[test]
+fn a_deleted_build_whose_records_are_gone_is_cleaned_all_the_same() {
+    let mut world = emptied();
+    let decision = plan(&world);
+    let cleans = |action: &Action| matches!(action, Action::CreateDirectory { spec, .. } if spec.work.as_ref().is_some_and(|work| work.id == "clean"));
+    assert!(decision.actions.iter().any(cleans), "{:?}", decision.actions);
+    assert_eq!(decision.leaves, None);
+    // Its time over, it is let go, and that is told with the place.
+    world.build.deletion_age = 60_000;
+    let left = plan(&world).leaves.expect("it is told");
+    assert!(left.reason == Reason::CleanupTimedOut && left.message.contains("s3://indexes/shop/orders/"), "{left:?}");
+    // Control: one that never worked goes at once.
+    world.build.status = None;
+    world.build.deletion_age = 5_000;
+    assert_eq!(plan(&world).actions, [Action::RemoveFinalizer]);
+}

@@ -13,7 +13,7 @@ mod sim;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use indexbuild_api::{Phase, VolumeState};
+use indexbuild_api::{ConditionType, Phase, Reason, VolumeState};
 use indexbuild_lifecycle::End;
 use sim::{Faults, Manifest, Rng, Sim};
 
@@ -23,7 +23,10 @@ const CALM: usize = 4_000;
 
 fn run(seed: u64, faults: Faults, backoff_limit: u32, delete_at: Option<usize>) -> Sim {
     let parallelism = 1 + (seed % 4) as u32;
-    let mut sim = Sim::new(seed, parallelism, backoff_limit, faults);
+    to_the_end(seed, Sim::new(seed, parallelism, backoff_limit, faults), delete_at)
+}
+
+fn to_the_end(seed: u64, mut sim: Sim, delete_at: Option<usize>) -> Sim {
     for tick in 0..FAULTY {
         if Some(tick) == delete_at {
             sim.deleting_since = Some(sim.now);
@@ -64,9 +67,14 @@ fn check(seed: u64, sim: &Sim) {
         End::Failed => {
             let status = sim.status.as_ref().unwrap();
             assert_eq!(status.phase, Some(Phase::Failed), "seed {seed}");
-            assert!(status.last_error.is_some(), "seed {seed}: the evidence is kept");
-            let spent = status.failed_attempts >= sim.spec.backoff_limit;
-            assert!(sim.permanent_injected || spent, "seed {seed}: {status:?}");
+            let why = status.condition(ConditionType::Failed).unwrap();
+            if why.reason == Reason::DeadlineExceeded {
+                assert!(sim.spec.active_deadline_seconds.is_some(), "seed {seed}: {why:?}");
+            } else {
+                assert!(status.last_error.is_some(), "seed {seed}: the evidence is kept");
+                let spent = status.failed_attempts >= sim.spec.backoff_limit;
+                assert!(sim.permanent_injected || spent, "seed {seed}: {status:?}");
+            }
         }
         End::Aborted => assert!(sim.deleting_since.is_some()),
     }
@@ -272,5 +280,42 @@ fn a_deleted_build_is_let_go_in_time_whatever_the_network_does_and_keeps_what_it
     assert!(outlived["Retain"] >= 5, "the reaping was hardly tried: {outlived:?}");
     for what in ["claim kept", "claim deleted"] {
         assert!(totals.get(what).is_some_and(|count| *count >= 5), "{what} was hardly tried: {totals:?}");
+    }
+}
+
+/// G5, I1: a build's time may be over in any moment, also while its Publish commits: it ends as what stands at its manifest.
+#[test]
+fn a_build_whose_time_is_over_ends_as_what_stands_at_its_manifest() {
+    let mut ends: BTreeMap<&'static str, u32> = BTreeMap::new();
+    for seed in seeds(300, 6) {
+        let undisturbed = run(seed, Faults::NONE, 6, None);
+        let faults = Faults { cut: 3, partition: 2, freeze: 1, crash: 5, late: 20, ..Faults::NONE };
+        let mut sim = Sim::new(seed, 1 + (seed % 4) as u32, 1_000, faults);
+        // Most come to it in the second half of their work.
+        sim.spec.active_deadline_seconds = Some((undisturbed.now / 1_000 * (50 + seed % 150) / 100).max(1));
+        let sim = to_the_end(seed, sim, None);
+        let committed = matches!(sim.manifest, Some(Manifest::Committed(_)));
+        let told = sim.explain();
+        match sim.end {
+            Some(End::Complete) => assert!(committed, "seed {seed}: complete without an index\n{told}"),
+            Some(End::Failed) => assert!(!committed, "seed {seed}: failed, and its index is committed\n{told}"),
+            other => panic!("seed {seed}: {other:?}\n{told}"),
+        }
+        // No late Publish can commit any more, where one may have been granted.
+        assert!(sim.manifest.is_some() || !sim.stages.contains_key("sort"), "seed {seed}\n{told}");
+        let found = committed && !sim.stages.contains_key("publish");
+        *ends
+            .entry(if found {
+                "found"
+            } else if committed {
+                "complete"
+            } else {
+                "failed"
+            })
+            .or_default() += 1;
+    }
+    println!("{ends:?}");
+    for end in ["complete", "failed", "found"] {
+        assert!(ends.get(end).is_some_and(|count| *count >= 3), "{end} was hardly tried: {ends:?}");
     }
 }

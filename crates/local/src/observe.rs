@@ -51,9 +51,15 @@ pub(crate) fn observe(
         spec.volume = Some(volume);
     }
     let stages: Vec<Stage> = state.stages.values().cloned().collect();
+    let wall = jiff::Timestamp::now();
+    // When it was given up is written nowhere: each run gives that its whole time.
+    let (deletion_age, deletion_unseen) = observer.deletion(build.deleting, None, now);
+    let start = build.status.as_ref().and_then(|status| status.start_time.as_deref());
+    let since = |start: &str| Millis::try_from(wall.duration_since(start.parse().ok()?).as_millis()).ok();
+    let started = start.and_then(since);
     World {
         now,
-        wall: jiff::Timestamp::now().to_string(),
+        wall: wall.to_string(),
         build: BuildView {
             uid: build.uid.clone(),
             name: build.name.clone(),
@@ -62,7 +68,10 @@ pub(crate) fn observe(
             spec,
             status: build.status.clone(),
             deleting: build.deleting,
-            deletion_age: observer.deletion_age(build.deleting, now),
+            deletion_age,
+            deletion_unseen,
+            namespace_ends: false,
+            active_age: observer.active(start, started, now),
             finalizer: build.finalizer,
             reconcile_disabled: false,
             clocks: settings.clocks,

@@ -46,6 +46,8 @@ pub struct Overrides {
     pub replace_after: Option<Duration>,
     /// After so long without contact, a process ends by itself.
     pub orphan_after: Option<Duration>,
+    /// For how long the build may be active.
+    pub active_deadline: Option<Duration>,
     /// How often an owner renews its report.
     pub renew_interval: Option<Duration>,
 }

@@ -41,6 +41,10 @@ async fn run_to_the_end(mut options: RunOptions) -> Result<RunSummary, RunError>
     if let Some(parallelism) = options.overrides.parallelism {
         build.spec.parallelism = parallelism;
     }
+    if let Some(deadline) = options.overrides.active_deadline {
+        // What is begun of a second is given whole.
+        build.spec.active_deadline_seconds = Some(deadline.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX));
+    }
     if build.spec.suspend && !options.abort {
         return Err(RunError::Suspended);
     }

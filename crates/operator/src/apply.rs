@@ -5,8 +5,8 @@
 
 use futures::StreamExt as _;
 use indexbuild_api::{
-    DirectoryState, EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, Guarded, IndexBuild, labels,
-    names,
+    DirectoryState, EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, Guarded, IndexBuild,
+    labels, names,
 };
 use indexbuild_lifecycle::Action;
 use indexbuild_lifecycle::plan::kept_claim;
@@ -54,6 +54,7 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
             true
         }
         Err(error) => {
+            memory.namespace_ends |= error.is_end_of_namespace();
             tracing::warn!(error = %error.said(), "what executors need is not provided");
             memory.failed_actions.insert(None, error.said());
             failed = Some(error);
@@ -76,6 +77,9 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
             let error = match outcome {
                 Ok(written) => {
                     context.reporting.metrics.acted(action);
+                    if let (Action::RemoveFinalizer, Some(left)) = (action, &decision.leaves) {
+                        context.reporting.metrics.left_behind(left.reason);
+                    }
                     if slot.is_some() {
                         memory.failed_actions.remove(&slot);
                     }
@@ -96,6 +100,7 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
                 memory.foreign_stages.insert(name.clone());
                 continue;
             }
+            memory.namespace_ends |= error.is_end_of_namespace();
             if error.is_conflict() {
                 tracing::debug!(action = name, slot, %error, "somebody else wrote first");
             } else {
@@ -373,7 +378,11 @@ impl Hands<'_> {
             .map_err(OperatorError::api(format!("which stages of build {name} are frozen is not written")))?;
         let version = written.resource_version();
         let kept = written.read().ok().and_then(|build| build.status.clone()?.frozen_stages);
-        if kept.as_deref() == Some(stages) { Ok(version) } else { Err(OperatorError::OldDefinition { name: name.clone() }) }
+        if kept.as_deref() == Some(stages) {
+            Ok(version)
+        } else {
+            Err(OperatorError::OldDefinition { name: name.clone() })
+        }
     }
 
     /// G2, G6: made once, and never changed. One that exists is ours if it holds the same and a list of the build's stages

@@ -88,7 +88,7 @@ fn with_limits(
 /// The body of an answer, cut where it is too deep.
 type ShallowBody = UnsyncBoxBody<Bytes, kube::Error>;
 
-/// Counts requests, and sends watches by connections of their own: how long silence is allowed is a property of a
+/// Counts requests, takes note of the time that answers tell, and sends watches by connections of their own: how long silence is allowed is a property of a
 /// connection, and a watch is rightly silent for longer than an answer.
 #[derive(Clone)]
 struct Counted {
@@ -114,6 +114,9 @@ impl Service<Request<Body>> for Counted {
             let answer = client.send(request).await;
             let code = answer.as_ref().map_or(Code::None, |response| Code::Status(response.status().as_u16()));
             metrics.api_request(what.verb, &what.kind, code);
+            if let Ok(response) = &answer {
+                metrics.answered(response.headers());
+            }
             answer.map(shallow).map_err(BoxError::from)
         })
     }
@@ -223,6 +226,31 @@ mod tests {
         assert!(!matches!(error, kube::Error::Api(_)), "{error:?}");
         let text = metrics.text().unwrap();
         assert!(text.contains(r#"indexbuild_api_requests_total{verb="get",kind="pods",code="none"} 1"#), "{text}");
+    }
+
+    /// Whoever judges an age asks the clock that wrote its beginning, and not this machine's.
+    #[tokio::test]
+    async fn the_time_is_that_of_the_servers_answers_and_none_where_they_tell_none() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        for (date, year) in
+            [("Date: Thu, 01 Jan 2032 12:00:00 GMT\r\n", Some(2032)), ("", None), ("Date: soon\r\n", None)]
+        {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 16 << 10];
+                let _ = stream.read(&mut request).await;
+                let answer = format!("HTTP/1.1 404 Not Found\r\n{date}Content-Length: 0\r\nConnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            });
+            let metrics = Metrics::new();
+            let client = client_for(Config::new(format!("http://{address}").parse().unwrap()), &metrics).unwrap();
+            let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(client, "default");
+            pods.get("a").await.unwrap_err();
+            let told = metrics.server_time().map(|time| time.to_zoned(jiff::tz::TimeZone::UTC).year());
+            assert_eq!(told, year, "{date:?}");
+        }
     }
 
     /// kube has no read timeout of its own: <https://github.com/kube-rs/kube/issues/1791>.

@@ -16,6 +16,7 @@ use crate::memory::BuildMemory;
 use crate::objects::{Image, Owner};
 use crate::observe::{Objects, Observed, remains, world};
 use crate::reporting::Reporting;
+use crate::server_time::Moment;
 use crate::test_switches::TestSwitches;
 use crate::unreadable::Blind;
 use crate::unstarted;
@@ -69,6 +70,12 @@ impl Context {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
+    /// Now, by this process's clock and the API server's.
+    pub(crate) fn moment(&self) -> Moment {
+        let server = self.reporting.metrics.server_time().filter(|_| !self.switches.forget_server_time);
+        Moment { now: self.now(), server }
+    }
+
     /// Counts one more failure in a row of a build's passes. How many there are now.
     pub(crate) fn failed(&self, uid: String) -> u32 {
         let mut all = lock(&self.failures);
@@ -106,7 +113,7 @@ impl Context {
         objects: &Objects,
         memory: &mut BuildMemory,
     ) -> Result<World, Blind> {
-        let observed = Observed { build, status, now: self.now(), wall: jiff::Timestamp::now().to_string() };
+        let observed = Observed { build, status, moment: self.moment() };
         let objects = self.switches.hide(objects);
         let mut world = world(observed, &objects, memory, &mut lock(&self.node_observer))?;
         unstarted::complete(&mut world, build, &objects, memory, &self.image);
@@ -116,9 +123,9 @@ impl Context {
     /// The lifecycle's view of what a build left whose object is gone.
     pub(crate) fn remains(&self, owner: &Owner, objects: &Objects, memory: &mut BuildMemory) -> Result<World, Blind> {
         let Owner { namespace, name, uid } = owner.clone();
-        let (build, wall) = (BuildView::gone(uid, name, namespace), jiff::Timestamp::now().to_string());
+        let build = BuildView::gone(uid, name, namespace);
         let objects = self.switches.hide(objects);
-        let world = remains(build, self.now(), wall, &objects, memory, &mut lock(&self.node_observer))?;
+        let world = remains(build, self.moment(), &objects, memory, &mut lock(&self.node_observer))?;
         Ok(self.completed(world))
     }
 

@@ -132,7 +132,8 @@ async fn operate(
         health.set_role(Role::Leading);
         metrics.set_leader(true);
         let lost = held.lost();
-        let reporting = Arc::new(Reporting::new(client.clone(), metrics.clone(), identity));
+        let reporting =
+            Arc::new(Reporting::new(client.clone(), metrics.clone(), identity, (lease_namespace, lease_name)));
         let end = lost.child_token();
         let leading =
             Leading { client: &client, scopes: &scopes, config: &config, reporting: &reporting, health: &health };

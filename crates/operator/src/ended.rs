@@ -104,7 +104,8 @@ mod tests {
     fn world(owner: &str) -> World {
         let observed = crate::objects::tests::build("");
         let mut memory = crate::memory::BuildMemory::default();
-        let observed = crate::observe::Observed { build: &observed, status: None, now: 0, wall: String::new() };
+        let moment = crate::server_time::Moment { now: 0, server: None };
+        let observed = crate::observe::Observed { build: &observed, status: None, moment };
         let objects = crate::observe::Objects::default();
         let mut world = crate::observe::world(observed, &objects, &mut memory, &mut Default::default()).unwrap();
         let grant = Grant { epoch: 1, pod_uid: owner.to_owned(), boot_nonce: "n".to_owned(), ..Grant::default() };

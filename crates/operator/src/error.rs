@@ -3,6 +3,9 @@
 use crate::objects::BadPodPart;
 use crate::unreadable::Blind;
 
+/// The cause that the API server names where it makes nothing in a namespace that is being deleted.
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
+
 /// Why an action was not carried out, or a pass not ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OperatorError {
@@ -48,6 +51,14 @@ impl OperatorError {
             | Self::Blind(_)
             | Self::Json { .. } => false,
         }
+    }
+
+    /// Whether nothing can be made in the namespace any more, as it is being deleted.
+    pub(crate) fn is_end_of_namespace(&self) -> bool {
+        let Self::Api { what: _, source } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        status.code == 403 && causes.into_iter().any(|cause| cause.reason == NAMESPACE_TERMINATING)
     }
 
     /// The message for people: the API server's own, without how it was transported.

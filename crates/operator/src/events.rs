@@ -9,6 +9,7 @@ use indexbuild_lifecycle::action::Event;
 use indexbuild_lifecycle::plan::unreadable_event;
 use indexbuild_text::bounded;
 use k8s_openapi::Resource as _;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::runtime::events::{self, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _};
@@ -27,6 +28,7 @@ const SENDING: Duration = Duration::from_secs(10);
 /// Publishes events. One for the whole process: what it remembers keeps repetitions away.
 pub struct Announcer {
     recorder: Recorder,
+    home: ObjectReference,
     sent: Mutex<Sent>,
 }
 
@@ -37,11 +39,25 @@ impl std::fmt::Debug for Announcer {
 }
 
 impl Announcer {
-    /// Events from the operator's pod `instance`.
+    /// Events from the operator's pod `instance`, which leads by the Lease `home` (namespace and name).
     #[must_use]
-    pub fn new(client: Client, instance: &str) -> Self {
+    pub fn new(client: Client, instance: &str, home: (&str, &str)) -> Self {
         let reporter = Reporter { controller: "indexbuild-operator".to_owned(), instance: Some(instance.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter), sent: Mutex::default() }
+        let (namespace, name) = home;
+        let home = ObjectReference {
+            api_version: Some(Lease::API_VERSION.to_owned()),
+            kind: Some(Lease::KIND.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            ..ObjectReference::default()
+        };
+        Self { recorder: Recorder::new(client, reporter), home, sent: Mutex::default() }
+    }
+
+    /// Publishes, in the operator's own namespace, what is left of a build that goes: an event lives in the namespace of
+    /// what it is about, and that of the build may be going too.
+    pub async fn tell_at_home(&self, event: &Event) {
+        self.publish_one(&self.home, event).await;
     }
 
     /// Publishes what is new of these events about a build. A failure is logged: nothing depends on an event.

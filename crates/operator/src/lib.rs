@@ -26,6 +26,7 @@ mod reconcile;
 mod report;
 mod reporting;
 pub mod self_test;
+mod server_time;
 pub mod shallow;
 mod test_switches;
 mod unreadable;

@@ -50,6 +50,8 @@ pub(crate) struct BuildMemory {
     pub foreign_stages: BTreeSet<String>,
     /// Why the last action for a slot, or with `None` for all of them, failed, where it did.
     pub failed_actions: BTreeMap<Option<u32>, String>,
+    /// Whether the API server refused to make something for it because its namespace is being deleted. That does not end.
+    pub namespace_ends: bool,
 }
 
 impl BuildMemory {
@@ -138,6 +140,7 @@ fn essentials(status: &IndexBuildStatus) -> IndexBuildStatus {
         entries: None,
         bytes: None,
         estimated_end_time: None,
+        last_wait: None,
         ..status.clone()
     };
     for condition in &mut essentials.conditions {

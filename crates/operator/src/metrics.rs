@@ -5,17 +5,21 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indexbuild_api::{DirectoryState, Phase, VolumeCounts};
+use http::HeaderMap;
+use indexbuild_api::{DirectoryState, Phase, Reason, VolumeCounts};
 use indexbuild_lifecycle::Action;
 use indexbuild_lifecycle::world::Enforcement;
+use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::server_time::ServerTime;
 
 /// The type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -109,6 +113,7 @@ labels! {
     OfClass { class }
     OfRequest { verb, kind, code }
     OfKind { kind }
+    OfReason { reason }
 }
 
 /// The operator's metrics. Clones share them.
@@ -127,6 +132,10 @@ pub struct Metrics {
     ownership: Gauge,
     requests: Family<OfRequest, Counter>,
     start: Gauge<f64, AtomicU64>,
+    clock: Gauge,
+    left_behind: Family<OfReason, Counter>,
+    /// The API server's clock, which its answers tell as they are counted.
+    server_time: ServerTime,
 }
 
 impl Default for Metrics {
@@ -153,6 +162,9 @@ impl Metrics {
             ownership: Gauge::default(),
             requests: Family::default(),
             start: Gauge::default(),
+            clock: Gauge::default(),
+            left_behind: Family::default(),
+            server_time: ServerTime::default(),
         };
         let mut root = Registry::default();
         let ours = root.sub_registry_with_prefix("indexbuild");
@@ -184,6 +196,17 @@ impl Metrics {
             this.ownership.clone(),
         );
         ours.register("api_requests", "Requests to the Kubernetes API; code none: no answer", this.requests.clone());
+        ours.register_with_unit(
+            "api_clock_ahead",
+            "How far the API server's clock, by which deadlines are judged, is ahead of this process's",
+            Unit::Seconds,
+            this.clock.clone(),
+        );
+        ours.register(
+            "left_behind",
+            "Builds that were let go though something of them stays that nobody looks after; the log and an event name the place",
+            this.left_behind.clone(),
+        );
         root.register_with_unit("process_start_time", "When the process began", Unit::Seconds, this.start.clone());
         this.registry = Arc::new(root);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -194,6 +217,9 @@ impl Metrics {
         this.set_unreadable(&BTreeMap::new());
         this.set_leader(false);
         this.set_ownership(&Enforcement::Unknown { why: String::new() });
+        for reason in [Reason::NamespaceDeleted, Reason::CleanupTimedOut] {
+            drop(this.left_behind.get_or_create(&with_reason(reason)));
+        }
         for result in [ReconcileResult::Success, ReconcileResult::Error] {
             drop(this.reconciles.get_or_create(&with_result(result)));
         }
@@ -246,6 +272,23 @@ impl Metrics {
     /// One action that was carried out.
     pub fn acted(&self, action: &Action) {
         self.actions.get_or_create(&OfAction { action: action.name().into() }).inc();
+    }
+
+    /// One build that was let go though something of it stays.
+    pub fn left_behind(&self, reason: Reason) {
+        self.left_behind.get_or_create(&with_reason(reason)).inc();
+    }
+
+    /// The API server's time now; `None`: none of its answers told it.
+    pub(crate) fn server_time(&self) -> Option<Timestamp> {
+        self.server_time.at(Instant::now())
+    }
+
+    /// An answer of the API server, which tells its time.
+    pub(crate) fn answered(&self, headers: &HeaderMap) {
+        if let Some(ahead) = self.server_time.note(headers, Instant::now(), Timestamp::now()) {
+            self.clock.set(ahead.as_secs());
+        }
     }
 
     pub fn set_leader(&self, leads: bool) {
@@ -319,6 +362,10 @@ fn whole(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+fn with_reason(reason: Reason) -> OfReason {
+    OfReason { reason: Name(reason.to_string().into()) }
+}
+
 fn with_result(result: ReconcileResult) -> WithResult {
     let name = match result {
         ReconcileResult::Success => "success",
@@ -385,6 +432,7 @@ mod tests {
         metrics.reconciled(ReconcileResult::Success, Duration::from_millis(20));
         metrics.reconciled(ReconcileResult::Error, Duration::from_secs(2));
         metrics.acted(&Action::AddFinalizer);
+        metrics.left_behind(Reason::NamespaceDeleted);
         metrics.set_leader(true);
         metrics.set_ownership(&Enforcement::NotEnforced { message: String::new() });
         metrics.api_request(Verb::Patch, "enginedirectories/status", Code::Status(409));
@@ -407,6 +455,8 @@ mod tests {
             r#"indexbuild_actions_total{action="AddFinalizer"} 1"#,
             r#"indexbuild_unreadable_objects{kind="Pod"} 2"#,
             r#"indexbuild_unreadable_objects{kind="IndexBuild"} 0"#,
+            r#"indexbuild_left_behind_total{reason="NamespaceDeleted"} 1"#,
+            r#"indexbuild_left_behind_total{reason="CleanupTimedOut"} 0"#,
             "indexbuild_leader 1",
             "indexbuild_ownership_enforced 0",
             r#"indexbuild_api_requests_total{verb="patch",kind="enginedirectories/status",code="409"} 1"#,

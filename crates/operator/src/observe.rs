@@ -9,9 +9,9 @@ use std::sync::Arc;
 use indexbuild_api::{
     EngineDirectory, Guarded, IndexBuild, IndexBuildSpec, IndexBuildStatus, Unreadable, apart, labels, names,
 };
+use indexbuild_lifecycle::frozen;
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, World};
-use indexbuild_lifecycle::{Millis, frozen};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::ListParams;
@@ -22,6 +22,7 @@ use crate::caches::{Caches, Nodes};
 use crate::error::{OperatorError, is_status};
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
+use crate::server_time::Moment;
 use crate::unreadable::Blind;
 use crate::views::{self, is_of_build};
 
@@ -335,8 +336,7 @@ where
 pub(crate) struct Observed<'a> {
     pub build: &'a IndexBuild,
     pub status: Option<IndexBuildStatus>,
-    pub now: Millis,
-    pub wall: String,
+    pub moment: Moment,
 }
 
 pub(crate) fn clocks(spec: &IndexBuildSpec) -> Clocks {
@@ -356,9 +356,15 @@ pub(crate) fn world(
     memory: &mut BuildMemory,
     nodes: &mut NodeObserver,
 ) -> Result<World, Blind> {
-    let Observed { build, status, now, wall } = observed;
+    let Observed { build, status, moment } = observed;
+    let now = moment.now;
     let owner = Owner::of(build);
-    let deleting = build.metadata.deletion_timestamp.is_some();
+    let asked = build.metadata.deletion_timestamp.as_ref();
+    let asked_for = asked.and_then(|time| moment.since(time.0));
+    let (deletion_age, deletion_unseen) = memory.observer.deletion(asked.is_some(), asked_for, now);
+    let start = status.as_ref().and_then(|status| status.start_time.as_deref());
+    let started = start.and_then(|start| moment.since(start.parse().ok()?));
+    let active_age = memory.observer.active(start, started, now);
     let build = BuildView {
         uid: build.uid().unwrap_or_default(),
         name: build.name_any(),
@@ -366,8 +372,11 @@ pub(crate) fn world(
         generation: build.metadata.generation.unwrap_or_default(),
         spec: build.spec.clone(),
         status,
-        deleting,
-        deletion_age: memory.observer.deletion_age(deleting, now),
+        deleting: asked.is_some(),
+        deletion_age,
+        deletion_unseen,
+        namespace_ends: memory.namespace_ends,
+        active_age,
         finalizer: build.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER),
         reconcile_disabled: build
             .annotations()
@@ -377,7 +386,7 @@ pub(crate) fn world(
         percent_per_second: memory.observer.percent_per_second(now),
         gone: false,
     };
-    let world = remains(build, now, wall, objects, memory, nodes)?;
+    let world = remains(build, moment, objects, memory, nodes)?;
     let maps: Vec<_> = objects.stages.iter().map(|map| views::stage(map, &owner)).collect();
     let records = world.slots.iter().map(|slot| &slot.record.spec);
     let records: Vec<_> = records.filter(|spec| spec.build_uid == owner.uid).collect();
@@ -388,8 +397,7 @@ pub(crate) fn world(
 /// The lifecycle's view of what is there of a build beside its own object and its stages.
 pub(crate) fn remains(
     build: BuildView,
-    now: Millis,
-    wall: String,
+    moment: Moment,
     objects: &Objects,
     memory: &mut BuildMemory,
     nodes: &mut NodeObserver,
@@ -402,14 +410,15 @@ pub(crate) fn remains(
     }
     let mut records: Vec<_> = objects.directories.iter().map(|directory| views::record(directory)).collect();
     records.sort_by_key(|record| record.spec.slot);
+    let now = moment.now;
     Ok(World {
         now,
-        wall,
+        wall: moment.wall(),
         build,
         slots: memory.observer.slots(records, now),
         pods,
         claims: [claims, objects.foreign.clone()].concat(),
-        nodes: node_views(objects, nodes, now),
+        nodes: node_views(objects, nodes, moment),
         stages: Vec::new(),
         frozen: Frozen::default(),
         hindrances: Vec::new(),
@@ -443,17 +452,21 @@ where
     seen
 }
 
-fn node_views(objects: &Objects, observer: &mut NodeObserver, now: Millis) -> Vec<NodeView> {
+fn node_views(objects: &Objects, observer: &mut NodeObserver, moment: Moment) -> Vec<NodeView> {
+    let now = moment.now;
     let there = objects.nodes.iter().map(|node| {
         let name = node.name_any();
-        let age = observer.readiness_age(&name, views::node_ready(node) == NodeReady::True, now);
+        let (since, ready) = (views::ready_since(node), views::node_ready(node) == NodeReady::True);
+        let text = since.map(|since| since.to_string());
+        let told = since.and_then(|since| moment.since(since));
+        let age = observer.readiness_age(&name, ready, text.as_deref(), told, now);
         views::node(node, age, objects.detached.contains(&name))
     });
     let mut nodes: Vec<_> = there.collect();
     // Of one that cannot be read nothing is known but that it is there.
     nodes.extend(objects.unread_nodes.iter().map(|name| NodeView {
         gone: false,
-        readiness_age: observer.readiness_age(name, false, now),
+        readiness_age: observer.readiness_age(name, false, None, None, now),
         ..views::gone_node(name, false)
     }));
     nodes.extend(objects.gone.iter().map(|name| views::gone_node(name, objects.detached.contains(name))));
@@ -510,7 +523,7 @@ mod tests {
             ended: Ended::default(),
         };
         let objects = Objects::cached(&caches, &store(&nodes), &owner);
-        let observed = Observed { build: &build, status: None, now: 0, wall: String::new() };
+        let observed = Observed { build: &build, status: None, moment: Moment { now: 0, server: None } };
         world(observed, &objects, &mut BuildMemory::default(), &mut NodeObserver::default())
     }
 
@@ -567,6 +580,30 @@ mod tests {
         assert!(said(There { pods, ..There::default() }).contains("labels"));
         let pods = vec![part("stranger", json!({}))];
         assert!(seen(There { pods, ..There::default() }).unwrap().pods.is_empty());
+    }
+
+    /// An operator whose own clock is an hour off judges as any other, and one that starts begins nothing anew. Where the
+    /// API server's clock is not known, no age is made up.
+    #[test]
+    fn what_began_before_this_process_is_as_old_as_the_api_servers_clock_says() {
+        let mut build = build("");
+        build.metadata.deletion_timestamp = serde_json::from_value(json!("2040-01-01T12:00:00Z")).unwrap();
+        let start_time = Some("2040-01-01T11:00:00Z".to_owned());
+        let node = json!({"metadata": {"name": "n1"}, "status": {"conditions": [
+            {"type": "Ready", "status": "False", "lastTransitionTime": "2040-01-01T09:10:00Z"}]}});
+        let nodes = vec![Arc::new(serde_json::from_value(node).unwrap())];
+        let objects = Objects { nodes, ..Objects::default() };
+        let ages = |server: Option<&str>| {
+            let moment = Moment { now: 5, server: server.map(|time| time.parse().unwrap()) };
+            let status = Some(IndexBuildStatus { start_time: start_time.clone(), ..IndexBuildStatus::default() });
+            let observed = Observed { build: &build, status, moment };
+            let world = world(observed, &objects, &mut BuildMemory::default(), &mut NodeObserver::default()).unwrap();
+            let BuildView { deletion_age, deletion_unseen, active_age, .. } = world.build;
+            [deletion_age, deletion_unseen, active_age, world.nodes[0].readiness_age].map(|age| age / 60_000)
+        };
+        assert_eq!(ages(Some("2040-01-01T12:10:00Z")), [10, 10, 70, 180]);
+        assert_eq!(ages(Some("2040-01-01T08:00:00Z")), [0; 4], "a clock that was set back");
+        assert_eq!(ages(None), [0; 4]);
     }
 
     #[test]

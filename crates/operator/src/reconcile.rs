@@ -16,7 +16,7 @@ use crate::metrics::ReconcileResult;
 use crate::objects::Owner;
 use crate::observe;
 use crate::plan::{Planned, decide};
-use crate::report::{AT_REST, AT_WORK, report, report_undecided, write_status};
+use crate::report::{AT_REST, AT_WORK, report, report_undecided, tell_what_stays, write_status};
 use crate::unreadable::Blind;
 
 /// Pauses where somebody else wrote first. A cache that lags, or that is cut off from its watch, loses every write until
@@ -103,7 +103,7 @@ async fn pass(build: Arc<IndexBuild>, context: &Context) -> Result<Duration, Ope
     let mut memory = memory.lock().await;
     let memory = &mut *memory;
     let before = build.status.as_ref();
-    let (generation, wall) = (build.metadata.generation.unwrap_or_default(), jiff::Timestamp::now().to_string());
+    let (generation, wall) = (build.metadata.generation.unwrap_or_default(), context.moment().wall());
     if build.metadata.deletion_timestamp.is_none()
         && let Some(status) = unsupported(&build.spec, generation, before, &wall)
     {
@@ -112,6 +112,7 @@ async fn pass(build: Arc<IndexBuild>, context: &Context) -> Result<Duration, Ope
     }
     match decide(context, build, &owner, memory).await? {
         Planned::Decided(pass) => {
+            tell_what_stays(&pass).await;
             let done = apply(&pass, memory).await;
             let wait = report(*pass, memory).await?;
             done.map(|()| wait)

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::error::{OperatorError, is_status};
 use crate::hindrances::hindrances;
 use crate::memory::BuildMemory;
+use crate::objects::Owner;
 use crate::plan::Pass;
 use crate::unreadable::Blind;
 
@@ -21,22 +22,37 @@ pub(crate) const AT_WORK: Duration = Duration::from_secs(5);
 /// The longest time between two looks at a build that has ended.
 pub(crate) const AT_REST: Duration = Duration::from_secs(300);
 
+/// Says what a build that is let go leaves behind, before it is: nobody would know of it after a crash in between. Its own
+/// namespace may be about to go, and takes no event then.
+pub(crate) async fn tell_what_stays(pass: &Pass<'_>) {
+    let Some(event) = &pass.decision.leaves else {
+        return;
+    };
+    let Owner { namespace, name, uid } = pass.owner;
+    tracing::warn!(namespace, name, uid, reason = %event.reason, "{}", event.message);
+    pass.context.reporting.events.tell_at_home(event).await;
+}
+
 /// Says how the build is, as people and programs see it. How long it may be until the next look.
 pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<Duration, OperatorError> {
     let Pass { context, owner: _, build, objects, world, decision } = pass;
-    let Decision { actions, mut status, requeue, end, waits: _, events } = decision;
+    let Decision { actions, mut status, requeue, end, waits: _, events, leaves: _ } = decision;
     memory.observer.see_percent(status.percent.unwrap_or(0), context.now());
     if end.is_some() {
         memory.failed_actions.clear();
     }
     let before = world.build.status.clone();
+    let namespace_ends = world.build.namespace_ends;
     // What was just done may have been refused: the status is that of the build with what hinders it now.
     let hindrances = hindrances(&context.client, &objects, &world, memory).await;
     if !hindrances.is_empty() {
         status = plan(&World { hindrances, ..world }).status;
     }
     let events = [events, transition_events(before.as_ref(), &status)].concat();
-    context.reporting.events.publish(&build, &events).await;
+    // A namespace that is being deleted takes none; what matters was told elsewhere.
+    if !namespace_ends {
+        context.reporting.events.publish(&build, &events).await;
+    }
     let said = write_status(context, &build, before.as_ref(), status, end.is_some(), memory).await?;
     let longest = if end.is_some() && actions.is_empty() && said { AT_REST } else { AT_WORK };
     Ok(Duration::from_millis(requeue.max(50)).min(longest))
@@ -52,7 +68,7 @@ pub(crate) async fn report_undecided(
     memory.observer.count_anew();
     let before = build.status.as_ref();
     context.reporting.events.publish(build, &[unreadable_event(&blind.0)]).await;
-    if let Some(status) = unreadable(&blind.0, before, &jiff::Timestamp::now().to_string()) {
+    if let Some(status) = unreadable(&blind.0, before, &context.moment().wall()) {
         write_status(context, build, before, status, true, memory).await?;
     }
     Ok(())

@@ -24,8 +24,8 @@ pub(crate) struct Reporting {
 
 impl Reporting {
     #[must_use]
-    pub(crate) fn new(client: Client, metrics: Metrics, identity: &str) -> Self {
-        let events = Announcer::new(client, identity);
+    pub(crate) fn new(client: Client, metrics: Metrics, identity: &str, lease: (&str, &str)) -> Self {
+        let events = Announcer::new(client, identity, lease);
         let enforcement = RwLock::new(SelfTest::new().answer().clone());
         Self { events, metrics, unreadable: Mutex::default(), enforcement }
     }

@@ -34,6 +34,8 @@ pub struct TestSwitches {
     pub(crate) noted_boots: BTreeMap<String, String>,
     /// An object is taken for a frozen stage by its name alone (G2, G6 are off).
     pub(crate) believe_any_stage: bool,
+    /// The API server's clock is taken for unknown, as if its answers told no time.
+    pub(crate) forget_server_time: bool,
 }
 
 /// Where a pod finds the boot ids of nodes.
@@ -88,6 +90,7 @@ impl TestSwitches {
             forget_stranded,
             take_any_report,
             forget_unreadable: _,
+            forget_server_time: _,
             believe_any_stage,
             node_boot_ids: _,
             noted_boots,

@@ -2,7 +2,7 @@
 //! and to which nodes their volumes are bound.
 
 use indexbuild_api::{Guarded, IndexBuild, Quantity, labels};
-use indexbuild_lifecycle::world::{ClaimPhase, PodState, World};
+use indexbuild_lifecycle::world::{ClaimPhase, PodState, PodView, World};
 use k8s_openapi::api::core::v1::{
     Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim, Pod,
     PodSpec, Taint, Toleration,

@@ -5,8 +5,10 @@ use indexbuild_lifecycle::frozen::StageObject;
 use indexbuild_lifecycle::world::{
     ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Termination,
 };
-use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, PersistentVolumeClaim, Pod, PodCondition};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ContainerStatus, Node, NodeCondition, PersistentVolumeClaim, Pod, PodCondition,
+};
 use kube::ResourceExt as _;
 
 use crate::objects::Owner;
@@ -153,10 +155,19 @@ pub fn claim(claim: &PersistentVolumeClaim) -> Option<ClaimView> {
     })
 }
 
+fn readiness(node: &Node) -> Option<&NodeCondition> {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().find(|condition| condition.type_ == "Ready")
+}
+
+/// Since when a node is as ready, or not, as it says.
+pub(crate) fn ready_since(node: &Node) -> Option<Timestamp> {
+    readiness(node)?.last_transition_time.as_ref().map(|time| time.0)
+}
+
 /// Whether a node says that it is ready.
 pub fn node_ready(node: &Node) -> NodeReady {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    match conditions.iter().find(|condition| condition.type_ == "Ready").map(|condition| condition.status.as_str()) {
+    match readiness(node).map(|condition| condition.status.as_str()) {
         Some("True") => NodeReady::True,
         Some("False") => NodeReady::False,
         Some(_) | None => NodeReady::Unknown,

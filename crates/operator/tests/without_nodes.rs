@@ -23,5 +23,7 @@ mod scripted;
 mod stages;
 #[path = "without_nodes/sweep.rs"]
 mod sweep;
+#[path = "without_nodes/times.rs"]
+mod times;
 #[path = "without_nodes/unreadable.rs"]
 mod unreadable;

@@ -23,12 +23,22 @@ use crate::results::{AttemptName, CleanResult, seal};
 /// Removes what no index needs, in the store and, where nobody wants that, on this slot's volume.
 pub(crate) fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
     job.shared.set_step(Some("looking for the manifest"));
-    let (objects, tombstone) = match settle(job)? {
-        Some((keep, tombstone)) => {
+    let settled = settle(job)?;
+    let keep = match &settled {
+        Settled::Committed(manifest) => Some(referred(manifest)),
+        Settled::Tombstone => Some(BTreeSet::from([names::MANIFEST.to_owned()])),
+        Settled::NoBucket => None,
+    };
+    let objects = match &keep {
+        Some(keep) => {
             job.shared.set_step(Some("deleting objects"));
-            (sweep(job, &keep)?, tombstone)
+            sweep(job, keep)?
         }
-        None => (0, true),
+        None => 0,
+    };
+    let tombstone = match &settled {
+        Settled::Committed(_) => false,
+        Settled::Tombstone | Settled::NoBucket => true,
     };
     let attempts_on_volume = if job.work.keeps_volume {
         0
@@ -40,18 +50,37 @@ pub(crate) fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {
     let result = CleanResult { attempt: job.attempt.clone(), tombstone, objects, attempts_on_volume, statistics };
     // Not uploaded: what cleans leaves nothing.
     let sealed = seal(&result).map_err(WorkFailure::internal)?;
-    Ok(job.reported(sealed.digest))
+    let reported = job.reported(sealed.digest);
+    Ok(match settled {
+        // Whoever was told that the build has failed learns that its Publish came first.
+        Settled::Committed(manifest) => WorkResult {
+            committed: true,
+            rows: manifest.source.rows,
+            entries: manifest.indexes.iter().map(|index| index.entries).sum(),
+            bytes: manifest.indexes.iter().map(|index| index.bytes).sum(),
+            ..reported
+        },
+        Settled::Tombstone | Settled::NoBucket => reported,
+    })
 }
 
-/// Decides what stays, by what stands at `manifest.json`; makes the tombstone where one is due. `None`: there is not
-/// even a bucket, so that nothing is left and nobody can commit.
-fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
+/// What stands at `manifest.json`, and stays.
+enum Settled {
+    Committed(Box<Manifest>),
+    Tombstone,
+    /// There is not even a bucket, so that nothing is left and nobody can commit.
+    NoBucket,
+}
+
+/// Decides what stays, by what stands at `manifest.json`; makes the tombstone where one is due.
+fn settle(job: &Job) -> Result<Settled, WorkFailure> {
+    let known_committed = job.work.inputs.iter().any(|stage| stage.parse() == Ok(StageName::Publish));
     let mut created = false;
     loop {
         job.shared.go_on()?;
         let standing = match standing(job) {
             Ok(standing) => standing,
-            Err(Standing::NoBucket) => return Ok(None),
+            Err(Standing::NoBucket) => return Ok(Settled::NoBucket),
             Err(Standing::Failed(failure)) => return Err(failure),
         };
         match standing {
@@ -60,16 +89,20 @@ fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
                 if job.work.removes_index {
                     latest::forget(job)?;
                 }
-                return Ok(Some((BTreeSet::from([names::MANIFEST.to_owned()]), true)));
+                return Ok(Settled::Tombstone);
             }
             Some((Document::Manifest(manifest), version)) => {
                 if !job.work.removes_index {
-                    return Ok(Some((referred(&manifest), false)));
+                    if !known_committed {
+                        // The Publish that committed may have ended before it came to this.
+                        latest::point(job)?;
+                    }
+                    return Ok(Settled::Committed(Box::new(manifest)));
                 }
                 let bytes = tombstone(job, "the build was deleted, and its index with it (deletionPolicy Delete)")?;
                 job.objects.put_if_match(names::MANIFEST, &bytes, &version)?;
             }
-            None if job.work.inputs.iter().any(|stage| stage.parse() == Ok(StageName::Publish)) => {
+            None if known_committed => {
                 return Err(WorkFailure::failed(
                     WorkErrorReason::Verification,
                     false,
@@ -84,7 +117,7 @@ fn settle(job: &Job) -> Result<Option<(BTreeSet<String>, bool)>, WorkFailure> {
             None => {
                 let bytes = tombstone(job, "the build was aborted or deleted before it was committed")?;
                 match job.objects.without_bucket().put_if_absent(names::MANIFEST, &bytes) {
-                    Err(error) if error.is_no_bucket() => return Ok(None),
+                    Err(error) if error.is_no_bucket() => return Ok(Settled::NoBucket),
                     outcome => outcome?,
                 };
                 created = true;

@@ -186,8 +186,7 @@ impl Parent {
                 epoch: grant.epoch,
                 ..FormerVolume::default()
             });
-            let grant =
-                Grant { epoch: grant.epoch + 1, pod_name: pod.into(), pod_uid: pod.into(), ..Grant::default() };
+            let grant = Grant { epoch: grant.epoch + 1, pod_name: pod.into(), pod_uid: pod.into(), ..Grant::default() };
             record.spec.grant = Some(grant);
         });
     }
@@ -492,6 +491,7 @@ impl Scene {
             on_volume: result.on_volume,
             encode_works: result.encode_works,
             sort_works: result.sort_works,
+            committed: result.committed,
         }
     }
 

@@ -159,13 +159,15 @@ pub(super) fn counted(world: &World) -> u32 {
     records.max(said.unwrap_or(0))
 }
 
-/// Which budget a build's failures have spent.
+/// Which budget a build has spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Spent {
     /// One work failed so often.
     Work { work_id: String, times: u32 },
     /// All works together.
     Build,
+    /// The time that it was given.
+    Time,
 }
 
 /// The budget that is spent, if one is. `pending`: the works of attempts that have failed and are not counted yet.

@@ -12,10 +12,11 @@ use super::waits::{describe_wait, severity, truncate};
 use crate::action::{Event, Wait};
 
 impl Pass<'_> {
-    fn spent(&self, failure: &Failure) -> String {
+    fn spent(&self, failure: &Failure) -> (Reason, String) {
         let IndexBuildSpec { backoff_limit, backoff_limit_per_work, .. } = &self.world.build.spec;
         let last = format!("the last, {}: {}", failure.work_id, failure.message);
-        match &failure.spent {
+        let message = match &failure.spent {
+            Some(Spent::Time) => return (Reason::DeadlineExceeded, failure.message.clone()),
             Some(Spent::Work { work_id, times }) => format!(
                 "{work_id} failed {times} times, more often than backoffLimitPerWork ({backoff_limit_per_work}) allows; {last}"
             ),
@@ -23,7 +24,8 @@ impl Pass<'_> {
                 let limit = backoff_limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
                 format!("more attempts failed than backoffLimit ({limit}) allows; {last}")
             }
-        }
+        };
+        (Reason::BackoffLimitExceeded, message)
     }
 
     /// Everything that the status says in conditions.
@@ -42,7 +44,7 @@ impl Pass<'_> {
             (Some(failure), _) if failure.permanent => {
                 (Reason::from(failure.reason), format!("{}: {}", failure.work_id, failure.message))
             }
-            (Some(failure), _) => (Reason::BackoffLimitExceeded, self.spent(failure)),
+            (Some(failure), _) => self.spent(failure),
             (None, Some(said)) if failed => (said.reason, said.message.clone()),
             (None, _) => (Reason::AsExpected, String::new()),
         };
@@ -174,7 +176,7 @@ impl Pass<'_> {
     }
 
     pub(super) fn lost_nodes(&self) -> String {
-        let known: Vec<_> = self.world.nodes.iter().filter(|node| !node.gone).collect();
+        let known: Vec<_> = self.world.nodes_in_use().collect();
         let lost: Vec<&str> = known
             .iter()
             .filter(|node| node.ready != crate::world::NodeReady::True)

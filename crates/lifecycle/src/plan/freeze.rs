@@ -2,8 +2,8 @@
 
 use indexbuild_api::{FrozenStage, Reason, names};
 
+use super::Pass;
 use super::mode::Mode;
-use super::{Pass, status};
 use crate::action::{Action, Event};
 use crate::world::{Stage, Unproved};
 
@@ -94,7 +94,7 @@ impl Pass<'_> {
         if let Some(stage) = self.stages.ready_clean() {
             self.say_frozen(&stage);
         } else if let Some(why) = self.cleaning_is_hopeless() {
-            let prefix = status::prefix(&self.world.build);
+            let prefix = self.world.build.prefix();
             self.events.push(Event {
                 reason: Reason::CleanupTimedOut,
                 warning: true,

@@ -177,7 +177,8 @@ impl<'w> Draft<'w> {
         let Some(grant) = &self.spec.grant else {
             return;
         };
-        let WorkResult { work_id, epoch, digest, rows, entries, bytes, on_volume, encode_works, sort_works } = result;
+        let WorkResult { work_id, epoch, digest, rows, entries, bytes, on_volume, encode_works, sort_works, committed } =
+            result;
         if self.spec.chosen.iter().any(|chosen| chosen.work_id == *work_id) {
             return;
         }
@@ -192,6 +193,7 @@ impl<'w> Draft<'w> {
             on_volume: *on_volume,
             encode_works: *encode_works,
             sort_works: *sort_works,
+            committed: *committed,
         });
     }
 

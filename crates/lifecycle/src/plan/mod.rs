@@ -4,9 +4,11 @@
 mod assign;
 mod budget;
 mod conditions;
+mod deadline;
 mod freeze;
 mod grants;
 mod hindrances;
+mod left;
 mod mode;
 mod past;
 mod refusals;
@@ -66,6 +68,7 @@ pub fn plan(world: &World) -> Decision {
     // A failure is said first, in the status, and acted on by the next pass: what acts on it takes its evidence
     // away, and a crash in between must not forget why the build failed.
     if pass.failing.is_none() {
+        pass.deadline_wait();
         pass.each_slot();
         // Of a build that is gone only volumes are left to decide about: no work, no result, no stage.
         if !world.build.gone {
@@ -211,6 +214,9 @@ impl<'w> Pass<'w> {
                 spent: None,
             });
         }
+        if worst.is_none() {
+            worst = self.overdue();
+        }
         if worst.is_some() {
             // Said once, as the last word. Before, an attempt that has not ended is not in the number: it would be
             // counted again when it ends.
@@ -280,7 +286,7 @@ impl<'w> Pass<'w> {
     /// no harm.
     fn cleaning_is_hopeless(&self) -> Option<String> {
         let build = &self.world.build;
-        if build.deleting && build.deletion_age >= mode::time_box(build) {
+        if mode::cleaning_is_over(build) {
             return Some("the time allowed for it is over".to_owned());
         }
         if !self.needs_no_tombstone() {

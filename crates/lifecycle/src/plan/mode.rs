@@ -1,8 +1,10 @@
 //! What a build is about: running, pausing, cleaning up, or nothing any more.
 
-use indexbuild_api::{AfterBuild, ConditionStatus, ConditionType, Duration, Retention, VolumeRetention};
+use indexbuild_api::{
+    AfterBuild, Chosen, ConditionStatus, ConditionType, Duration, IndexBuildStatus, Retention, VolumeRetention,
+};
 
-use super::stages::{CLEAN, CLEAN_INDEX, PLAN, PUBLISH};
+use super::stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, PUBLISH};
 use crate::action::End;
 use crate::world::{BuildView, Millis, World};
 
@@ -39,7 +41,9 @@ impl Mode {
         let Some(end) = ending(world) else {
             return if build.spec.suspend { Self::Suspend } else { Self::Run };
         };
-        if world.is_frozen(clean_stage(world)) || nothing_was_begun(world) {
+        // Where nothing can be made, no slot can be given a Clean, and none could be frozen.
+        let cannot_clean = build.deleting && build.namespace_ends;
+        if cannot_clean || world.is_frozen(clean_stage(world)) || nothing_was_begun(world) {
             Self::Drain(end)
         } else {
             Self::Clean(end)
@@ -103,9 +107,15 @@ fn ending(world: &World) -> Option<End> {
     }
 }
 
-/// Whether the index is committed.
+/// Whether the index is committed: Publish was chosen; or a Clean found its manifest, as a Publish that was granted before
+/// the build failed may commit until a tombstone stands in its place.
 pub(super) fn published(world: &World) -> bool {
-    world.is_frozen(PUBLISH)
+    world.is_frozen(PUBLISH) || found_committed(world).is_some()
+}
+
+/// The Clean that found a committed index.
+pub(super) fn found_committed(world: &World) -> Option<&Chosen> {
+    world.stage(CLEAN)?.chosen.iter().find(|chosen| chosen.committed)
 }
 
 /// Whether the build was said to have failed: final, unless its Publish had committed.
@@ -121,9 +131,27 @@ pub(super) fn clean_stage(world: &World) -> &'static str {
     if published(world) && world.build.index_goes() { CLEAN_INDEX } else { CLEAN }
 }
 
-/// How long a deletion may take before the finalizer goes whatever is left.
-pub(super) fn time_box(build: &BuildView) -> Millis {
-    build.clocks.orphan_after
+/// What an observer that learns late of a deletion has for it at least, as the control plane's absence is not held against
+/// the build: time to make its records stand alone, and to try to clean.
+const CHANCE: Millis = 60_000;
+
+/// Whether the time for cleaning up after a deletion is over.
+pub(super) fn cleaning_is_over(build: &BuildView) -> bool {
+    deletion_has_lasted(build, 1)
+}
+
+/// Whether the finalizer goes whatever is left.
+pub(super) fn deletion_is_over(build: &BuildView) -> bool {
+    deletion_has_lasted(build, 2)
+}
+
+/// Whether a deletion was asked for so many times `orphanAfter` ago, and this observer has had its chance as often.
+fn deletion_has_lasted(build: &BuildView, times: Millis) -> bool {
+    let BuildView { deleting, deletion_age, deletion_unseen, clocks, .. } = build;
+    let chance = CHANCE.min(clocks.orphan_after / 4).saturating_mul(times);
+    *deleting
+        && *deletion_age >= clocks.orphan_after.saturating_mul(times)
+        && deletion_age.saturating_sub(*deletion_unseen) >= chance
 }
 
 /// Whether no executor can ever have written anything: nothing is to be cleaned in the store. A process writes there
@@ -133,6 +161,34 @@ fn nothing_was_begun(world: &World) -> bool {
     let unrecorded = world.slots.is_empty() && !(world.pods.is_empty() && world.claims.is_empty());
     // A record that begins above the first epoch was made anew: what its predecessor saw is not known. Nor is it of one
     // that does not say with which it began, as an older version made it.
-    let untouched = |record: &crate::world::Record| record.status.claim.is_none() && record.spec.past.first_epoch == 1;
-    !unrecorded && !world.is_frozen(PLAN) && world.slots.iter().all(|slot| untouched(&slot.record))
+    let untouched = |record: &crate::world::Record| {
+        let silent = record.status.claim.is_none() && record.status.report.is_none() && record.spec.chosen.is_empty();
+        silent && record.spec.past.first_epoch == 1
+    };
+    let there = world.stages.iter().map(|stage| &stage.name);
+    let lost = world.frozen.lost.iter().map(|stage| &stage.name);
+    let of_work = |name: &String| !matches!(name.as_str(), CLEAN | CLEAN_INDEX);
+    !unrecorded
+        && !there.chain(lost).any(of_work)
+        && world.slots.iter().all(|slot| untouched(&slot.record))
+        && !told_of_work(world)
+}
+
+/// Whether the status tells of work: its records may be gone since (a namespace that is deleted, or somebody's hand).
+fn told_of_work(world: &World) -> bool {
+    world.build.status.as_ref().is_some_and(|status| {
+        let IndexBuildStatus { percent, rows, entries, bytes, manifest, .. } = status;
+        percent.is_some_and(|percent| percent > 0)
+            || [rows, entries, bytes].into_iter().any(Option::is_some)
+            || manifest.is_some()
+    })
+}
+
+/// Whether what the build wrote is accounted for: it was cleaned, be it that no stage could be frozen any more, or nothing
+/// was ever written.
+pub(super) fn was_cleaned(world: &World) -> bool {
+    let stage = world.stage(clean_stage(world)).is_some_and(|stage| !stage.chosen.is_empty());
+    let ours = world.slots.iter().filter(|slot| slot.record.spec.build_uid == world.build.uid);
+    let recorded = ours.flat_map(|slot| &slot.record.spec.chosen).any(|chosen| chosen.work_id == CLEAN_WORK);
+    stage || (recorded && !published(world)) || nothing_was_begun(world)
 }

@@ -9,17 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Pass;
 use super::grants::Draft;
+use super::left;
 use super::mode::{self, Mode};
 use super::stages::{ENCODE, PLAN, SORT};
 use super::volumes::{Class, current_class, former_class};
-use crate::action::{Action, Decision, End, Event};
-use crate::world::{BuildView, Millis};
-
-/// The prefix under which the build writes.
-pub(super) fn prefix(build: &BuildView) -> String {
-    let url = build.spec.output.url.trim_end_matches('/');
-    format!("{url}/{}/{}/{}/", build.namespace, build.name, build.uid)
-}
+use crate::action::{Action, Decision, End};
+use crate::world::Millis;
 
 impl Pass<'_> {
     pub(super) fn finish(mut self) -> Decision {
@@ -61,18 +56,9 @@ impl Pass<'_> {
         let Self { waits, mut events, world, .. } = self;
         actions.extend(steps);
         actions.extend(destroyed);
+        let leaves = if release { left::behind(world, &status, ended) } else { None };
         if release {
-            if !ended {
-                events.push(Event {
-                    reason: Reason::CleanupTimedOut,
-                    warning: true,
-                    message: format!(
-                        "the time allowed for the deletion is over: the build is let go; objects under {} and {} volumes may be left",
-                        prefix(&world.build),
-                        status.volumes.map_or(0, |volumes| volumes.held),
-                    ),
-                });
-            }
+            events.extend(leaves.clone());
             actions.push(Action::RemoveFinalizer);
         }
         events.extend(super::conditions::falls_silent(world.build.status.as_ref(), &status, &waits));
@@ -85,7 +71,7 @@ impl Pass<'_> {
         let requeue = if said { 1 } else { requeue };
         let requeue =
             if actions.is_empty() { requeue } else { requeue.min(world.build.clocks.renew_interval / 5).max(1) };
-        Decision { actions, status, requeue, end, waits, events }
+        Decision { actions, status, requeue, end, waits, events, leaves }
     }
 
     fn ended(&self, looked: bool) -> bool {
@@ -124,7 +110,7 @@ impl Pass<'_> {
             return false;
         }
         if build.deleting {
-            return ended || build.deletion_age >= mode::time_box(build).saturating_mul(2);
+            return ended || mode::deletion_is_over(build);
         }
         let index_goes = match build.spec.output.deletion_policy {
             indexbuild_api::DeletionPolicy::Retain => false,
@@ -170,7 +156,7 @@ impl Pass<'_> {
         let percent = if published { 100 } else { self.percent().max(before.percent.unwrap_or(0)).min(99) };
         let finished = published || failed;
         let (rows, entries, bytes) = self.totals();
-        let published_by = self.stages.publication();
+        let published_by = self.stages.publication().or_else(|| mode::found_committed(self.world).cloned());
         let failures = self.failures;
         let mut status = IndexBuildStatus {
             observed_generation: build.generation,
@@ -184,11 +170,7 @@ impl Pass<'_> {
             rows: rows.max(before.rows),
             entries: entries.max(before.entries),
             bytes: bytes.max(before.bytes),
-            // By this a build is known that was begun before there was a list of its stages.
-            start_time: before
-                .start_time
-                .clone()
-                .or_else(|| self.world.frozen.unsaid.is_none().then(|| self.world.wall.clone())),
+            start_time: self.start_time(&before, finished),
             estimated_end_time: if finished {
                 None
             } else {
@@ -201,12 +183,13 @@ impl Pass<'_> {
             },
             failed_attempts: if failures > 0 { Some(failures) } else { before.failed_attempts },
             last_error: self.last_error().or_else(|| before.last_error.clone()),
+            last_wait: if finished { before.last_wait.clone() } else { self.last_wait(&before, ended) },
             volumes: if self.world.slots.is_empty() && before.volumes.is_none() { None } else { Some(volumes) },
             manifest: published_by.map_or_else(
                 || before.manifest.clone(),
                 |chosen| {
                     Some(ManifestStatus {
-                        url: format!("{}manifest.json", prefix(build)),
+                        url: format!("{}manifest.json", build.prefix()),
                         digest: chosen.digest,
                         entries: chosen.entries,
                         bytes: chosen.bytes,

@@ -67,6 +67,7 @@ fn chosen() -> impl Strategy<Value = Chosen> {
             on_volume,
             encode_works,
             sort_works,
+            committed: on_volume,
         })
 }
 
@@ -440,26 +441,31 @@ fn doubtful(doubts: &[(&str, u8, Vec<Chosen>)], unsaid: bool) -> Frozen {
 }
 
 pub(crate) fn world() -> impl Strategy<Value = World> {
-    let spec = (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>(), proptest::option::of(policies()))
-        .prop_map(|(parallelism, backoff_limit, suspend, delete, retention)| IndexBuildSpec {
-            parallelism,
-            backoff_limit: Some(backoff_limit),
-            suspend,
-            volume: Some(VolumeSpec { retention, ..VolumeSpec::default() }),
-            output: OutputSpec {
-                url: "s3://indexes".to_owned(),
-                deletion_policy: if delete { DeletionPolicy::Delete } else { DeletionPolicy::Retain },
-                ..OutputSpec::default()
-            },
-            ..IndexBuildSpec::default()
-        });
+    let deadline = proptest::option::weighted(0.2, 1_u64..60);
+    let spec =
+        (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>(), proptest::option::of(policies()), deadline)
+            .prop_map(|(parallelism, backoff_limit, suspend, delete, retention, active_deadline_seconds)| {
+                IndexBuildSpec {
+                    parallelism,
+                    active_deadline_seconds,
+                    backoff_limit: Some(backoff_limit),
+                    suspend,
+                    volume: Some(VolumeSpec { retention, ..VolumeSpec::default() }),
+                    output: OutputSpec {
+                        url: "s3://indexes".to_owned(),
+                        deletion_policy: if delete { DeletionPolicy::Delete } else { DeletionPolicy::Retain },
+                        ..OutputSpec::default()
+                    },
+                    ..IndexBuildSpec::default()
+                }
+            });
     let build = (
         spec,
         proptest::bool::weighted(0.2),
         proptest::bool::weighted(0.9),
         proptest::bool::weighted(0.03),
         proptest::bool::weighted(0.2),
-        age(),
+        (age(), age(), age(), proptest::bool::weighted(0.1)),
         proptest::bool::weighted(0.2),
     );
     let slots = proptest::collection::vec((0_u32..4).prop_flat_map(slot_view), 0..4);
@@ -488,7 +494,15 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
     )
         .prop_map(
             |(
-                (spec, deleting, finalizer, disabled, failed, deletion_age, gone),
+                (
+                    spec,
+                    deleting,
+                    finalizer,
+                    disabled,
+                    failed,
+                    (deletion_age, deletion_unseen, active_age, namespace_ends),
+                    gone,
+                ),
                 slots,
                 pods,
                 claims,
@@ -541,6 +555,9 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                         status,
                         deleting,
                         deletion_age,
+                        deletion_unseen,
+                        namespace_ends,
+                        active_age,
                         finalizer,
                         reconcile_disabled: disabled,
                         clocks: Clocks { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },

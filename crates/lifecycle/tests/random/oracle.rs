@@ -107,9 +107,14 @@ fn policy(world: &World, record: &Record) -> Retention {
         let conditions = &status.conditions;
         conditions.iter().any(|c| c.condition_type == ConditionType::Failed && c.status == ConditionStatus::True)
     });
+    let published = world.stages.iter().any(|stage| match stage.name.as_str() {
+        "publish" => true,
+        "clean" => stage.chosen.iter().any(|chosen| chosen.committed),
+        _ => false,
+    });
     if build.deleting {
         policy.when_deleted
-    } else if failed && !world.stages.iter().any(|stage| stage.name == "publish") {
+    } else if failed && !published {
         policy.when_failed
     } else {
         policy.when_published

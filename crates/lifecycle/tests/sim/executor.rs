@@ -152,6 +152,7 @@ impl Sim {
             on_volume: work.kind == WorkKind::Encode && work.runs == indexbuild_api::RunLocation::Volume,
             encode_works: (work.kind == WorkKind::Plan).then_some(self.plan_works.0),
             sort_works: (work.kind == WorkKind::Plan).then_some(self.plan_works.1),
+            committed: false,
         };
         // Runs that were on a volume which is gone are damage to whoever reads them.
         let missing = work.kind == WorkKind::Sort && {
@@ -231,8 +232,13 @@ impl Sim {
                 }
             },
             // G5: tombstone first, and only where nothing was committed.
-            WorkKind::Clean if self.manifest.is_none() => self.manifest = Some(Manifest::Tombstone),
-            WorkKind::Clean | WorkKind::Plan | WorkKind::Encode | WorkKind::Sort => {}
+            WorkKind::Clean => {
+                let standing = self.manifest.get_or_insert(Manifest::Tombstone);
+                if let Some(Ok(result)) = &mut process.outcome {
+                    result.committed = matches!(standing, Manifest::Committed(_));
+                }
+            }
+            WorkKind::Plan | WorkKind::Encode | WorkKind::Sort => {}
         }
     }
 

@@ -411,6 +411,9 @@ impl Sim {
             status: self.status(),
             deleting: self.deleting_since.is_some(),
             deletion_age: self.deleting_since.map_or(0, |since| self.now - since),
+            deletion_unseen: 0,
+            namespace_ends: false,
+            active_age: self.active_age(),
             finalizer: self.finalizer,
             reconcile_disabled: false,
             clocks: self.clocks,
@@ -447,6 +450,12 @@ impl Sim {
     /// What was asked for of volumes when the build is deleted.
     pub(crate) fn when_deleted(&self) -> Retention {
         self.spec.volume_or_default().retention.unwrap_or_default().when_deleted
+    }
+
+    fn active_age(&self) -> u64 {
+        let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let start = self.status.as_ref().and_then(|status| status.start_time.as_deref());
+        start.map_or(0, |start| u64::try_from(time(&self.wall()) - time(start)).unwrap_or(0))
     }
 
     fn wall(&self) -> String {

@@ -276,10 +276,14 @@ impl Owner<'_> {
             WorkKind::Clean => {
                 if work.removes_index {
                     self.script.store.remove(build_uid);
-                } else {
-                    self.script.store.abort(build_uid);
+                    return nothing;
                 }
-                nothing
+                match self.script.store.abort(build_uid) {
+                    Commit::Manifest(_) => {
+                        WorkResult { committed: true, rows: total, entries: total, bytes: total * 16, ..nothing }
+                    }
+                    Commit::Tombstone => nothing,
+                }
             }
         }
     }
