@@ -32,8 +32,8 @@ pub use build_status::{IndexBuildStatus, LastError, ManifestStatus, Phase, SlotC
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
 pub use crd::{crd_yaml, crds, schema_of};
 pub use directory::{
-    AfterBuild, Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef, VolumeState,
-    Work, WorkFailures, WorkKind,
+    AfterBuild, Attached, Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, RunLocation, VolumeRef,
+    VolumeState, Work, WorkFailures, WorkKind,
 };
 pub use directory_status::{
     Claim, DirectoryState, EngineDirectoryStatus, HISTORY_LENGTH, OwnerChange, OwnerChangeReason, Report, Waiting,

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use indexbuild_api::{Retention, VolumeRetention};
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, Millis, NodeReady, NodeView, PodState, PodView, Stage, Termination, World,
+    Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Millis, NodeReady, NodeView, PodState, PodView, Stage,
+    Termination, World,
 };
 
 use crate::build::StoredBuild;
@@ -81,6 +82,7 @@ pub(crate) fn observe(
             volumes_detached: false,
             cordoned: false,
         }],
+        attachments: Attachments::default(),
         stages: state.stages.values().cloned().collect::<Vec<Stage>>(),
         hindrances: Vec::new(),
         enforcement: None,

@@ -1,7 +1,7 @@
 //! A slot's record as this pass would leave it: grants, epochs, choices.
 
 use indexbuild_api::{
-    Chosen, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Report, VolumeRef,
+    Attached, Chosen, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Report, VolumeRef,
     VolumeState, Work, WorkError, WorkResult, names,
 };
 
@@ -205,11 +205,22 @@ impl<'w> Draft<'w> {
         });
     }
 
-    /// Fills in the nonce, once (G9): from then on the process may open the volume.
+    /// Fills in the nonce, once (G9): from then on the process may open the volume. With it, whether the volume is attached
+    /// to the process's node: seen later, it might be attached for somebody else.
     pub(super) fn bind_nonce(&mut self, nonce: &str) {
+        let attached = self.attached();
         if let Some(grant) = self.spec.grant.as_mut().filter(|grant| grant.boot_nonce.is_empty()) {
             nonce.clone_into(&mut grant.boot_nonce);
+            grant.attached = attached;
         }
+    }
+
+    /// What attaches the present volume to the node of the grant's pod.
+    fn attached(&self) -> Option<Attached> {
+        let node = self.pod()?.node.as_deref()?;
+        let claim = &self.volume_claim()?.name;
+        let mut seen = self.world.attachments.seen.iter();
+        seen.find(|seen| seen.claim == *claim && seen.attached.node == node).map(|seen| seen.attached.clone())
     }
 
     /// The claim of the present volume, if it is there and is the one that the record means.
@@ -314,6 +325,7 @@ impl<'w> Draft<'w> {
                 pod_name: names::pod(&build.name, &build.uid, self.spec.slot, epoch),
                 pod_uid: String::new(),
                 boot_nonce: String::new(),
+                attached: None,
             },
         });
         self.spec.work = work;
@@ -378,6 +390,7 @@ impl<'w> Draft<'w> {
             node_name: status.node_name.clone().unwrap_or_default(),
             node_boot_id: status.node_boot_id.clone().unwrap_or_default(),
             node_system_uuid: status.node_system_uuid.clone().unwrap_or_default(),
+            attached: grant.attached,
             state,
         });
     }
@@ -469,6 +482,7 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
             node_name: String::new(),
             node_boot_id: String::new(),
             node_system_uuid: String::new(),
+            attached: None,
             state: VolumeState::Stranded,
         })
         .collect();
@@ -482,6 +496,7 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
             pod_name: names::pod(&build.name, &build.uid, slot, epoch),
             pod_uid: String::new(),
             boot_nonce: String::new(),
+            attached: None,
         }),
         work: Some(work),
         volume: Some(VolumeRef {
