@@ -13,6 +13,8 @@ mod blocked_builds;
 mod damage;
 #[path = "operator/deletion.rs"]
 mod deletion;
+#[path = "operator/detached.rs"]
+mod detached;
 #[path = "operator/incident.rs"]
 mod incident;
 #[path = "operator/many_nodes_lost.rs"]
@@ -38,6 +40,12 @@ use indexbuild_testbed::tools_or_skip;
 fn a_hindrance_is_told_deletion_leaves_nothing_and_executors_outlast_the_api_server_i5_i9() {
     let Some(tools) = tools_or_skip("hindrances, deletion, and an API server that is away") else { return };
     api_server_outage::run(&tools);
+}
+
+#[test]
+fn a_detach_proves_an_owner_gone_only_of_a_driver_whose_detach_cuts_the_node_off_i4_i10() {
+    let Some(tools) = tools_or_skip("volumes that are detached from a node that runs on, or crashed") else { return };
+    detached::run(&tools);
 }
 
 #[test]
