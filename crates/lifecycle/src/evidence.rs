@@ -253,9 +253,7 @@ fn node_gone(world: &World, owner: LastOwner<'_>) -> bool {
 
 fn out_of_service(world: &World, owner: LastOwner<'_>) -> bool {
     let pod_gone = world.pods.iter().all(|pod| pod.uid != owner.pod_uid);
-    world
-        .node(owner.node_name)
-        .is_some_and(|node| node.out_of_service && is_detached(world, owner, node) && pod_gone)
+    world.node(owner.node_name).is_some_and(|node| node.out_of_service && is_detached(world, owner, node) && pod_gone)
 }
 
 /// Whether the owner's volume was attached to its node, and is not any more, by a driver whose detach cuts the node off.

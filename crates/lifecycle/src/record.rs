@@ -155,6 +155,7 @@ mod tests {
                 pod_uid: pod_uid.to_owned(),
                 pod_name: format!("p-e{epoch}"),
                 boot_nonce: nonce.to_owned(),
+                ..Grant::default()
             }),
             volume: Some(VolumeRef { claim_name: "p-v1".to_owned(), generation: 1, ..VolumeRef::default() }),
             ..EngineDirectorySpec::default()

@@ -143,6 +143,7 @@ fn a_pod_that_is_never_scheduled_is_replaced_on_a_new_volume_and_was_never_bound
         pod_name: names::pod("orders", UID, 0, 4),
         pod_uid: String::new(),
         boot_nonce: String::new(),
+        ..Grant::default()
     });
     world.pods[0] = PodView {
         name: names::pod("orders", UID, 0, 4),
@@ -189,8 +190,13 @@ fn an_unproved_volume_stays_listed_and_does_not_hold_back_the_end() {
     world.pods.clear();
     let record = &mut world.slots[0].record;
     (record.spec.volume, record.spec.work) = (None, None);
-    record.spec.grant =
-        Some(Grant { epoch: 8, pod_name: "orders-e8".to_owned(), pod_uid: String::new(), boot_nonce: String::new() });
+    record.spec.grant = Some(Grant {
+        epoch: 8,
+        pod_name: "orders-e8".to_owned(),
+        pod_uid: String::new(),
+        boot_nonce: String::new(),
+        ..Grant::default()
+    });
     let world = settled(world);
     let decision = plan(&world);
     assert_eq!((decision.end, decision.actions), (Some(End::Complete), vec![]));

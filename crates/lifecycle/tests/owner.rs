@@ -34,7 +34,13 @@ fn work(id: &str) -> Work {
 }
 
 fn record(epoch: u64, pod_uid: &str, nonce: &str, id: Option<&str>) -> Record {
-    let grant = Grant { epoch, pod_name: "p".to_owned(), pod_uid: pod_uid.to_owned(), boot_nonce: nonce.to_owned() };
+    let grant = Grant {
+        epoch,
+        pod_name: "p".to_owned(),
+        pod_uid: pod_uid.to_owned(),
+        boot_nonce: nonce.to_owned(),
+        ..Grant::default()
+    };
     let spec = EngineDirectorySpec { grant: Some(grant), work: id.map(work), ..EngineDirectorySpec::default() };
     Record { spec, status: EngineDirectoryStatus::default(), version: "1".to_owned() }
 }

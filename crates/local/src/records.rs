@@ -236,6 +236,7 @@ pub(crate) mod tests {
                 pod_name: format!("orders-b-0-e{epoch}"),
                 pod_uid: pod_uid.to_owned(),
                 boot_nonce: nonce.to_owned(),
+                ..Grant::default()
             }),
             work: Some(Work {
                 id: "plan".to_owned(),

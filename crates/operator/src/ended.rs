@@ -107,8 +107,13 @@ mod tests {
         let observed = crate::observe::Observed { build: &observed, status: None, now: 0, wall: String::new() };
         let objects = crate::observe::Objects::default();
         let mut world = crate::observe::world(observed, &objects, &mut memory, &mut Default::default()).unwrap();
-        let grant =
-            Grant { epoch: 1, pod_name: owner.to_owned(), pod_uid: owner.to_owned(), boot_nonce: "n".to_owned() };
+        let grant = Grant {
+            epoch: 1,
+            pod_name: owner.to_owned(),
+            pod_uid: owner.to_owned(),
+            boot_nonce: "n".to_owned(),
+            ..Grant::default()
+        };
         let spec = EngineDirectorySpec { grant: Some(grant), ..EngineDirectorySpec::default() };
         let record = Record { spec, ..Record::default() };
         world.slots.push(SlotView { record, report_age: 0, progress_age: 0, grant_age: 0 });

@@ -201,6 +201,7 @@ mod tests {
                 pod_name: format!("o-1-e{epoch}"),
                 pod_uid: String::new(),
                 boot_nonce: nonce.to_owned(),
+                ..Grant::default()
             }),
             work: Some(Work {
                 id: "encode-1".to_owned(),

@@ -199,7 +199,13 @@ impl Api {
     pub(crate) fn grant(&self, pod: &str, work: Work) {
         self.change(|record| {
             let epoch = record.spec.grant.as_ref().map_or(0, |grant| grant.epoch) + 1;
-            let grant = Grant { epoch, pod_name: pod.into(), pod_uid: pod.into(), boot_nonce: String::new() };
+            let grant = Grant {
+                epoch,
+                pod_name: pod.into(),
+                pod_uid: pod.into(),
+                boot_nonce: String::new(),
+                ..Grant::default()
+            };
             record.spec.grant = Some(grant);
             record.spec.work = Some(work);
         });

@@ -73,6 +73,7 @@ impl Parent {
                 pod_name: pod.into(),
                 pod_uid: pod.into(),
                 boot_nonce: if same { before.boot_nonce } else { String::new() },
+                ..Grant::default()
             };
             let epoch = grant.epoch;
             record.spec.grant = Some(grant);

@@ -1,8 +1,8 @@
 //! A slot's record as this pass would leave it: grants, epochs, choices.
 
 use indexbuild_api::{
-    Attached, Chosen, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Report, VolumeRef,
-    VolumeState, Work, WorkError, WorkResult, names,
+    Attached, Chosen, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Report,
+    VolumeRef, VolumeState, Work, WorkError, WorkResult, names,
 };
 
 use super::mode::after_build;

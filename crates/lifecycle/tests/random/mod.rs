@@ -5,14 +5,14 @@ pub(crate) mod oracle;
 use std::collections::BTreeSet;
 
 use indexbuild_api::{
-    AfterBuild, Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState, Duration,
-    EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus, OutputSpec,
-    OwnerChangeReason, Reason, Report, Retention, RunLocation, VolumeRef, VolumeRetention, VolumeSpec, VolumeState,
-    Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
+    AfterBuild, Attached, Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState,
+    Duration, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus,
+    OutputSpec, OwnerChangeReason, Reason, Report, Retention, RunLocation, VolumeRef, VolumeRetention, VolumeSpec,
+    VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
-    Termination, World,
+    AttachmentView, Attachments, BuildView, ClaimPhase, ClaimView, Clocks, NodeReady, NodeView, PodState, PodView,
+    Record, SlotView, Stage, Termination, World,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -42,6 +42,11 @@ fn node_name() -> impl Strategy<Value = String> {
 }
 fn boot() -> impl Strategy<Value = String> {
     select(vec!["", "boot-1", "boot-2"]).prop_map(str::to_owned)
+}
+fn attached() -> impl Strategy<Value = Option<Attached>> {
+    proptest::option::weighted(0.8, (select(vec!["detaches", "detaches", "pretends"]), node_name())).prop_map(
+        |attached| attached.map(|(driver, node)| Attached { driver: driver.to_owned(), volume: "pv".to_owned(), node }),
+    )
 }
 fn machine() -> impl Strategy<Value = String> {
     select(vec!["", "machine-1", "machine-2"]).prop_map(str::to_owned)
@@ -90,12 +95,12 @@ fn work() -> impl Strategy<Value = Work> {
 
 fn former(slot: u32) -> impl Strategy<Value = FormerVolume> {
     let place = (claim_name(slot), claim_uid(), generation(), any::<bool>());
-    let owner = (pod_uid(), nonce(), epoch(), node_name(), boot(), machine());
+    let owner = (pod_uid(), nonce(), epoch(), node_name(), boot(), machine(), attached());
     let state = select(vec![VolumeState::Stranded, VolumeState::Superseded, VolumeState::Idle, VolumeState::Lost]);
     (place, owner, state).prop_map(
         |(
             (claim_name, claim_uid, generation, condemned),
-            (pod_uid, boot_nonce, epoch, node_name, node_boot_id, node_system_uuid),
+            (pod_uid, boot_nonce, epoch, node_name, node_boot_id, node_system_uuid, attached),
             state,
         )| FormerVolume {
             claim_name,
@@ -109,6 +114,7 @@ fn former(slot: u32) -> impl Strategy<Value = FormerVolume> {
             node_name,
             node_boot_id,
             node_system_uuid,
+            attached,
             state,
         },
     )
@@ -173,7 +179,7 @@ fn after_build() -> impl Strategy<Value = AfterBuild> {
 }
 
 fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
-    let grant = proptest::option::weighted(0.9, (epoch(), pod_uid(), nonce()));
+    let grant = proptest::option::weighted(0.9, (epoch(), pod_uid(), nonce(), attached()));
     let volume = proptest::option::weighted(0.9, (claim_name(slot), claim_uid(), generation(), any::<bool>()));
     let spec = (
         grant,
@@ -212,10 +218,12 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
                     formers.into_iter().filter(|volume| seen.insert(volume.claim_name.clone())).collect();
                 let mut seen = BTreeSet::new();
                 let chosen: Vec<_> = chosen.into_iter().filter(|chosen| seen.insert(chosen.work_id.clone())).collect();
-                let grant = grant.map(|(epoch, pod_uid, boot_nonce)| Grant {
+                let grant = grant.map(|(epoch, pod_uid, boot_nonce, attached)| Grant {
                     epoch,
                     pod_name: names::pod("orders", UID, slot, epoch),
                     pod_uid,
+                    // Of a process alone.
+                    attached: attached.filter(|_| !boot_nonce.is_empty()),
                     boot_nonce,
                 });
                 let spec = EngineDirectorySpec {
@@ -339,6 +347,14 @@ fn node() -> impl Strategy<Value = NodeView> {
     )
 }
 
+fn attachments() -> impl Strategy<Value = Attachments> {
+    let seen = (0_u32..4)
+        .prop_flat_map(|slot| (claim_name(slot), attached()))
+        .prop_filter_map("not attached", |(claim, attached)| Some(AttachmentView { claim, attached: attached? }));
+    proptest::collection::vec(seen, 0..4)
+        .prop_map(|seen| Attachments { detaching_drivers: BTreeSet::from(["detaches".to_owned()]), seen })
+}
+
 pub(crate) fn world() -> impl Strategy<Value = World> {
     let spec = (1_u32..4, 0_u32..4, proptest::bool::weighted(0.1), any::<bool>(), proptest::option::of(policies()))
         .prop_map(|(parallelism, backoff_limit, suspend, delete, retention)| IndexBuildSpec {
@@ -376,6 +392,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         proptest::collection::vec(pod(), 0..6),
         proptest::collection::vec(claim(), 0..6),
         proptest::collection::vec(node(), 0..4),
+        attachments(),
         stages,
     )
         .prop_map(
@@ -385,6 +402,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 pods,
                 claims,
                 nodes,
+                attachments,
                 stages,
             )| {
                 // What an API server makes sure of: one object of a name.
@@ -435,6 +453,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                     pods,
                     claims,
                     nodes,
+                    attachments,
                     stages,
                     hindrances: vec![],
                     enforcement: None,
