@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The commands that test clusters run (etcd, Kubernetes, an S3-speaking store), and those that tests ask (Helm,
-# kubeconform, KWOK, kstatus). Each is built once per machine from its Go module, pinned by go.mod and go.sum below
+# kubeconform, KWOK, kstatus, a CSI driver and its attacher). Each is built once per machine from its Go module, pinned by go.mod and go.sum below
 # tests/tools/, into a folder of the cache whose name is made of what goes into it.
 #   tools.sh             builds what is missing
 #   tools.sh cluster     builds what a cluster itself needs, if it is missing
@@ -27,6 +27,7 @@ versitygw=$(version_of versitygw github.com/versity/versitygw)
 helm=$(version_of helm helm.sh/helm/v4)
 kubeconform=$(version_of kubeconform github.com/yannh/kubeconform)
 kwok=$(version_of kwok sigs.k8s.io/kwok)
+attacher=$(version_of csi github.com/kubernetes-csi/external-attacher/v4)
 minor=${kubernetes#v1.}
 minor=${minor%%.*}
 component=k8s.io/component-base/version
@@ -112,6 +113,9 @@ build kubernetes "$kubernetes" "-X $component.gitVersion=$kubernetes -X $compone
     kubelet=k8s.io/kubernetes/cmd/kubelet
 build workload ours "" workload=.
 [ "${1:-}" != cluster ] || exit 0
+build csi "$attacher" "-X main.version=$attacher" \
+    csi-attacher=github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher
+build csi ours "" csi-folder=.
 build helm "$helm" "-X helm.sh/helm/v4/internal/version.version=$helm" helm=helm.sh/helm/v4/cmd/helm
 build kubeconform "$kubeconform" "-X main.version=$kubeconform" kubeconform=github.com/yannh/kubeconform/cmd/kubeconform
 build kwok "$kwok" "-X sigs.k8s.io/kwok/pkg/consts.Version=${kwok#v}" kwok=sigs.k8s.io/kwok/cmd/kwok

@@ -13,6 +13,8 @@ mod blocked_builds;
 mod damage;
 #[path = "operator/deletion.rs"]
 mod deletion;
+#[path = "operator/detached.rs"]
+mod detached;
 #[path = "operator/drain.rs"]
 mod drain;
 #[path = "operator/evictions.rs"]
@@ -50,6 +52,12 @@ fn a_hindrance_is_told_deletion_leaves_nothing_and_executors_outlast_the_api_ser
 fn an_owner_that_begins_after_its_node_rebooted_is_not_proved_gone_i4() {
     let Some(tools) = tools_or_skip("a reboot between binding and start") else { return };
     late_start::run(&tools);
+}
+
+#[test]
+fn a_detach_proves_an_owner_gone_only_of_a_driver_whose_detach_cuts_the_node_off_i4_i10() {
+    let Some(tools) = tools_or_skip("volumes that are detached from a node that runs on, or crashed") else { return };
+    detached::run(&tools);
 }
 
 #[test]

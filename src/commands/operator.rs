@@ -47,6 +47,10 @@ pub(crate) struct OperatorArgs {
     /// How many builds are looked at at the same time
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+    /// A CSI driver whose detach cuts the node off from the volume, so that a volume it detached from a lost node goes on;
+    /// may be given several times
+    #[arg(long, value_name = "DRIVER")]
+    detaching_driver: Vec<String>,
 }
 
 /// When an image is pulled.
@@ -74,6 +78,7 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
         identity,
         bind,
         concurrency,
+        detaching_driver,
     } = args;
     let image = Image {
         reference: executor_image,
@@ -94,6 +99,7 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
         identity: identity.unwrap_or_else(own_identity),
         bind,
         concurrency,
+        detaching_drivers: detaching_driver,
         test: test_switches::from_environment(test_switches::SWITCHES)?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()

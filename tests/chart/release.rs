@@ -472,13 +472,11 @@ fn a_lost_lease_is_made_anew_and_a_failed_mount_is_told(release: &Release<'_>) {
 }
 
 /// What the chart allows and these builds do not call, each with where it is. All else is called here.
-const CALLED_ELSEWHERE: [(&str, &str, &str, &str); 6] = [
+const CALLED_ELSEWHERE: [(&str, &str, &str, &str); 4] = [
     ("", "serviceaccounts", "create", APPLIED),
     ("rbac.authorization.k8s.io", "roles", "create", APPLIED),
     ("rbac.authorization.k8s.io", "rolebindings", "create", APPLIED),
     ("", "nodes", "get", LOST_NODE),
-    ("", "persistentvolumes", "get", LOST_NODE),
-    ("storage.k8s.io", "volumeattachments", "list", LOST_NODE),
 ];
 const APPLIED: &str = "an apply that makes something must be allowed to create, and is logged as a patch";
 const LOST_NODE: &str = "crates/operator/tests/without_nodes/lost_node.rs: a node that is gone, or back";

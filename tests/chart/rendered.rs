@@ -168,12 +168,39 @@ fn a_value_that_the_chart_does_not_know_or_that_cannot_be_is_refused_by_its_name
         ("port=80", "port"),
         ("logLevel=loud", "logLevel"),
         ("watchNamespaces={Shop}", "watchNamespaces"),
+        ("evidence.detachingDriver={ebs.csi.aws.com}", "detachingDriver"),
+        ("evidence.detachingDrivers={ebs csi}", "detachingDrivers"),
+        ("evidence.detachingDrivers=ebs.csi.aws.com", "detachingDrivers"),
     ] {
         let error = template(&tools, &["--set", value]).expect_err(value);
         assert!(error.contains(told), "{value}: {error}");
     }
     let error = template(&tools, &["--kube-version", "1.29.9"]).expect_err("an older Kubernetes has no such policies");
     assert!(error.contains(">=1.30"), "{error}");
+}
+
+/// Whose detach is proof is said by the administrator alone: the operator has no list of its own.
+#[test]
+fn the_operator_is_told_the_drivers_whose_detach_cuts_a_node_off_and_no_others() {
+    let Some(tools) = tools_or_skip("drivers whose detach is proof") else { return };
+    let told = |values: &[&str]| -> Vec<String> {
+        let all = documents(&template(&tools, values).unwrap());
+        let arguments = of_kind(&all, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+        let arguments = arguments.as_array().unwrap().iter().filter_map(Value::as_str);
+        arguments.filter_map(|argument| argument.strip_prefix("--detaching-driver=")).map(str::to_owned).collect()
+    };
+    assert_eq!(
+        told(&[]),
+        [
+            "ebs.csi.aws.com",
+            "pd.csi.storage.gke.io",
+            "disk.csi.azure.com",
+            "cinder.csi.openstack.org",
+            "csi.vsphere.vmware.com"
+        ]
+    );
+    assert_eq!(told(&["--set", "evidence.detachingDrivers={rbd.csi.ceph.com}"]), ["rbd.csi.ceph.com"]);
+    assert_eq!(told(&["--set-json", "evidence.detachingDrivers=[]"]), [""; 0]);
 }
 
 #[test]

@@ -19,12 +19,20 @@ pub(crate) struct OperatorOptions {
     pub switches: Option<Value>,
     /// The port of its probes.
     pub port: u16,
+    /// The CSI driver whose detach it takes for proof.
+    pub detaching_driver: Option<String>,
 }
 
 impl OperatorOptions {
     /// An operator for one namespace.
     pub(crate) fn of(namespace: &str, port: u16) -> Self {
-        Self { namespace: namespace.to_owned(), image: super::IMAGE.to_owned(), switches: None, port }
+        let (namespace, image) = (namespace.to_owned(), super::IMAGE.to_owned());
+        Self { namespace, image, switches: None, port, detaching_driver: None }
+    }
+
+    /// One that takes the detach of this driver for proof.
+    pub(crate) fn believing(self, driver: &str) -> Self {
+        Self { detaching_driver: Some(driver.to_owned()), ..self }
     }
 
     /// One that misbehaves on purpose.
@@ -43,8 +51,8 @@ pub(crate) struct Operator {
 impl Operator {
     /// Starts it, by the command that runs the program inside.
     pub(crate) fn start(program: Command, options: OperatorOptions, log: PathBuf) -> Self {
-        let OperatorOptions { namespace, image, switches, port } = options;
-        let arguments = [
+        let OperatorOptions { namespace, image, switches, port, detaching_driver } = options;
+        let mut arguments = vec![
             "--log-format=json",
             "operator",
             "--executor-image",
@@ -58,7 +66,10 @@ impl Operator {
             "--watch-namespace",
             &namespace,
         ]
-        .map(str::to_owned);
+        .into_iter()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+        arguments.extend(detaching_driver.map(|driver| format!("--detaching-driver={driver}")));
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let output = log.clone();

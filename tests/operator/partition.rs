@@ -149,7 +149,7 @@ fn sealed_by(fixture: &Fixture, record: &Value) -> BTreeSet<String> {
 }
 
 /// Waits until an owner that is cut off seals one more run: its container writes to its volume.
-fn writes_on(fixture: &Fixture, record: &Value) {
+pub(crate) fn writes_on(fixture: &Fixture, record: &Value) {
     let before = sealed_by(fixture, record).len();
     fixture.until("the container of the owner that is cut off writes", Duration::from_secs(60), |fixture| {
         let now = sealed_by(fixture, record).len();
@@ -157,7 +157,7 @@ fn writes_on(fixture: &Fixture, record: &Value) {
     });
 }
 
-fn claim_of(fixture: &Fixture, namespace: &str, record: &Value) -> Option<Value> {
+pub(crate) fn claim_of(fixture: &Fixture, namespace: &str, record: &Value) -> Option<Value> {
     let name = text(record, "/spec/volume/claimName");
     fixture.cluster.get(&["pvc", name, "-n", namespace]).ok()
 }

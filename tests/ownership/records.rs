@@ -1,8 +1,8 @@
 //! Records: what may follow what, in spec and status, by whom.
 
 use indexbuild_api::{
-    Chosen, Claim, Condition, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, OwnerChange, Past,
-    Release, Report, VolumeRef, Work, WorkResult,
+    Attached, Chosen, Claim, Condition, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, OwnerChange,
+    Past, Release, Report, VolumeRef, Work, WorkResult,
 };
 use indexbuild_lifecycle::admission::{self, ONLY_THE_OPERATOR, Refusal};
 use indexbuild_lifecycle::world::Record;
@@ -59,6 +59,10 @@ fn spec(grant: Option<Grant>) -> EngineDirectorySpec {
         grant,
         ..EngineDirectorySpec::default()
     }
+}
+
+fn attached(node: &str) -> Option<Attached> {
+    Some(Attached { driver: "ebs.csi.aws.com".to_owned(), volume: "pv-1".to_owned(), node: node.to_owned() })
 }
 
 fn former(condemned: bool) -> FormerVolume {
@@ -141,6 +145,27 @@ fn spec_changes() -> Vec<Change<EngineDirectorySpec>> {
         }),
         ("another past", |spec| spec.past = Past { first_epoch: 3, ..spec.past }),
         ("another pod's name", |spec| on_grant(spec, |grant| grant.pod_name = "other".to_owned())),
+        ("attached", |spec| on_grant(spec, |grant| grant.attached = attached("node-1"))),
+        ("attached elsewhere", |spec| on_grant(spec, |grant| grant.attached = attached("node-2"))),
+        ("not attached", |spec| on_grant(spec, |grant| grant.attached = None)),
+        ("a nonce, attached", |spec| {
+            on_grant(spec, |grant| (grant.boot_nonce, grant.attached) = ("n".to_owned(), attached("node-1")));
+        }),
+        ("the next work of the process", |spec| {
+            on_grant(spec, |grant| grant.epoch += 1);
+            spec.work = Some(work("encode-2"));
+        }),
+        ("the next process, attached", |spec| {
+            on_grant(spec, |grant| {
+                *grant = Grant { attached: attached("node-1"), ..self::grant(grant.epoch + 1, "", "") };
+            });
+        }),
+        ("a former volume, attached", |spec| {
+            spec.former_volumes = vec![FormerVolume { attached: attached("node-1"), ..former(true) }];
+        }),
+        ("a former volume, attached elsewhere", |spec| {
+            spec.former_volumes = vec![FormerVolume { attached: attached("node-2"), ..former(true) }];
+        }),
         ("other work", |spec| spec.work = Some(work("encode-2"))),
         ("other inputs", |spec| spec.work = Some(Work { inputs_digest: "e".to_owned(), ..work("encode-1") })),
         ("no work", |spec| spec.work = None),
@@ -184,6 +209,14 @@ fn old_specs() -> Vec<(&'static str, EngineDirectorySpec)> {
             let (node_name, boot_id, system_uuid) = ("node1".to_owned(), "b1".to_owned(), "m1".to_owned());
             EngineDirectorySpec { grant: Some(Grant { node_name, boot_id, system_uuid, ..grant }), ..bound.clone() }
         }),
+        ("attached", spec(Some(Grant { attached: attached("node-1"), ..grant(4, "pod-b", "n") }))),
+        (
+            "with-a-former-volume-attached",
+            EngineDirectorySpec {
+                former_volumes: vec![FormerVolume { attached: attached("node-1"), ..former(true) }],
+                ..bound.clone()
+            },
+        ),
         ("condemned", condemned(bound.clone())),
         ("condemned-and-free", EngineDirectorySpec { work: None, ..condemned(bound.clone()) }),
         (
@@ -215,7 +248,7 @@ pub(super) async fn specs_follow_each_other_by_the_rules_of_the_lifecycle(client
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(refusals.len() >= 8, "each rule was tried: {refusals:?}");
+    assert!(refusals.len() >= 9, "each rule was tried: {refusals:?}");
 }
 
 fn report(epoch: u64, nonce: &str, result: Option<WorkResult>) -> Report {

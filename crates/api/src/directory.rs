@@ -88,6 +88,9 @@ use crate::volume::Retention;
         .field_path(".volume"),
     validation = Rule::new("!has(self.volume) || !has(oldSelf.volume) || self.volume.generation != oldSelf.volume.generation || !oldSelf.volume.condemned || !has(self.grant) || (has(oldSelf.grant) && self.grant.epoch == oldSelf.grant.epoch)")
         .message("nothing is granted on a condemned volume")
+        .field_path(".grant"),
+    validation = Rule::new("!has(self.grant) || !has(self.grant.attached) || (has(oldSelf.grant) && (has(oldSelf.grant.attached) ? self.grant.attached == oldSelf.grant.attached && self.grant.podUID == oldSelf.grant.podUID && self.grant.bootNonce == oldSelf.grant.bootNonce : self.grant.epoch == oldSelf.grant.epoch && oldSelf.grant.bootNonce == '' && self.grant.bootNonce != ''))")
+        .message("that a volume was attached is said in the write that binds the process, once, and goes with that process alone")
         .field_path(".grant")
 )]
 pub struct EngineDirectorySpec {
@@ -242,6 +245,25 @@ pub struct Grant {
     #[serde(rename = "systemUUID", default)]
     #[schemars(length(max = 64))]
     pub system_uuid: String,
+    /// That the volume was attached to the process's node when the process was bound, as was read live in the pass that bound
+    /// it. Absent (nothing attached it, or an older version bound it): that it is detached later proves nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<Attached>,
+}
+
+/// That a volume was attached to a node: a `VolumeAttachment` of it to that node said so (`status.attached`).
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Attached {
+    /// The CSI driver that attached it; of a volume of an in-tree kind, the driver that Kubernetes migrates it to.
+    #[schemars(length(min = 1, max = 63))]
+    pub driver: String,
+    /// The `PersistentVolume`.
+    #[schemars(length(min = 1, max = 253))]
+    pub volume: String,
+    /// The node that it was attached to.
+    #[schemars(length(min = 1, max = 253))]
+    pub node: String,
 }
 
 /// One thing for a slot to do.
@@ -330,7 +352,9 @@ pub struct VolumeRef {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.claimUID != oldSelf.claimUID || !oldSelf.condemned || self.condemned")
-        .message("a condemned volume stays condemned")
+        .message("a condemned volume stays condemned"),
+    validation = Rule::new("self.claimUID != oldSelf.claimUID || self.podUID != oldSelf.podUID || !has(self.attached) || (has(oldSelf.attached) && self.attached == oldSelf.attached)")
+        .message("that a volume was attached is said in the write that binds the process, once, and goes with that process alone")
 )]
 pub struct FormerVolume {
     /// The claim's name.
@@ -370,6 +394,9 @@ pub struct FormerVolume {
     #[serde(rename = "systemUUID", default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub system_uuid: String,
+    /// That it was attached to that owner's node (`grant.attached`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached: Option<Attached>,
     /// What is known of the volume.
     pub state: VolumeState,
 }

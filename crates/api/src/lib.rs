@@ -34,8 +34,8 @@ pub use build_status::{
 pub use conditions::{Condition, ConditionStatus, ConditionType, Reason, WorkErrorReason};
 pub use crd::{crd_yaml, crds, schema_of};
 pub use directory::{
-    AfterBuild, Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, Past, RunLocation, VolumeRef,
-    VolumeState, Work, WorkFailures, WorkKind,
+    AfterBuild, Attached, Chosen, EngineDirectory, EngineDirectorySpec, FormerVolume, Grant, Past, RunLocation,
+    VolumeRef, VolumeState, Work, WorkFailures, WorkKind,
 };
 pub use directory_status::{
     Claim, DirectoryState, EngineDirectoryStatus, HISTORY_LENGTH, OwnerChange, OwnerChangeReason, Release, Report,

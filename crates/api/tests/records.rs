@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use indexbuild_api::{
-    AfterBuild, Chosen, Duration, EngineDirectorySpec, FormerVolume, Grant, Past, Retention, RunLocation, VolumeRef,
-    VolumeState, Work, WorkKind, crds,
+    AfterBuild, Attached, Chosen, Duration, EngineDirectorySpec, FormerVolume, Grant, Past, Retention, RunLocation,
+    VolumeRef, VolumeState, Work, WorkKind, crds,
 };
 use indexbuild_check::check_directory_spec;
 
@@ -48,6 +48,7 @@ fn record() -> EngineDirectorySpec {
             node_name: "node1".to_owned(),
             boot_id: "b1".to_owned(),
             system_uuid: "m1".to_owned(),
+            ..Grant::default()
         }),
         work: Some(work("encode-0")),
         volume: Some(VolumeRef {
@@ -67,6 +68,10 @@ fn record() -> EngineDirectorySpec {
         past: Past { first_epoch: 1, ..Past::default() },
         after_build: Some(AfterBuild { volumes: Retention::Retain, replace_after: Duration::from_secs(600) }),
     }
+}
+
+fn attached(node: &str) -> Option<Attached> {
+    Some(Attached { driver: "ebs.csi.aws.com".to_owned(), volume: "pv-1".to_owned(), node: node.to_owned() })
 }
 
 type Change = fn(&mut EngineDirectorySpec);
@@ -97,7 +102,7 @@ fn nothing(_: &mut EngineDirectorySpec) {}
 /// G2, G3, G7: what the operator does in a build's life passes.
 #[test]
 fn what_the_protocol_does_is_accepted() {
-    let cases: [(&str, Change, Change); 14] = [
+    let cases: [(&str, Change, Change); 18] = [
         ("nothing changes", nothing, nothing),
         (
             "the first grant",
@@ -146,6 +151,30 @@ fn what_the_protocol_does_is_accepted() {
             |s| volume(s).claim_uid = "c1".into(),
         ),
         ("a former volume is accounted for", nothing, |s| s.former_volumes.clear()),
+        (
+            "the volume of the process that is bound is attached",
+            |s| grant(s).boot_nonce = String::new(),
+            |s| *grant(s) = Grant { attached: attached("node-1"), ..record().grant.unwrap() },
+        ),
+        (
+            "that goes on with the process",
+            |s| grant(s).attached = attached("node-1"),
+            |s| {
+                grant(s).epoch = 4;
+                s.work = Some(work("encode-1"));
+            },
+        ),
+        ("it is forgotten", |s| grant(s).attached = attached("node-1"), |s| grant(s).attached = None),
+        (
+            "it stays with what the process had",
+            |s| grant(s).attached = attached("node-1"),
+            |s| {
+                let former =
+                    FormerVolume { claim_name: "v1".into(), attached: attached("node-1"), ..FormerVolume::default() };
+                s.former_volumes.push(former);
+                s.grant = Some(Grant { epoch: 4, pod_name: "orders-0b7e1c9a-0-e4".into(), ..Grant::default() });
+            },
+        ),
     ];
     for (what, before, after) in cases {
         assert_eq!(outcome(before, after), Ok(()), "{what}");
@@ -157,7 +186,8 @@ fn what_the_protocol_does_is_accepted() {
 fn what_the_protocol_forbids_is_refused() {
     const EPOCH: &str =
         "the epoch rises by one with every change of owner; within an epoch podUID and bootNonce are set once";
-    let cases: [(&str, Change, Change, &str); 19] = [
+    const ATTACHED: &str = "that a volume was attached is said in the write that binds the process, once, and goes with that process alone";
+    let cases: [(&str, Change, Change, &str); 25] = [
         ("another build", nothing, |s| s.build_uid = "x".into(), "the slot's identity is immutable"),
         ("another slot", nothing, |s| s.slot = 1, "the slot's identity is immutable"),
         ("the epoch falls", nothing, |s| grant(s).epoch = 2, EPOCH),
@@ -217,6 +247,40 @@ fn what_the_protocol_forbids_is_refused() {
             |s| grant(s).epoch = 4,
             "nothing is granted on a condemned volume",
         ),
+        ("attached, of a process that was bound before", nothing, |s| grant(s).attached = attached("node-1"), ATTACHED),
+        (
+            "attached, of nobody yet",
+            |s| grant(s).boot_nonce = String::new(),
+            |s| grant(s).attached = attached("node-1"),
+            ATTACHED,
+        ),
+        (
+            "attached elsewhere",
+            |s| grant(s).attached = attached("node-1"),
+            |s| grant(s).attached = attached("node-2"),
+            ATTACHED,
+        ),
+        (
+            "attached, and carried to the next owner",
+            |s| grant(s).attached = attached("node-1"),
+            |s| {
+                let next = Grant { epoch: 4, pod_name: "orders-0b7e1c9a-0-e4".into(), ..Grant::default() };
+                s.grant = Some(Grant { attached: attached("node-1"), ..next });
+            },
+            ATTACHED,
+        ),
+        (
+            "a former volume was attached after all",
+            nothing,
+            |s| s.former_volumes[0].attached = attached("node-1"),
+            ATTACHED,
+        ),
+        (
+            "a former volume was attached elsewhere",
+            |s| s.former_volumes[0].attached = attached("node-1"),
+            |s| s.former_volumes[0].attached = attached("node-2"),
+            ATTACHED,
+        ),
     ];
     for (what, before, after, message) in cases {
         let refusal = outcome(before, after).expect_err(what);
@@ -228,7 +292,7 @@ fn what_the_protocol_forbids_is_refused() {
 fn every_rule_of_the_record_is_tried_above() {
     let text = serde_json::to_string(&crds()[1]).unwrap();
     let rules = text.matches("\"rule\":").count();
-    assert_eq!(rules, 9, "a rule was added or removed: add what it accepts and refuses");
+    assert_eq!(rules, 11, "a rule was added or removed: add what it accepts and refuses");
 }
 
 #[test]

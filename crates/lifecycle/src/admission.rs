@@ -67,6 +67,10 @@ pub enum Refusal {
     GrantOnCondemned,
     #[error("what was chosen for a work never changes")]
     Choice,
+    #[error(
+        "that a volume was attached is said in the write that binds the process, once, and goes with that process alone"
+    )]
+    Attached,
 }
 
 /// Whether the write of a status is allowed to a caller: the UID of the pod that its token names, or
@@ -178,6 +182,7 @@ pub fn review_spec(old: &EngineDirectorySpec, new: &EngineDirectorySpec) -> Resu
             return Err(Refusal::GrantOnCondemned);
         }
     }
+    review_attached(old.grant.as_ref(), new.grant.as_ref())?;
     review_former(&old.former_volumes, &new.former_volumes)?;
     review_chosen(&old.chosen, &new.chosen)
 }
@@ -202,11 +207,23 @@ fn review_grant(old: Option<&Grant>, new: Option<&Grant>) -> Result<(), Refusal>
 }
 
 fn review_machine(grant: &Grant) -> Result<(), Refusal> {
-    let Grant { epoch: _, pod_name: _, pod_uid, boot_nonce, node_name, boot_id, system_uuid } = grant;
+    let Grant { epoch: _, pod_name: _, pod_uid, boot_nonce, node_name, boot_id, system_uuid, attached: _ } = grant;
     let spoken_for = (node_name.is_empty() || !pod_uid.is_empty())
         && (boot_id.is_empty() || !boot_nonce.is_empty())
         && (system_uuid.is_empty() || !(node_name.is_empty() || boot_id.is_empty()));
     if spoken_for { Ok(()) } else { Err(Refusal::Machine) }
+}
+
+/// Said later, or of another process, it would be false evidence: what is attached now was attached for somebody else.
+fn review_attached(old: Option<&Grant>, new: Option<&Grant>) -> Result<(), Refusal> {
+    let Some((new, attached)) = new.and_then(|new| new.attached.as_ref().map(|attached| (new, attached))) else {
+        return Ok(());
+    };
+    let holds = old.is_some_and(|old| match &old.attached {
+        Some(before) => attached == before && new.pod_uid == old.pod_uid && new.boot_nonce == old.boot_nonce,
+        None => old.epoch == new.epoch && old.boot_nonce.is_empty() && !new.boot_nonce.is_empty(),
+    });
+    if holds { Ok(()) } else { Err(Refusal::Attached) }
 }
 
 fn review_volume(old: &VolumeRef, new: &VolumeRef) -> Result<(), Refusal> {
@@ -228,7 +245,18 @@ fn review_former(old: &[FormerVolume], new: &[FormerVolume]) -> Result<(), Refus
             after.claim_name == before.claim_name && after.claim_uid == before.claim_uid && !after.condemned
         })
     });
-    if pardoned { Err(Refusal::Pardon) } else { Ok(()) }
+    if pardoned {
+        return Err(Refusal::Pardon);
+    }
+    let altered = old.iter().any(|before| {
+        new.iter().any(|after| {
+            let same_owner = after.claim_name == before.claim_name
+                && after.claim_uid == before.claim_uid
+                && after.pod_uid == before.pod_uid;
+            same_owner && after.attached.is_some() && after.attached != before.attached
+        })
+    });
+    if altered { Err(Refusal::Attached) } else { Ok(()) }
 }
 
 fn review_chosen(old: &[Chosen], new: &[Chosen]) -> Result<(), Refusal> {

@@ -4,10 +4,10 @@
 //! nothing where nothing is proved. A silent watch, a missing pod, `phase: Failed` written by the pod
 //! garbage collector, a refused token, `ContainerStatusUnknown` prove nothing.
 
-use indexbuild_api::{FormerVolume, VolumeState};
+use indexbuild_api::{Attached, FormerVolume, VolumeState};
 
 use crate::release;
-use crate::world::{PodState, Record, Termination, World};
+use crate::world::{NodeView, PodState, Record, Termination, World};
 
 /// Proof that the last owner of a volume can no longer write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,9 +70,11 @@ impl EvidenceKind {
             Self::NodeRebooted => {
                 "the machine of the process's own word is back with another boot id: the process said which kernel it runs on, and a later live read of its Node showed the same boot id, and so which machine that is (`systemUUID`)"
             }
-            Self::NodeGone => "the Node object is gone, and the network volume is detached",
+            Self::NodeGone => {
+                "the Node object is gone, and the volume, which was attached to that node when the process was bound (`grant.attached`), is detached by a driver of the chart's `evidence.detachingDrivers`"
+            }
             Self::OutOfService => {
-                "somebody put the taint `node.kubernetes.io/out-of-service`, the pod object is gone, and the volume is detached"
+                "somebody put the taint `node.kubernetes.io/out-of-service`, the pod object is gone, and the volume is detached likewise"
             }
             Self::NeverClaimed => {
                 "no nonce was ever bound to the grant, so that no process could open the volume (G9), and a compare-and-set has ended the chance (G1)"
@@ -89,18 +91,28 @@ impl EvidenceKind {
             Self::Terminated => Some("the kubelet of its node reports the pod terminated"),
             Self::Released => Some("its process finds its way back and releases the volume"),
             Self::NodeRebooted => Some("the node is rebooted"),
-            Self::NodeGone => Some("its Node object is removed"),
+            Self::NodeGone => Some("its Node object is removed and the volume detached"),
             Self::OutOfService => Some(
-                "somebody who knows that the machine is down puts the taint node.kubernetes.io/out-of-service on it",
+                "somebody who knows that the machine is down puts the taint node.kubernetes.io/out-of-service on it and the volume is detached",
             ),
             Self::NeverClaimed | Self::Recorded => None,
         }
     }
 
-    /// What would prove that the owner of a held volume is gone, and who could supply it.
+    /// Whether it takes that the volume is detached from its node.
+    const fn takes_a_detach(self) -> bool {
+        match self {
+            Self::NodeGone | Self::OutOfService => true,
+            Self::Terminated | Self::NodeRebooted | Self::NeverClaimed | Self::Recorded => false,
+        }
+    }
+
+    /// What would prove that the owner of a held volume is gone, and who could supply it; of a volume whose detach proves
+    /// something, and of any other.
     #[must_use]
-    pub fn awaited() -> String {
-        let mut ways: Vec<&str> = Self::ALL.iter().filter_map(|kind| kind.comes_when()).collect();
+    pub fn awaited(detach_proves: bool) -> String {
+        let ways = Self::ALL.iter().filter(|kind| detach_proves || !kind.takes_a_detach());
+        let mut ways: Vec<&str> = ways.filter_map(|kind| kind.comes_when()).collect();
         let last = ways.pop().unwrap_or_default();
         format!("{}, or {last}", ways.join(", "))
     }
@@ -136,6 +148,7 @@ struct LastOwner<'a> {
     boot_id: &'a str,
     /// The machine, where its Node has shown that boot id.
     system_uuid: &'a str,
+    attached: Option<&'a Attached>,
     recorded: bool,
 }
 
@@ -152,6 +165,7 @@ impl Evidence {
             node_name: &grant.node_name,
             boot_id: &grant.boot_id,
             system_uuid: &grant.system_uuid,
+            attached: grant.attached.as_ref(),
             recorded: false,
         };
         Self::of(world, owner)
@@ -168,6 +182,7 @@ impl Evidence {
             node_name: &volume.node_name,
             boot_id: &volume.boot_id,
             system_uuid: &volume.system_uuid,
+            attached: volume.attached.as_ref(),
             recorded: volume.state == VolumeState::Idle,
         };
         Self::of(world, owner)
@@ -272,12 +287,38 @@ pub fn machine_of<'w>(world: &'w World, node_name: &str, boot_id: &str) -> Optio
 
 fn node_gone(world: &World, owner: LastOwner<'_>) -> bool {
     // A node that is merely not in the list is unknown, not gone: that takes a live read.
-    world.node(owner.node_name).is_some_and(|node| node.gone && node.volumes_detached)
+    world.node(owner.node_name).is_some_and(|node| node.gone && is_detached(world, owner, node))
 }
 
 fn out_of_service(world: &World, owner: LastOwner<'_>) -> bool {
     let pod_gone = world.pods.iter().all(|pod| pod.uid != owner.pod_uid);
-    world.node(owner.node_name).is_some_and(|node| node.out_of_service && node.volumes_detached && pod_gone)
+    world.node(owner.node_name).is_some_and(|node| node.out_of_service && is_detached(world, owner, node) && pod_gone)
+}
+
+/// Whether the owner's volume was attached to its node, and is not any more, by a driver whose detach cuts the node off.
+/// That nothing attaches a volume is true of NFS too, and a driver may detach by doing nothing (democratic-csi#307,
+/// ceph-csi#3199).
+fn is_detached(world: &World, owner: LastOwner<'_>, node: &NodeView) -> bool {
+    let was_attached = owner.attached.is_some_and(|attached| attached.node == node.name);
+    node.volumes_detached && was_attached && why_detach_proves_nothing(world, owner.attached).is_none()
+}
+
+/// Why neither the loss of a node nor the out-of-service taint would prove anything about a volume; `None`: with its detach
+/// it would.
+#[must_use]
+pub fn why_detach_proves_nothing(world: &World, attached: Option<&Attached>) -> Option<String> {
+    const NO_HELP: &str = "so that neither the removal of its Node object nor the taint node.kubernetes.io/out-of-service proves anything";
+    match attached {
+        None => Some(format!(
+            "nothing was seen to attach it when that owner began (local volumes and those of NFS are never attached), {NO_HELP}; whoever knows that the machine is down removes the claim by hand"
+        )),
+        Some(Attached { driver, volume: _, node: _ }) if !world.attachments.detaching_drivers.contains(driver) => {
+            Some(format!(
+                "its driver {driver} is not in the chart's evidence.detachingDrivers, {NO_HELP}; whoever knows that the machine is down removes the claim by hand; the driver is added where its detach really cuts the node off"
+            ))
+        }
+        Some(_) => None,
+    }
 }
 
 /// Proof that the record, read live, says that a volume is about to be deleted: no grant can land on it any more (G7).

@@ -1,7 +1,10 @@
 //! Everything that is observed of one build, read live, at one moment.
 
+use std::collections::BTreeSet;
+
 use indexbuild_api::{
-    Chosen, DeletionPolicy, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, IndexBuildSpec, IndexBuildStatus,
+    Attached, Chosen, DeletionPolicy, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, IndexBuildSpec,
+    IndexBuildStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +39,8 @@ pub struct World {
     pub claims: Vec<ClaimView>,
     /// The nodes that are known; empty where nodes cannot be read.
     pub nodes: Vec<NodeView>,
+    /// What attaches its volumes to nodes.
+    pub attachments: Attachments,
     /// Frozen stages that are believed (`frozen.rs` says which are).
     pub stages: Vec<Stage>,
     /// What else is known of frozen stages.
@@ -249,7 +254,8 @@ pub struct NodeView {
     pub out_of_service: bool,
     /// Whether its Node object is gone (a live read said 404).
     pub gone: bool,
-    /// Whether no volume of the build is attached to it any more (network volumes only: a local one stays with its machine).
+    /// Whether a live read saw nothing that attaches one of the build's volumes to it. Alone it proves nothing: of a volume
+    /// that is never attached (a local one, NFS) it is always so.
     pub volumes_detached: bool,
     /// Whether it takes no new pods.
     pub cordoned: bool,
@@ -261,6 +267,24 @@ impl NodeView {
     pub fn is_open(&self) -> bool {
         self.ready == NodeReady::True && !self.gone && !self.cordoned
     }
+}
+
+/// What is known of the attachment of volumes to nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attachments {
+    /// The CSI drivers whose detach cuts a node off from the volume, as the administrator of the cluster says. Of any other
+    /// one it proves nothing: it may do nothing at all, while the node writes on.
+    pub detaching_drivers: BTreeSet<String>,
+    /// The build's volumes that are attached, as was read live for this look; empty where nothing was to be read.
+    pub seen: Vec<AttachmentView>,
+}
+
+/// A volume that is attached to a node now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachmentView {
+    /// The claim that the volume is bound to.
+    pub claim: String,
+    pub attached: Attached,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@
 mod scene;
 
 use indexbuild_api::{
-    Chosen, Claim, Condition, ConditionStatus, ConditionType, DirectoryState, EngineDirectorySpec,
+    Attached, Chosen, Claim, Condition, ConditionStatus, ConditionType, DirectoryState, EngineDirectorySpec,
     EngineDirectoryStatus, FormerVolume, Grant, OwnerChangeReason, Reason, Report, VolumeRef, Work, WorkKind,
     WorkResult,
 };
@@ -283,6 +283,51 @@ fn a_condemned_volume_stays_condemned_and_is_granted_to_nobody() {
     assert_eq!(review_spec(&with(false), &with(true)), Ok(()));
     assert_eq!(review_spec(&with(true), &with(false)), Err(Refusal::Pardon));
     assert_eq!(review_spec(&with(true), &spec()), Ok(()), "once it is gone it is forgotten");
+}
+
+/// Said later, or carried to another process, it would be false evidence about who writes the volume.
+#[test]
+fn that_a_volume_was_attached_is_said_once_with_the_process_and_goes_with_it_alone() {
+    let attached = |node: &str| {
+        Some(Attached { driver: "ebs.csi.aws.com".to_owned(), volume: "pv-1".to_owned(), node: node.to_owned() })
+    };
+    let granted = |epoch, nonce: &str, attached| EngineDirectorySpec {
+        grant: Some(Grant { attached, ..Grant { pod_name: "p".to_owned(), ..grant(epoch, OWNER, nonce) } }),
+        ..spec()
+    };
+    let unbound = granted(7, "", None);
+    let bound = granted(7, "n7", attached("n1"));
+    assert_eq!(review_spec(&unbound, &bound), Ok(()));
+    assert_eq!(review_spec(&unbound, &granted(7, "n7", None)), Ok(()), "nothing attached it");
+    assert_eq!(review_spec(&unbound, &granted(7, "", attached("n1"))), Err(Refusal::Attached), "of nobody");
+    assert_eq!(review_spec(&unbound, &granted(8, "n7", attached("n1"))), Err(Refusal::Attached));
+    assert_eq!(review_spec(&granted(7, "n7", None), &bound), Err(Refusal::Attached), "too late");
+    assert_eq!(review_spec(&bound, &granted(7, "n7", attached("n2"))), Err(Refusal::Attached));
+    assert_eq!(review_spec(&bound, &granted(8, "n7", attached("n1"))), Ok(()), "its next work");
+    assert_eq!(review_spec(&bound, &granted(8, "n7", attached("n2"))), Err(Refusal::Attached));
+    assert_eq!(review_spec(&bound, &granted(8, "", attached("n1"))), Err(Refusal::Attached), "another process");
+    assert_eq!(review_spec(&bound, &granted(8, "", None)), Ok(()));
+    assert_eq!(review_spec(&bound, &granted(7, "n7", None)), Ok(()), "an older version forgets it");
+    let nobody = EngineDirectorySpec { grant: None, work: None, ..spec() };
+    assert_eq!(review_spec(&nobody, &bound), Err(Refusal::Attached));
+
+    let former = |pod: &str, attached| EngineDirectorySpec {
+        former_volumes: vec![FormerVolume {
+            claim_name: "v0".to_owned(),
+            claim_uid: "c0".to_owned(),
+            pod_uid: pod.to_owned(),
+            attached,
+            ..FormerVolume::default()
+        }],
+        ..spec()
+    };
+    let was = former("p", attached("n1"));
+    assert_eq!(review_spec(&spec(), &was), Ok(()));
+    assert_eq!(review_spec(&was, &was), Ok(()));
+    assert_eq!(review_spec(&was, &former("p", None)), Ok(()));
+    assert_eq!(review_spec(&was, &former("p", attached("n2"))), Err(Refusal::Attached));
+    assert_eq!(review_spec(&former("p", None), &was), Err(Refusal::Attached));
+    assert_eq!(review_spec(&former("q", None), &was), Ok(()), "of another owner");
 }
 
 /// G2.

@@ -268,8 +268,99 @@ fn evidence_is_exactly_what_the_table_of_disruptions_lists() {
         }),
         Some(EvidenceKind::OutOfService)
     );
+    // Whatever becomes of the node, and whoever vouches for it: only a detach that cuts the node off proves anything.
+    let lost: [fn(&mut World); 2] = [
+        |world| (world.nodes[2].gone, world.nodes[2].volumes_detached) = (true, true),
+        |world| {
+            world.pods.truncate(2);
+            (world.nodes[2].out_of_service, world.nodes[2].volumes_detached) = (true, true);
+        },
+    ];
+    for lose in lost {
+        let mut world = replaced();
+        lose(&mut world);
+        let of = |world: &World, attached| {
+            Evidence::of_former(world, &FormerVolume { attached, ..stranded(0) }).map(|evidence| evidence.kind())
+        };
+        assert!(of(&world, attached("node-2")).is_some(), "the control");
+        assert_eq!(of(&world, None), None, "never seen attached, as of an older version, or of NFS");
+        assert_eq!(of(&world, attached("node-1")), None, "attached to another node");
+        let other = attached("node-2").map(|seen| Attached { driver: "nfs.csi.k8s.io".to_owned(), ..seen });
+        assert_eq!(of(&world, other.clone()), None, "a driver whose detach may do nothing");
+        world.attachments.detaching_drivers.insert("nfs.csi.k8s.io".to_owned());
+        assert!(of(&world, other).is_some(), "the administrator says that it cuts the node off");
+        world.nodes[2].volumes_detached = false;
+        assert_eq!(of(&world, attached("node-2")), None, "it is attached yet");
+    }
     let unclaimed = FormerVolume { boot_nonce: String::new(), ..stranded(0) };
     assert_eq!(Evidence::of_former(&replaced(), &unclaimed).unwrap().kind(), EvidenceKind::NeverClaimed);
+}
+
+/// What is attached is said of the process that is bound, of its own volume and node, and is held with what it leaves.
+#[test]
+fn the_write_that_binds_a_process_says_whether_its_volume_is_attached_to_its_node() {
+    let bound = |seen: Vec<AttachmentView>| {
+        let mut world = encoding();
+        let slot = &mut world.slots[0];
+        slot.record.spec.grant.as_mut().unwrap().boot_nonce.clear();
+        slot.record.status.report = None;
+        world.attachments.seen = seen;
+        let decision = plan(&world);
+        let grant = update(&decision, 0).unwrap().0.grant.clone().unwrap();
+        assert!(!grant.boot_nonce.is_empty(), "it is bound");
+        carry_out(&mut world, &decision);
+        (grant.attached, world)
+    };
+    let claim = |slot| names::claim("orders", UID, slot, 1);
+    let view = |slot, node: &str| AttachmentView { claim: claim(slot), attached: attached(node).unwrap() };
+    assert_eq!(bound(vec![]).0, None);
+    assert_eq!(bound(vec![view(0, "node-1"), view(1, "node-0")]).0, None, "its volume elsewhere, another one here");
+    let (said, mut world) = bound(vec![view(0, "node-1"), view(0, "node-0")]);
+    assert_eq!(said, attached("node-0"));
+
+    // Silent for too long: what is held says what its owner had.
+    world.attachments.seen.clear();
+    world.slots[0].report_age = 20_000;
+    world.slots[0].grant_age = 20_000;
+    let decision = plan(&world);
+    let (spec, ..) = update(&decision, 0).unwrap();
+    assert_eq!(spec.former_volumes[0].attached, attached("node-0"));
+    assert_eq!(spec.grant.as_ref().unwrap().attached, None, "the next owner has said nothing yet");
+}
+
+/// Who reads it has to do something else than he would elsewhere.
+#[test]
+fn a_held_volume_says_why_its_detach_would_prove_nothing_and_what_helps() {
+    let told = |attached: Option<Attached>| {
+        let mut world = replaced();
+        world.slots[0].record.spec.former_volumes[0].attached = attached;
+        let decision = plan(&world);
+        let wait = decision.waits.iter().find(|wait| wait.reason == Reason::VolumesStranded).unwrap();
+        let held = decision.status.condition(ConditionType::VolumesHeld).unwrap().message.clone();
+        let event = decision.events.iter().find(|event| event.reason == Reason::VolumeReleaseBlocked).unwrap();
+        [wait.ends_when.clone(), held, event.message.clone()]
+    };
+    for said in told(attached("node-2")) {
+        assert!(said.contains("its Node object is removed and the volume detached"), "{said}");
+        assert!(
+            said.contains("puts the taint node.kubernetes.io/out-of-service") && !said.contains("neither"),
+            "{said}"
+        );
+    }
+    let other = attached("node-2").map(|seen| Attached { driver: "rbd.csi.ceph.com".to_owned(), ..seen });
+    for said in told(other) {
+        for part in
+            ["its driver rbd.csi.ceph.com is not in the chart's evidence.detachingDrivers", "neither", "by hand"]
+        {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(!said.contains("puts the taint"), "it does not help: {said}");
+    }
+    for said in told(None) {
+        for part in ["nothing was seen to attach it", "neither", "removes the claim by hand"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
 }
 
 /// G9: a nonce is bound once; a new owner is a new epoch without one.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use indexbuild_api::{Retention, VolumeRetention};
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, Millis, NodeReady, NodeView, PodState, PodView, Stage,
-    Termination, World,
+    Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, Millis, NodeReady, NodeView, PodState, PodView,
+    Stage, Termination, World,
 };
 
 use crate::build::StoredBuild;
@@ -92,6 +92,7 @@ pub(crate) fn observe(
             volumes_detached: false,
             cordoned: false,
         }],
+        attachments: Attachments::default(),
         frozen: Frozen::own(build.status.as_ref().and_then(|status| status.frozen_stages.as_deref()), &stages),
         stages,
         hindrances: Vec::new(),

@@ -1,6 +1,6 @@
 //! What the passes over all builds share: the client, the caches, and what is remembered.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -28,6 +28,8 @@ pub(crate) struct Context {
     /// What is watched where this operator looks.
     pub caches: Caches,
     pub nodes: Nodes,
+    /// The CSI drivers whose detach cuts a node off from a volume.
+    detaching_drivers: BTreeSet<String>,
     /// Events, metrics, and whether ownership is enforced.
     pub reporting: Arc<Reporting>,
     memories: Mutex<HashMap<String, Arc<tokio::sync::Mutex<BuildMemory>>>>,
@@ -50,6 +52,7 @@ impl Context {
             image,
             caches,
             nodes,
+            detaching_drivers: BTreeSet::new(),
             reporting,
             memories: Mutex::default(),
             node_observer: Mutex::default(),
@@ -57,6 +60,12 @@ impl Context {
             started: Instant::now(),
             switches: TestSwitches::default(),
         }
+    }
+
+    /// With drivers whose detach is believed.
+    #[must_use]
+    pub(crate) fn with_detaching_drivers(self, drivers: &[String]) -> Self {
+        Self { detaching_drivers: drivers.iter().cloned().collect(), ..self }
     }
 
     /// With behaviour that only tests ask for.
@@ -136,6 +145,7 @@ impl Context {
 
     fn completed(&self, mut world: World) -> World {
         self.caches.ended.remember(&mut world);
+        world.attachments.detaching_drivers.clone_from(&self.detaching_drivers);
         world.enforcement = Some(self.reporting.enforcement());
         self.switches.falsify(&mut world);
         world

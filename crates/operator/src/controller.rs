@@ -53,6 +53,8 @@ pub struct OperatorConfig {
     pub bind: SocketAddr,
     /// How many builds are looked at at the same time.
     pub concurrency: u16,
+    /// The CSI drivers whose detach cuts a node off from the volume, so that it proves its owner gone.
+    pub detaching_drivers: Vec<String>,
     /// Behaviour that only tests ask for.
     pub test: TestSwitches,
 }
@@ -108,6 +110,7 @@ async fn operate(
         identity,
         bind,
         concurrency: _,
+        detaching_drivers: _,
         test: _,
     } = &config;
     let health = Health::new(ALIVE);
@@ -236,6 +239,7 @@ impl Leading<'_> {
             let caches::Watched { caches, builds, parts } = caches::watch(client, namespace.as_deref());
             let context =
                 Context::new(client.clone(), config.image.clone(), caches, nodes.clone(), Arc::clone(reporting));
+            let context = context.with_detaching_drivers(&config.detaching_drivers);
             let context = Arc::new(context.with_switches(config.test.clone()));
             contexts.push(Arc::clone(&context));
             // Caches fill, whether or not a pass waits.

@@ -5,6 +5,7 @@
 
 mod admin;
 mod apply;
+mod attachments;
 mod caches;
 pub mod check;
 pub mod client;

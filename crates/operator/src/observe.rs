@@ -11,13 +11,15 @@ use indexbuild_api::{
 };
 use indexbuild_lifecycle::frozen;
 use indexbuild_lifecycle::observer::NodeObserver;
-use indexbuild_lifecycle::world::{BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, World};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::VolumeAttachment;
+use indexbuild_lifecycle::world::{
+    Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, World,
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
+use crate::attachments::{self, VolumeAttachments};
 use crate::caches::{Caches, Nodes};
 use crate::error::{OperatorError, is_status};
 use crate::memory::BuildMemory;
@@ -44,8 +46,8 @@ pub(crate) struct Objects {
     pub nodes: Vec<Arc<Node>>,
     /// Nodes that are named in records and whose object is gone: a live read said so.
     pub gone: BTreeSet<String>,
-    /// Nodes that no network volume of the build is attached to any more.
-    pub detached: BTreeSet<String>,
+    /// What attaches the build's volumes to nodes, read where it decides something; `None`: it was not, or may not be.
+    pub attachments: Option<VolumeAttachments>,
     /// Claims of somebody else that have names of ours.
     pub foreign: Vec<ClaimView>,
     /// Nodes that are there and cannot be read.
@@ -107,15 +109,20 @@ impl Objects {
         let unreadable = [unread_directories, unread_pods, unread_claims, unread_stages].concat();
         let mut objects = Self { directories, pods, claims, stages, unreadable, ..Self::default() };
         objects.take_nodes(nodes);
-        objects.look_at_nodes(client).await?;
+        let doubtful = objects.look_at_nodes(client).await?;
+        if doubtful || objects.directories.iter().any(|directory| attachments::is_to_be_bound(directory)) {
+            objects.attachments = attachments::live(client, &objects.directories, &objects.claims).await?;
+        }
         objects.look_at_foreign(client, owner, memory).await?;
         objects.look_at_foreign_stages(client, owner, memory).await?;
         Ok(objects)
     }
 
-    /// What proves that an owner is gone is read from the API server itself: a reboot, a removal, a taint.
-    async fn look_at_nodes(&mut self, client: &Client) -> Result<(), kube::Error> {
+    /// What proves that an owner is gone is read from the API server itself: a reboot, a removal, a taint. Whether there is a
+    /// node whose loss would prove something, once volumes are detached from it.
+    async fn look_at_nodes(&mut self, client: &Client) -> Result<bool, kube::Error> {
         let api = Api::<Guarded<Node>>::all(client.clone());
+        let mut doubtful = false;
         for (name, boots) in self.recorded_nodes() {
             let known = self.nodes.iter().position(|node| node.name_any() == name);
             let proves_nothing = known.is_some_and(|at| {
@@ -140,13 +147,10 @@ impl Objects {
                             continue;
                         }
                     };
-                    let suspicious = views::is_out_of_service(&node);
+                    doubtful |= views::is_out_of_service(&node);
                     match known {
                         Some(at) => self.nodes[at] = node,
                         None => self.nodes.push(node),
-                    }
-                    if suspicious && self.is_detached(client, &name).await? {
-                        self.detached.insert(name);
                     }
                 }
                 Ok(None) => {
@@ -154,10 +158,8 @@ impl Objects {
                         self.nodes.remove(at);
                     }
                     self.unread_nodes.remove(&name);
-                    if self.is_detached(client, &name).await? {
-                        self.detached.insert(name.clone());
-                    }
                     self.gone.insert(name);
+                    doubtful = true;
                 }
                 // Without the permission nothing is known of nodes, and nothing is proved by them: what a watch told of
                 // its boot least of all.
@@ -171,7 +173,7 @@ impl Objects {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(doubtful)
     }
 
     /// The nodes that records name, with what they say of their boots.
@@ -196,37 +198,9 @@ impl Objects {
         nodes
     }
 
-    /// Whether all volumes of the build are network volumes, none of which is attached to a node. A local volume
-    /// stays with its machine, whatever becomes of the Node object: then this proves nothing. Nor does what cannot be read.
-    async fn is_detached(&self, client: &Client, node: &str) -> Result<bool, kube::Error> {
-        let names: BTreeSet<String> = self
-            .claims
-            .iter()
-            .filter_map(|claim| claim.spec.as_ref()?.volume_name.clone())
-            .filter(|name| !name.is_empty())
-            .collect();
-        let volumes = Api::<Guarded<PersistentVolume>>::all(client.clone());
-        let is_of_network = |volume: &PersistentVolume| volume.spec.as_ref().is_some_and(|spec| spec.csi.is_some());
-        for name in &names {
-            match volumes.get_opt(name).await {
-                Ok(Some(volume)) if volume.read().is_ok_and(|volume| is_of_network(&volume)) => {}
-                Ok(_) => return Ok(false),
-                Err(error) if is_status(&error, 403) => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
-        let attachments = Api::<Guarded<VolumeAttachment>>::all(client.clone()).list(&ListParams::default()).await;
-        let (attachments, unreadable) = match attachments {
-            Ok(attachments) => apart(attachments.items),
-            Err(error) if is_status(&error, 403) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let attached = !unreadable.is_empty()
-            || attachments.iter().any(|attachment| {
-                let volume = attachment.spec.source.persistent_volume_name.as_ref();
-                attachment.spec.node_name == node && volume.is_some_and(|volume| names.contains(volume))
-            });
-        Ok(!names.is_empty() && !attached)
+    /// Whether it was read that nothing attaches a volume of the build to a node.
+    fn is_detached(&self, node: &str) -> bool {
+        self.attachments.as_ref().is_some_and(|attachments| !attachments.nodes.contains(node))
     }
 
     async fn look_at_foreign(
@@ -419,6 +393,10 @@ pub(crate) fn remains(
         pods,
         claims: [claims, objects.foreign.clone()].concat(),
         nodes: node_views(objects, nodes, moment),
+        attachments: Attachments {
+            detaching_drivers: BTreeSet::new(),
+            seen: objects.attachments.as_ref().map(|all| all.seen.clone()).unwrap_or_default(),
+        },
         stages: Vec::new(),
         frozen: Frozen::default(),
         hindrances: Vec::new(),
@@ -460,7 +438,7 @@ fn node_views(objects: &Objects, observer: &mut NodeObserver, moment: Moment) ->
         let text = since.map(|since| since.to_string());
         let told = since.and_then(|since| moment.since(since));
         let age = observer.readiness_age(&name, ready, text.as_deref(), told, now);
-        views::node(node, age, objects.detached.contains(&name))
+        views::node(node, age, objects.is_detached(&name))
     });
     let mut nodes: Vec<_> = there.collect();
     // Of one that cannot be read nothing is known but that it is there.
@@ -469,7 +447,7 @@ fn node_views(objects: &Objects, observer: &mut NodeObserver, moment: Moment) ->
         readiness_age: observer.readiness_age(name, false, None, None, now),
         ..views::gone_node(name, false)
     }));
-    nodes.extend(objects.gone.iter().map(|name| views::gone_node(name, objects.detached.contains(name))));
+    nodes.extend(objects.gone.iter().map(|name| views::gone_node(name, objects.is_detached(name))));
     nodes
 }
 

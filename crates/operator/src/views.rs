@@ -174,7 +174,7 @@ pub fn node_ready(node: &Node) -> NodeReady {
     }
 }
 
-/// A node that is there. `volumes_detached`: that no network volume of the build is attached to it any more.
+/// A node that is there. `volumes_detached`: that nothing attaches a volume of the build to it, as was read live.
 pub fn node(node: &Node, readiness_age: Millis, volumes_detached: bool) -> NodeView {
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     let spec = node.spec.as_ref();

@@ -440,7 +440,12 @@ impl Cluster {
         outcome
     }
 
-    fn node_context(&self) -> NodeContext<'_> {
+    /// Processes that live as long as the cluster.
+    pub(crate) fn keep(&mut self, processes: Vec<Process>) {
+        self.others.extend(processes);
+    }
+
+    pub(crate) fn node_context(&self) -> NodeContext<'_> {
         NodeContext { namespace: self.namespace(), tools: &self.tools, clocks: self.clocks(), logs: &self.logs }
     }
 }

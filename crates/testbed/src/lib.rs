@@ -23,6 +23,7 @@ mod clocks;
 mod cluster;
 mod console;
 mod control_plane;
+mod csi;
 mod dockerfile;
 mod error;
 mod exec;

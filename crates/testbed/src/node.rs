@@ -243,6 +243,27 @@ impl Node {
         write(&path, &kubelet.to_string())
     }
 
+    /// Starts a CSI driver on the node; its kubelet finds it. It ends with the node.
+    pub(crate) fn start_csi_driver(
+        &self,
+        context: &NodeContext<'_>,
+        program: &Path,
+        name: &str,
+        volumes: &Path,
+    ) -> Result<Process, TestbedError> {
+        let registry = self.folder.join("kubelet/plugins_registry");
+        fs::create_dir_all(&registry).at("make", &registry)?;
+        let mut command = self.command(context.namespace, program);
+        command.args([
+            format!("--name={name}"),
+            format!("--node={}", self.name),
+            format!("--folder={}", volumes.display()),
+            format!("--endpoint={}/{name}.sock", self.run_folder()),
+            format!("--register={}", registry.join(format!("{name}-reg.sock")).display()),
+        ]);
+        Process::start(command, &format!("{}-{name}", self.name), context.logs)
+    }
+
     pub(crate) fn stop_kubelet(&mut self) {
         if let Some(kubelet) = self.kubelet.take() {
             kubelet.kill();

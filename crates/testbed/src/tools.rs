@@ -62,7 +62,7 @@ impl Tools {
         self.bin.join(name)
     }
 
-    /// The path of a tool that only some tests need: `helm`, `kubeconform`, `kwok`, `kstatus`.
+    /// The path of a tool that only some tests need: `helm`, `kubeconform`, `kwok`, `kstatus`, a CSI driver.
     ///
     /// # Errors
     /// [`TestbedError::Unavailable`]: it was not built.

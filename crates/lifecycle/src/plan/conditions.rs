@@ -198,16 +198,20 @@ impl Pass<'_> {
         });
         let held = formers
             .filter(|volume| matches!(former_class(self.world, volume), Class::Stranded | Class::Lost(None)))
-            .map(|volume| format!("{} of {}", volume.claim_name, super::volumes::former_owner(volume)));
+            .map(|volume| {
+                let said = format!("{} of {}", volume.claim_name, super::volumes::former_owner(volume));
+                (said, volume.attached.as_ref())
+            });
         // The present one of an owner whose claim is lost, until the next pass gives the slot another.
         let present = self.drafts.values().filter_map(|draft| {
             let lost = matches!(current_class(draft), Some(Class::Stranded | Class::Lost(None)));
             let volume = draft.view.record.spec.volume.as_ref().filter(|_| lost)?;
-            Some(format!("{} of {}", volume.claim_name, super::budget::describe(draft)))
+            let attached = draft.view.record.spec.grant.as_ref().and_then(|grant| grant.attached.as_ref());
+            Some((format!("{} of {}", volume.claim_name, super::budget::describe(draft)), attached))
         });
-        let held: Vec<String> = held.chain(present).collect();
+        let (held, attached): (Vec<String>, Vec<_>) = held.chain(present).unzip();
         let held: Vec<&str> = held.iter().map(String::as_str).collect();
-        let (held, proofs) = (some_of(&held), super::volumes::proofs());
+        let (held, proofs) = (some_of(&held), super::volumes::proofs(self.world, attached));
         if count == 1 {
             format!("1 volume is held, as nothing proves that its former owner is gone ({held}): it goes when {proofs}")
         } else {

@@ -1,8 +1,8 @@
 //! A slot's record as this pass would leave it: grants, epochs, choices.
 
 use indexbuild_api::{
-    Chosen, Claim, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason, Past,
-    Report, VolumeRef, VolumeState, Work, WorkError, WorkResult, names,
+    Attached, Chosen, Claim, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason,
+    Past, Report, VolumeRef, VolumeState, Work, WorkError, WorkResult, names,
 };
 
 use super::mode::after_build;
@@ -205,12 +205,15 @@ impl<'w> Draft<'w> {
         }
     }
 
-    /// Fills in the nonce, once (G9): from then on the process may open the volume. And what it says of its kernel.
+    /// Fills in the nonce, once (G9): from then on the process may open the volume. With it, what it says of its kernel,
+    /// and whether the volume is attached to its node: seen later, it might be attached for somebody else.
     pub(super) fn bind_nonce(&mut self, claim: &Claim) {
         let Claim { pod_uid: _, boot_nonce, boot_id } = claim;
+        let attached = self.attached();
         if let Some(grant) = self.spec.grant.as_mut().filter(|grant| grant.boot_nonce.is_empty()) {
             grant.boot_nonce.clone_from(boot_nonce);
             grant.boot_id.clone_from(boot_id);
+            grant.attached = attached;
         }
         self.see_machine();
     }
@@ -230,6 +233,14 @@ impl<'w> Draft<'w> {
         {
             machine.clone_into(&mut grant.system_uuid);
         }
+    }
+
+    /// What attaches the present volume to the node of the grant's pod.
+    fn attached(&self) -> Option<Attached> {
+        let node = self.pod()?.node.as_deref()?;
+        let claim = &self.volume_claim()?.name;
+        let mut seen = self.world.attachments.seen.iter();
+        seen.find(|seen| seen.claim == *claim && seen.attached.node == node).map(|seen| seen.attached.clone())
     }
 
     /// The claim of the present volume, if it is there and is the one that the record means.
@@ -402,6 +413,7 @@ impl<'w> Draft<'w> {
             node_name: grant.node_name,
             boot_id: grant.boot_id,
             system_uuid: grant.system_uuid,
+            attached: grant.attached,
             state,
         });
     }
@@ -492,6 +504,7 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
             node_name: String::new(),
             boot_id: String::new(),
             system_uuid: String::new(),
+            attached: None,
             state: VolumeState::Stranded,
         })
         .collect();

@@ -379,7 +379,9 @@ impl<'w> Pass<'w> {
             let what =
                 format!("{owner} is silent, and cannot be replaced: the slot holds {held} volumes of former owners");
             let again = draft.clocks().replace_after;
-            self.wait_on(Reason::OwnerSilent, Some(draft.slot()), again, what, &super::volumes::proofs());
+            let attached = draft.spec.former_volumes.iter().map(|volume| volume.attached.as_ref());
+            let proofs = super::volumes::proofs(self.world, attached);
+            self.wait_on(Reason::OwnerSilent, Some(draft.slot()), again, what, &proofs);
             if let Some(wait) = self.waits.last_mut() {
                 wait.stalls = true;
             }

@@ -1,13 +1,13 @@
 //! Volumes and records that nobody needs any more: condemned, deleted, held, or kept by policy. And pods.
 
-use indexbuild_api::{DirectoryState, FormerVolume, Reason, Retention, VolumeState};
+use indexbuild_api::{Attached, DirectoryState, FormerVolume, Reason, Retention, VolumeState};
 
 use super::Pass;
 use super::grants::Draft;
 use super::mode::Mode;
 use super::returned::caught_up;
 use crate::action::{Action, End, Event, StopReason};
-use crate::evidence::{Condemned, Evidence, EvidenceKind};
+use crate::evidence::{Condemned, Evidence, EvidenceKind, why_detach_proves_nothing};
 use crate::world::{BuildView, ClaimPhase, Millis, NodeReady, PodState, PodView, World};
 
 /// What people are told about a volume that outlives its build: nothing else remembers why it is there.
@@ -80,9 +80,22 @@ pub(super) fn current_class(draft: &Draft<'_>) -> Option<Class> {
     })
 }
 
-/// What would prove that a former owner is gone, and who could supply it.
-pub(super) fn proofs() -> String {
-    format!("{}; the build does not wait for it", EvidenceKind::awaited())
+/// What would prove that the owners of volumes are gone, and who could supply it, by what was seen to attach each volume.
+pub(super) fn proofs<'a>(world: &World, attached: impl IntoIterator<Item = Option<&'a Attached>>) -> String {
+    let mut detach_proves = false;
+    let mut why = None;
+    for attached in attached {
+        match why_detach_proves_nothing(world, attached) {
+            Some(reason) => why = why.or(Some(reason)),
+            None => detach_proves = true,
+        }
+    }
+    let proofs = format!("{}; the build does not wait for it", EvidenceKind::awaited(detach_proves));
+    match why {
+        Some(why) if detach_proves => format!("{proofs}. Of some of them {why}"),
+        Some(why) => format!("{proofs}: {why}"),
+        None => proofs,
+    }
 }
 
 /// The last owner of a volume, in words.
@@ -391,7 +404,8 @@ impl<'w> Pass<'w> {
                     let end = if age < GIVE_WAY { GIVE_WAY } else { draft.clocks().replace_after };
                     leaving.push((draft.slot(), volume.pod_name.clone(), end.saturating_sub(age)));
                 } else {
-                    held.push((draft.slot(), volume.claim_name.clone(), former_owner(volume)));
+                    let proofs = proofs(self.world, [volume.attached.as_ref()]);
+                    held.push((draft.slot(), volume.claim_name.clone(), former_owner(volume), proofs));
                 }
             }
         }
@@ -402,14 +416,14 @@ impl<'w> Pass<'w> {
             self.wait(Reason::WaitingForEvidence, Some(slot), left.max(1), what, ends_when);
         }
         let again = self.world.build.clocks.orphan_after;
-        for (slot, name, owner) in held {
+        for (slot, name, owner, proofs) in held {
             let what = format!("volume {name} is held, as nothing proves that its former owner is gone: {owner}");
             self.events.push(Event {
                 reason: Reason::VolumeReleaseBlocked,
                 warning: true,
-                message: format!("slot {slot}: {what}: it goes when {}", proofs()),
+                message: format!("slot {slot}: {what}: it goes when {proofs}"),
             });
-            self.wait_on(Reason::VolumesStranded, Some(slot), again, what, &proofs());
+            self.wait_on(Reason::VolumesStranded, Some(slot), again, what, &proofs);
         }
     }
 }

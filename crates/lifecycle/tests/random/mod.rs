@@ -5,14 +5,14 @@ pub(crate) mod oracle;
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{
-    AfterBuild, Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState, Duration,
-    EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus, OutputSpec,
-    OwnerChangeReason, Past, Reason, Release, Report, Retention, RunLocation, VolumeRef, VolumeRetention, VolumeSpec,
-    VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
+    AfterBuild, Attached, Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState,
+    Duration, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus,
+    OutputSpec, OwnerChangeReason, Past, Reason, Release, Report, Retention, RunLocation, VolumeRef, VolumeRetention,
+    VolumeSpec, VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
-    Termination, Unproved, World,
+    AttachmentView, Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState,
+    PodView, Record, SlotView, Stage, Termination, Unproved, World,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -42,6 +42,11 @@ fn node_name() -> impl Strategy<Value = String> {
 }
 fn boot() -> impl Strategy<Value = String> {
     select(vec!["", "boot-1", "boot-2"]).prop_map(str::to_owned)
+}
+fn attached() -> impl Strategy<Value = Option<Attached>> {
+    proptest::option::weighted(0.8, (select(vec!["detaches", "detaches", "pretends"]), node_name())).prop_map(
+        |attached| attached.map(|(driver, node)| Attached { driver: driver.to_owned(), volume: "pv".to_owned(), node }),
+    )
 }
 fn machine() -> impl Strategy<Value = String> {
     select(vec!["", "machine-1", "machine-2"]).prop_map(str::to_owned)
@@ -93,12 +98,12 @@ fn work() -> impl Strategy<Value = Work> {
 
 fn former(slot: u32) -> impl Strategy<Value = FormerVolume> {
     let place = (claim_name(slot), claim_uid(), generation(), any::<bool>());
-    let owner = (pod_uid(), nonce(), epoch(), node_name(), boot(), machine());
+    let owner = (pod_uid(), nonce(), epoch(), node_name(), boot(), machine(), attached());
     let state = select(vec![VolumeState::Stranded, VolumeState::Superseded, VolumeState::Idle, VolumeState::Lost]);
     (place, owner, state).prop_map(
         |(
             (claim_name, claim_uid, generation, condemned),
-            (pod_uid, boot_nonce, epoch, node_name, boot_id, system_uuid),
+            (pod_uid, boot_nonce, epoch, node_name, boot_id, system_uuid, attached),
             state,
         )| FormerVolume {
             claim_name,
@@ -112,6 +117,7 @@ fn former(slot: u32) -> impl Strategy<Value = FormerVolume> {
             node_name,
             boot_id,
             system_uuid,
+            attached,
             state,
         },
     )
@@ -177,8 +183,8 @@ fn after_build() -> impl Strategy<Value = AfterBuild> {
 
 /// A machine is that of a bound process: the rules of records keep it so.
 fn grant(slot: u32) -> impl Strategy<Value = Grant> {
-    (epoch(), pod_uid(), nonce(), node_name(), boot(), machine()).prop_map(
-        move |(epoch, pod_uid, boot_nonce, node_name, boot_id, system_uuid)| {
+    (epoch(), pod_uid(), nonce(), node_name(), boot(), machine(), attached()).prop_map(
+        move |(epoch, pod_uid, boot_nonce, node_name, boot_id, system_uuid, attached)| {
             let node_name = if pod_uid.is_empty() { String::new() } else { node_name };
             let boot_id = if boot_nonce.is_empty() { String::new() } else { boot_id };
             let known = !node_name.is_empty() && !boot_id.is_empty();
@@ -186,6 +192,8 @@ fn grant(slot: u32) -> impl Strategy<Value = Grant> {
                 epoch,
                 pod_name: names::pod("orders", UID, slot, epoch),
                 pod_uid,
+                // Of a process alone.
+                attached: attached.filter(|_| !boot_nonce.is_empty()),
                 boot_nonce,
                 node_name,
                 boot_id,
@@ -440,6 +448,14 @@ fn doubtful(doubts: &[(&str, u8, Vec<Chosen>)], unsaid: bool) -> Frozen {
     frozen
 }
 
+fn attachments() -> impl Strategy<Value = Attachments> {
+    let seen = (0_u32..4)
+        .prop_flat_map(|slot| (claim_name(slot), attached()))
+        .prop_filter_map("not attached", |(claim, attached)| Some(AttachmentView { claim, attached: attached? }));
+    proptest::collection::vec(seen, 0..4)
+        .prop_map(|seen| Attachments { detaching_drivers: BTreeSet::from(["detaches".to_owned()]), seen })
+}
+
 pub(crate) fn world() -> impl Strategy<Value = World> {
     let deadline = proptest::option::weighted(0.2, 1_u64..60);
     let spec =
@@ -491,6 +507,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         proptest::collection::vec(claim(), 0..6),
         proptest::collection::vec(node(), 0..4),
         (stages, doubts, proptest::bool::weighted(0.05)),
+        attachments(),
     )
         .prop_map(
             |(
@@ -508,6 +525,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 claims,
                 nodes,
                 (stages, doubts, unsaid),
+                attachments,
             )| {
                 // What an API server makes sure of: one object of a name.
                 let mut seen = BTreeSet::new();
@@ -568,6 +586,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                     pods,
                     claims,
                     nodes,
+                    attachments,
                     stages,
                     frozen,
                     hindrances: vec![],

@@ -13,6 +13,7 @@ struct Owner<'a> {
     node: &'a str,
     boot: &'a str,
     machine: &'a str,
+    attached: Option<&'a Attached>,
     recorded: bool,
     epoch: u64,
     claim: &'a str,
@@ -43,8 +44,15 @@ fn proved_gone(world: &World, owner: &Owner<'_>) -> bool {
             && !node.boot_id.is_empty()
             && owner.boot != node.boot_id
     });
-    let c = node.is_some_and(|node| node.gone && node.volumes_detached);
-    let d = node.is_some_and(|node| node.out_of_service && node.volumes_detached)
+    // It was attached there, by a driver whose detach is known to cut a node off, and is not any more.
+    let detached = |node: &NodeView| {
+        node.volumes_detached
+            && owner.attached.is_some_and(|attached| {
+                attached.node == owner.node && world.attachments.detaching_drivers.contains(&attached.driver)
+            })
+    };
+    let c = node.is_some_and(|node| node.gone && detached(node));
+    let d = node.is_some_and(|node| node.out_of_service && detached(node))
         && !world.pods.iter().any(|pod| pod.uid == owner.pod_uid);
     // Its own word, of just this process, epoch and volume, in one of the build's records.
     let e = world.slots.iter().any(|view| {
@@ -67,6 +75,7 @@ fn current_owner<'a>(record: &'a Record) -> Option<Owner<'a>> {
         node: &grant.node_name,
         boot: &grant.boot_id,
         machine: &grant.system_uuid,
+        attached: grant.attached.as_ref(),
         recorded: false,
         epoch: grant.epoch,
         claim: record.spec.volume.as_ref().map_or("", |volume| &volume.claim_name),
@@ -80,6 +89,7 @@ fn former_owner(volume: &FormerVolume) -> Owner<'_> {
         node: &volume.node_name,
         boot: &volume.boot_id,
         machine: &volume.system_uuid,
+        attached: volume.attached.as_ref(),
         recorded: volume.state == VolumeState::Idle,
         epoch: volume.epoch,
         claim: &volume.claim_name,
@@ -184,6 +194,33 @@ fn claim_is_used(world: &World, name: &str) -> bool {
     })
 }
 
+/// Whoever is bound has said of his volume what is seen then, of his own node.
+fn check_attached(world: &World, slot: u32, new: &EngineDirectorySpec) {
+    let old = &record_of(world, slot).spec;
+    let (Some(before), Some(after)) = (&old.grant, &new.grant) else { return };
+    if !before.boot_nonce.is_empty() || after.boot_nonce.is_empty() {
+        return;
+    }
+    let node = world.pods.iter().find(|pod| pod.uid == after.pod_uid).and_then(|pod| pod.node.clone());
+    let volume = new.volume.as_ref();
+    let there = volume.filter(|volume| {
+        let same = |claim: &ClaimView| volume.claim_uid.is_empty() || claim.uid == volume.claim_uid;
+        world.claims.iter().any(|claim| claim.name == volume.claim_name && same(claim))
+    });
+    let seen: Vec<_> = world
+        .attachments
+        .seen
+        .iter()
+        .filter(|seen| there.is_some_and(|volume| volume.claim_name == seen.claim))
+        .filter(|seen| node.as_ref() == Some(&seen.attached.node))
+        .map(|seen| &seen.attached)
+        .collect();
+    match &after.attached {
+        Some(attached) => assert!(seen.contains(&attached), "{attached:?} is not seen: {seen:?}"),
+        None => assert!(seen.is_empty(), "it is attached, and nobody says so: {seen:?}"),
+    }
+}
+
 fn check_update(
     world: &World,
     slot: u32,
@@ -194,6 +231,7 @@ fn check_update(
     let record = record_of(world, slot);
     let old = &record.spec;
     review_spec(old, new).unwrap_or_else(|refusal| panic!("{refusal}\n{old:?}\n{new:?}"));
+    check_attached(world, slot, new);
     let epoch = |spec: &EngineDirectorySpec| spec.grant.as_ref().map_or(0, |grant| grant.epoch);
     // G1, G3: by exactly one, with every change of owner or work, and never down.
     let owner = |spec: &EngineDirectorySpec| spec.grant.as_ref().map(|grant| (grant.pod_name.clone(), grant.epoch));

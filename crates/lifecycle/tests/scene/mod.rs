@@ -2,13 +2,13 @@
 #![allow(dead_code)] // each test file uses some
 
 use indexbuild_api::{
-    AfterBuild, Chosen, Claim, DirectoryState, Duration, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume,
-    Grant, IndexBuildSpec, OutputSpec, OwnerChange, OwnerChangeReason, Report, Retention, RunLocation, VolumeRef,
-    VolumeState, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
+    AfterBuild, Attached, Chosen, Claim, DirectoryState, Duration, EngineDirectorySpec, EngineDirectoryStatus,
+    FormerVolume, Grant, IndexBuildSpec, OutputSpec, OwnerChange, OwnerChangeReason, Report, Retention, RunLocation,
+    VolumeRef, VolumeState, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
-    Termination, World,
+    Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record,
+    SlotView, Stage, Termination, World,
 };
 use indexbuild_lifecycle::{Action, Decision, plan};
 
@@ -56,6 +56,7 @@ pub(crate) fn world() -> World {
                 cordoned: false,
             })
             .collect(),
+        attachments: Attachments { detaching_drivers: [DETACHES.to_owned()].into(), seen: vec![] },
         stages: vec![],
         frozen: Frozen::default(),
         hindrances: vec![],
@@ -126,6 +127,7 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
             node_name: node,
             boot_id: "boot-1".to_owned(),
             system_uuid: format!("machine-{slot}"),
+            ..Grant::default()
         }),
         work: Some(work(id)),
         volume: Some(VolumeRef { claim_name, claim_uid: format!("claim-{slot}"), generation: 1, condemned: false }),
@@ -297,6 +299,13 @@ pub(crate) fn settled(mut world: World) -> World {
     world
 }
 
+/// The driver whose detach cuts a node off.
+pub(crate) const DETACHES: &str = "detaches.example.com";
+
+pub(crate) fn attached(node: &str) -> Option<Attached> {
+    Some(Attached { driver: DETACHES.to_owned(), volume: "pv-9".to_owned(), node: node.to_owned() })
+}
+
 pub(crate) fn stranded(slot: u32) -> FormerVolume {
     FormerVolume {
         claim_name: names::claim("orders", UID, slot, 9),
@@ -309,6 +318,7 @@ pub(crate) fn stranded(slot: u32) -> FormerVolume {
         node_name: "node-2".to_owned(),
         boot_id: "boot-1".to_owned(),
         system_uuid: "machine-2".to_owned(),
+        attached: attached("node-2"),
         state: VolumeState::Stranded,
         ..FormerVolume::default()
     }

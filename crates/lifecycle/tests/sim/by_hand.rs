@@ -42,6 +42,7 @@ impl Sim {
         let DisruptionSpec { replace_after, orphan_after } = DisruptionSpec::default();
         let mut sim = Self::new(0, parallelism, backoff_limit, Faults::NONE);
         sim.by_hand = true;
+        sim.driver = Some(Driver::Detaches);
         sim.tick = 1_000;
         sim.clocks = Clocks {
             renew_interval: renew_interval(parallelism).as_millis(),
@@ -66,6 +67,11 @@ impl Sim {
         self.execute(decision.clone(), usize::MAX, false);
         self.conclude(&world, decision.status.clone(), decision.end);
         (world, decision)
+    }
+
+    /// The driver that all volumes have from now on.
+    pub(crate) fn volumes_of(&mut self, driver: Driver) {
+        self.driver = Some(driver);
     }
 
     pub(crate) fn retention(&mut self) -> &mut VolumeRetention {

@@ -30,6 +30,10 @@ impl Sim {
                 self.nodes[index].detached = true;
                 self.note(format!("node {index} gone"));
                 self.count("node gone");
+            } else if self.rng.percent(faults.node_removed) && self.nodes.iter().filter(|node| !node.gone).count() > 3 {
+                self.note(format!("node {index} removed"));
+                self.remove_node(index);
+                self.count("node removed");
             }
         }
         for index in 0..self.processes.len() {

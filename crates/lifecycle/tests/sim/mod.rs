@@ -5,6 +5,7 @@
 #![allow(dead_code)] // each test file uses some
 
 pub(crate) mod by_hand;
+pub(crate) mod disks;
 mod executor;
 mod faults;
 mod operator;
@@ -26,6 +27,8 @@ use indexbuild_lifecycle::world::{
     Termination, World,
 };
 use indexbuild_lifecycle::{Action, Decision, End, plan};
+
+use disks::Driver;
 
 pub(crate) const TICK: u64 = 500;
 pub(crate) const RENEW: u64 = 1_000;
@@ -61,6 +64,8 @@ pub(crate) struct Faults {
     pub kill: u64,
     pub reboot: u64,
     pub node_gone: u64,
+    /// A Node object is removed, and its machine runs on.
+    pub node_removed: u64,
     pub drain: u64,
     pub freeze: u64,
     pub crash: u64,
@@ -91,6 +96,7 @@ impl Faults {
         kill: 0,
         reboot: 0,
         node_gone: 0,
+        node_removed: 0,
         drain: 0,
         freeze: 0,
         crash: 0,
@@ -225,6 +231,12 @@ pub(crate) struct Sim {
     processes: Vec<Process>,
     nodes: Vec<Node>,
     claims: BTreeMap<String, ClaimView>,
+    /// Which driver each claim's volume has, by the claim's UID.
+    drivers: BTreeMap<String, Driver>,
+    /// The one that all have.
+    driver: Option<Driver>,
+    /// Whose detach is believed.
+    believed: BTreeSet<&'static str>,
     /// Directories of attempts that were ever made, by volume.
     directories: BTreeSet<(String, u64, String)>,
     messages: Vec<(u64, Message)>,
@@ -302,6 +314,9 @@ impl Sim {
             processes: Vec::new(),
             nodes,
             claims: BTreeMap::new(),
+            drivers: BTreeMap::new(),
+            driver: None,
+            believed: [Driver::Detaches.name()].into(),
             directories: BTreeSet::new(),
             messages: Vec::new(),
             snapshots: Vec::new(),
@@ -396,6 +411,7 @@ impl Sim {
                 pods,
                 claims: self.claims(),
                 nodes,
+                attachments: self.attachments(),
                 stages: vec![],
                 frozen: Frozen::default(),
                 hindrances: vec![],
@@ -430,6 +446,7 @@ impl Sim {
             pods,
             claims: self.claims(),
             nodes,
+            attachments: self.attachments(),
             stages,
             frozen,
             hindrances: vec![],

@@ -164,6 +164,8 @@ impl Sim {
                     if stale {
                         self.stray_claims.insert(name.clone());
                     }
+                    let driver = self.driver.unwrap_or_else(|| Driver::any(&mut self.rng));
+                    self.drivers.insert(uid.clone(), driver);
                     self.claims.insert(
                         name.clone(),
                         ClaimView {

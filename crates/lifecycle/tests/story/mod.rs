@@ -9,6 +9,7 @@ use indexbuild_lifecycle::world::ClaimPhase;
 
 use crate::sim::Sim;
 use crate::sim::by_hand::{NodeFault, PodFault};
+use crate::sim::disks::Driver;
 use tell::Teller;
 
 /// The operator rests once it has found nothing to do so often, a second apart.
@@ -81,6 +82,7 @@ fn begin(settings: &[&str]) -> Result<Story, String> {
             "sort" => sim.plan_works.1 = number(value)?,
             "volumes" if value == "none" => sim.claims_bind(false),
             "containers" if value == "wait" => sim.containers_wait(true),
+            "driver" => sim.volumes_of(driver(value)?),
             "backoffLimit" => sim.spec.backoff_limit = Some(number(value)?),
             "backoffLimitPerWork" => sim.spec.backoff_limit_per_work = number(value)?,
             "whenPublished" => sim.retention().when_published = retention(value)?,
@@ -91,6 +93,16 @@ fn begin(settings: &[&str]) -> Result<Story, String> {
     }
     let teller = Teller::new(sim.now);
     Ok(Story { sim, teller, unreadable: BTreeSet::new(), away: false })
+}
+
+/// By what its detach does.
+fn driver(word: &str) -> Result<Driver, String> {
+    Ok(match word {
+        "detaches" => Driver::Detaches,
+        "pretends" => Driver::Pretends,
+        "mounts" => Driver::Mounts,
+        _ => return Err(format!("no driver {word}")),
+    })
 }
 
 fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {

@@ -66,6 +66,7 @@ impl Deputy {
                     identity: name,
                     bind: "127.0.0.1:0".parse().unwrap(),
                     concurrency: 8,
+                    detaching_drivers: vec![super::provisioner::DETACHES.to_owned()],
                     test: switches,
                 };
                 tokio::select! {

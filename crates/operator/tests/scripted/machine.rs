@@ -423,7 +423,7 @@ async fn play(inner: &Inner, mut seen: watch::Receiver<PodSeen>) {
 
     // The kubelet: volumes are mounted, the token is made, the container starts.
     let over = is_over(&seen.borrow());
-    if !over && wait_for_claims(inner, &pod, &mut seen).await {
+    if !over && wait_for_claims(inner, &pod, node, &mut seen).await {
         let (stop, stopped) = watch::channel(false);
         let mut told = seen.clone();
         let telling = async move {
@@ -489,8 +489,8 @@ async fn play(inner: &Inner, mut seen: watch::Receiver<PodSeen>) {
     }
 }
 
-/// Until the pod's claims are bound; `false`: the pod is to end first.
-async fn wait_for_claims(inner: &Inner, pod: &Pod, seen: &mut watch::Receiver<PodSeen>) -> bool {
+/// Until the pod's claims are bound, and their volumes attached; `false`: the pod is to end first.
+async fn wait_for_claims(inner: &Inner, pod: &Pod, node: &str, seen: &mut watch::Receiver<PodSeen>) -> bool {
     let namespace = pod.namespace().unwrap_or_default();
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(inner.admin.clone(), &namespace);
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.clone()).unwrap_or_default();
@@ -503,8 +503,11 @@ async fn wait_for_claims(inner: &Inner, pod: &Pod, seen: &mut watch::Receiver<Po
                     return false;
                 }
             }
-            let phase = claims.get_opt(&name).await.ok().flatten().and_then(|claim| claim.status?.phase);
-            if phase.as_deref() == Some("Bound") {
+            let claim = claims.get_opt(&name).await.ok().flatten();
+            let phase = claim.as_ref().and_then(|claim| claim.status.as_ref()?.phase.as_deref());
+            if let Some(claim) = claim.as_ref().filter(|_| phase == Some("Bound"))
+                && provisioner::attach(&inner.admin, claim, node).await.is_ok()
+            {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,16 +1,17 @@
-//! A node that is gone with its machine. A volume of the network that nothing is attached to any more proves that its
-//! owner is gone, and goes to the next owner; one that is still attached proves nothing, and a local one does when its
-//! machine is back with another boot id, as a live read of it says.
+//! A node that is gone with its machine. A volume that was attached to it, and is not any more, proves that its owner is
+//! gone where its driver's detach cuts a node off, and goes to the next owner; one that is still attached proves nothing,
+//! nor does one of another driver, and a local one does when its machine is back with another boot id, as a live read of
+//! it says.
 
 use std::time::{Duration, Instant};
 
 use indexbuild_api::{
-    ConditionStatus, ConditionType, EngineDirectory, EngineDirectorySpec, IndexBuild, WorkKind, labels,
+    Attached, ConditionStatus, ConditionType, EngineDirectory, EngineDirectorySpec, IndexBuild, WorkKind, labels,
 };
 use indexbuild_faultproxy::{KubeProxy, RequestMatch, Rule, Verb};
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -25,6 +26,7 @@ const NODE: &str = "scripted-1";
 /// A pass over a build that nothing changes comes after half a minute.
 const WITHIN: Duration = Duration::from_secs(60);
 const ON_NETWORK: &str = "on-network";
+const SHARED: &str = "shared";
 const LOCAL: &str = "local";
 
 fn records(bench: &Bench) -> Api<EngineDirectory> {
@@ -73,13 +75,15 @@ async fn next_owner(bench: &Bench, before: &EngineDirectory) -> EngineDirectoryS
     becomes(records(bench), &before.name_any(), "another owner", is_given_on).await.spec
 }
 
-/// Two builds, one of which is on a network volume, are worked on by two owners on one node.
+/// Builds on volumes of three kinds are worked on by owners on one node.
 async fn at_work(bench: &Bench, proxy: &KubeProxy) -> Deputy {
     bench.namespace(NAMESPACE).await;
     let script = &bench.machine.script;
     script.hold(NAMESPACE, WorkKind::Encode);
     let operator = bench.operator(proxy, NAMESPACE, "lease", None).await;
-    for (name, class) in [(ON_NETWORK, provisioner::NETWORK), (LOCAL, provisioner::CLASS)] {
+    for (name, class) in
+        [(ON_NETWORK, provisioner::NETWORK), (SHARED, provisioner::SHARED), (LOCAL, provisioner::CLASS)]
+    {
         bench
             .build(NAMESPACE, name, 1, |build| {
                 build["spec"]["volume"]["storageClassName"] = json!(class);
@@ -89,25 +93,37 @@ async fn at_work(bench: &Bench, proxy: &KubeProxy) -> Deputy {
             })
             .await;
     }
-    bench.until(Duration::from_secs(30), |_| script.in_hand(NAMESPACE, WorkKind::Encode) == 2).await.unwrap();
+    bench.until(Duration::from_secs(30), |_| script.in_hand(NAMESPACE, WorkKind::Encode) == 3).await.unwrap();
     operator
 }
 
-/// The node and its machine are lost; the network volume is attached to it for a while.
+/// The volume of a build's only slot.
+async fn volume_of(bench: &Bench, record: &EngineDirectory) -> String {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(bench.admin.clone(), NAMESPACE);
+    let claim = claims.get(&record.spec.volume.as_ref().unwrap().claim_name).await.unwrap();
+    claim.spec.unwrap().volume_name.unwrap()
+}
+
+/// What the write said that bound the process: what was attached then, by which driver.
+async fn is_recorded(bench: &Bench, build: &str, driver: Option<&str>) {
+    let record = record(bench, build).await;
+    let volume = volume_of(bench, &record).await;
+    let attached = driver.map(|driver| Attached { driver: driver.to_owned(), volume, node: NODE.to_owned() });
+    assert_eq!(record.spec.grant.unwrap().attached, attached, "{build}");
+}
+
+/// The node and its machine are lost; the network volumes are attached to it for a while.
 async fn lose(bench: &Bench, proxy: &KubeProxy) {
     let before = record(bench, ON_NETWORK).await;
     let local = record(bench, LOCAL).await;
+    let shared = record(bench, SHARED).await;
     let volume = before.spec.volume.clone().unwrap();
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(bench.admin.clone(), NAMESPACE);
-    let claim = claims.get(&volume.claim_name).await.unwrap();
-    let attachment: VolumeAttachment = serde_json::from_value(json!({
-        "metadata": {"name": "attached"},
-        "spec": {"attacher": "scripted.example.com", "nodeName": NODE,
-            "source": {"persistentVolumeName": claim.spec.unwrap().volume_name}},
-    }))
-    .unwrap();
     let attachments: Api<VolumeAttachment> = Api::all(bench.admin.clone());
-    attachments.create(&PostParams::default(), &attachment).await.unwrap();
+    for (build, driver) in
+        [(ON_NETWORK, Some(provisioner::DETACHES)), (SHARED, Some(provisioner::PRETENDS)), (LOCAL, None)]
+    {
+        is_recorded(bench, build, driver).await;
+    }
     bench.machine.script.lose(NODE);
     Api::<Node>::all(bench.admin.clone()).delete(NODE, &DeleteParams::default()).await.unwrap();
 
@@ -117,16 +133,24 @@ async fn lose(bench: &Bench, proxy: &KubeProxy) {
     }
     let now = record(bench, ON_NETWORK).await.spec;
     assert_eq!((now.grant, now.volume), (before.spec.grant.clone(), Some(volume.clone())), "it is attached");
-    for (verb, kind) in [LIVE_NODE, (Verb::Get, "persistentvolumes")] {
-        assert!(proxy.count(verb, kind) >= 1, "{verb} {kind}: {:?}", proxy.counts());
-    }
+    let (verb, kind) = LIVE_NODE;
+    assert!(proxy.count(verb, kind) >= 1, "{verb} {kind}: {:?}", proxy.counts());
 
-    attachments.delete(&attachment.name_any(), &DeleteParams::default()).await.unwrap();
+    for record in [&shared, &before] {
+        let attachment = provisioner::attachment(&volume_of(bench, record).await, NODE);
+        attachments.delete(&attachment, &DeleteParams::default()).await.unwrap();
+    }
     let start = Instant::now();
     let now = next_owner(bench, &before).await;
     println!("a new owner has the volume {:?} after it was detached", start.elapsed());
     assert_eq!(now.volume, Some(volume), "what is sealed on it is kept");
     assert!(now.former_volumes.is_empty(), "{now:?}");
+    // Nothing is attached: of a driver of which nothing is known, that proves nothing.
+    for rate in 3_000..3_003 {
+        looks(bench, proxy, SHARED, rate, ATTACHMENTS).await;
+    }
+    let held = record(bench, SHARED).await.spec;
+    assert_eq!((held.grant, held.volume), (shared.spec.grant, shared.spec.volume), "its machine may write to it yet");
     let still = record(bench, LOCAL).await.spec;
     assert_eq!(
         (still.grant, still.volume),
@@ -176,7 +200,7 @@ async fn a_lost_node_s_volumes_go_to_the_next_owner_once_detached_or_booted_anew
     come_back(&bench, &proxy).await;
 
     bench.machine.script.release(NAMESPACE, WorkKind::Encode);
-    for name in [ON_NETWORK, LOCAL] {
+    for name in [ON_NETWORK, SHARED, LOCAL] {
         becomes(bench.builds(NAMESPACE), name, "a complete build", |build: &IndexBuild| {
             let complete = build.status.as_ref().and_then(|status| status.condition(ConditionType::Complete));
             complete.is_some_and(|complete| complete.status == ConditionStatus::True)
