@@ -83,8 +83,8 @@ async fn an_owner_that_begins_after_its_node_rebooted_is_kept_until_the_next_boo
     })
     .await;
     assert_eq!(next.spec.volume, working.spec.volume, "what is sealed on it is kept");
-    assert_eq!(next.spec.grant.as_ref().unwrap().boot_id, "third boot");
     assert_eq!(next.name_any(), working.name_any());
+    assert_eq!(next.spec.grant.unwrap().boot_id, "third boot");
     script.release(NAMESPACE, WorkKind::Encode);
     bench.until(WITHIN, |bench| bench.is_settled(NAMESPACE)).await.unwrap();
     proxy.assert_no_forbidden();
