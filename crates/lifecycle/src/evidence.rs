@@ -103,7 +103,7 @@ impl EvidenceKind {
     const fn takes_a_detach(self) -> bool {
         match self {
             Self::NodeGone | Self::OutOfService => true,
-            Self::Terminated | Self::NodeRebooted | Self::NeverClaimed | Self::Recorded => false,
+            Self::Terminated | Self::Released | Self::NodeRebooted | Self::NeverClaimed | Self::Recorded => false,
         }
     }
 

@@ -278,6 +278,7 @@ mod tests {
                 pods: vec![views::pod(pod).unwrap()],
                 claims: vec![views::claim(&claim).unwrap()],
                 nodes: Vec::new(),
+                attachments: indexbuild_lifecycle::world::Attachments::default(),
                 stages: Vec::new(),
                 frozen: indexbuild_lifecycle::world::Frozen::default(),
                 hindrances: Vec::new(),

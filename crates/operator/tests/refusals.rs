@@ -141,7 +141,7 @@ async fn the_rule_about_owners_is_found_enforced_only_while_it_is_and_each_messa
     }))
     .unwrap();
     let about = |message: String| Event { reason: Reason::OwnerSilent, warning: true, message };
-    let announcer = Announcer::new(admin.clone(), "operator-1");
+    let announcer = Announcer::new(admin.clone(), "operator-1", (NAMESPACE, "indexbuild-operator"));
     let said = [about("slot 1 is silent".to_owned()), about("slot 2 is silent".to_owned()), about("é".repeat(4000))];
     announcer.publish(&build, &said).await;
     announcer.publish(&build, &said).await;

@@ -38,7 +38,7 @@ impl Driver {
 impl Sim {
     /// What an administrator who believes each driver would say.
     pub(crate) fn believe_all_drivers(&mut self) {
-        self.believed = [Driver::Detaches, Driver::Pretends, Driver::Mounts].map(Driver::name).into();
+        self.believed_drivers = [Driver::Detaches, Driver::Pretends, Driver::Mounts].map(Driver::name).into();
     }
 
     fn driver_of(&self, process: &Process) -> Driver {
@@ -58,7 +58,7 @@ impl Sim {
             Some(AttachmentView { claim: claim.name.clone(), attached })
         });
         Attachments {
-            detaching_drivers: self.believed.iter().map(|driver| (*driver).to_owned()).collect(),
+            detaching_drivers: self.believed_drivers.iter().map(|driver| (*driver).to_owned()).collect(),
             seen: seen.collect(),
         }
     }
