@@ -257,7 +257,8 @@ fn a_spent_budget_or_a_permanent_error_fails_the_build_with_its_reason() {
 /// who believes drivers that detach by doing nothing.
 #[test]
 fn two_write_one_volume_only_where_a_detach_is_believed_that_does_nothing() {
-    let faults = Faults { node_removed: 3, ..Faults::NONE };
+    // One node of each build: soon, but not before it is at work.
+    let faults = Faults { node_removed: 1, ..Faults::NONE };
     let run = |seed: u64, believe: bool| {
         let mut sim = Sim::new(seed, 3, 1_000, faults);
         if believe {
@@ -269,16 +270,16 @@ fn two_write_one_volume_only_where_a_detach_is_believed_that_does_nothing() {
         sim.counts.clone()
     };
     let mut rebound = 0;
-    for seed in seeds(60, 6) {
+    for seed in seeds(300, 6) {
         rebound += run(seed, false).get("rebound").copied().unwrap_or_default();
     }
     assert!(rebound >= 10, "a detach that cuts a node off is a proof: {rebound}");
-    let violations = seeds(60, 6).filter(|seed| {
+    let violations = seeds(300, 6).filter(|seed| {
         let broken = std::panic::catch_unwind(|| run(*seed, true)).err();
         let said = broken.as_ref().and_then(|broken| broken.downcast_ref::<String>());
         said.is_some_and(|said| said.contains("two processes on volume"))
     });
-    assert!(violations.count() >= 5, "the control: nobody was harmed");
+    assert!(violations.count() >= 3, "the control: nobody was harmed");
 }
 
 /// I9: what a deleted build leaves is looked after by its records alone, once it is gone: what goes with it goes, and
