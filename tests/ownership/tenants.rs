@@ -91,7 +91,7 @@ fn a_tenant_names_only_secrets_that_he_may_get_and_accounts_and_endpoints_that_a
         (naming(|spec| spec["executor"]["serviceAccountName"] = json!("admin")), "service account shop/admin"),
         (
             naming(|spec| {
-                spec["executor"]["env"] = json!([{"name": "AWS_ENDPOINT_URL", "value": "https://evil.example.com"}])
+                spec["executor"]["env"] = json!([{"name": "AWS_ENDPOINT_URL", "value": "https://evil.example.com"}]);
             }),
             "variable AWS_ENDPOINT_URL",
         ),

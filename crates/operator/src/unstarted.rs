@@ -2,7 +2,7 @@
 //! and to which nodes their volumes are bound.
 
 use indexbuild_api::{Guarded, IndexBuild, Quantity, labels};
-use indexbuild_lifecycle::world::{ClaimPhase, PodState, World};
+use indexbuild_lifecycle::world::{ClaimPhase, PodState, PodView, World};
 use k8s_openapi::api::core::v1::{
     Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim, Pod,
     PodSpec, Taint, Toleration,
@@ -43,7 +43,7 @@ pub(crate) async fn read_volumes(
 
 /// Completes what is known of pods that have not begun, and of their volumes.
 pub(crate) fn complete(world: &mut World, build: &IndexBuild, objects: &Objects, memory: &BuildMemory, image: &Image) {
-    if !world.pods.iter().any(|pod| pod.is_unstarted()) {
+    if !world.pods.iter().any(PodView::is_unstarted) {
         return;
     }
     // Of a spec that no pod can be made from the next try says what is wrong.
