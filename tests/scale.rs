@@ -1,4 +1,5 @@
-//! Many builds at once, with a scripted owner for every slot: what an operator needs of memory and of the API server.
+//! Many builds at once, with a scripted owner for every slot: what an operator needs of memory and of the API server. It
+//! guards the writes and requests that a slot costs, and that no pass waits for anything; not how fast a machine is.
 //! `INDEXBUILD_SCALE=200` makes it the full size, which `make test-long` runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -22,8 +23,10 @@ use serde_json::json;
 const SLOTS: u32 = 10;
 const NAMESPACES: usize = 4;
 const MEMORY: u64 = 150 << 20;
-/// Writes for each slot, owners' reports not counted: more than this is a write that came back. The goal is 12.
-const WRITES: f64 = 28.0;
+/// Writes for each slot, owners' reports not counted: more than this is a write that came back.
+const WRITES: f64 = 16.0;
+/// Requests of any kind for each slot, reads included: more is a pass that is repeated for nothing.
+const REQUESTS: f64 = 120.0;
 
 struct Operator {
     process: Child,
@@ -110,6 +113,11 @@ fn passes(metrics: &str, seconds: &str) -> (f64, f64) {
     (of(seconds), of("+Inf"))
 }
 
+/// All requests of an operator.
+fn requests(metrics: &str) -> f64 {
+    values(metrics, "indexbuild_api_requests_total").values().sum()
+}
+
 /// Requests of an operator that change something, but for the Lease: by verb and kind.
 fn writes(metrics: &str) -> BTreeMap<String, f64> {
     let mut writes: BTreeMap<String, f64> = BTreeMap::new();
@@ -187,7 +195,9 @@ async fn many_builds_at_once_stay_within_the_operators_memory_and_its_share_of_t
     let slots = (builds as u32 * SLOTS) as f64;
     let writes = writes(&metrics);
     let all: f64 = writes.values().sum();
+    let requests = requests(&metrics);
     let (fast, passes_in_all) = passes(&metrics, "1.0");
+    let (in_time, _) = passes(&metrics, "10.0");
     println!(
         "{builds} builds of {SLOTS} slots: applied in {applied:?}, all complete and clean after {took:?}; {slots_at_once} pods at once"
     );
@@ -197,8 +207,7 @@ async fn many_builds_at_once_stay_within_the_operators_memory_and_its_share_of_t
         peak >> 20,
         cpu * 1e3 / slots
     );
-    println!("operator: {all} writes, {:.1} for each slot", all / slots);
-    assert!(all / slots <= WRITES, "{writes:?}");
+    println!("operator: {all} writes, {:.1} for each slot; {:.1} requests of any kind", all / slots, requests / slots);
     for (what, count) in &writes {
         println!("  {what}: {count} ({:.2} for each slot)", count / slots);
     }
@@ -219,7 +228,12 @@ async fn many_builds_at_once_stay_within_the_operators_memory_and_its_share_of_t
         assert_eq!(bench.machine.ledger().duplicates(&namespace), Vec::<String>::new(), "a pod was made twice");
     }
     assert!(peak < MEMORY, "{} MiB", peak >> 20);
-    assert!(fast / passes_in_all >= 0.99, "{fast} of {passes_in_all} passes within 1 s");
+    // How much is asked of the API server is counted, which no machine makes more or less.
+    assert!(all / slots <= WRITES, "{:.1} writes for each slot: {writes:?}", all / slots);
+    assert!(requests / slots <= REQUESTS, "{:.1} requests for each slot", requests / slots);
+    // How fast that is depends on the machine, and is printed. A pass of 10 s is not slow: it waited for a call's limit,
+    // or for another pass, and would hold up a quarter of all builds.
+    assert!(in_time >= passes_in_all, "{in_time} of {passes_in_all} passes within 10 s");
     drop(operator);
     bench.end().await;
 }
