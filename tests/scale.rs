@@ -24,9 +24,9 @@ const SLOTS: u32 = 10;
 const NAMESPACES: usize = 4;
 const MEMORY: u64 = 150 << 20;
 /// Writes for each slot, owners' reports not counted: more than this is a write that came back.
-const WRITES: f64 = 16.0;
+const WRITES: f64 = 28.0;
 /// Requests of any kind for each slot, reads included: more is a pass that is repeated for nothing.
-const REQUESTS: f64 = 120.0;
+const REQUESTS: f64 = 160.0;
 
 struct Operator {
     process: Child,
