@@ -184,14 +184,9 @@ fn what_the_protocol_does_is_accepted() {
 /// G1 to G3, G7, G9: each rule refuses what it is there for.
 #[test]
 fn what_the_protocol_forbids_is_refused() {
-<<<<<<< HEAD
-    const EPOCH: &str =
-        "the epoch rises by one with every change of owner; within an epoch podUID and bootNonce are set once";
     const ATTACHED: &str = "that a volume was attached is said in the write that binds the process, once, and goes with that process alone";
-=======
     const EPOCH: &str = "the epoch rises by one with every change of owner; within an epoch podUID, bootNonce and the machine are set once";
     const MACHINE: &str = "the machine is that of a bound process";
->>>>>>> machine
     let cases: [(&str, Change, Change, &str); 25] = [
         ("another build", nothing, |s| s.build_uid = "x".into(), "the slot's identity is immutable"),
         ("another slot", nothing, |s| s.slot = 1, "the slot's identity is immutable"),
@@ -318,11 +313,7 @@ fn what_the_protocol_forbids_is_refused() {
 fn every_rule_of_the_record_is_tried_above() {
     let text = serde_json::to_string(&crds()[1]).unwrap();
     let rules = text.matches("\"rule\":").count();
-<<<<<<< HEAD
-    assert_eq!(rules, 11, "a rule was added or removed: add what it accepts and refuses");
-=======
-    assert_eq!(rules, 10, "a rule was added or removed: add what it accepts and refuses");
->>>>>>> machine
+    assert_eq!(rules, 12, "a rule was added or removed: add what it accepts and refuses");
 }
 
 #[test]
