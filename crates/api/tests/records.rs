@@ -187,7 +187,7 @@ fn what_the_protocol_forbids_is_refused() {
     const ATTACHED: &str = "that a volume was attached is said in the write that binds the process, once, and goes with that process alone";
     const EPOCH: &str = "the epoch rises by one with every change of owner; within an epoch podUID, bootNonce and the machine are set once";
     const MACHINE: &str = "the machine is that of a bound process";
-    let cases: [(&str, Change, Change, &str); 25] = [
+    let cases: [(&str, Change, Change, &str); 31] = [
         ("another build", nothing, |s| s.build_uid = "x".into(), "the slot's identity is immutable"),
         ("another slot", nothing, |s| s.slot = 1, "the slot's identity is immutable"),
         ("the epoch falls", nothing, |s| grant(s).epoch = 2, EPOCH),
