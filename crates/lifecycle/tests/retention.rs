@@ -422,7 +422,7 @@ fn cleaned(mut world: World) -> (bool, bool) {
             let report = Report { epoch: grant.epoch, boot_nonce: grant.boot_nonce, ..Report::default() };
             slot.record.status.report = Some(Report { result: Some(result), ..report });
             (slot.report_age, slot.progress_age) = (0, 0);
-        } else if world.stage("clean").is_some() {
+        } else if world.is_frozen("clean") {
             owner_ends(&mut world);
         }
     }

@@ -231,6 +231,7 @@ fn pods_that_went_before_they_registered_are_not_told_as_owners_that_ended() {
         let change = owner_change(epoch, OwnerChangeReason::OwnerEnded);
         world.slots[0].record.status.history.push(change);
     }
+    world.slots[0].record.spec.past.ends_in_a_row = 2;
     let wait = plan(&world).waits.into_iter().find(|wait| wait.reason == Reason::BackingOff).unwrap();
     assert!(wait.what.contains("its pods ended") && !wait.what.contains("owners"), "{}", wait.what);
 }
