@@ -3,18 +3,22 @@
 use indexbuild_api::{FrozenStage, Reason, names};
 
 use super::Pass;
-use super::mode::Mode;
+use super::mode::{Mode, deletion_is_over};
 use crate::action::{Action, Event};
 use crate::world::{Stage, Unproved};
 
 impl Pass<'_> {
     /// The list of frozen stages stands in the status before anything is decided: of a build that is just begun an empty
-    /// one, so that nothing that somebody else made is ever taken for what an older operator left.
+    /// one, so that nothing that somebody else made is ever taken for what an older operator left. A build that is let go,
+    /// as the time for its deletion is over, needs none: a definition that does not know the list must not hold it.
     pub(super) fn vouches_first(&mut self) -> bool {
-        let Some(stages) = self.world.frozen.unsaid.as_ref().filter(|_| !self.world.build.gone) else {
+        let build = &self.world.build;
+        let Some(stages) = self.world.frozen.unsaid.as_ref().filter(|_| !build.gone) else {
             return false;
         };
-        self.steps.push(Action::RecordStages { stages: stages.clone() });
+        if !deletion_is_over(build) {
+            self.steps.push(Action::RecordStages { stages: stages.clone() });
+        }
         self.undecided = true;
         true
     }

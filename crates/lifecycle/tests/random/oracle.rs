@@ -485,7 +485,9 @@ pub(crate) fn check(world: &World) {
     no_work_twice(world, &decision.actions);
     let status = world.build.status.as_ref();
     let failed = status.and_then(|status| status.condition(ConditionType::Failed));
+    let committed = |stage: &Stage| stage.name == "clean" && stage.chosen.iter().any(|chosen| chosen.committed);
     let running = !world.build.gone
+        && !world.stages.iter().any(committed)
         && !world.build.deleting
         && !failed.is_some_and(|failed| failed.status == ConditionStatus::True)
         && !world.stages.iter().any(|stage| stage.name == "publish")
