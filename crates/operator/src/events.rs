@@ -39,24 +39,28 @@ impl std::fmt::Debug for Announcer {
 }
 
 impl Announcer {
-    /// Events from the operator's pod `instance`, which leads by the Lease `home` (namespace and name).
+    /// Events from the operator's pod `instance`.
     #[must_use]
-    pub fn new(client: Client, instance: &str, home: (&str, &str)) -> Self {
+    pub fn new(client: Client, instance: &str) -> Self {
         let reporter = Reporter { controller: "indexbuild-operator".to_owned(), instance: Some(instance.to_owned()) };
-        let (namespace, name) = home;
+        Self { recorder: Recorder::new(client, reporter), home: ObjectReference::default(), sent: Mutex::default() }
+    }
+
+    /// With the Lease by which the operator leads: what stands in its own namespace.
+    pub(crate) fn led_by(self, namespace: &str, lease: &str) -> Self {
         let home = ObjectReference {
             api_version: Some(Lease::API_VERSION.to_owned()),
             kind: Some(Lease::KIND.to_owned()),
             namespace: Some(namespace.to_owned()),
-            name: Some(name.to_owned()),
+            name: Some(lease.to_owned()),
             ..ObjectReference::default()
         };
-        Self { recorder: Recorder::new(client, reporter), home, sent: Mutex::default() }
+        Self { home, ..self }
     }
 
     /// Publishes, in the operator's own namespace, what is left of a build that goes: an event lives in the namespace of
     /// what it is about, and that of the build may be going too.
-    pub async fn tell_at_home(&self, event: &Event) {
+    pub(crate) async fn tell_at_home(&self, event: &Event) {
         self.publish_one(&self.home, event).await;
     }
 

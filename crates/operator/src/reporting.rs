@@ -25,7 +25,7 @@ pub(crate) struct Reporting {
 impl Reporting {
     #[must_use]
     pub(crate) fn new(client: Client, metrics: Metrics, identity: &str, lease: (&str, &str)) -> Self {
-        let events = Announcer::new(client, identity, lease);
+        let events = Announcer::new(client, identity).led_by(lease.0, lease.1);
         let enforcement = RwLock::new(SelfTest::new().answer().clone());
         Self { events, metrics, unreadable: Mutex::default(), enforcement }
     }
