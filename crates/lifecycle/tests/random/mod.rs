@@ -1,5 +1,6 @@
 //! Worlds of arbitrary nonsense, from small pools, so that things meet.
 
+mod gone;
 pub(crate) mod oracle;
 
 use std::collections::{BTreeMap, BTreeSet};
