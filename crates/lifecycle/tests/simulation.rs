@@ -346,7 +346,8 @@ fn a_build_whose_time_is_over_ends_as_what_stands_at_its_manifest() {
             .or_default() += 1;
     }
     println!("{ends:?}");
-    for end in ["complete", "failed", "found"] {
-        assert!(ends.get(end).is_some_and(|count| *count >= 3), "{end} was hardly tried: {ends:?}");
+    // A Publish that commits between the two is seldom: each seed has one moment for it.
+    for (end, least) in [("complete", 20), ("failed", 20), ("found", 1)] {
+        assert!(ends.get(end).is_some_and(|count| *count >= least), "{end} was hardly tried: {ends:?}");
     }
 }
