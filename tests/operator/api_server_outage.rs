@@ -23,7 +23,7 @@ pub(crate) fn run(tools: &Tools) {
     blocked_builds::start(&mut fixture);
 
     // They work during all that follows, and beyond.
-    let made = [("away", "300s", 600), ("away-impatient", "30s", 600)].map(|(name, orphan_after, rate)| {
+    let made = [("away", "300s", 400), ("away-impatient", "30s", 400)].map(|(name, orphan_after, rate)| {
         let mut build = fixture.build(name, "orders", 2);
         build["spec"]["rowsPerSecond"] = json!(rate);
         build["spec"]["disruption"] = json!({"replaceAfter": "20s", "orphanAfter": orphan_after});
