@@ -84,7 +84,7 @@ fn owner(fixture: &Fixture, namespace: &str, name: &str) -> (String, Value) {
         let records = fixture.slots(namespace, name);
         let record = records.first().ok_or("no record")?;
         let bound = !text(record, "/spec/grant/bootNonce").is_empty();
-        let node = text(record, "/status/nodeName");
+        let node = text(record, "/spec/grant/nodeName");
         if bound && !node.is_empty() { Ok((node.to_owned(), record.clone())) } else { Err(record["spec"].to_string()) }
     })
 }
@@ -182,7 +182,7 @@ fn out_of_reach(fixture: &Fixture) {
 /// volume is that node's, another one takes its place elsewhere.
 fn node_pressure(fixture: &mut Fixture) {
     let record = fixture.at_work(NAMESPACE, EVICTED, 0, 2);
-    assert_eq!(text(&record, "/status/nodeName"), "node1");
+    assert_eq!(text(&record, "/spec/grant/nodeName"), "node1");
     let pod = text(&record, "/spec/grant/podName").to_owned();
     fixture.cluster.press_disk("node1", true).unwrap();
     let how = fixture.until("the kubelet evicts the pod", WITHIN, |fixture| {
@@ -196,7 +196,7 @@ fn node_pressure(fixture: &mut Fixture) {
     assert!(!evictions["items"].as_array().unwrap().is_empty(), "the kubelet itself evicted it");
     fixture.until("it works on the other node", WITHIN, |fixture| {
         let record = fixture.slots(NAMESPACE, EVICTED).first().cloned().ok_or("no record")?;
-        let works = text(&record, "/status/nodeName") == "node2" && !text(&record, "/spec/grant/bootNonce").is_empty();
+        let works = text(&record, "/spec/grant/nodeName") == "node2" && !text(&record, "/spec/grant/bootNonce").is_empty();
         if works { Ok(()) } else { Err(record.to_string()) }
     });
     assert_eq!(failed_attempts(&fixture.read(EVICTED)), 0);

@@ -235,7 +235,8 @@ fn a_deletion_that_was_not_seen_has_its_chance_and_one_in_the_middle_keeps_its_t
         world.build.deleting = true;
         (world.build.deletion_age, world.build.deletion_unseen) = (age, unseen);
         let decision = plan(&world);
-        let empty = |action: &Action| matches!(action, Action::FreezeStage { stage } if stage.chosen.is_empty());
+        let cleaned = indexbuild_lifecycle::Stage { name: "clean".to_owned(), chosen: Vec::new() }.frozen().unwrap();
+        let empty = |action: &Action| matches!(action, Action::RecordStages { stages } if stages.contains(&cleaned));
         (decision.actions.iter().any(empty), decision.actions.contains(&Action::RemoveFinalizer))
     };
     // orphanAfter is 30 s, so that a chance is 7.5 s.

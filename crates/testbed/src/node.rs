@@ -150,6 +150,8 @@ impl Node {
             "volumePluginDir": path("plugins"),
             "resolvConf": "",
             "evictionHard": {"memory.available": "1Mi", "nodefs.available": ROOM, "imagefs.available": "0.1%"},
+            // What a pod has written shows within seconds; by default it is looked at every minute or two.
+            "volumeStatsAggPeriod": "5s",
             "imageGCHighThresholdPercent": 100,
             "featureGates": {"KubeletSeparateDiskGC": false},
             "nodeLeaseDurationSeconds": clocks.node_lease,

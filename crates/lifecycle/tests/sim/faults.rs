@@ -79,12 +79,14 @@ impl Sim {
         if self.rng.percent(faults.forge) {
             let names = ["plan", "encode", "encode-r1", "sort", "publish", "clean", "clean-index"];
             let name = names[self.rng.below(names.len() as u64) as usize];
-            if self.rng.percent(50) {
+            let there: Vec<String> = self.stages.keys().cloned().collect();
+            if self.rng.percent(50) || there.is_empty() {
                 let frozen = self.stages.contains_key(name);
                 self.forge(name);
                 self.count(if frozen { "put in a stage's place" } else { "forged" });
-            } else if self.stages.contains_key(name) {
-                self.remove_stage(name);
+            } else {
+                let at = self.rng.below(there.len() as u64) as usize;
+                self.remove_stage(&there[at]);
                 self.count("removed");
             }
         }
