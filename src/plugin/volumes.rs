@@ -16,9 +16,9 @@ use crate::cluster::{Cluster, ClusterArgs, ask, note_unreadable};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A volume that is Stranded had an owner that nothing proves to be gone: it is kept until the kubelet of its node reports the
-pod terminated, the node is rebooted, its Node object is removed and the volume detached, or somebody who knows that the
-machine is down puts the taint node.kubernetes.io/out-of-service on it and the volume is detached. The build does not wait
-for it. A detach counts of drivers of the chart's evidence.detachingDrivers alone; docs/failure-modes.md says more.
+pod terminated, its process finds its way back and releases the volume, the node is rebooted, its Node object is removed
+and the volume detached, or somebody who knows that the machine is down puts the taint
+node.kubernetes.io/out-of-service on it and the volume is detached. The build does not wait for it. A detach counts of drivers of the chart's evidence.detachingDrivers alone; docs/failure-modes.md says more.
 
 WHEN DELETED is what becomes of a volume once the build is deleted and its last owner proved gone. A volume that is
 Retained is one that a deleted build asked to keep: nothing uses it, and `kubectl delete pvc` removes it.

@@ -15,8 +15,8 @@ const ROUNDS: usize = 5;
 const NODE: &str = "node1";
 /// Its executors do not say that they have released their volumes.
 const MUTE: &str = "drained-mute";
-/// Longer than all that a round takes: who is replaced was waited for.
-const PATIENCE: &str = "5m";
+/// Half of it is the longest pause after ends in a row: who waited for all of it would be replaced, on another volume.
+const PATIENCE: &str = "60s";
 /// Of the control.
 const SHORT: &str = "25s";
 
@@ -48,7 +48,7 @@ pub(crate) fn run(tools: &Tools) {
         for (name, before) in &owners {
             fixture.until(
                 &format!("{name} has another owner on the same volume"),
-                Duration::from_secs(60),
+                Duration::from_secs(90),
                 |fixture| {
                     let now = fixture.slots(NAMESPACE, name)[0].clone();
                     let another = now["spec"]["grant"]["podName"] != before["spec"]["grant"]["podName"];
