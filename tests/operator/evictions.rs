@@ -196,7 +196,8 @@ fn node_pressure(fixture: &mut Fixture) {
     assert!(!evictions["items"].as_array().unwrap().is_empty(), "the kubelet itself evicted it");
     fixture.until("it works on the other node", WITHIN, |fixture| {
         let record = fixture.slots(NAMESPACE, EVICTED).first().cloned().ok_or("no record")?;
-        let works = text(&record, "/spec/grant/nodeName") == "node2" && !text(&record, "/spec/grant/bootNonce").is_empty();
+        let works =
+            text(&record, "/spec/grant/nodeName") == "node2" && !text(&record, "/spec/grant/bootNonce").is_empty();
         if works { Ok(()) } else { Err(record.to_string()) }
     });
     assert_eq!(failed_attempts(&fixture.read(EVICTED)), 0);

@@ -14,7 +14,7 @@ const ADMINISTRATOR: Caller<'static> = Caller { user: "administrator", pod_uid: 
 fn install(tools: &Tools, cluster: &Cluster, create: bool) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("chart.yaml");
-    let lists = "tenantPolicy.endpoints={default,https://s3.example.com},tenantPolicy.variables={RUST_LOG},tenantPolicy.serviceAccounts={shop/reader}";
+    let lists = "tenantPolicy.endpoints={default,https://s3.example.com},tenantPolicy.variables={RUST_LOG,V0,V1,V2,V3,V4,V5,V6,V7,V8,V9,V10,V11,V12},tenantPolicy.serviceAccounts={shop/reader}";
     let create = format!("tenantPolicy.create={create}");
     let text = template(tools, &["--set", "replicas=0", "--set", &create, "--set", lists]);
     std::fs::write(&file, text).unwrap();
