@@ -55,8 +55,12 @@ fn the_events_in_docs_are_those_that_the_code_makes() {
             made.extend(reason.and_then(|reason| Some(reason.split_once(',')?.0.to_owned())));
         }
     }
-    // What `transition_events` tells takes its reason from the condition, what `falls_silent` and `begins_to_wait` tell from the wait.
-    made.extend(["Published", "OwnerSilent", "WaitingForStore", "WaitingForSpace"].map(str::to_owned));
+    // What `transition_events` tells takes its reason from the condition, what `falls_silent` and `begins_to_wait` tell from the
+    // wait, and what is said of a build's remains from why it goes.
+    made.extend(
+        ["Published", "DeadlineExceeded", "OwnerSilent", "WaitingForStore", "WaitingForSpace"].map(str::to_owned),
+    );
+    made.insert("NamespaceDeleted".to_owned());
     let page = std::fs::read_to_string(root().join("docs/metrics-and-events.md")).unwrap();
     let (_, events) = page.split_once("\n## Events").unwrap();
     let told: BTreeSet<String> =
