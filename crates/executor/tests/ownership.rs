@@ -107,7 +107,8 @@ async fn an_executor_reads_no_stage_but_the_one_whose_digest_its_grant_names() {
     let reads = scene.parent.reads();
     let epoch = scene.parent.grant("pod-2", work);
     // Another process: it has read no plan yet.
-    assert_eq!(child.exit().await, ExitStatus::GaveWay);
+    let ended = child.exit().await;
+    assert!(matches!(ended, ExitStatus::GaveWay | ExitStatus::Done), "{ended:?}");
     let second = scene.child("pod-2");
     let start = Instant::now();
     while scene.parent.reads() < reads + 3 {
