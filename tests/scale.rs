@@ -26,7 +26,7 @@ const MEMORY: u64 = 150 << 20;
 /// Writes for each slot, owners' reports not counted: more than this is a write that came back.
 const WRITES: f64 = 28.0;
 /// Requests of any kind for each slot, reads included: more is a pass that is repeated for nothing.
-const REQUESTS: f64 = 160.0;
+const REQUESTS: f64 = 80.0;
 
 struct Operator {
     process: Child,
