@@ -105,19 +105,32 @@ impl<'w> Stages<'w> {
     /// Whether a choice in a record is not needed there any more: its stage is frozen, and the object that holds it is
     /// there (G2). Until then the object can be made from the records.
     pub(super) fn is_frozen(&self, chosen: &Chosen) -> bool {
-        let exactly = || self.world.stages.iter().any(|stage| stage.chosen.contains(chosen));
-        let held = |stage: &str| self.world.stage(stage).is_some();
-        match stage_of(&chosen.work_id) {
-            Some(stage) => held(&stage),
-            // Nobody reads it: that it is said is enough.
-            None => exactly() || self.is_said(chosen) || (chosen.work_id == CLEAN_WORK && self.frozen(self.clean)),
+        if let Some(stage) = stage_of(&chosen.work_id) {
+            return self.world.stage(&stage).is_some();
+        }
+        match self.said(chosen) {
+            // Nobody reads what a Clean chose: where its object is not to be made any more, or somebody else's stands in
+            // its place, that its digest is said is enough. A record is never held for it for ever.
+            Some(said) => {
+                let build = &self.world.build;
+                build.deleting || build.gone || self.world.frozen.unproved.iter().any(|other| other.stage == said.name)
+            }
+            None => {
+                self.world.stages.iter().any(|stage| stage.chosen.contains(chosen))
+                    || (chosen.work_id == CLEAN_WORK && self.frozen(self.clean))
+            }
         }
     }
 
-    /// Whether a Clean's choice is that of a stage of which only the digest is known.
-    fn is_said(&self, chosen: &Chosen) -> bool {
+    /// Whether a frozen Clean can be made from this choice alone, and is still to be made: its record stays that long.
+    pub(super) fn makes_a_clean(&self, chosen: &Chosen) -> bool {
+        chosen.work_id == CLEAN_WORK && self.said(chosen).is_some() && !self.is_frozen(chosen)
+    }
+
+    /// The stage that holds this choice of a Clean alone, where only its digest is known.
+    fn said(&self, chosen: &Chosen) -> Option<&'w FrozenStage> {
         let alone = |name: &str| Stage { name: name.to_owned(), chosen: vec![chosen.clone()] }.frozen();
-        self.world.frozen.lost.iter().any(|lost| alone(&lost.name).as_ref() == Some(lost))
+        self.world.frozen.lost.iter().find(|lost| alone(&lost.name).as_ref() == Some(lost))
     }
 
     /// What a frozen stage holds, made anew from the choices that the records still have: exactly what its digest is of.
@@ -206,7 +219,7 @@ impl<'w> Stages<'w> {
 
     fn clean_choice(&self) -> Option<Chosen> {
         let frozen_elsewhere = |chosen: &Chosen| {
-            self.is_said(chosen) || self.world.stages.iter().any(|stage| stage.chosen.contains(chosen))
+            self.said(chosen).is_some() || self.world.stages.iter().any(|stage| stage.chosen.contains(chosen))
         };
         self.choices(CLEAN_WORK).find(|chosen| !frozen_elsewhere(chosen)).cloned()
     }

@@ -266,11 +266,12 @@ impl<'w> Pass<'w> {
         let empty = spec.volume.is_none() && spec.former_volumes.is_empty();
         let settled = spec.chosen.is_empty() && !self.work_open(draft);
         let draining = matches!(self.mode, Mode::Drain(_));
+        let needed = spec.chosen.iter().any(|chosen| self.stages.makes_a_clean(chosen));
         let (slot, version) = (draft.slot(), draft.view.record.version.clone());
         let alive = self.world.pods.iter().any(|pod| pod.slot == slot && is_alive(pod) && !self.given_up(draft));
         // What failed here stays counted while the build runs, whoever goes on with the work.
         let counts = draft.spec.failed_attempts > 0 && !draining;
-        if empty && (settled || draining) && !alive && !counts {
+        if empty && (settled || (draining && !needed)) && !alive && !counts {
             self.destructive.push(Action::DeleteDirectory { slot, version });
         } else if self.mode == Mode::Drain(End::Aborted) && !empty {
             // Whatever its pod does: a record that is none yet when the build is let go would go with it.

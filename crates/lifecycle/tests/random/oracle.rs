@@ -35,6 +35,8 @@ fn policy(world: &World, record: &Record) -> Retention {
         "clean" => stage.chosen.iter().any(|chosen| chosen.committed),
         _ => false,
     });
+    // It is frozen, whatever became of the object that says what was chosen (G6).
+    let published = published || world.frozen.lost.iter().any(|lost| lost.name == "publish");
     if build.deleting {
         policy.when_deleted
     } else if failed && !published {
@@ -216,7 +218,14 @@ fn check_update(
             _ if id.starts_with("sort") => "sort",
             _ => id,
         };
-        let said = id == "clean" && world.frozen.lost.iter().any(|lost| lost.name.starts_with("clean"));
+        let alone = |name: &str| Stage { name: name.to_owned(), chosen: vec![chosen.clone()] }.frozen();
+        let unmakeable = |name: &str| {
+            world.build.deleting || world.build.gone || world.frozen.unproved.iter().any(|other| other.stage == name)
+        };
+        let said = |lost: &FrozenStage| {
+            lost.name.starts_with("clean") && (unmakeable(&lost.name) || alone(&lost.name).as_ref() != Some(lost))
+        };
+        let said = id == "clean" && world.frozen.lost.iter().any(said);
         let frozen = said || world.stages.iter().any(|frozen| frozen.name == stage || frozen.chosen.contains(chosen));
         assert!(frozen, "{id} is dropped before {stage} is frozen");
     }
