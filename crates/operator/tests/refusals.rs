@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{EngineDirectory, EngineDirectorySpec, Grant, IndexBuild, Reason};
+use indexbuild_api::{EngineDirectory, EngineDirectorySpec, Grant, IndexBuild, Reason, labels};
 use indexbuild_lifecycle::action::Event;
-use indexbuild_lifecycle::admission::Refusal;
+use indexbuild_lifecycle::admission::{FROZEN_IS_IMMUTABLE, Refusal};
 use indexbuild_lifecycle::world::Enforcement as Answer;
 use indexbuild_operator::client::client_for;
 use indexbuild_operator::events::Announcer;
@@ -46,8 +46,19 @@ async fn client(forward: &PortForward, impersonate: Option<&str>, metrics: &Metr
     client_for(config, metrics).unwrap()
 }
 
-fn policy() -> [Value; 2] {
+/// A policy of this name for these objects, with its binding.
+fn policy(name: &str, rule: &Value, expression: &str, message: &str) -> [Value; 2] {
     let group = "admissionregistration.k8s.io/v1";
+    [
+        json!({"apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
+            "spec": {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]},
+                "validations": [{"expression": expression, "message": message, "reason": "Forbidden"}]}}),
+        json!({"apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {"policyName": name, "validationActions": ["Deny"]}}),
+    ]
+}
+
+fn rule_about_owners() -> [Value; 2] {
     let uid = "request.userInfo.extra['authentication.kubernetes.io/pod-uid'][0]";
     let owner = format!(
         "has(oldObject.spec.grant) && 'authentication.kubernetes.io/pod-uid' in request.userInfo.extra && {uid} == \
@@ -57,14 +68,14 @@ fn policy() -> [Value; 2] {
                     (has(oldObject.status) && has(oldObject.status.report) ? oldObject.status.report.renewTime : '')";
     let rule = json!({"apiGroups": ["indexbuild.dev"], "apiVersions": ["*"], "operations": ["UPDATE"],
         "resources": ["enginedirectories/status"]});
-    [
-        json!({"apiVersion": group, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "owner"},
-            "spec": {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]},
-                "validations": [{"expression": format!("!({reported}) || ({owner})"),
-                    "message": Refusal::NotOwner.to_string(), "reason": "Forbidden"}]}}),
-        json!({"apiVersion": group, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "owner"},
-            "spec": {"policyName": "owner", "validationActions": ["Deny"]}}),
-    ]
+    policy("owner", &rule, &format!("!({reported}) || ({owner})"), &Refusal::NotOwner.to_string())
+}
+
+fn rule_about_stages() -> [Value; 2] {
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]});
+    let stage = format!("has(object.metadata.labels) && '{}' in object.metadata.labels", labels::STAGE);
+    let frozen = "has(object.immutable) && object.immutable";
+    policy("stage", &rule, &format!("!({stage}) || ({frozen})"), FROZEN_IS_IMMUTABLE)
 }
 
 /// Tries until the answer is as wanted: a policy takes effect, and ends, a moment after it was written.
@@ -86,8 +97,13 @@ async fn kubectl(cluster: &std::sync::Arc<Cluster>, arguments: &'static [&'stati
     tokio::task::spawn_blocking(move || cluster.kubectl(arguments).unwrap()).await.unwrap();
 }
 
+async fn apply(cluster: &std::sync::Arc<Cluster>, objects: [Value; 2]) {
+    let cluster = std::sync::Arc::clone(cluster);
+    tokio::task::spawn_blocking(move || cluster.apply(&objects).unwrap()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rule_about_owners_is_found_enforced_only_while_it_is_and_each_message_is_an_event() {
+async fn the_rules_are_found_enforced_only_while_they_are_and_each_message_is_an_event() {
     let test = "the trial of the rule about owners, and events";
     let Some((cluster, forward)) = tokio::task::spawn_blocking(move || cluster(test)).await.unwrap() else { return };
     let cluster = std::sync::Arc::new(cluster);
@@ -113,9 +129,12 @@ async fn the_rule_about_owners_is_found_enforced_only_while_it_is_and_each_messa
     let record = records.create(&PostParams::default(), &record).await.unwrap();
     let open = becomes(&admin, &record, |_| true).await;
     assert!(matches!(open, Answer::NotEnforced { .. }), "{open:?}");
-    let [policy, binding] = policy();
-    let applied = std::sync::Arc::clone(&cluster);
-    tokio::task::spawn_blocking(move || applied.apply(&[policy, binding]).unwrap()).await.unwrap();
+    // With one rule of two: what is still missing is said.
+    apply(&cluster, rule_about_owners()).await;
+    let stages =
+        |answer: &Answer| matches!(answer, Answer::NotEnforced { message } if message.contains("frozen stage"));
+    becomes(&admin, &record, stages).await;
+    apply(&cluster, rule_about_stages()).await;
     becomes(&admin, &record, |answer| *answer == Answer::Enforced).await;
 
     // Who may not write at all learns nothing about the rule.
@@ -141,7 +160,7 @@ async fn the_rule_about_owners_is_found_enforced_only_while_it_is_and_each_messa
     }))
     .unwrap();
     let about = |message: String| Event { reason: Reason::OwnerSilent, warning: true, message };
-    let announcer = Announcer::new(admin.clone(), "operator-1", (NAMESPACE, "indexbuild-operator"));
+    let announcer = Announcer::new(admin.clone(), "operator-1");
     let said = [about("slot 1 is silent".to_owned()), about("slot 2 is silent".to_owned()), about("é".repeat(4000))];
     announcer.publish(&build, &said).await;
     announcer.publish(&build, &said).await;
