@@ -117,6 +117,7 @@ fn failures_of_a_slot_that_went_stay_counted_and_later_ones_are_added() {
         act(&mut world, &decision);
         world.slots.iter_mut().for_each(|view| view.grant_age += 2_000);
         if round == 1 {
+            world.pods[1].deleting = true;
             world.pods[1].state = terminated(0);
         }
     }

@@ -10,7 +10,7 @@ use indexbuild_api::{
 };
 use indexbuild_lifecycle::admission::{OPERATOR, Refusal, review_status};
 use indexbuild_lifecycle::release::LastWord;
-use indexbuild_lifecycle::world::{PodState, Record, World};
+use indexbuild_lifecycle::world::{NodeReady, PodState, Record, World};
 use indexbuild_lifecycle::{Action, Evidence, EvidenceKind, plan};
 use scene::{carry_out, changed, encoding, replaced, reports_error, silent, stranded, terminated, update};
 
@@ -214,6 +214,39 @@ fn a_release_hides_no_failure() {
     assert_eq!(update(&decision, 0).unwrap().0.failed_attempts, 0);
 }
 
+/// A kubelet ends a pod above its own limit of ephemeral storage by a signal, and says nothing of it in the pod: as ours ends
+/// in peace, its phase is `Succeeded`. The owner's own word comes first; the kubelet's tells whether the cluster had a reason.
+#[test]
+fn an_owner_that_nobody_asked_to_end_is_judged_by_its_kubelets_word_and_not_by_its_own() {
+    let mut world = encoding();
+    release(&mut world, 0);
+    let decision = plan(&world);
+    assert_eq!(changed(&decision, 0), None, "its pod is seen to run, and nobody asked it to end");
+    assert!(decision.waits.iter().any(|wait| wait.slot == Some(0) && wait.what.contains("nobody is seen")));
+    let judged = |change: fn(&mut World)| {
+        let mut world = world.clone();
+        world.pods[0].state = terminated(0);
+        change(&mut world);
+        let decision = plan(&world);
+        (changed(&decision, 0), update(&decision, 0).unwrap().0.failed_attempts)
+    };
+    let (failed, innocent) = ((Some(OwnerChangeReason::AttemptFailed), 1), (Some(OwnerChangeReason::Rebound), 0));
+    assert_eq!(judged(|_| {}), failed);
+    assert_eq!(judged(|world| world.pods[0].deleting = true), innocent, "a drain");
+    assert_eq!(judged(|world| world.pods[0].disrupted = true), innocent, "a node under pressure");
+    assert_eq!(judged(|world| world.nodes[0].boot_id = "boot-2".to_owned()), innocent, "a reboot");
+    assert_eq!(judged(|world| world.nodes[0].ready = NodeReady::Unknown), innocent, "a node that nobody hears of");
+    assert_eq!(judged(|world| world.slots[0].record.spec.grant.as_mut().unwrap().boot_id.clear()), innocent);
+
+    // The kubelet's word is not waited for longer than a silence takes to show, nor where it cannot be expected.
+    silent(&mut world, 0, 4_000);
+    assert_eq!(changed(&plan(&world), 0), Some(OwnerChangeReason::Rebound));
+    let mut away = encoding();
+    away.nodes[0].ready = NodeReady::Unknown;
+    release(&mut away, 0);
+    assert_eq!(changed(&plan(&away), 0), Some(OwnerChangeReason::Rebound));
+}
+
 /// A container that a webhook has added runs on beside ours: the pod is asked to end, and has the volume until then.
 #[test]
 fn the_volume_of_an_owner_that_is_survived_by_its_pod_moves_when_the_pod_has_ended() {
@@ -224,6 +257,7 @@ fn the_volume_of_an_owner_that_is_survived_by_its_pod_moves_when_the_pod_has_end
     assert_eq!(changed(&decision, 0), None);
     let name = world.pods[0].name.clone();
     assert!(decision.actions.iter().any(|action| matches!(action, Action::StopPod { name: pod, .. } if *pod == name)));
+    world.pods[0].deleting = true;
     world.pods[0].state = terminated(0);
     assert_eq!(changed(&plan(&world), 0), Some(OwnerChangeReason::Rebound));
     world.pods.remove(0);

@@ -27,6 +27,10 @@ pub(super) fn max_rounds(world: &World) -> u32 {
 /// What keeps a process from registering.
 pub(super) const NO_WAY: &str = "it finds no way to the Kubernetes API (a NetworkPolicy, a proxy, a certificate authority that it does not know; its log says which address it tried)";
 
+/// What stops a process behind the API server's back.
+const STOPPED: &str = "a kubelet does so to a pod that has written more than its limit of ephemeral storage \
+    (`kubectl get events` says `Evicted`), or somebody on its node did";
+
 /// An attempt that ended badly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -86,21 +90,49 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
     // A pod that somebody asked to end (a drain, a pause, a node under pressure) ends as it was asked to; not so one that
     // was asked to because our container in it had ended.
     let asked = deleting && pod.is_some_and(|pod| pod.own_exit.is_none());
-    let by_itself =
-        !asked && !disrupted && !evidence.rebooted() && exit_code != 0 && exit_code != i32::from(ORPHANED_EXIT_CODE);
-    (by_itself || stalled).then(|| Failure {
+    let unforced = asked || disrupted || evidence.rebooted();
+    let message = if stalled {
+        format!("{} did not advance and was stopped; its log says what it was doing", describe(draft))
+    } else if !unforced && exit_code != 0 && exit_code != i32::from(ORPHANED_EXIT_CODE) {
+        format!("{} ended with exit code {exit_code} and without a report; its log says why", describe(draft))
+    } else if exit_code == 0 && evidence.kind() == EvidenceKind::Terminated && ended_unasked(draft) {
+        format!("{} was stopped before its work was done, and not through the API server: {STOPPED}", describe(draft))
+    } else {
+        return None;
+    };
+    Some(Failure {
         work_id: work.id.clone(),
         reason: WorkErrorReason::Internal,
-        message: if stalled {
-            format!("{} did not advance and was stopped; its log says what it was doing", describe(draft))
-        } else {
-            format!("{} ended with exit code {exit_code} and without a report; its log says why", describe(draft))
-        },
+        message,
         permanent: false,
         counts: true,
         damaged: Vec::new(),
         spent: None,
     })
+}
+
+/// Whether nobody is seen to have asked the owner's pod to end, and its node is well. A kubelet that ends a pod above its own
+/// limit of ephemeral storage signals its containers, and says nothing in the pod: as ours ends in peace then, its phase
+/// is `Succeeded`, without a reason.
+fn ended_unasked(draft: &Draft<'_>) -> bool {
+    let Some(pod) = draft.pod() else {
+        return false;
+    };
+    let on = pod.node.as_deref().and_then(|node| draft.world().node(node));
+    let boot_id = draft.view.record.spec.grant.as_ref().map_or("", |grant| grant.boot_id.as_str());
+    let well = |node: &NodeView| {
+        // A kernel that is not the one that the process ran on has ended it.
+        node.ready == NodeReady::True && !node.gone && !boot_id.is_empty() && node.boot_id == boot_id
+    };
+    !pod.deleting && !pod.disrupted && on.is_some_and(well)
+}
+
+/// Whether how an owner ended that has released its volume is still to be heard: its word comes before the kubelet's, which
+/// alone says whether the cluster had a reason to end it.
+pub(super) fn is_unexplained(draft: &Draft<'_>) -> bool {
+    let released = draft.evidence().is_some_and(|evidence| evidence.kind() == EvidenceKind::Released);
+    let runs = draft.pod().is_some_and(|pod| matches!(pod.state, PodState::Running | PodState::Unknown));
+    released && runs && ended_unasked(draft) && draft.silence() <= draft.quiet_limit()
 }
 
 /// The failure that it is when a pod runs on a node that stays well, and never registers: the next one would not

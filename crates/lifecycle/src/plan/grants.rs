@@ -199,7 +199,8 @@ impl<'w> Draft<'w> {
 
     /// Fills in the pod's UID, once (G1, G10), and its node: that of a bound pod never changes.
     pub(super) fn bind_pod(&mut self, pod: &PodView) {
-        if let Some(grant) = self.spec.grant.as_mut().filter(|grant| grant.pod_uid.is_empty()) {
+        let unbound = |grant: &&mut Grant| grant.pod_uid.is_empty() && !pod.uid.is_empty();
+        if let Some(grant) = self.spec.grant.as_mut().filter(unbound) {
             grant.pod_uid.clone_from(&pod.uid);
             grant.node_name = pod.node.clone().unwrap_or_default();
         }

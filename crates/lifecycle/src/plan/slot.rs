@@ -266,6 +266,12 @@ impl<'w> Pass<'w> {
                 self.rebind(draft, OwnerChangeReason::Suspended, work);
                 budget::count(draft, failure.as_ref());
             }
+            Duty::Work if failure.is_none() && budget::is_unexplained(draft) => {
+                let left = draft.quiet_limit().saturating_sub(draft.silence()).max(1);
+                let what = format!("{} has ended, and nobody is seen to have asked it to", budget::describe(draft));
+                let ends_when = "its kubelet says how it ended, or has not said so in time";
+                self.wait(Reason::WaitingForEvidence, Some(draft.slot()), left, what, ends_when);
+            }
             Duty::Work => self.retry(draft, failure),
         }
     }
