@@ -17,6 +17,7 @@ target folder, with a list of all times; of those that failed it is shown whole.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import fnmatch
 import json
@@ -204,6 +205,42 @@ def minutes(seconds):
     return f"{int(seconds) // 60}:{int(seconds) % 60:02} min" if seconds >= 60 else f"{seconds:.1f} s"
 
 
+class Interrupts:
+    """Signals end the run, but not while a job is started or ended: one that is in no list yet would outlive it."""
+
+    def __init__(self):
+        self.holding = 0
+        self.said = None
+
+    def listen(self):
+        # Who is started in the background inherits that SIGINT is ignored; a test's processes would outlive it.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle)
+
+    def handle(self, number, _frame):
+        self.said = number
+        if not self.holding:
+            self.end()
+
+    def end(self):
+        if self.said == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit("ended by SIGTERM")
+
+    @contextlib.contextmanager
+    def held(self):
+        self.holding += 1
+        try:
+            yield
+        finally:
+            self.holding -= 1
+        if self.said is not None and not self.holding:
+            self.end()
+
+
+INTERRUPTS = Interrupts()
+
+
 class Process:
     """A running job, in a process group of its own: at its deadline the whole group is killed."""
 
@@ -318,7 +355,8 @@ def run_all(tests, besides, folder, cores, clusters, report):
     pulse = time.monotonic() + PULSE
 
     def start(job):
-        running.append(Process(job, output_file(folder, job.name), ended))
+        with INTERRUPTS.held():
+            running.append(Process(job, output_file(folder, job.name), ended))
 
     try:
         while waiting or besides or running:
@@ -341,13 +379,16 @@ def run_all(tests, besides, folder, cores, clusters, report):
                 process = ended.get(timeout=1)
             except queue.Empty:
                 continue
-            running.remove(process)
-            report.add(process.reap())
+            with INTERRUPTS.held():
+                running.remove(process)
+                report.add(process.reap())
     finally:
-        # Interrupted: nothing that was started here outlives it.
+        # Interrupted: nothing that was started here outlives it, whoever interrupts it again.
+        INTERRUPTS.holding += 1
         for process in running:
             process.kill()
             process.child.wait()
+        INTERRUPTS.holding -= 1
 
 
 def compile_tests(cargo, arguments):
@@ -395,9 +436,7 @@ def main():
     parser.add_argument("--cores", metavar="NUMBER", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("cargo", nargs="*", metavar="ARGUMENT", help="for cargo test: profile and packages")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
-    # Who is started in the background inherits that SIGINT is ignored; a test's processes would outlive it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    INTERRUPTS.listen()
 
     rules = read_schedule(options.schedule)
     began = time.monotonic()

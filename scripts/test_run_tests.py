@@ -287,6 +287,22 @@ open({str(number)!r}, "w").write(str(subprocess.Popen(["sleep", "600"]).pid))
             self.assertTrue(ended(int(number.read_text())), f"after {what} it lives on")
             number.unlink()
 
+    def test_a_signal_waits_until_what_is_being_started_is_in_the_list(self):
+        for what, ends in [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]:
+            interrupts, before, started = run_tests.Interrupts(), signal.getsignal(what), []
+            signal.signal(what, interrupts.handle)
+            try:
+                with self.assertRaises(ends), interrupts.held():
+                    os.kill(os.getpid(), what)
+                    started.append("a job")
+                self.assertEqual(started, ["a job"])
+                with self.assertRaises(ends):
+                    os.kill(os.getpid(), what)
+                    started.append("another one, without a hold")
+                self.assertEqual(started, ["a job"])
+            finally:
+                signal.signal(what, before)
+
     def test_commands_beside_run_one_after_the_other_and_their_failure_is_the_runs(self):
         trace = self.folder / "trace"
         first, second = (f"echo {word} >> {trace}; sleep 0.2; echo {word} >> {trace}" for word in "ab")
