@@ -123,8 +123,9 @@ fn pod_view(hub: &Hub, state: &State, pod: &Pod, now: Instant) -> PodView {
         node: Some(hub.node.name.clone()),
         // No kubelet removes what is left of a process that was told to end and did: it is removed like any other.
         deleting: pod.deleting && !matches!(pod_state, PodState::Terminated(_)),
-        // No kubelet ends a process here: one that ended in peace was told to, by this one or by whoever stopped them all.
-        disrupted: pod.ended.as_ref().is_some_and(|ended| ended.code == 0),
+        // No kubelet ends a process here: one that ends in peace was told to, by this one or by whoever stopped them all, and
+        // nobody else has a word to say about why.
+        disrupted: pod.ended.as_ref().is_none_or(|ended| ended.code == 0),
         own_exit: None,
         as_asked: Some(true),
         suited: Vec::new(),
