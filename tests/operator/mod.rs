@@ -243,7 +243,7 @@ impl Fixture {
     /// Waits until a slot's owner works and has sealed so many runs, as the store or a volume has them. Returns its record.
     pub(crate) fn at_work(&self, namespace: &str, name: &str, slot: usize, sealed: usize) -> Value {
         let what = format!("slot {slot} of {namespace}/{name} encodes and has sealed {sealed} runs");
-        self.until(&what, Duration::from_secs(60), |fixture| {
+        self.until(&what, Duration::from_secs(180), |fixture| {
             let records = fixture.slots(namespace, name);
             let Some(record) = records.get(slot) else { return Err("no record".to_owned()) };
             let epoch = record["spec"]["grant"]["epoch"].as_u64().unwrap_or_default();

@@ -71,7 +71,7 @@ fn hold(fixture: &Fixture) {
     fixture.cluster.apply(&made).unwrap();
     fixture.cluster.apply(&[control]).unwrap();
     let working = |name: &'static str, stage: &'static str| {
-        fixture.until(&format!("{name} is at {stage}"), Duration::from_secs(90), move |fixture| {
+        fixture.until(&format!("{name} is at {stage}"), Duration::from_secs(180), move |fixture| {
             let records = fixture.slots(NAMESPACE, name);
             let at = |record: &&Value| {
                 record["spec"]["work"]["kind"] == stage && !text(record, "/spec/grant/bootNonce").is_empty()

@@ -18,6 +18,8 @@ use crate::tools::Tools;
 pub(crate) const PAUSE: &str = "testbed.local/pause:1";
 /// Less room than this on its disk makes a kubelet evict pods.
 const ROOM: &str = "0.1%";
+/// More room than any disk in use has free. Not more than the disk has at all: with that a kubelet does not start.
+const ALL_ROOM: &str = "99.9%";
 
 /// The folder in a cluster's own with the boot ids of its nodes.
 pub(crate) const BOOT_IDS: &str = "boot-ids";
@@ -241,7 +243,7 @@ impl Node {
         let text = fs::read_to_string(&path).at("read", &path)?;
         let mut kubelet: serde_json::Value =
             serde_json::from_str(&text).map_err(std::io::Error::from).at("understand", &path)?;
-        kubelet["evictionHard"]["nodefs.available"] = json!(if pressed { "1Pi" } else { ROOM });
+        kubelet["evictionHard"]["nodefs.available"] = json!(if pressed { ALL_ROOM } else { ROOM });
         write(&path, &kubelet.to_string())
     }
 
