@@ -186,10 +186,15 @@ fn node_pressure(fixture: &mut Fixture) {
     let pod = text(&record, "/spec/grant/podName").to_owned();
     fixture.cluster.press_disk("node1", true).unwrap();
     let how = fixture.until("the kubelet evicts the pod", WITHIN, |fixture| {
-        let history = fixture.slots(NAMESPACE, EVICTED).first().map(history).unwrap_or_default();
-        let another =
-            fixture.slots(NAMESPACE, EVICTED).first().is_some_and(|now| text(now, "/spec/grant/podName") != pod);
-        if another { Ok(history) } else { Err(format!("{history:?}")) }
+        let now = fixture.slots(NAMESPACE, EVICTED).first().cloned().ok_or("no record")?;
+        // The history follows the grant, in a write of its own.
+        let told = |now: &Value| {
+            now["status"]["history"]
+                .as_array()
+                .is_some_and(|all| all.last().is_some_and(|last| last["epoch"] == now["spec"]["grant"]["epoch"]))
+        };
+        let another = text(&now, "/spec/grant/podName") != pod && told(&now);
+        if another { Ok(history(&now)) } else { Err(now.to_string()) }
     });
     assert_eq!(how.last().map(String::as_str), Some("Rebound"), "an end that is nobody's fault: {how:?}");
     let evictions = fixture.cluster.get(&["events", "-n", NAMESPACE, "--field-selector", "reason=Evicted"]).unwrap();

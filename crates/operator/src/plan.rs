@@ -45,7 +45,10 @@ pub(crate) async fn decide<'a>(
     // What cannot be read in the caches is looked at live, as they may be behind.
     if let Ok(world) = context.world(&build, status, &objects, memory) {
         let decision = plan(&world);
-        let idle = decision.actions.is_empty() && !provide::is_behind(&build, &world, &decision, memory);
+        // A stage that the caches lack is not gone for that: the event of its object may be the one that was lost.
+        let idle = decision.actions.is_empty()
+            && world.frozen.lost.is_empty()
+            && !provide::is_behind(&build, &world, &decision, memory);
         if idle && !memory.live_look_is_due(decision.end.is_some(), context.now()) {
             return Ok(Planned::Decided(Box::new(Pass { context, owner, build, objects, world, decision })));
         }
