@@ -7,7 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=$(awk '/^name = "librocksdb-sys"$/ {getline; gsub(/.*= "|"/, ""); print}' Cargo.lock)
-key=$(printf '%s\n' "$version" "$(uname -m)" "$(c++ -dumpfullversion 2>/dev/null || true)" "${CXXFLAGS:-}" | sha256sum | cut -c1-12)
+# What RocksDB is compiled with: the compressions that it can read.
+features=$(sed -nE 's/^(librocksdb-sys|rocksdb) = .*features = (\[.*\]).*/\2/p' Cargo.toml)
+key=$(printf '%s\n' "$version" "$features" "$(uname -m)" "$(c++ -dumpfullversion 2>/dev/null || true)" "${CXXFLAGS:-}" | sha256sum | cut -c1-12)
 folder="${INDEXBUILD_CACHE:-$HOME/.cache/indexbuild}/rocksdb-$version-$key"
 if [ "${1:-}" = --where ]; then
     echo "$folder"
