@@ -19,6 +19,8 @@ mod refused;
 #[path = "without_nodes/released.rs"]
 mod released;
 mod scripted;
+#[path = "without_nodes/skew.rs"]
+mod skew;
 #[path = "without_nodes/stages.rs"]
 mod stages;
 #[path = "without_nodes/sweep.rs"]
