@@ -4,6 +4,8 @@
 
 #[path = "without_nodes/deletion.rs"]
 mod deletion;
+#[path = "without_nodes/foreign.rs"]
+mod foreign;
 #[path = "without_nodes/former_leader.rs"]
 mod former_leader;
 #[path = "without_nodes/late_start.rs"]
