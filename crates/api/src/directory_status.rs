@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::{Condition, Reason, WorkErrorReason, shown_by_name};
+use crate::word::Word;
 
 /// What is reported of a slot: `claim` and `report` by its owner, everything else by the operator.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
@@ -79,6 +80,10 @@ pub enum DirectoryState {
     Finished,
     /// The build is gone; a volume is not accounted for.
     Tombstone,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 shown_by_name!(DirectoryState);
@@ -151,6 +156,10 @@ pub enum OwnerChangeReason {
     Revoked,
     /// The build was aborted.
     Aborted,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 shown_by_name!(OwnerChangeReason);

@@ -174,6 +174,10 @@ impl Evidence {
     /// Proof that the last owner of a volume that a slot had is gone.
     #[must_use]
     pub fn of_former(world: &World, volume: &FormerVolume) -> Option<Self> {
+        // What a later version has found out about it, this one does not know: nothing is concluded about it.
+        if matches!(volume.state, VolumeState::Other(_)) {
+            return None;
+        }
         let owner = LastOwner {
             claim_name: &volume.claim_name,
             pod_uid: &volume.pod_uid,

@@ -15,6 +15,7 @@ pub mod owner;
 pub mod plan;
 pub mod record;
 pub mod release;
+pub mod texts;
 pub mod world;
 
 pub use action::{Action, Decision, End, Event, StopReason, Wait};

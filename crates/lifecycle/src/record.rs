@@ -60,7 +60,8 @@ pub const fn is_passing(state: DirectoryState) -> bool {
         | DirectoryState::Silent
         | DirectoryState::Stopping
         | DirectoryState::Suspended
-        | DirectoryState::Tombstone => false,
+        | DirectoryState::Tombstone
+        | DirectoryState::Other(_) => false,
     }
 }
 

@@ -158,10 +158,13 @@ pub struct PodView {
     pub node: Option<String>,
     /// Whether its deletion was asked for.
     pub deleting: bool,
-    /// Whether the cluster ends it for reasons of its own (the pod's condition `DisruptionTarget`): a drain, a preemption,
-    /// a node under pressure. Whoever ends so has not failed. An out-of-memory kill and a pod above its own limit do not
-    /// have it.
+    /// Whether the cluster ends it for reasons of its own (the pod's condition `DisruptionTarget`: a drain, a preemption,
+    /// a node under pressure), or a kubelet refused to let it run. Whoever ends so has not failed. An out-of-memory kill and a
+    /// pod above its own limit do not have it.
     pub disrupted: bool,
+    /// Whether it is somebody else's: no record has its UID, and the build does not own it. Whatever its name and its labels say,
+    /// it is not taken for a grant's pod, and not touched.
+    pub foreign: bool,
     /// The exit code of our own container, where that ended before anybody asked the pod to end: beside it a container
     /// that a webhook has added may run on.
     pub own_exit: Option<i32>,
@@ -259,6 +262,8 @@ pub struct NodeView {
     pub volumes_detached: bool,
     /// Whether it takes no new pods.
     pub cordoned: bool,
+    /// Whether its kubelet says that it is short of disk, memory or process ids: it ends pods then, and takes back none.
+    pub pressed: bool,
 }
 
 impl NodeView {

@@ -91,6 +91,7 @@ pub(crate) fn observe(
             gone: false,
             volumes_detached: false,
             cordoned: false,
+            pressed: false,
         }],
         attachments: Attachments::default(),
         frozen: Frozen::own(build.status.as_ref().and_then(|status| status.frozen_stages.as_deref()), &stages),
@@ -126,6 +127,7 @@ fn pod_view(hub: &Hub, state: &State, pod: &Pod, now: Instant) -> PodView {
         // No kubelet ends a process here: one that ends in peace was told to, by this one or by whoever stopped them all, and
         // nobody else has a word to say about why.
         disrupted: pod.ended.as_ref().is_none_or(|ended| ended.code == 0),
+        foreign: false,
         own_exit: None,
         as_asked: Some(true),
         suited: Vec::new(),

@@ -24,6 +24,9 @@ use crate::server_time::ServerTime;
 /// The type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What a phase or a state is counted as that a later version has and this one does not know.
+const OTHER: &str = "Other";
+
 /// All phases: a phase that no build is in is shown as 0, and not as a gap.
 const PHASES: [Phase; 10] = [
     Phase::Pending,
@@ -233,6 +236,8 @@ impl Metrics {
             let count = all.iter().filter(|other| **other == phase).count();
             self.builds.get_or_create(&InPhase { phase: phase_name(phase).into() }).set(whole(count));
         }
+        let count = all.iter().filter(|phase| matches!(phase, Phase::Other(_))).count();
+        self.builds.get_or_create(&InPhase { phase: OTHER.into() }).set(whole(count));
     }
 
     /// The states of all slots, each slot once.
@@ -242,6 +247,8 @@ impl Metrics {
             let count = all.iter().filter(|other| **other == state).count();
             self.slots.get_or_create(&InState { state: state_name(state).into() }).set(whole(count));
         }
+        let count = all.iter().filter(|state| matches!(state, DirectoryState::Other(_))).count();
+        self.slots.get_or_create(&InState { state: OTHER.into() }).set(whole(count));
     }
 
     /// The volumes of all builds together.
@@ -386,6 +393,7 @@ const fn phase_name(phase: Phase) -> &'static str {
         Phase::Aborting => "Aborting",
         Phase::Complete => "Complete",
         Phase::Failed => "Failed",
+        Phase::Other(_) => OTHER,
     }
 }
 
@@ -401,6 +409,7 @@ const fn state_name(state: DirectoryState) -> &'static str {
         DirectoryState::BackingOff => "BackingOff",
         DirectoryState::Finished => "Finished",
         DirectoryState::Tombstone => "Tombstone",
+        DirectoryState::Other(_) => OTHER,
     }
 }
 

@@ -275,7 +275,7 @@ mod tests {
                 wall: String::new(),
                 build: BuildView::gone(String::new(), String::new(), String::new()),
                 slots: Vec::new(),
-                pods: vec![views::pod(pod).unwrap()],
+                pods: vec![views::pod(pod, "").unwrap()],
                 claims: vec![views::claim(&claim).unwrap()],
                 nodes: Vec::new(),
                 attachments: indexbuild_lifecycle::world::Attachments::default(),

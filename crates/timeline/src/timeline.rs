@@ -197,6 +197,7 @@ pub const fn why(reason: OwnerChangeReason) -> &'static str {
         OwnerChangeReason::ScaledDown => "the slot is not wanted any more",
         OwnerChangeReason::Revoked => "its work is not wanted any more",
         OwnerChangeReason::Aborted => "the build was aborted",
+        OwnerChangeReason::Other(_) => "for a reason that a later version knows",
     }
 }
 

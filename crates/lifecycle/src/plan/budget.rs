@@ -121,8 +121,10 @@ fn ended_unasked(draft: &Draft<'_>) -> bool {
     let on = pod.node.as_deref().and_then(|node| draft.world().node(node));
     let boot_id = draft.view.record.spec.grant.as_ref().map_or("", |grant| grant.boot_id.as_str());
     let well = |node: &NodeView| {
-        // A kernel that is not the one that the process ran on has ended it.
-        node.ready == NodeReady::True && !node.gone && !boot_id.is_empty() && node.boot_id == boot_id
+        // A kernel that is not the one that the process ran on has ended it. So may a kubelet that is short of something:
+        // one that begins anew then ends what it finds, and says nothing in the pod.
+        let same_boot = !boot_id.is_empty() && node.boot_id == boot_id;
+        node.ready == NodeReady::True && !node.gone && !node.pressed && same_boot
     };
     !pod.deleting && !pod.disrupted && on.is_some_and(well)
 }

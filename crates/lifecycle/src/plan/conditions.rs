@@ -335,7 +335,7 @@ fn some_of(names: &[&str]) -> String {
 
 const fn phase_reason(phase: Phase) -> Reason {
     match phase {
-        Phase::Pending => Reason::Pending,
+        Phase::Pending | Phase::Other(_) => Reason::Pending,
         Phase::Planning => Reason::Planning,
         Phase::Encoding => Reason::Encoding,
         Phase::Sorting => Reason::Sorting,

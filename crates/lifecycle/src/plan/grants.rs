@@ -88,10 +88,15 @@ impl<'w> Draft<'w> {
     /// The pod of the grant: by UID once that is bound, by name before.
     pub(super) fn pod(&self) -> Option<&'w PodView> {
         let grant = self.spec.grant.as_ref()?;
-        self.world
-            .pods
-            .iter()
-            .find(|pod| if grant.pod_uid.is_empty() { pod.name == grant.pod_name } else { pod.uid == grant.pod_uid })
+        self.world.pods.iter().find(|pod| {
+            if grant.pod_uid.is_empty() { pod.name == grant.pod_name && !pod.foreign } else { pod.uid == grant.pod_uid }
+        })
+    }
+
+    /// Somebody else's pod at the name of the grant's, which was not made yet.
+    pub(super) fn foreign_pod(&self) -> Option<&'w PodView> {
+        let grant = self.spec.grant.as_ref().filter(|grant| grant.pod_uid.is_empty())?;
+        self.world.pods.iter().find(|pod| pod.name == grant.pod_name && pod.foreign)
     }
 
     /// Whether a process is bound to the grant.
@@ -478,7 +483,8 @@ fn claim_of<'w>(world: &'w World, volume: &VolumeRef) -> Option<&'w ClaimView> {
 
 /// The first epoch of a slot: above any that its pods, its claims' generations or any choice show.
 pub(super) fn first_epoch(world: &World, slot: u32) -> u64 {
-    let pods = world.pods.iter().filter(|pod| pod.slot == slot).map(|pod| pod.epoch);
+    // What somebody else's pod says of its epoch is anybody's word.
+    let pods = world.pods.iter().filter(|pod| pod.slot == slot && !pod.foreign).map(|pod| pod.epoch);
     let claims = world.claims.iter().filter(|claim| claim.slot == slot).map(|claim| u64::from(claim.generation));
     pods.chain(claims).max().map_or(1, |seen| seen.saturating_add(1))
 }

@@ -98,9 +98,10 @@ impl<'w> Pass<'w> {
             draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, Place::New(state));
             return;
         }
-        match pod {
-            None => self.unborn(draft),
-            Some(pod) => self.born(draft, pod),
+        match (pod, draft.foreign_pod()) {
+            (Some(pod), _) => self.born(draft, pod),
+            (None, Some(foreign)) => self.name_is_taken(draft, foreign),
+            (None, None) => self.unborn(draft),
         }
     }
 

@@ -6,7 +6,7 @@ use indexbuild_api::{OwnerChangeReason, Reason, VolumeState};
 use super::Pass;
 use super::grants::{Draft, Next, Place};
 use super::mode::Mode;
-use crate::action::End;
+use crate::action::{End, Event};
 use crate::world::{Millis, NodeReady, NodeView, PodState, PodView};
 
 /// What keeps a pod that has not begun.
@@ -48,6 +48,26 @@ impl<'w> Pass<'w> {
                 draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, place);
             }
             None => self.wait_for_start(draft, pod, kept),
+        }
+    }
+
+    /// Somebody else's pod has the name that the grant's is to have. It is nobody's business here: neither taken for ours, which
+    /// would let its process claim, nor removed. The next epoch has another name (G10).
+    pub(super) fn name_is_taken(&mut self, draft: &mut Draft<'w>, foreign: &PodView) {
+        let work = self.same_work(draft);
+        draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, Place::Keep);
+        if draft.bumped() {
+            let next = draft.spec.grant.as_ref().map(|grant| grant.pod_name.clone()).unwrap_or_default();
+            self.events.push(Event {
+                reason: Reason::ForeignObject,
+                warning: true,
+                message: format!(
+                    "pod {} (UID {}) is not this build's and has the name that slot {} was to give its own; it is left alone, and the slot's pod is called {next} instead; whoever made it removes it",
+                    foreign.name,
+                    foreign.uid,
+                    draft.slot()
+                ),
+            });
         }
     }
 

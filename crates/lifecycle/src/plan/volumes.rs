@@ -147,7 +147,13 @@ impl<'w> Pass<'w> {
         for index in 0..draft.spec.former_volumes.len() {
             let volume = draft.spec.former_volumes[index].clone();
             let present = observed.spec.volume.as_ref().is_some_and(|present| present.claim_name == volume.claim_name);
-            if present || !observed.spec.former_volumes.contains(&volume) || returnable.as_ref() == Some(&volume) {
+            // Of a state that is not known nothing is known that could be written over it.
+            let unknown = matches!(volume.state, VolumeState::Other(_));
+            if present
+                || unknown
+                || !observed.spec.former_volumes.contains(&volume)
+                || returnable.as_ref() == Some(&volume)
+            {
                 continue;
             }
             let (state, evidence) = match former_class(world, &volume) {
@@ -179,7 +185,7 @@ impl<'w> Pass<'w> {
                     // G7: said in the record first.
                     draft.spec.former_volumes[index].condemned = true;
                 }
-                Retention::Retain if unused && world.build.gone => {
+                Retention::Retain | Retention::Other(_) if unused && world.build.gone => {
                     kept.push(name.clone());
                     self.steps.push(Action::KeepClaim { slot: draft.slot(), name, uid, evidence });
                     continue;
@@ -189,7 +195,7 @@ impl<'w> Pass<'w> {
                 Retention::Delete if evidence.kind() == EvidenceKind::Released && !self.wanted(draft.slot()) => {
                     continue;
                 }
-                Retention::Delete | Retention::Retain => {}
+                Retention::Delete | Retention::Retain | Retention::Other(_) => {}
             }
             // The proof is written down: what it was seen in may go.
             draft.spec.former_volumes[index].state = VolumeState::Idle;
@@ -204,7 +210,8 @@ impl<'w> Pass<'w> {
 
     /// Whether a pod that has not ended may still have a volume mounted.
     fn used(&self, slot: u32, pod_uid: &str, pod_name: &str) -> bool {
-        let theirs = |pod: &&PodView| pod.uid == pod_uid || (pod.slot == slot && pod.name == pod_name);
+        let named = |pod: &PodView| pod.slot == slot && pod.name == pod_name && !pod.foreign;
+        let theirs = |pod: &&PodView| pod.uid == pod_uid || named(pod);
         self.world.pods.iter().filter(theirs).any(is_alive)
     }
 
@@ -241,8 +248,8 @@ impl<'w> Pass<'w> {
         match self.retention(draft) {
             Retention::Delete => {}
             // The record holds it as long as the build is there to say so.
-            Retention::Retain if !self.world.build.gone => return,
-            Retention::Retain => {
+            Retention::Retain | Retention::Other(_) if !self.world.build.gone => return,
+            Retention::Retain | Retention::Other(_) => {
                 let uid = draft.observed_claim().map(|claim| claim.uid.clone()).unwrap_or_default();
                 draft.spec.volume = None;
                 let (slot, name) = (draft.slot(), volume.claim_name.clone());
@@ -268,7 +275,8 @@ impl<'w> Pass<'w> {
         let draining = matches!(self.mode, Mode::Drain(_));
         let needed = spec.chosen.iter().any(|chosen| self.stages.makes_a_clean(chosen));
         let (slot, version) = (draft.slot(), draft.view.record.version.clone());
-        let alive = self.world.pods.iter().any(|pod| pod.slot == slot && is_alive(pod) && !self.given_up(draft));
+        let mut pods = self.world.pods.iter().filter(|pod| pod.slot == slot && !pod.foreign);
+        let alive = pods.any(|pod| is_alive(pod) && !self.given_up(draft));
         // What failed here stays counted while the build runs, whoever goes on with the work.
         let counts = draft.spec.failed_attempts > 0 && !draining;
         if empty && (settled || (draining && !needed)) && !alive && !counts {
@@ -289,7 +297,7 @@ impl<'w> Pass<'w> {
     /// Pods of older epochs: they are asked to end, but for one whose volume may still return (failure-modes.md #13).
     /// And the objects of pods that ended, once no record needs them as evidence.
     pub(super) fn superseded_pods(&mut self) {
-        let mut pods: Vec<&PodView> = self.world.pods.iter().collect();
+        let mut pods: Vec<&PodView> = self.world.pods.iter().filter(|pod| !pod.foreign).collect();
         pods.sort_by(|a, b| (&a.name, &a.uid).cmp(&(&b.name, &b.uid)));
         let mut ended = Vec::new();
         for pod in pods {

@@ -379,6 +379,7 @@ fn pod() -> impl Strategy<Value = PodView> {
             node,
             deleting,
             disrupted: false,
+            foreign: false,
             own_exit: None,
             as_asked,
             suited,
@@ -424,6 +425,7 @@ fn node() -> impl Strategy<Value = NodeView> {
             gone,
             volumes_detached,
             cordoned: false,
+            pressed: false,
         },
     )
 }

@@ -54,6 +54,7 @@ pub(crate) fn world() -> World {
                 gone: false,
                 volumes_detached: false,
                 cordoned: false,
+                pressed: false,
             })
             .collect(),
         attachments: Attachments { detaching_drivers: [DETACHES.to_owned()].into(), seen: vec![] },
@@ -99,6 +100,7 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         node: Some(node.clone()),
         deleting: false,
         disrupted: false,
+        foreign: false,
         own_exit: None,
         as_asked: Some(true),
         suited: Vec::new(),
@@ -346,6 +348,7 @@ pub(crate) fn replaced() -> World {
         node: Some("node-2".to_owned()),
         deleting: false,
         disrupted: false,
+        foreign: false,
         own_exit: None,
         as_asked: Some(true),
         suited: Vec::new(),
