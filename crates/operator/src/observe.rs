@@ -9,11 +9,11 @@ use std::sync::Arc;
 use indexbuild_api::{
     EngineDirectory, Guarded, IndexBuild, IndexBuildSpec, IndexBuildStatus, Unreadable, apart, labels, names,
 };
-use indexbuild_lifecycle::frozen;
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{
     Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, World,
 };
+use indexbuild_lifecycle::{Platform, frozen};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -386,6 +386,7 @@ pub(crate) fn remains(
     records.sort_by_key(|record| record.spec.slot);
     let now = moment.now;
     Ok(World {
+        platform: Platform::Kubernetes,
         now,
         wall: moment.wall(),
         build,
