@@ -125,6 +125,10 @@ pub struct OwnerChange {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub work_id: String,
+    /// When that work was done, by the owner's clock: from then on it waited for the next one. For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub work_ended: Option<String>,
 }
 
 /// Why a slot's owner, or its work, changed.
@@ -269,6 +273,10 @@ pub struct WorkResult {
     /// Of a Clean: whether it found a committed index, which it left as it is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub committed: bool,
+    /// When it was done, by the owner's clock. For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub finished: Option<String>,
 }
 
 /// Why an attempt failed.

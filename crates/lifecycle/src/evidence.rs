@@ -6,6 +6,7 @@
 
 use indexbuild_api::{Attached, FormerVolume, VolumeState};
 
+use crate::platform::Platform;
 use crate::release;
 use crate::world::{NodeView, PodState, Record, Termination, World};
 
@@ -46,10 +47,16 @@ impl EvidenceKind {
 
     /// How a former owner is known to be gone, for messages.
     #[must_use]
-    pub const fn describe(self) -> &'static str {
+    pub const fn describe(self, platform: Platform) -> &'static str {
         match self {
-            Self::Terminated => "the kubelet reported its containers terminated",
-            Self::Released => "it said itself that it has released its volume",
+            Self::Terminated => match platform {
+                Platform::Kubernetes => "the kubelet reported its containers terminated",
+                Platform::OneMachine => "its process has ended",
+            },
+            Self::Released => match platform {
+                Platform::Kubernetes => "it said itself that it has released its volume",
+                Platform::OneMachine => "it said itself that it has released its folder",
+            },
             Self::NodeRebooted => "its machine is back with another boot id",
             Self::NodeGone => "its node is gone and the volume is detached",
             Self::OutOfService => "its node is out of service and the volume is detached",
@@ -115,6 +122,11 @@ impl EvidenceKind {
         let mut ways: Vec<&str> = ways.filter_map(|kind| kind.comes_when()).collect();
         let last = ways.pop().unwrap_or_default();
         format!("{}, or {last}", ways.join(", "))
+    }
+
+    /// The same where owners are processes of one machine: the end of the process is all the proof there is.
+    pub(crate) const fn awaited_on_one_machine() -> &'static str {
+        "its process has ended, which the next run of this command sees"
     }
 
     /// The rows of the table in `docs/lifecycle.md`.

@@ -34,6 +34,8 @@ pub fn status_after(
     }
     // What the former owner's entry still lacks, as it could wait.
     fill_in(&mut status, old);
+    // The report goes with its epoch: this write is the last that sees when the former work was done.
+    end_work(&mut status);
     if let Some(reason) = change {
         status.history.extend(owner_change(spec, reason, wall));
         let surplus = status.history.len().saturating_sub(HISTORY_LENGTH);
@@ -79,6 +81,7 @@ pub fn can_wait(before: &EngineDirectoryStatus, after: &EngineDirectoryStatus) -
             last.pod_uid.clone_from(&said.pod_uid);
             last.boot_nonce.clone_from(&said.boot_nonce);
             last.node_name.clone_from(&said.node_name);
+            last.work_ended.clone_from(&said.work_ended);
         }
         _ => {}
     }
@@ -99,7 +102,20 @@ fn owner_change(spec: &EngineDirectorySpec, reason: OwnerChangeReason, wall: &st
         boot_nonce: grant.boot_nonce.clone(),
         node_name: grant.node_name.clone(),
         work_id: spec.work.as_ref().map(|work| work.id.clone()).unwrap_or_default(),
+        work_ended: None,
     })
+}
+
+/// When the last owner's work was done, as it has reported.
+fn end_work(status: &mut EngineDirectoryStatus) {
+    let result = status.report.as_ref().and_then(|report| report.result.as_ref());
+    let Some(result) = result.filter(|result| result.finished.is_some()).cloned() else {
+        return;
+    };
+    let of_it = |last: &&mut OwnerChange| last.epoch == result.epoch && last.work_id == result.work_id;
+    if let Some(last) = status.history.last_mut().filter(of_it) {
+        last.work_ended = result.finished;
+    }
 }
 
 /// What is filled in within an epoch, once each, is filled in in its entry too.
@@ -117,7 +133,7 @@ fn fill_in(status: &mut EngineDirectoryStatus, spec: &EngineDirectorySpec) {
 
 #[cfg(test)]
 mod tests {
-    use indexbuild_api::{Grant, VolumeRef};
+    use indexbuild_api::{Grant, Report, VolumeRef, Work, WorkResult};
 
     use super::*;
 
@@ -193,6 +209,37 @@ mod tests {
         let claimed = EngineDirectoryStatus { claim: Some(indexbuild_api::Claim::default()), ..told.clone() };
         assert!(same_but_for_owner(&told, &claimed));
         assert!(!same_but_for_owner(&told, &EngineDirectoryStatus::default()));
+    }
+
+    #[test]
+    fn when_a_work_was_done_stands_in_the_history_once_the_next_one_is_granted() {
+        let work = |id: &str| {
+            serde_json::from_value::<Option<Work>>(serde_json::json!({"id": id, "kind": "Encode", "inputsDigest": ""}))
+                .unwrap()
+        };
+        let first = EngineDirectorySpec { work: work("encode-0"), ..granted(1, "u", "n") };
+        let next = EngineDirectorySpec { work: work("sort-0"), ..granted(2, "u", "n") };
+        let done = |work_id: &str, epoch| {
+            let finished = Some("2026-01-01T00:00:09Z".to_owned());
+            let result = WorkResult { work_id: work_id.to_owned(), epoch, finished, ..WorkResult::default() };
+            Some(Report { epoch, result: Some(result), ..Report::default() })
+        };
+        let change = |change| StatusChange { state: DirectoryState::Working, change, conditions: &[] };
+        let begun = status_after(&first, &EngineDirectoryStatus::default(), &first, change(None), "t0");
+        for (report, ended) in [
+            (done("encode-0", 1), Some("2026-01-01T00:00:09Z")),
+            // Of another epoch or work it says nothing.
+            (done("encode-0", 7), None),
+            (done("encode-9", 1), None),
+            (None, None),
+        ] {
+            let before = EngineDirectoryStatus { report, ..begun.clone() };
+            let after = status_after(&first, &before, &next, change(Some(OwnerChangeReason::NextWork)), "t1");
+            let told: Vec<_> = after.history.iter().map(|entry| entry.work_ended.as_deref()).collect();
+            assert_eq!(told, [ended, None]);
+            let unchanged = status_after(&first, &before, &first, change(None), "t1");
+            assert!(can_wait(&before, &unchanged), "it costs no write of its own");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use indexbuild_api::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::platform::Platform;
+
 /// Milliseconds of the observer's own monotonic clock. Two machines' clocks are never compared.
 pub type Millis = u64;
 
@@ -28,6 +30,8 @@ pub struct Record {
 /// Everything that is observed of one build.
 #[derive(Clone, Debug, PartialEq)]
 pub struct World {
+    /// Where its owners run: in whose words people are told of them.
+    pub platform: Platform,
     pub now: Millis,
     /// The time of day (RFC 3339), which the status tells: the API server's, where it is known.
     pub wall: String,

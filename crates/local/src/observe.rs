@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indexbuild_api::{Retention, VolumeRetention};
+use indexbuild_lifecycle::Platform;
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{
     Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, Millis, NodeReady, NodeView, PodState, PodView,
@@ -58,6 +59,7 @@ pub(crate) fn observe(
     let since = |start: &str| Millis::try_from(wall.duration_since(start.parse().ok()?).as_millis()).ok();
     let started = start.and_then(since);
     World {
+        platform: Platform::OneMachine,
         now,
         wall: wall.to_string(),
         build: BuildView {

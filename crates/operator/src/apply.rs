@@ -8,11 +8,11 @@ use indexbuild_api::{
     DirectoryState, EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, Guarded, IndexBuild,
     labels, names,
 };
-use indexbuild_lifecycle::Action;
 use indexbuild_lifecycle::plan::kept_claim;
 use indexbuild_lifecycle::record::{StatusChange, can_wait, same_but_for_owner, status_after};
 use indexbuild_lifecycle::texts::Fitted as _;
 use indexbuild_lifecycle::world::{Stage, World};
+use indexbuild_lifecycle::{Action, Platform};
 use json_patch::{Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -217,12 +217,12 @@ impl Hands<'_> {
                 gone(self.api::<Pod>().delete(&name, &by_uid(&uid, None)).await, format!("pod {name} is not deleted"))
             }
             Action::DeleteClaim { name, uid, condemned, evidence } => {
-                tracing::info!(claim = %name, record = condemned.version(), proof = evidence.kind().describe(), "a volume is removed");
+                tracing::info!(claim = %name, record = condemned.version(), proof = evidence.kind().describe(Platform::Kubernetes), "a volume is removed");
                 let deleted = self.api::<PersistentVolumeClaim>().delete(&name, &by_uid(&uid, None)).await;
                 gone(deleted, format!("claim {name} is not deleted"))
             }
             Action::KeepClaim { slot, name, uid, evidence } => {
-                tracing::info!(claim = %name, proof = evidence.kind().describe(), "a volume is kept");
+                tracing::info!(claim = %name, proof = evidence.kind().describe(Platform::Kubernetes), "a volume is kept");
                 self.context
                     .reporting
                     .events

@@ -10,11 +10,11 @@ use indexbuild_api::{
     EngineDirectory, EngineDirectorySpec, Guarded, IndexBuild, IndexBuildSpec, IndexBuildStatus, Unreadable, apart,
     labels, names,
 };
-use indexbuild_lifecycle::frozen;
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{
     Attachments, BuildView, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodView, World,
 };
+use indexbuild_lifecycle::{Platform, frozen};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -344,6 +344,7 @@ pub(crate) fn remains(
     let pods = pods.map(|pod| PodView { foreign: pod.foreign && !bound.contains(&pod.uid), ..pod }).collect();
     let now = moment.now;
     Ok(World {
+        platform: Platform::Kubernetes,
         now,
         wall: moment.wall(),
         build,

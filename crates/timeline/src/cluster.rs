@@ -91,6 +91,7 @@ impl OwnershipHistory {
                 boot_nonce,
                 node_name,
                 work_id,
+                work_ended,
             } = change;
             if work_id.is_empty() {
                 let what = SlotEvent::Released { epoch: epoch.saturating_sub(1), why: why(*reason).to_owned() };
@@ -110,6 +111,9 @@ impl OwnershipHistory {
             if !boot_nonce.is_empty() {
                 let node = Some(node_name.clone()).filter(|name| !name.is_empty());
                 add(time, *slot, SlotEvent::Bound { epoch: *epoch, boot_nonce: boot_nonce.clone(), node });
+            }
+            if let Some(ended) = work_ended {
+                add(ended, *slot, SlotEvent::Done { epoch: *epoch });
             }
         }
         for PodEnd { slot, pod, at, how } in &self.ends {
@@ -140,6 +144,7 @@ fn present_owner(record: &EngineDirectory) -> Option<OwnerChange> {
         boot_nonce: grant.boot_nonce.clone(),
         node_name: grant.node_name.clone(),
         work_id: record.spec.work.as_ref().map(|work| work.id.clone()).unwrap_or_default(),
+        work_ended: work_ended(record),
     })
     .filter(|change| {
         // The history gets its entry a moment after the grant. Until then, only a first owner's time is known: the record's
@@ -158,11 +163,19 @@ fn fill_empty(known: &mut OwnerChange, now: &OwnerChange) {
             known.clone_from(now);
         }
     }
+    known.work_ended = known.work_ended.take().or_else(|| now.work_ended.clone());
 }
 
 /// The number in a claim's name: `orders-0b7e1c9a-3-v2`.
 fn volume_number(claim_name: &str) -> Option<u32> {
     claim_name.rsplit_once("-v")?.1.parse().ok()
+}
+
+/// When the present owner's work was done, if it is: the history has it once the next work is granted.
+fn work_ended(record: &EngineDirectory) -> Option<String> {
+    let result = record.status.as_ref()?.report.as_ref()?.result.as_ref()?;
+    let present = record.spec.grant.as_ref().is_some_and(|grant| grant.epoch == result.epoch);
+    result.finished.clone().filter(|_| present)
 }
 
 fn millis(time: &str) -> Option<u64> {
@@ -188,6 +201,7 @@ mod tests {
             boot_nonce: format!("{epoch}{epoch}{epoch}{epoch}-nonce"),
             node_name: node.to_owned(),
             work_id: work.to_owned(),
+            work_ended: None,
         }
     }
 

@@ -246,6 +246,12 @@ impl Job {
     }
 
     fn reported(&self, digest: String) -> WorkResult {
-        WorkResult { work_id: self.attempt.work_id.clone(), epoch: self.attempt.epoch, digest, ..WorkResult::default() }
+        WorkResult {
+            work_id: self.attempt.work_id.clone(),
+            epoch: self.attempt.epoch,
+            digest,
+            finished: Some(jiff::Timestamp::now().to_string()),
+            ..WorkResult::default()
+        }
     }
 }

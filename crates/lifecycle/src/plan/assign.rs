@@ -121,11 +121,13 @@ impl Pass<'_> {
         let work = self.stages.work(work_id, &[]);
         let spec = grants::new_directory(self.world, slot, work);
         if !spec.former_volumes.is_empty() || spec.grant.as_ref().is_some_and(|grant| grant.epoch > 1) {
+            let platform = self.world.platform;
+            let (pod, volumes) = (platform.pods(), platform.volumes());
             self.events.push(crate::action::Event {
                 reason: Reason::OwnerReplaced,
                 warning: true,
                 message: format!(
-                    "the record of slot {slot} is gone, though the slot had pods or volumes: it is made again with a higher epoch than theirs; {} volumes without a known owner are held",
+                    "the record of slot {slot} is gone, though the slot had {pod} or {volumes}: it is made again with a higher epoch than theirs; {} {volumes} without a known owner are held",
                     spec.former_volumes.len()
                 ),
             });
@@ -162,7 +164,8 @@ impl Pass<'_> {
                 "Clean waits until the revoked executors of slots {} have ended, so that none uploads behind it",
                 slots.join(", ")
             );
-            self.wait(Reason::WaitingForEvidence, None, left, what, "their pods end, or replaceAfter is over");
+            let ends_when = format!("their {} end, or replaceAfter is over", self.world.platform.pods());
+            self.wait(Reason::WaitingForEvidence, None, left, what, &ends_when);
             return;
         }
         let work = self.stages.work(CLEAN_WORK, &[]);

@@ -10,6 +10,7 @@ use super::mode::Mode;
 use super::volumes::{Class, current_class, former_class};
 use super::waits::{describe_wait, severity, truncate};
 use crate::action::{Event, Wait};
+use crate::platform::Platform;
 
 impl Pass<'_> {
     fn spent(&self, failure: &Failure) -> (Reason, String) {
@@ -124,18 +125,7 @@ impl Pass<'_> {
                 ConditionType::VolumesHeld,
                 ConditionStatus::True,
                 Reason::VolumesRetained,
-                format!(
-                    "{} kept by spec.volume.retention; `kubectl delete pvc -n {} -l {}={}` removes {}",
-                    if volumes.retained == 1 {
-                        "1 volume is".to_owned()
-                    } else {
-                        format!("{} volumes are", volumes.retained)
-                    },
-                    self.world.build.namespace,
-                    indexbuild_api::labels::BUILD_UID,
-                    self.world.build.uid,
-                    if volumes.retained == 1 { "it" } else { "them" },
-                ),
+                self.retained_volumes(volumes.retained),
             );
         } else {
             let reason = if volumes.held > 0 { Reason::AsExpected } else { Reason::NoVolumes };
@@ -168,9 +158,7 @@ impl Pass<'_> {
                 "{phase} {progress}: left alone, as its annotation {} says; it goes on when that is removed",
                 indexbuild_api::labels::RECONCILE
             ),
-            Mode::Suspend => format!(
-                "{phase} {progress}: its executors have ended and its volumes stay; it goes on when spec.suspend is false"
-            ),
+            Mode::Suspend => format!("{phase} {progress}: {}", self.world.platform.goes_on_when()),
             Mode::Run | Mode::Clean(_) | Mode::Drain(_) | Mode::Gone => format!("{phase} {progress}"),
         }
     }
@@ -190,6 +178,26 @@ impl Pass<'_> {
         )
     }
 
+    /// How many volumes are kept as was asked for, and how they are removed.
+    fn retained_volumes(&self, count: u32) -> String {
+        let platform = self.world.platform;
+        let (kept, them) = match count {
+            1 => (format!("1 {} is", platform.volume()), "it"),
+            _ => (format!("{count} {} are", platform.volumes()), "them"),
+        };
+        match platform {
+            Platform::Kubernetes => format!(
+                "{kept} kept by spec.volume.retention; `kubectl delete pvc -n {} -l {}={}` removes {them}",
+                self.world.build.namespace,
+                indexbuild_api::labels::BUILD_UID,
+                self.world.build.uid,
+            ),
+            Platform::OneMachine => {
+                format!("{kept} kept, as was asked for; removing the folder of the run's state removes {them}")
+            }
+        }
+    }
+
     /// Which volumes are held for want of a proof, and who could supply it.
     fn stranded_volumes(&self, count: u32) -> String {
         let formers = self.drafts.values().flat_map(|draft| {
@@ -199,7 +207,8 @@ impl Pass<'_> {
         let held = formers
             .filter(|volume| matches!(former_class(self.world, volume), Class::Stranded | Class::Lost(None)))
             .map(|volume| {
-                let said = format!("{} of {}", volume.claim_name, super::volumes::former_owner(volume));
+                let said =
+                    format!("{} of {}", volume.claim_name, super::volumes::former_owner(self.world.platform, volume));
                 (said, volume.attached.as_ref())
             });
         // The present one of an owner whose claim is lost, until the next pass gives the slot another.
@@ -213,10 +222,14 @@ impl Pass<'_> {
         let held: Vec<&str> = held.iter().map(String::as_str).collect();
         let (held, proofs) = (some_of(&held), super::volumes::proofs(self.world, attached));
         if count == 1 {
-            format!("1 volume is held, as nothing proves that its former owner is gone ({held}): it goes when {proofs}")
-        } else {
+            let volume = self.world.platform.volume();
             format!(
-                "{count} volumes are held, as nothing proves that their former owners are gone ({held}): they go when {proofs}"
+                "1 {volume} is held, as nothing proves that its former owner is gone ({held}): it goes when {proofs}"
+            )
+        } else {
+            let volumes = self.world.platform.volumes();
+            format!(
+                "{count} {volumes} are held, as nothing proves that their former owners are gone ({held}): they go when {proofs}"
             )
         }
     }

@@ -182,8 +182,19 @@ impl<'w> Draft<'w> {
         let Some(grant) = &self.spec.grant else {
             return;
         };
-        let WorkResult { work_id, epoch, digest, rows, entries, bytes, on_volume, encode_works, sort_works, committed } =
-            result;
+        let WorkResult {
+            work_id,
+            epoch,
+            digest,
+            rows,
+            entries,
+            bytes,
+            on_volume,
+            encode_works,
+            sort_works,
+            committed,
+            finished: _,
+        } = result;
         if self.spec.chosen.iter().any(|chosen| chosen.work_id == *work_id) {
             return;
         }

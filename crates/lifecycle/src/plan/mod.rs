@@ -11,6 +11,7 @@ mod hindrances;
 mod left;
 mod mode;
 mod past;
+mod place;
 mod refusals;
 mod returned;
 mod slot;

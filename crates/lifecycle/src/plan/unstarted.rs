@@ -106,12 +106,13 @@ impl<'w> Pass<'w> {
 
     fn wait_for_start(&mut self, draft: &mut Draft<'w>, pod: &PodView, kept: Kept) {
         let slot = draft.slot();
+        let platform = self.world.platform;
         let place = match &pod.node {
             Some(node) => format!("has not begun on node {node}"),
             None if kept == Kept::Queued => "was not looked at by the scheduler yet".to_owned(),
             None => "is on no node yet".to_owned(),
         };
-        let what = format!("pod {} of slot {slot} {place} (`kubectl describe pod` tells why)", pod.name);
+        let what = format!("{} {} of slot {slot} {place} ({})", platform.pod(), pod.name, platform.tells_why());
         let again = draft.clocks().replace_after;
         match kept {
             Kept::ByItsVolume(left) if !self.lost => {

@@ -8,6 +8,7 @@ use super::mode::Mode;
 use super::returned::caught_up;
 use crate::action::{Action, End, Event, StopReason};
 use crate::evidence::{Condemned, Evidence, EvidenceKind, why_detach_proves_nothing};
+use crate::platform::Platform;
 use crate::world::{BuildView, ClaimPhase, Millis, NodeReady, PodState, PodView, World};
 
 /// What people are told about a volume that outlives its build: nothing else remembers why it is there.
@@ -82,6 +83,9 @@ pub(super) fn current_class(draft: &Draft<'_>) -> Option<Class> {
 
 /// What would prove that the owners of volumes are gone, and who could supply it, by what was seen to attach each volume.
 pub(super) fn proofs<'a>(world: &World, attached: impl IntoIterator<Item = Option<&'a Attached>>) -> String {
+    if world.platform == Platform::OneMachine {
+        return format!("{}; the build does not wait for it", EvidenceKind::awaited_on_one_machine());
+    }
     let mut detach_proves = false;
     let mut why = None;
     for attached in attached {
@@ -99,9 +103,12 @@ pub(super) fn proofs<'a>(world: &World, attached: impl IntoIterator<Item = Optio
 }
 
 /// The last owner of a volume, in words.
-pub(super) fn former_owner(volume: &FormerVolume) -> String {
+pub(super) fn former_owner(platform: Platform, volume: &FormerVolume) -> String {
     if volume.pod_name.is_empty() {
         return "whoever had it is unknown, as its record was removed".to_owned();
+    }
+    if platform == Platform::OneMachine {
+        return format!("process {} (UID {})", volume.pod_name, volume.pod_uid);
     }
     let node = if volume.node_name.is_empty() { "an unknown node" } else { volume.node_name.as_str() };
     // Without this, somebody reboots the node, and waits for ever.
@@ -414,19 +421,26 @@ impl<'w> Pass<'w> {
                     leaving.push((draft.slot(), volume.pod_name.clone(), end.saturating_sub(age)));
                 } else {
                     let proofs = proofs(self.world, [volume.attached.as_ref()]);
-                    held.push((draft.slot(), volume.claim_name.clone(), former_owner(volume), proofs));
+                    held.push((
+                        draft.slot(),
+                        volume.claim_name.clone(),
+                        former_owner(self.world.platform, volume),
+                        proofs,
+                    ));
                 }
             }
         }
         for (slot, pod, left) in leaving {
-            let what = format!("pod {pod} of slot {slot} gives way, as it is not needed any more");
+            let platform = self.world.platform;
+            let what = format!("{} {pod} of slot {slot} gives way, as it is not needed any more", platform.pod());
             let ends_when =
-                "it ends by itself; after some seconds it is asked to, and the kubelet reports it terminated";
-            self.wait(Reason::WaitingForEvidence, Some(slot), left.max(1), what, ends_when);
+                format!("it ends by itself; after some seconds it is asked to, and {}", platform.terminated());
+            self.wait(Reason::WaitingForEvidence, Some(slot), left.max(1), what, &ends_when);
         }
         let again = self.world.build.clocks.orphan_after;
         for (slot, name, owner, proofs) in held {
-            let what = format!("volume {name} is held, as nothing proves that its former owner is gone: {owner}");
+            let volume = self.world.platform.volume();
+            let what = format!("{volume} {name} is held, as nothing proves that its former owner is gone: {owner}");
             self.events.push(Event {
                 reason: Reason::VolumeReleaseBlocked,
                 warning: true,

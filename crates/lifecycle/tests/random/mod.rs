@@ -11,6 +11,7 @@ use indexbuild_api::{
     OutputSpec, OwnerChangeReason, Past, Reason, Release, Report, Retention, RunLocation, VolumeRef, VolumeRetention,
     VolumeSpec, VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
+use indexbuild_lifecycle::Platform;
 use indexbuild_lifecycle::world::{
     AttachmentView, Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState,
     PodView, Record, SlotView, Stage, Termination, Unproved, World,
@@ -565,6 +566,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                     Some(IndexBuildStatus { frozen_stages: Some(said), ..status.unwrap_or_default() })
                 };
                 World {
+                    platform: Platform::Kubernetes,
                     now: 1_000_000,
                     wall: "2026-01-01T00:00:00Z".to_owned(),
                     build: BuildView {

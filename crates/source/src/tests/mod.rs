@@ -1,5 +1,6 @@
 //! Whole tables, read through the public interface.
 
+mod csv_kinds;
 mod csv_tables;
 mod damage;
 mod etags;
