@@ -46,7 +46,7 @@ pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<D
     let before = world.build.status.clone();
     let namespace_ends = world.build.namespace_ends;
     // What was just done may have been refused: the status is that of the build with what hinders it now.
-    let hindrances = hindrances(&context.client, &objects, &world, memory).await;
+    let hindrances = hindrances(&context.client, &objects, &world, context.moment().server, memory).await;
     if !hindrances.is_empty() {
         status = plan(&World { hindrances, ..world }).status;
     }
@@ -140,6 +140,7 @@ pub(crate) async fn write_status(
     let api = Api::<Guarded<IndexBuild>>::namespaced(context.client.clone(), &namespace);
     match api.patch_status(&name, &parameters, &patch).await {
         Ok(written) => {
+            context.reporting.count_ends(before, &status);
             let version = written.resource_version().unwrap_or_default();
             memory.wrote_build(build, seen.status, version.clone());
             memory.wrote_status(status, version, now);

@@ -20,6 +20,8 @@ mod readable;
 mod refused;
 #[path = "without_nodes/released.rs"]
 mod released;
+#[path = "without_nodes/restart.rs"]
+mod restart;
 mod scripted;
 #[path = "without_nodes/skew.rs"]
 mod skew;

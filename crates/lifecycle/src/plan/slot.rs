@@ -8,6 +8,7 @@ use super::grants::{Draft, Next, Place};
 use super::mode::Mode;
 use super::stages::{CLEAN_WORK, repair_round, repair_work};
 use crate::action::{Action, End, StopReason};
+use crate::evidence::LastOwner;
 use crate::platform::Platform;
 use crate::world::{Clocks, Millis, PodState, PodView};
 
@@ -388,8 +389,8 @@ impl<'w> Pass<'w> {
             let what =
                 format!("{owner} is silent, and cannot be replaced: the slot holds {held} volumes of former owners");
             let again = draft.clocks().replace_after;
-            let attached = draft.spec.former_volumes.iter().map(|volume| volume.attached.as_ref());
-            let proofs = super::volumes::proofs(self.world, attached);
+            let formers: Vec<_> = draft.spec.former_volumes.iter().map(LastOwner::former).collect();
+            let proofs = super::volumes::proofs(self.world, &formers);
             self.wait_on(Reason::OwnerSilent, Some(draft.slot()), again, what, &proofs);
             if let Some(wait) = self.waits.last_mut() {
                 wait.stalls = true;
