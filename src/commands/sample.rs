@@ -151,7 +151,8 @@ pub(crate) fn run(args: SampleArgs) -> anyhow::Result<()> {
         1 => args.out.display().to_string(),
         count => format!("{} ({count} files)", numbered(&args.out, "*").display()),
     };
-    eprintln!("{names}: {} rows, {written} bytes", args.rows);
+    // The table is there, whoever reads this.
+    let _ = writeln!(std::io::stderr(), "{names}: {} rows, {written} bytes", args.rows);
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::cluster::ClusterArgs;
-use crate::commands::timeline;
+use crate::commands::{exit, timeline};
 use crate::logging::{LogLevel, Logging};
 use crate::output::OutputFormat;
 use table::Cells;
@@ -52,7 +52,8 @@ Examples:
 Exit codes:
   0  done
   1  it failed; the message says what, where, and what to do next
-  2  wrong usage";
+  2  wrong usage
+  141  whoever read the output, such as head, has gone";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -140,8 +141,5 @@ fn run() -> ExitCode {
         Command::Timeline(args) => timeline::run(args),
         Command::Report(args) => report::run(args),
     };
-    done.unwrap_or_else(|error| {
-        crate::output::error(&error);
-        ExitCode::from(crate::commands::exit::FAILED)
-    })
+    done.unwrap_or_else(|error| exit::of(&error))
 }

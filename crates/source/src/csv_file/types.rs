@@ -59,9 +59,9 @@ pub(super) fn describe(data_type: &DataType) -> String {
         DataType::UInt16 => "a uint16 (0 to 65535)",
         DataType::UInt32 => "a uint32 (0 to 4294967295)",
         DataType::UInt64 => "a uint64 (a whole number of 64 bits, not negative)",
-        DataType::Float32 => "a float32 (such as 1.5e3)",
-        DataType::Float64 => "a float64 (such as 1.5e3)",
-        DataType::Date32 => "a date (such as 2024-12-31)",
+        DataType::Float32 => "a float32 (such as 1.5e3, in its range; beyond it only inf and -inf, written so)",
+        DataType::Float64 => "a float64 (such as 1.5e3, in its range; beyond it only inf and -inf, written so)",
+        DataType::Date32 => "a date (such as 2024-12-31, or +10000-12-31)",
         DataType::Time64(_) => "a time (such as 23:59:59.123456, at most six digits after the point)",
         DataType::Timestamp(_, None) => {
             "a timestamp (such as 2024-12-31 23:59:59.123456, without offset, at most six digits after the point)"
