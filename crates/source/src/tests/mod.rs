@@ -3,7 +3,9 @@
 mod csv_tables;
 mod damage;
 mod etags;
+mod names;
 mod outages;
+mod packed;
 mod parquet_tables;
 mod remote;
 mod snapshot;
