@@ -76,7 +76,9 @@ impl CsvReader {
             let window = text.window(start, Some(end), block)?;
             (text, window)
         } else {
-            Text::open(&file, Some(end), block)?
+            let (text, plain) = Text::of(&file, Some(end), block)?;
+            let window = text.begin(plain, Some(end), block)?;
+            (text, window)
         };
         if !text.is_packed() && end > file.file().size() {
             return Err(SourceError::Internal {

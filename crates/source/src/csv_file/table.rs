@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use super::cuts::{LARGEST_TEXT, UnclosedQuote, parts};
 use super::lines::line_of;
 use super::rows::{Dialect, Outcome, skip_empty, unescape};
-use super::text::Text;
+use super::text::{Text, TextWindow};
 use super::types;
 use crate::error::SourceError;
 use crate::files::OpenFile;
@@ -51,7 +51,8 @@ impl CsvTable {
             .map(|column| Ok((column.name.as_str(), types::by_name(&column.name, &column.column_type)?)))
             .collect::<Result<Vec<_>, SourceError>>()?;
         let names = if *header {
-            read_header(dialect, first)?.1
+            let (text, plain) = Text::of(first, None, HEADER_BLOCK)?;
+            read_header(dialect, &text, plain)?.0
         } else {
             typed.iter().map(|(name, _)| (*name).to_owned()).collect()
         };
@@ -72,7 +73,7 @@ impl CsvTable {
             schema: Arc::new(Schema::new(fields)),
             header: *header,
             packed: AtomicUsize::new(0),
-            unpacking: <_>::default(),
+            unpacking: (Mutex::new(0), Condvar::new()),
         })
     }
 
@@ -86,7 +87,8 @@ impl CsvTable {
         self.data_start(first_url, file).map(drop)
     }
 
-    fn data_start(&self, first_url: &str, file: &Arc<OpenFile>) -> Result<(Text, u64), SourceError> {
+    /// The text, and where its first row may start; with the leave to unpack it, where that is needed.
+    fn data_start(&self, first_url: &str, file: &Arc<OpenFile>) -> Result<(Text, u64, Option<Turn<'_>>), SourceError> {
         let url = file.file().url();
         if file.file().size() >= LARGEST_TEXT {
             return Err(SourceError::TooLarge {
@@ -97,19 +99,20 @@ impl CsvTable {
                 ),
             });
         }
+        let (text, plain) = Text::of(file, None, HEADER_BLOCK)?;
+        let turn = text.is_packed().then(|| self.turn());
         if !self.header {
-            let (text, mut window) = Text::open(file, None, HEADER_BLOCK)?;
-            let start = window.at(0, BYTE_ORDER_MARK.len())?;
-            return Ok((text, if start.starts_with(BYTE_ORDER_MARK) { 3 } else { 0 }));
+            let start = text.begin(plain, None, HEADER_BLOCK)?.at(0, BYTE_ORDER_MARK.len())?;
+            return Ok((text, if start.starts_with(BYTE_ORDER_MARK) { 3 } else { 0 }, turn));
         }
-        let (text, names, start) = read_header(self.dialect, file)?;
+        let (names, start) = read_header(self.dialect, &text, plain)?;
         let expected = self.schema.fields();
         let difference = match names.iter().zip(expected).find(|(name, field)| *name != field.name()) {
             Some((name, field)) => format!("its header has {name:?} where {:?} is expected", field.name()),
             None if names.len() != expected.len() => {
                 format!("its header has {} columns, and {} are expected", names.len(), expected.len())
             }
-            None => return Ok((text, start)),
+            None => return Ok((text, start, turn)),
         };
         Err(SourceError::SchemaMismatch { first: first_url.to_owned(), other: url.to_owned(), difference })
     }
@@ -121,8 +124,7 @@ impl CsvTable {
         file: &Arc<OpenFile>,
         target: u64,
     ) -> Result<Vec<(u64, u64)>, SourceError> {
-        let (text, start) = self.data_start(first_url, file)?;
-        let _turn = text.is_packed().then(|| self.turn());
+        let (text, start, _turn) = self.data_start(first_url, file)?;
         let parts = match parts(&text, self.dialect, start, target)? {
             Ok(parts) => parts,
             Err(UnclosedQuote(at)) => {
@@ -164,15 +166,15 @@ impl Drop for Turn<'_> {
 }
 
 /// The names in a file's first row, and where the next row may start.
-fn read_header(dialect: Dialect, file: &Arc<OpenFile>) -> Result<(Text, Vec<String>, u64), SourceError> {
-    let url = file.file().url();
+fn read_header(dialect: Dialect, text: &Text, plain: Option<TextWindow>) -> Result<(Vec<String>, u64), SourceError> {
+    let url = text.file.file().url();
     let corrupt = |detail: &str| SourceError::Corrupt {
         url: url.to_owned(),
         format: "CSV",
         detail: detail.to_owned(),
         source: None,
     };
-    let (text, mut window) = Text::open(file, None, HEADER_BLOCK)?;
+    let mut window = text.begin(plain, None, HEADER_BLOCK)?;
     let mut least = HEADER_BLOCK;
     loop {
         let buffer = window.at(0, least)?;
@@ -197,7 +199,7 @@ fn read_header(dialect: Dialect, file: &Arc<OpenFile>) -> Result<(Text, Vec<Stri
                     let name = std::str::from_utf8(bytes).map_err(|_| corrupt("its header is not UTF-8 text"))?;
                     names.push(name.to_owned());
                 }
-                return Ok((text, names, end as u64));
+                return Ok((names, end as u64));
             }
             Outcome::AfterQuote(_) => return Err(corrupt("its header has text after a closing quote")),
             Outcome::Partial if last => return Err(corrupt("its header has a quote that is never closed")),

@@ -31,16 +31,16 @@ pub(super) enum TextWindow {
 }
 
 impl Text {
-    /// A text whose beginning is looked at, and a window from its start to its `end`, if that is known. For a plain file, both
+    /// A text whose beginning is looked at; of a plain file also a window from its start to its `end`, if that is known: both
     /// are one read.
-    pub(super) fn open(
+    pub(super) fn of(
         file: &Arc<OpenFile>,
         end: Option<u64>,
         block: usize,
-    ) -> Result<(Self, TextWindow), SourceError> {
+    ) -> Result<(Self, Option<TextWindow>), SourceError> {
         let size = file.file().size();
-        let plain_end = end.map_or(size, |end| end.min(size));
-        let mut window = Window::new(Arc::clone(file), 0, plain_end, block);
+        let end = end.map_or(size, |end| end.min(size));
+        let mut window = Window::new(Arc::clone(file), 0, end, block);
         let wanted = usize::try_from(size).map_or(MAGIC, |size| size.min(MAGIC));
         let mut first = window.at(0, wanted)?;
         if first.len() < wanted {
@@ -48,19 +48,26 @@ impl Text {
         }
         let packing = packing_of(file.file().url(), &first)?;
         let text = Self { file: Arc::clone(file), packing };
-        if packing == Packing::None {
-            return Ok((text, TextWindow::Plain(window, plain_end)));
+        Ok((text, (packing == Packing::None).then_some(TextWindow::Plain(window, end))))
+    }
+
+    /// A window from its start to its `end`, if that is known: the one that it came with, or one in which it is unpacked.
+    pub(super) fn begin(
+        &self,
+        plain: Option<TextWindow>,
+        end: Option<u64>,
+        block: usize,
+    ) -> Result<TextWindow, SourceError> {
+        if let Some(window) = plain {
+            return Ok(window);
         }
         // What is inside may be of no kind that can be read either.
-        let mut inside = text.window(0, None, block)?;
-        if packing_of(file.file().url(), &inside.at(0, MAGIC)?)? != Packing::None {
-            return Err(text.damaged("it is compressed twice"));
+        let mut inside = self.window(0, None, MAGIC)?;
+        if packing_of(self.file.file().url(), &inside.at(0, MAGIC)?)? != Packing::None {
+            return Err(self.damaged("it is compressed twice"));
         }
-        let window = match end {
-            None => inside,
-            Some(_) => text.window(0, end, block)?,
-        };
-        Ok((text, window))
+        drop(inside);
+        self.window(0, end, block)
     }
 
     /// A text that is known to be plain.

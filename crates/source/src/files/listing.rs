@@ -104,7 +104,7 @@ fn local(url: &str, place: &LocalPlace, stores: &Stores) -> Result<Vec<(PathBuf,
     }
     let go_on = || stores.go_on(url);
     // A file whose name holds pattern characters may be meant literally.
-    let literal = std::fs::symlink_metadata(&place.path).is_ok();
+    let literal = std::fs::metadata(&place.path).is_ok_and(|metadata| !metadata.is_dir());
     let files = match Walk::new(url, &place.names, MOST_FILES, &go_on) {
         Ok(walk) => walk.files(),
         Err(_) if literal => Ok(Vec::new()),
@@ -117,7 +117,7 @@ fn local(url: &str, place: &LocalPlace, stores: &Stores) -> Result<Vec<(PathBuf,
             url: url.to_owned(),
             why: format!(
                 "it is the name of a file, and a pattern that matches others, such as {:?}; for the file write [[] for its [, for the others rename it",
-                files.first().map(|(path, _)| path.as_path()).unwrap_or(Path::new(""))
+                files.first().map_or(Path::new(""), |(path, _)| path.as_path())
             ),
         }),
         other => other,

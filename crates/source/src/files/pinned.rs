@@ -59,6 +59,7 @@ impl PinnedFile {
 
     /// An error if the file is not in the pinned state any more.
     pub(crate) fn check(&self) -> Result<(), SourceError> {
+        self.policy.go_on(self.url())?;
         match &self.place {
             Place::Local(path) => match std::fs::metadata(path) {
                 Ok(metadata) => self.compare(&local_stamp(self.url(), &metadata)),
