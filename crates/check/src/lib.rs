@@ -50,9 +50,10 @@ pub fn check_build_in(
 ) -> Result<IndexBuild, CheckError> {
     let failed = |problems| CheckError { file: file_name.to_owned(), problems };
     let mut document = yaml::parse_one(text).map_err(|problem| failed(vec![problem]))?;
-    for (of, path) in
-        [(PlaceOf::Source, &["spec", "source", yaml::ANY, "urls"][..]), (PlaceOf::Output, &["spec", "output", "url"])]
-    {
+    for (of, path) in [
+        (PlaceOf::Source, &["spec", "source", yaml::ANY, "urls"][..]),
+        (PlaceOf::Output, &["spec", "output", "url"][..]),
+    ] {
         document.replace_texts(path, &|place| resolve(of, place));
     }
     if let Some(problems) = wrong_kind(&document) {

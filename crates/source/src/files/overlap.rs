@@ -1,5 +1,6 @@
 //! Whether a table's URLs could name the files of an index that is written beside it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use indexbuild_store::path_of_file_url;
@@ -51,7 +52,7 @@ fn real_names(place: LocalPlace) -> Vec<Name> {
     let first = place.names.iter().position(|name| name.pattern.is_some()).unwrap_or(place.names.len());
     let (before, rest) = place.names.split_at(first);
     let before: PathBuf =
-        std::iter::once("/".as_ref()).chain(before.iter().map(|name| name.name.as_os_str())).collect();
+        std::iter::once(OsStr::new("/")).chain(before.iter().map(|name| name.name.as_os_str())).collect();
     let literal = |name: String| Name { name: name.into(), pattern: None };
     texts(&real(&before)).into_iter().map(literal).chain(rest.iter().cloned()).collect()
 }

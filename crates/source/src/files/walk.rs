@@ -94,6 +94,9 @@ impl<'a> Walk<'a> {
                 let path = folder.join(name);
                 if last {
                     return match fs::metadata(&path) {
+                        Err(error) if is_absent(&error) && fs::symlink_metadata(&path).is_ok() => {
+                            Err(self.leads_to_nothing(&path))
+                        }
                         Err(error) if listed && is_absent(&error) => Ok(()),
                         Err(error) => Err(self.unreadable(&path, error)),
                         Ok(metadata) => self.found(path, metadata),
@@ -184,10 +187,7 @@ impl<'a> Walk<'a> {
         match fs::metadata(path) {
             Ok(metadata) => Ok(Some((metadata.file_type(), true))),
             Err(error) if !last && leads_nowhere(&error) => Ok(None),
-            Err(error) if leads_nowhere(&error) => Err(SourceError::InvalidUrl {
-                url: self.url.to_owned(),
-                why: format!("{path:?} is a link to nothing; correct or remove it"),
-            }),
+            Err(error) if leads_nowhere(&error) => Err(self.leads_to_nothing(path)),
             Err(error) => Err(self.unreadable(path, error)),
         }
     }
@@ -220,6 +220,13 @@ impl<'a> Walk<'a> {
             return Err(too_many(self.url, self.most));
         }
         Ok(())
+    }
+
+    fn leads_to_nothing(&self, path: &Path) -> SourceError {
+        SourceError::InvalidUrl {
+            url: self.url.to_owned(),
+            why: format!("{path:?} is a link to nothing; correct or remove it"),
+        }
     }
 
     fn unreadable(&self, path: &Path, error: Error) -> SourceError {
