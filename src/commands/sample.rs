@@ -20,6 +20,8 @@ use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
+use super::cleanup::RemovedBySignal;
+
 /// Rows that are made and written at a time: what is in memory does not depend on the table's size.
 const BATCH_ROWS: u64 = 1 << 16;
 /// Batches that wait between the thread that makes them and the one that writes them.
@@ -206,6 +208,7 @@ fn write_file(
 ) -> anyhow::Result<u64> {
     let generator = RowGenerator::new(args);
     let file = DurableFile::create(path)?;
+    let _by_signal = RemovedBySignal::new(file.temporary());
     std::thread::scope(|scope| {
         let (sender, batches) = sync_channel(QUEUED_BATCHES);
         scope.spawn({

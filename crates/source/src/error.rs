@@ -189,7 +189,8 @@ impl SourceError {
     /// Whether the same read may succeed later with nothing changed by a person.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Io { url: _, source: _ } | Self::Store { url: _, source: _ } => true,
+            Self::Io { url: _, source } => !lasts(source),
+            Self::Store { url: _, source: _ } => true,
             Self::NoFiles { .. }
             | Self::NoBucket { .. }
             | Self::UnknownScheme { .. }
@@ -240,4 +241,17 @@ impl SourceError {
             },
         }
     }
+}
+
+/// What is wrong with the path itself, or with what stands there, is so at the next try too.
+fn lasts(error: &io::Error) -> bool {
+    let looped = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    looped
+        || matches!(
+            error.kind(),
+            io::ErrorKind::NotADirectory
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::InvalidFilename
+                | io::ErrorKind::InvalidInput
+        )
 }

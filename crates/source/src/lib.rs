@@ -23,6 +23,7 @@ mod tests;
 
 pub use batch::{BatchRows, SourceBatch};
 pub use error::SourceError;
+pub use files::{file_under, pattern_over};
 pub use indexbuild_store::{CaCertificates, StoreOptions};
 pub use reader::BatchReader;
 pub use retry::{FailedRequest, Retry, RetryPolicy};

@@ -56,6 +56,11 @@ impl Table {
         Self::open_in(spec, &Stores::with_policy(policy), snapshot)
     }
 
+    /// The files as they are now, listed and not looked into.
+    pub fn list(spec: &TableSpec, settings: &StoreOptions) -> Result<Snapshot, SourceError> {
+        list(spec.urls(), &Stores::new(settings))
+    }
+
     pub(crate) fn pin_in(spec: &TableSpec, stores: &Stores) -> Result<Snapshot, SourceError> {
         let snapshot = list(spec.urls(), stores)?;
         let table = Self::open_in(spec, stores, &snapshot)?;
@@ -92,7 +97,7 @@ impl Table {
         let numbered: Vec<_> = self.inner.files.iter().enumerate().collect();
         in_parallel(&numbered, FILES_AT_ONCE, |(number, file)| match &self.inner.format {
             Format::Parquet(footers) => self.footer(footers, *number, file).map(drop),
-            Format::Csv(table) => table.data_start(self.first_url(), &Arc::new(file.open()?)).map(drop),
+            Format::Csv(table) => table.check(self.first_url(), &Arc::new(file.open()?)),
         })?;
         Ok(())
     }
@@ -108,6 +113,11 @@ impl Table {
                 difference,
             }),
         }
+    }
+
+    /// The URL of a file by its number in the snapshot.
+    pub fn url_of(&self, file: u32) -> Option<&str> {
+        self.inner.files.get(usize::try_from(file).ok()?).map(|file| file.url())
     }
 
     fn first_url(&self) -> &str {
@@ -184,6 +194,14 @@ impl Table {
         }
     }
 
+    /// How many of the files are compressed, and therefore one split each; known once the splits are.
+    pub fn compressed_files(&self) -> usize {
+        match &self.inner.format {
+            Format::Parquet(_) => 0,
+            Format::Csv(table) => table.packed(),
+        }
+    }
+
     fn numbered(
         &self,
         pieces: impl Iterator<Item = (usize, SplitPart, Option<u64>, u64)>,
@@ -217,7 +235,7 @@ impl Table {
                 let request = ReadRequest { file, number: *number, first, count, columns, schema, options: *options };
                 FormatReader::Parquet(Box::new(ParquetReader::open(&footer, request)?))
             }
-            (Format::Csv(table), SplitPart::Bytes { start, end }) if start <= end && end <= file.size() => {
+            (Format::Csv(table), SplitPart::Bytes { start, end }) if start <= end => {
                 let indices = self.indices(columns)?;
                 let part = (start, end);
                 FormatReader::Csv(Box::new(CsvReader::open(
@@ -228,7 +246,7 @@ impl Table {
                     &indices,
                     schema,
                     *options,
-                )))
+                )?))
             }
             (Format::Parquet(_), SplitPart::Bytes { .. })
             | (Format::Csv(_), SplitPart::RowGroups { .. } | SplitPart::Bytes { .. }) => return Err(foreign()),

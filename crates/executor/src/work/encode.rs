@@ -17,8 +17,8 @@ use super::adopt::{Former, TakenOver, UploadedRun, former_objects, object_path, 
 use super::disk::Workplace;
 use super::reader::TableReader;
 use super::upload::{self, Upload, Uploads};
-use crate::attempt_state::WaitsFor;
-use crate::failure::{WorkFailure, file_of};
+use crate::attempt_state::{Ending, WaitsFor};
+use crate::failure::WorkFailure;
 use crate::memory::run_bytes;
 use crate::objects::PATIENCE;
 use crate::plan_file::PlanFile;
@@ -37,7 +37,7 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
     }
     job.shared.set_step(Some("taking over what is sealed"));
     let taken = take_over(job, &place, &splits)?;
-    let (source, policy) = source_access::source(&job.config, &job.shared)?;
+    let (source, policy) = source_access::source(&job.config, &job.shared, Ending::Now)?;
     let table = Table::open_with(&source, policy, &plan.snapshot)?;
     job.shared.set_total(taken.rows_ahead(&plan, &splits));
     job.shared.set_step(None);
@@ -275,17 +275,9 @@ fn run(
 
 /// The failure, with the URL of the file that it is about.
 fn failure(plan: &PlanFile, error: &EngineError) -> WorkFailure {
-    let failure = WorkFailure::from_error(error);
-    let url = file_of(error)
-        .and_then(|file| usize::try_from(file).ok())
-        .and_then(|file| plan.snapshot.files.get(file))
-        .map(|file| &file.url);
-    match (failure, url) {
-        (WorkFailure::Failed(failed), Some(url)) => {
-            WorkFailure::failed(failed.reason, failed.retryable, format!("{url}: {}", chain(error)))
-        }
-        (failure, _) => failure,
-    }
+    WorkFailure::about(error, |file| {
+        usize::try_from(file).ok().and_then(|file| plan.snapshot.files.get(file)).map(|file| file.url.clone())
+    })
 }
 
 fn upload_of(run: &SealedRun) -> Result<Upload, BoxError> {

@@ -2,10 +2,12 @@
 
 mod cells;
 mod cuts;
+mod kinds;
 mod lines;
 mod reader;
 mod rows;
 mod table;
+mod text;
 mod types;
 
 pub(crate) use reader::CsvReader;

@@ -1,6 +1,7 @@
 //! Parquet: footers, row groups as splits, and batches of the needed columns.
 
 mod batch_limits;
+mod caught;
 mod chunks;
 mod column;
 mod footer;
