@@ -54,6 +54,8 @@ pub use output::{Compression, DeletionPolicy, OutputSpec};
 pub use quantity::{MAX_QUANTITY, QUANTITY_PATTERN, Quantity, QuantityError, parse_quantity};
 pub use raw::RawObject;
 pub use reference::reference_markdown;
-pub use source::{Credentials, CsvColumn, CsvSource, ParquetSource, SecretRef, SourceFiles, SourceFormat, SourceSpec};
+pub use source::{
+    Credentials, CsvColumn, CsvSource, MissingColumns, ParquetSource, SecretRef, SourceFiles, SourceFormat, SourceSpec,
+};
 pub use volume::{Retention, VolumeRetention, VolumeSpec};
 pub use work_id::{StageName, UnknownStage, UnknownWork, WorkId};

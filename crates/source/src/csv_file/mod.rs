@@ -8,5 +8,7 @@ mod rows;
 mod table;
 mod types;
 
+pub(crate) use cells::value_of;
 pub(crate) use reader::CsvReader;
 pub(crate) use table::CsvTable;
+pub(crate) use types::{by_name as type_by_name, describe};

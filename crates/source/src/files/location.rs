@@ -80,6 +80,14 @@ impl Location {
     }
 }
 
+/// The path or key of a file's URL, as its folders are named there.
+pub(crate) fn path_bytes(url: &str) -> Result<Vec<u8>, SourceError> {
+    Ok(match Location::parse(url)? {
+        Location::Local(path) => path.into_os_string().into_encoded_bytes(),
+        Location::Remote { scheme: _, base: _, key } => key.into_bytes(),
+    })
+}
+
 /// The path of a `file://` URL; percent-encoding is undone, pattern characters stay.
 fn local(url: &str, rest: &str) -> Result<PathBuf, SourceError> {
     let invalid = || SourceError::InvalidUrl {

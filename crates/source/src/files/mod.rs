@@ -9,6 +9,7 @@ mod stores;
 mod window;
 
 pub(crate) use listing::list;
+pub(crate) use location::path_bytes;
 pub(crate) use pinned::{OpenFile, PinnedFile};
 pub(crate) use stores::Stores;
 pub(crate) use window::Window;

@@ -2,9 +2,11 @@
 
 mod csv_tables;
 mod damage;
+mod differing_files;
 mod etags;
 mod outages;
 mod parquet_tables;
+mod partitions;
 mod remote;
 mod snapshot;
 mod test_store;
