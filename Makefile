@@ -45,11 +45,11 @@ ONLY ?= *
 test-only: rocksdb python ## the tests that ONLY='*pattern*' matches, each `program test`
 	@scripts/run-tests.py --only "$(ONLY)" -- $(PROFILE) --workspace --locked
 
-test-long: build tools ## what takes longer: 50 million rows; every write swept; 200 builds at once
+test-long: build tools python ## what takes longer: 50 million rows; every write swept; 200 builds at once; 2000 definitions
 	@$(CARGO) build $(PROFILE) --locked --quiet --workspace --example long_values
 	@scripts/memory.sh $(INDEXBUILD) $(TARGET)/release/examples/long_values 50000000
-	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
-	    --test without_nodes --test scale -- --nocapture
+	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 INDEXBUILD_DEFINITIONS=2000 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
+	    --test without_nodes --test scale --test tables -- --nocapture
 
 memory: build ## 10 million rows within 256 MiB, and values of 1 MB within 128 MiB
 	@$(CARGO) build $(PROFILE) --locked --quiet --workspace --example long_values

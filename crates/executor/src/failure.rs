@@ -173,9 +173,11 @@ fn of_engine(error: &EngineError) -> Kind {
 fn of_source(error: &SourceError) -> Kind {
     let reason = match error {
         SourceError::FileChanged { .. } => WorkErrorReason::SourceChanged,
-        SourceError::MissingColumn { .. } => WorkErrorReason::MissingColumn,
+        SourceError::MissingColumn { .. } | SourceError::MissingInFile { .. } => WorkErrorReason::MissingColumn,
         SourceError::UnsupportedType { .. } => WorkErrorReason::UnsupportedType,
-        SourceError::Cell { .. } => WorkErrorReason::InvalidData,
+        SourceError::Cell { .. } | SourceError::PartitionValue { .. } | SourceError::DoesNotFit { .. } => {
+            WorkErrorReason::InvalidData
+        }
         SourceError::Store { .. } => WorkErrorReason::StoreUnavailable,
         _ => WorkErrorReason::SourceUnreadable,
     };

@@ -4,12 +4,12 @@
 pub mod calendar;
 mod error;
 mod figures;
-mod line;
 mod float;
+mod line;
 mod table;
 
 pub use error::{bounded, causes, chain};
 pub use figures::{bytes, count};
-pub use line::{one_line, short_line};
 pub use float::{float32, float64, print_float32, print_float64};
+pub use line::{one_line, short_line};
 pub use table::aligned;

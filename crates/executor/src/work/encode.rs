@@ -18,7 +18,8 @@ use super::disk::Workplace;
 use super::reader::TableReader;
 use super::upload::{self, Upload, Uploads};
 use crate::attempt_state::{Ending, WaitsFor};
-use crate::failure::WorkFailure;
+use crate::definitions;
+use crate::failure::{WorkFailure, file_of};
 use crate::memory::run_bytes;
 use crate::objects::PATIENCE;
 use crate::plan_file::PlanFile;
@@ -49,7 +50,9 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
         row_budget: job.budget.row,
         page_budget: job.budget.page,
     };
-    let reader = TableReader { job, plan: &plan, table, options };
+    let definitions = plan.indexes.iter().map(|index| &index.definition);
+    let columns = definitions::read_columns(&job.config.build.spec, definitions);
+    let reader = TableReader { job, plan: &plan, table, columns, options };
     let outcome = match job.work.runs {
         RunLocation::Store => {
             upload::beside(job, |uploads| run(job, &plan, &place, &here, &taken, &reader, Some(uploads)))?

@@ -1,7 +1,5 @@
 //! Plan: what the build reads and how it is cut, fixed once.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use indexbuild_api::{Compression as ApiCompression, IndexBuildSpec, WorkErrorReason, WorkResult};
 use indexbuild_engine::{IndexPlan, plan_index};
@@ -9,7 +7,9 @@ use indexbuild_index::definition::{Compression, IndexDefinition};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::Document;
 use indexbuild_index::{EncodeError, Encoder, Entries, RowPositions, Rows};
-use indexbuild_source::{BatchRows, ReadOptions, SourceBatch, Split, SplitPart, Table, file_under, pattern_over};
+use indexbuild_source::{
+    BatchRows, ReadColumns, ReadOptions, SourceBatch, Split, SplitPart, Table, file_under, pattern_over,
+};
 use indexbuild_store::in_parallel;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -144,14 +144,17 @@ fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
     job.shared.set_step(Some("pinning the table's files"));
     let output = format!("{}/{}/{}", spec.output.url.trim_end_matches('/'), job.build.namespace, job.build.name);
     refuse_overlap(spec, &output)?;
-    let snapshot = Table::pin_with(&source, Arc::clone(&policy))?;
+    let (snapshot, table) = Table::pin_with(&source, policy)?;
     if let Some(file) = file_under(&snapshot, &output).filter(|_| has_pattern(spec)) {
         return Err(overlap(file, &output));
     }
     job.shared.go_on()?;
-    let table = Table::open_with(&source, policy, &snapshot)?;
-    let definitions = definitions(spec, table.schema())?;
+    // The types of all files together: they decide how keys are encoded, and stand in the plan with the definitions.
+    let schema = table.survey(&definitions::named_columns(spec), &definitions::column_rules(spec))?;
+    let definitions = definitions(spec, &schema)?;
     let columns = projection(&definitions);
+    let read = definitions::read_columns(spec, &definitions);
+    job.shared.go_on()?;
     job.shared.set_step(Some("listing splits"));
     let splits = table.splits(&columns)?;
     job.shared.go_on()?;
@@ -162,7 +165,7 @@ fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
             "sampling (a compressed file is one split)"
         }
     }));
-    let sample = Sample::take(job, &table, &splits, &columns, &definitions)?;
+    let sample = Sample::take(job, &table, &splits, &read, &definitions)?;
     let slots = spec.parallelism;
     let estimated_rows = sample.rows(&splits);
     let indexes = definitions
@@ -237,7 +240,7 @@ impl Sample {
         job: &Job,
         table: &Table,
         splits: &[Split],
-        columns: &[String],
+        columns: &ReadColumns,
         definitions: &[IndexDefinition],
     ) -> Result<Self, WorkFailure> {
         let mut encoders =
@@ -256,7 +259,8 @@ impl Sample {
         for some in chosen.chunks(job.budget.threads.max(1)) {
             job.shared.go_on()?;
             // A sample is mostly waiting for a store.
-            for batch in in_parallel(some, some.len(), |split| table.sample(split, columns, &options))? {
+            let first = |split: &&Split| table.read_as(split, columns, &options)?.next().transpose();
+            for batch in in_parallel(some, some.len(), first)? {
                 job.shared.add_done(1);
                 // Whichever thread read it: the plan is the same with one thread and with many.
                 if let Some(batch) = batch

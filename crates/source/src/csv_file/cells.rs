@@ -158,6 +158,19 @@ impl Column<'_> {
     }
 }
 
+/// A text that stands by itself, as an array of one row; `None`: it is no value of the type.
+pub(crate) fn value_of(text: &[u8], data_type: &DataType) -> Option<ArrayRef> {
+    let data_type = match data_type {
+        // Decimals of all widths are encoded alike.
+        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
+            &DataType::Decimal128(*precision, *scale)
+        }
+        other => other,
+    };
+    let cells = [Cell::all_of(text)];
+    Column { buffer: text, cells: &cells, first: 0, stride: 1, nulls: &[], quote: 0 }.array(data_type).ok()
+}
+
 fn boolean(bytes: &[u8]) -> Option<bool> {
     match bytes {
         b"1" | b"t" | b"T" => Some(true),

@@ -52,11 +52,11 @@ impl CsvReader {
         file: OpenFile,
         number: u32,
         (start, end): (u64, u64),
-        columns: &[usize],
+        (columns, of): (&[usize], usize),
         schema: SchemaRef,
         options: ReadOptions,
     ) -> Result<Self, SourceError> {
-        let mut wanted = vec![false; table.schema.fields().len()];
+        let mut wanted = vec![false; of];
         for column in columns {
             if let Some(wanted) = wanted.get_mut(*column) {
                 *wanted = true;

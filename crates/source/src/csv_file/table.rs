@@ -1,5 +1,6 @@
-//! The columns of a CSV table, from the options and the first file's header.
+//! The columns of CSV files, from the options and each file's header.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -11,7 +12,7 @@ use super::rows::{Dialect, Outcome, skip_empty, unescape};
 use super::text::{Text, TextWindow};
 use super::types;
 use crate::error::SourceError;
-use crate::files::OpenFile;
+use crate::files::{OpenFile, PinnedFile};
 use crate::spec::CsvOptions;
 
 pub(super) const LONGEST_HEADER: usize = 4 << 20;
@@ -25,15 +26,18 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub(crate) struct CsvTable {
     pub(crate) dialect: Dialect,
     pub(crate) nulls: Vec<Vec<u8>>,
-    pub(crate) schema: SchemaRef,
+    /// The columns that the options name, with their types.
+    typed: Vec<(String, DataType)>,
     header: bool,
+    /// The columns of the files that were looked at, by their numbers; files with the same header share them.
+    known: Mutex<BTreeMap<usize, (SchemaRef, u64)>>,
     /// Compressed files of which parts were asked for.
     packed: AtomicUsize,
     unpacking: (Mutex<usize>, Condvar),
 }
 
 impl CsvTable {
-    pub(crate) fn open(options: &CsvOptions, first: &Arc<OpenFile>) -> Result<Self, SourceError> {
+    pub(crate) fn new(options: &CsvOptions) -> Result<Self, SourceError> {
         let CsvOptions { header, delimiter, quote, nulls, columns } = options;
         let invalid = |message: &str| Err(SourceError::InvalidOptions { message: message.to_owned() });
         if Some(*delimiter) == *quote {
@@ -45,33 +49,16 @@ impl CsvTable {
         if !*header && columns.is_empty() {
             return invalid("CSV files without a header need columns: name them in their order, with their types");
         }
-        let dialect = Dialect { delimiter: *delimiter, quote: *quote };
         let typed = columns
             .iter()
-            .map(|column| Ok((column.name.as_str(), types::by_name(&column.name, &column.column_type)?)))
+            .map(|column| Ok((column.name.clone(), types::by_name(&column.name, &column.column_type)?)))
             .collect::<Result<Vec<_>, SourceError>>()?;
-        let names = if *header {
-            let (text, plain) = Text::of(first, None, HEADER_BLOCK)?;
-            read_header(dialect, &text, plain)?.0
-        } else {
-            typed.iter().map(|(name, _)| (*name).to_owned()).collect()
-        };
-        if let Some((missing, _)) = typed.iter().find(|(name, _)| !names.iter().any(|found| found == name)) {
-            return Err(SourceError::MissingColumn { column: (*missing).to_owned(), available: names });
-        }
-        let fields: Vec<Field> = names
-            .iter()
-            .map(|name| {
-                let data_type = typed.iter().find(|(typed, _)| typed == name).map(|(_, data_type)| data_type.clone());
-                Field::new(name, data_type.unwrap_or(DataType::Utf8), true)
-            })
-            .collect();
-        let nulls = nulls.iter().map(|null| null.clone().into_bytes()).collect();
         Ok(Self {
-            dialect,
-            nulls,
-            schema: Arc::new(Schema::new(fields)),
+            dialect: Dialect { delimiter: *delimiter, quote: *quote },
+            nulls: nulls.iter().map(|null| null.clone().into_bytes()).collect(),
+            typed,
             header: *header,
+            known: Mutex::default(),
             packed: AtomicUsize::new(0),
             unpacking: (Mutex::new(0), Condvar::new()),
         })
@@ -82,49 +69,80 @@ impl CsvTable {
         self.packed.load(Ordering::Relaxed)
     }
 
-    /// Checks that a further file has the table's header, and gives the place of its first row.
-    pub(crate) fn check(&self, first_url: &str, file: &Arc<OpenFile>) -> Result<(), SourceError> {
-        self.data_start(first_url, file).map(drop)
+    /// The names of the columns to which the options give types.
+    pub(crate) fn typed(&self) -> impl Iterator<Item = &String> {
+        self.typed.iter().map(|(name, _)| name)
     }
 
-    /// The text, and where its first row may start; with the leave to unpack it, where that is needed.
-    fn data_start(&self, first_url: &str, file: &Arc<OpenFile>) -> Result<(Text, u64, Option<Turn<'_>>), SourceError> {
-        let url = file.file().url();
-        if file.file().size() >= LARGEST_TEXT {
+    /// The columns of a file, in its own order.
+    pub(crate) fn schema(&self, number: usize, file: &Arc<PinnedFile>) -> Result<SchemaRef, SourceError> {
+        self.begin(number, file, None).map(|(schema, _)| schema)
+    }
+
+    /// The columns of a file, and the place of its first row.
+    fn begin(
+        &self,
+        number: usize,
+        file: &Arc<PinnedFile>,
+        open: Option<&Arc<OpenFile>>,
+    ) -> Result<(SchemaRef, u64), SourceError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((schema, start)) = known().get(&number) {
+            return Ok((Arc::clone(schema), *start));
+        }
+        let url = file.url();
+        if file.size() >= LARGEST_TEXT {
             return Err(SourceError::TooLarge {
                 url: url.to_owned(),
                 what: format!(
                     "the file has {} bytes, and the limit is {LARGEST_TEXT} bytes in a CSV file",
-                    file.file().size()
+                    file.size()
                 ),
             });
         }
-        let (text, plain) = Text::of(file, None, HEADER_BLOCK)?;
-        let turn = text.is_packed().then(|| self.turn());
-        if !self.header {
-            let start = text.begin(plain, None, HEADER_BLOCK)?.at(0, BYTE_ORDER_MARK.len())?;
-            return Ok((text, if start.starts_with(BYTE_ORDER_MARK) { 3 } else { 0 }, turn));
-        }
-        let (names, start) = read_header(self.dialect, &text, plain)?;
-        let expected = self.schema.fields();
-        let difference = match names.iter().zip(expected).find(|(name, field)| *name != field.name()) {
-            Some((name, field)) => format!("its header has {name:?} where {:?} is expected", field.name()),
-            None if names.len() != expected.len() => {
-                format!("its header has {} columns, and {} are expected", names.len(), expected.len())
-            }
-            None => return Ok((text, start, turn)),
+        let file = match open {
+            Some(file) => Arc::clone(file),
+            None => Arc::new(file.open()?),
         };
-        Err(SourceError::SchemaMismatch { first: first_url.to_owned(), other: url.to_owned(), difference })
+        let (text, plain) = Text::of(&file, None, HEADER_BLOCK)?;
+        let _turn = text.is_packed().then(|| self.turn());
+        let (names, start) = if self.header {
+            read_header(self.dialect, &text, plain)?
+        } else {
+            let mut window = text.begin(plain, None, HEADER_BLOCK)?;
+            let begin = window.at(0, BYTE_ORDER_MARK.len())?;
+            (self.typed().cloned().collect(), if begin.starts_with(BYTE_ORDER_MARK) { 3 } else { 0 })
+        };
+        let mut known = known();
+        // Nearly always the header is that of a neighbour.
+        let neighbours = known.range(..number).next_back().into_iter().chain(known.first_key_value());
+        let same = neighbours.map(|(_, (schema, _))| schema).find(|schema| {
+            schema.fields().len() == names.len()
+                && schema.fields().iter().zip(&names).all(|(field, name)| field.name() == name)
+        });
+        let schema = same.map_or_else(|| self.schema_of(&names), Arc::clone);
+        known.insert(number, (Arc::clone(&schema), start));
+        Ok((schema, start))
+    }
+
+    fn schema_of(&self, names: &[String]) -> SchemaRef {
+        let field = |name: &String| {
+            let data_type = self.typed.iter().find(|(typed, _)| typed == name).map(|(_, data_type)| data_type.clone());
+            Field::new(name, data_type.unwrap_or(DataType::Utf8), true)
+        };
+        Arc::new(Schema::new(names.iter().map(field).collect::<Vec<_>>()))
     }
 
     /// The parts of a file, each about `target` bytes, both ends at the start of a row.
     pub(crate) fn parts(
         &self,
-        first_url: &str,
+        number: usize,
         file: &Arc<OpenFile>,
         target: u64,
     ) -> Result<Vec<(u64, u64)>, SourceError> {
-        let (text, start, _turn) = self.data_start(first_url, file)?;
+        let (_, start) = self.begin(number, file.file(), Some(file))?;
+        let (text, _) = Text::of(file, None, HEADER_BLOCK)?;
+        let _turn = text.is_packed().then(|| self.turn());
         let parts = match parts(&text, self.dialect, start, target)? {
             Ok(parts) => parts,
             Err(UnclosedQuote(at)) => {

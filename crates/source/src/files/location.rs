@@ -108,6 +108,14 @@ impl Location {
     }
 }
 
+/// The path or key of a file's URL, as its folders are named there.
+pub(crate) fn path_bytes(url: &str) -> Result<Vec<u8>, SourceError> {
+    Ok(match Location::parse(url)? {
+        Location::Local(place) => place.path.into_os_string().into_encoded_bytes(),
+        Location::Remote { scheme: _, base: _, key, pattern: _ } => key.into_bytes(),
+    })
+}
+
 impl LocalPlace {
     /// The place of a plain path. What it is relative to, the folder of this process, is no pattern.
     fn of_path(text: &str) -> std::io::Result<Self> {

@@ -11,6 +11,7 @@ mod walk;
 mod window;
 
 pub(crate) use listing::list;
+pub(crate) use location::path_bytes;
 pub use overlap::{file_under, pattern_over};
 pub(crate) use pinned::{OpenFile, PinnedFile};
 pub(crate) use stores::Stores;

@@ -12,7 +12,6 @@ mod reader;
 mod splits;
 mod value_lengths;
 
-pub(crate) use footer::{Footer, Footers};
-pub(crate) use leaves::compare;
+pub(crate) use footer::Footers;
 pub(crate) use reader::{ParquetReader, ReadRequest};
 pub(crate) use splits::{RowGroupRange, group, row_groups};

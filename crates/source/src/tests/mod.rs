@@ -3,11 +3,13 @@
 mod csv_kinds;
 mod csv_tables;
 mod damage;
+mod differing_files;
 mod etags;
 mod names;
 mod outages;
 mod packed;
 mod parquet_tables;
+mod partitions;
 mod remote;
 mod snapshot;
 mod test_store;
