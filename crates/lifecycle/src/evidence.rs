@@ -152,6 +152,22 @@ struct LastOwner<'a> {
     recorded: bool,
 }
 
+impl<'a> LastOwner<'a> {
+    fn of_former(volume: &'a FormerVolume) -> Self {
+        Self {
+            claim_name: &volume.claim_name,
+            pod_uid: &volume.pod_uid,
+            boot_nonce: &volume.boot_nonce,
+            epoch: volume.epoch,
+            node_name: &volume.node_name,
+            boot_id: &volume.boot_id,
+            system_uuid: &volume.system_uuid,
+            attached: volume.attached.as_ref(),
+            recorded: volume.state == VolumeState::Idle,
+        }
+    }
+}
+
 impl Evidence {
     /// Proof that the record's present owner is gone.
     #[must_use]
@@ -174,18 +190,13 @@ impl Evidence {
     /// Proof that the last owner of a volume that a slot had is gone.
     #[must_use]
     pub fn of_former(world: &World, volume: &FormerVolume) -> Option<Self> {
-        let owner = LastOwner {
-            claim_name: &volume.claim_name,
-            pod_uid: &volume.pod_uid,
-            boot_nonce: &volume.boot_nonce,
-            epoch: volume.epoch,
-            node_name: &volume.node_name,
-            boot_id: &volume.boot_id,
-            system_uuid: &volume.system_uuid,
-            attached: volume.attached.as_ref(),
-            recorded: volume.state == VolumeState::Idle,
-        };
-        Self::of(world, owner)
+        Self::of(world, LastOwner::of_former(volume))
+    }
+
+    /// Whether the record itself has such a proof, whatever else may go that shows it now.
+    pub(crate) fn is_in_record(world: &World, volume: &FormerVolume) -> bool {
+        let owner = LastOwner::of_former(volume);
+        owner.recorded || is_released(world, owner)
     }
 
     fn of(world: &World, owner: LastOwner<'_>) -> Option<Self> {

@@ -6,7 +6,7 @@ use indexbuild_api::{Retention, VolumeRetention};
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{
     Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, Millis, NodeReady, NodeView, PodState, PodView,
-    Stage, Termination, World,
+    Share, Stage, Termination, World,
 };
 
 use crate::build::StoredBuild;
@@ -75,6 +75,7 @@ pub(crate) fn observe(
             finalizer: build.finalizer,
             reconcile_disabled: false,
             clocks: settings.clocks,
+            share: Share::default(),
             percent_per_second: observer.percent_per_second(now),
             gone: false,
         },

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use indexbuild_api::{DirectoryState, Phase, Reason, VolumeCounts};
 use indexbuild_lifecycle::Action;
 use indexbuild_lifecycle::world::Enforcement;
+use indexbuild_lifecycle::writes::Shares;
 use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
@@ -128,6 +129,10 @@ pub struct Metrics {
     slots: Family<InState, Gauge>,
     volumes: Family<OfClass, Gauge>,
     unreadable: Family<OfKind, Gauge>,
+    budget: Gauge,
+    budgeted: Gauge<f64, AtomicU64>,
+    report_interval: Gauge<f64, AtomicU64>,
+    waiting: Gauge,
     leader: Gauge,
     ownership: Gauge,
     requests: Family<OfRequest, Counter>,
@@ -158,6 +163,10 @@ impl Metrics {
             slots: Family::default(),
             volumes: Family::default(),
             unreadable: Family::default(),
+            budget: Gauge::default(),
+            budgeted: Gauge::default(),
+            report_interval: Gauge::default(),
+            waiting: Gauge::default(),
             leader: Gauge::default(),
             ownership: Gauge::default(),
             requests: Family::default(),
@@ -189,6 +198,23 @@ impl Metrics {
             "Objects that are there and cannot be read, by kind; nothing is decided about their builds",
             this.unreadable.clone(),
         );
+        ours.register(
+            "write_budget",
+            "Writes to the Kubernetes API in a second that all builds have together",
+            this.budget.clone(),
+        );
+        ours.register(
+            "write_budget_used",
+            "Writes in a second, of that budget, of owners' reports and builds' status at the present interval",
+            this.budgeted.clone(),
+        );
+        ours.register_with_unit(
+            "report_interval",
+            "How often owners that are told now report; of a build of more than 100 slots at least a twentieth of a second for each slot",
+            Unit::Seconds,
+            this.report_interval.clone(),
+        );
+        ours.register("queued_builds", "Builds that wait for the budget of writes", this.waiting.clone());
         ours.register("leader", "1 in the process that leads", this.leader.clone());
         ours.register(
             "ownership_enforced",
@@ -258,6 +284,16 @@ impl Metrics {
             let count = counts.get(kind).copied().unwrap_or_default();
             self.unreadable.get_or_create(&OfKind { kind: kind.into() }).set(whole(count));
         }
+    }
+
+    /// How the budget of writes is divided.
+    pub fn set_budget(&self, shares: &Shares) {
+        let Shares { budget, interval, milliwrites, waiting } = shares;
+        self.budget.set(i64::from(*budget));
+        let thousandths = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / 1_000.0;
+        self.budgeted.set(thousandths(*milliwrites));
+        self.report_interval.set(thousandths(*interval));
+        self.waiting.set(whole(waiting.len()));
     }
 
     /// One pass over a build.
@@ -433,6 +469,8 @@ mod tests {
         metrics.reconciled(ReconcileResult::Error, Duration::from_secs(2));
         metrics.acted(&Action::AddFinalizer);
         metrics.left_behind(Reason::NamespaceDeleted);
+        let waiting = vec!["u".to_owned(), "v".to_owned()];
+        metrics.set_budget(&Shares { budget: 25, interval: 10_000, milliwrites: 24_200, waiting });
         metrics.set_leader(true);
         metrics.set_ownership(&Enforcement::NotEnforced { message: String::new() });
         metrics.api_request(Verb::Patch, "enginedirectories/status", Code::Status(409));
@@ -457,6 +495,10 @@ mod tests {
             r#"indexbuild_unreadable_objects{kind="IndexBuild"} 0"#,
             r#"indexbuild_left_behind_total{reason="NamespaceDeleted"} 1"#,
             r#"indexbuild_left_behind_total{reason="CleanupTimedOut"} 0"#,
+            "indexbuild_write_budget 25",
+            "indexbuild_write_budget_used 24.2",
+            "indexbuild_report_interval_seconds 10.0",
+            "indexbuild_queued_builds 2",
             "indexbuild_leader 1",
             "indexbuild_ownership_enforced 0",
             r#"indexbuild_api_requests_total{verb="patch",kind="enginedirectories/status",code="409"} 1"#,

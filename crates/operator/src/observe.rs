@@ -12,7 +12,7 @@ use indexbuild_api::{
 use indexbuild_lifecycle::frozen;
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{
-    Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, World,
+    Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, Share, World,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
@@ -357,6 +357,7 @@ pub(crate) fn world(
             .get(labels::RECONCILE)
             .is_some_and(|value| value == labels::RECONCILE_DISABLED),
         clocks: clocks(&build.spec),
+        share: Share::default(),
         percent_per_second: memory.observer.percent_per_second(now),
         gone: false,
     };

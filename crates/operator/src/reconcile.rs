@@ -38,9 +38,18 @@ pub(crate) async fn reconcile(
     build: Arc<Guarded<IndexBuild>>,
     context: Arc<Context>,
 ) -> Result<Requeue, OperatorError> {
+    // In the order of asking. Boxed behind it: a pass is large, and thousands may wait.
+    let Some(_turn) = context.turns.take().await else {
+        return Ok(Requeue::await_change());
+    };
+    let build = context.newest(build);
+    Box::pin(in_turn(build, &context)).await
+}
+
+async fn in_turn(build: Arc<Guarded<IndexBuild>>, context: &Context) -> Result<Requeue, OperatorError> {
     let begun = Instant::now();
-    let outcome = match read(&build, &context).await {
-        Ok(Some(build)) => pass(build, &context).await,
+    let outcome = match read(&build, context).await {
+        Ok(Some(build)) => pass(build, context).await,
         Ok(None) => Ok(AT_WORK),
         Err(error) => Err(error),
     };

@@ -13,7 +13,7 @@ use indexbuild_api::{
 };
 use indexbuild_lifecycle::world::{
     AttachmentView, Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState,
-    PodView, Record, SlotView, Stage, Termination, Unproved, World,
+    PodView, Record, Share, SlotView, Stage, Termination, Unproved, World,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -337,6 +337,7 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
                     report_age,
                     progress_age,
                     grant_age,
+                    longest_interval: 0,
                 }
             },
         )
@@ -580,6 +581,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                         finalizer,
                         reconcile_disabled: disabled,
                         clocks: Clocks { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
+                        share: Share::default(),
                         percent_per_second: Some(0.5),
                         gone,
                     },
