@@ -16,8 +16,8 @@ use crate::writes::{INTERVALS_OF_PATIENCE, patience};
 /// The most volumes that a record remembers.
 const MAX_FORMER: usize = 64;
 
-/// What the history does not tell yet is written once its last entry is so old, where nothing else is: a person finds a long work
-/// there, and short ones cost no write.
+/// What the history does not tell yet is written once its last entry is so old, where nothing else is; and so is a state that
+/// passes, but that is written at the latest when a silence would be: a person finds a long work there, and short ones cost no write.
 const TOLD_AFTER: Millis = 60_000;
 
 /// Who gets the next epoch.
@@ -470,8 +470,8 @@ impl<'w> Draft<'w> {
         let observed = &self.view.record;
         let said = observed.status.state;
         let state = self.state.unwrap_or(said);
-        // As long as an owner is not silent, which is more where there are many slots.
-        let passing = self.view.grant_age < self.quiet_limit() && is_passing(said) && is_passing(state);
+        let lasts = self.quiet_limit().min(TOLD_AFTER);
+        let passing = self.view.grant_age < lasts && is_passing(said) && is_passing(state);
         let history = &observed.status.history;
         let tells = untold(&observed.spec, history).next().is_some() && (stays || self.view.grant_age >= TOLD_AFTER);
         let changes_spec = self.changes_spec();
