@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indexbuild_durable::test_switches;
 use indexbuild_operator::objects::Image;
-use indexbuild_operator::{OperatorConfig, run as run_operator};
+use indexbuild_operator::{OperatorConfig, WRITES_PER_SECOND, run as run_operator};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,10 @@ pub(crate) struct OperatorArgs {
     /// How many builds are looked at at the same time
     #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+    /// How many writes in a second all builds have together, for owners' reports and builds' status: owners report less often, and
+    /// further builds wait, where more would be needed
+    #[arg(long, value_name = "NUMBER", default_value_t = WRITES_PER_SECOND, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    writes_per_second: u32,
     /// A CSI driver whose detach cuts the node off from the volume, so that a volume it detached from a lost node goes on;
     /// may be given several times
     #[arg(long, value_name = "DRIVER")]
@@ -78,6 +82,7 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
         identity,
         bind,
         concurrency,
+        writes_per_second,
         detaching_driver,
     } = args;
     let image = Image {
@@ -99,6 +104,7 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<ExitCode> {
         identity: identity.unwrap_or_else(own_identity),
         bind,
         concurrency,
+        writes_per_second,
         detaching_drivers: detaching_driver,
         test: test_switches::from_environment(test_switches::SWITCHES)?,
     };

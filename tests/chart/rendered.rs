@@ -207,6 +207,8 @@ fn a_value_that_the_chart_does_not_know_or_that_cannot_be_is_refused_by_its_name
         ("image.pullPolicy=Sometimes", "pullPolicy"),
         ("replicas=many", "replicas"),
         ("concurrency=0", "concurrency"),
+        ("operator.writesPerSecond=0", "writesPerSecond"),
+        ("operator.writePerSecond=9", "writePerSecond"),
         ("port=80", "port"),
         ("logLevel=loud", "logLevel"),
         ("watchNamespaces={Shop}", "watchNamespaces"),
@@ -219,6 +221,17 @@ fn a_value_that_the_chart_does_not_know_or_that_cannot_be_is_refused_by_its_name
     }
     let error = template(&tools, &["--kube-version", "1.29.9"]).expect_err("an older Kubernetes has no such policies");
     assert!(error.contains(">=1.30"), "{error}");
+}
+
+#[test]
+fn the_operator_is_told_the_budget_of_writes() {
+    let Some(tools) = tools_or_skip("the budget of writes") else { return };
+    for (values, told) in [(&[][..], "25"), (&["--set", "operator.writesPerSecond=200"], "200")] {
+        let all = documents(&template(&tools, values).unwrap());
+        let arguments = of_kind(&all, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+        let argument = Value::from(format!("--writes-per-second={told}"));
+        assert!(arguments.as_array().unwrap().contains(&argument), "{arguments}");
+    }
 }
 
 /// Whose detach is proof is said by the administrator alone: the operator has no list of its own.

@@ -121,6 +121,8 @@ pub enum Reason {
     WaitingForEvidence,
     /// A retry is waited for.
     BackingOff,
+    /// The build waits for its turn, as all builds together would write to the API server more often than they may.
+    WaitingForBudget,
     /// A slot's owner is silent.
     OwnerSilent,
     /// A silent owner was heard from again.

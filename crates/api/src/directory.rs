@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::shown_by_name;
-use crate::directory_status::EngineDirectoryStatus;
+use crate::directory_status::{EngineDirectoryStatus, OwnerChange};
 use crate::duration::Duration;
 use crate::volume::Retention;
 use crate::word::Word;
@@ -143,6 +143,11 @@ pub struct EngineDirectorySpec {
     #[serde(default, skip_serializing_if = "Past::is_unknown")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub past: Past,
+    /// Changes of owner or work that `status.history` does not tell yet: written with the grant that they are about, so that a work
+    /// that is soon done costs no other write, and told with the status' next one. They decide nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub untold: Vec<OwnerChange>,
     /// What decides about the slot's volumes once the build is gone. Absent (an older version wrote the record): they
     /// are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,16 @@ use indexbuild_process::{between, chance};
 /// from later than that may be taken for lost (`replaceAfter` may be as short as 15 s).
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// The longest time without a look at the record, however seldom reports are asked for: a watch that went silent hides a higher
+/// epoch no longer than that (G11).
+const LONGEST_LOOK: Duration = Duration::from_secs(50);
+
+/// For how long the record is watched, where `within` is when something is due. Owners that were told to report seldom look more
+/// often than that: at least three times in the time after which they end for want of contact.
+pub fn look_within(within: Duration, interval: Duration, orphan_after: Duration) -> Duration {
+    if interval > LONGEST_LOOK { within.min(LONGEST_LOOK).min(orphan_after / 3) } else { within }
+}
+
 /// Up to a quarter longer, as far as [`LONGEST_PAUSE`] leaves room for that: so that the executors of a build, who lose
 /// contact in one moment, do not come back in one. Chance is spread over what room there is, and does not gather at its end.
 pub fn later(pause: Duration) -> Duration {
@@ -122,6 +132,16 @@ mod tests {
             let (least, pause) = (longer(pauses.after(failures), 0), longer(pauses.after(failures), chance));
             prop_assert!(pause <= LONGEST_PAUSE && pause >= least && pause <= least * 5 / 4);
         }
+    }
+
+    #[test]
+    fn an_owner_that_reports_seldom_looks_at_its_record_more_often_and_others_as_before() {
+        let of = |within: u64, interval: u64, orphan_after: u64| {
+            let [within, interval, orphan_after] = [within, interval, orphan_after].map(Duration::from_secs);
+            look_within(within, interval, orphan_after).as_secs()
+        };
+        assert_eq!([of(160, 160, 1_800), of(30, 160, 1_800), of(160, 160, 90)], [50, 30, 30]);
+        assert_eq!([of(5, 5, 6), of(50, 50, 60), of(70, 50, 60)], [5, 50, 70], "as it was");
     }
 
     /// Executors that lost contact in one moment are spread over a second at least, however long they have paused.

@@ -17,7 +17,7 @@ use indexbuild_lifecycle::world::{Millis, Record};
 
 use crate::attempt::{Attempt, Hung, Process, retire};
 use crate::attempt_state::Ending;
-use crate::backoff::{Backoff, LONGEST_PAUSE, Pace};
+use crate::backoff::{Backoff, LONGEST_PAUSE, Pace, look_within};
 use crate::build_file::{Limits, WatchedFile};
 use crate::config::ExecutorConfig;
 use crate::control::{ContactError, ControlPlane, WriteError};
@@ -320,7 +320,8 @@ impl RunLoop {
         let Some(version) = self.version.clone() else {
             return self.rest(stop, self.reading.left().min(self.patience_left()), WakeOn::Nothing).await;
         };
-        let within = due.unwrap_or(self.interval);
+        let orphan_after = Duration::from_millis(self.state.orphan_after);
+        let within = look_within(due.unwrap_or(self.interval), self.interval, orphan_after);
         if within > SHORTEST_PAUSE && self.watching.left().is_zero() {
             let begun = Instant::now();
             match self.watch(stop, &version, within, wake_on).await {

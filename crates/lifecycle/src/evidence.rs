@@ -255,6 +255,12 @@ impl Evidence {
         Self::of(world, LastOwner::former(volume))
     }
 
+    /// Whether the record itself has such a proof, whatever else may go that shows it now.
+    pub(crate) fn is_in_record(world: &World, volume: &FormerVolume) -> bool {
+        let owner = LastOwner::former(volume);
+        owner.recorded || is_released(world, owner)
+    }
+
     fn of(world: &World, owner: LastOwner<'_>) -> Option<Self> {
         let kind = EvidenceKind::ALL.into_iter().find(|kind| kind.is_seen(world, owner))?;
         let exit_code = exit_code(world, owner);

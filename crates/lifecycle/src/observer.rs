@@ -51,11 +51,41 @@ impl Age {
     }
 }
 
+/// The interval between reports that an owner may go by.
+#[derive(Clone, Copy, Debug)]
+struct Interval {
+    /// What the record told last.
+    told: Millis,
+    longest: Millis,
+    /// Reports since it was told to be shorter.
+    heard: u8,
+}
+
+impl Interval {
+    fn new(told: Millis) -> Self {
+        Self { told, longest: told, heard: 0 }
+    }
+
+    /// An owner reads its record before it reports. So the read before the second report that follows on a change found it;
+    /// that before the first one may have come too early, and what it found holds until the second.
+    fn see(&mut self, told: Millis, reported: bool) {
+        if told != self.told {
+            *self = Self { told, longest: self.longest.max(told), heard: 0 };
+        } else if reported && self.longest > told {
+            self.heard = self.heard.saturating_add(1);
+            if self.heard >= 2 {
+                self.longest = told;
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Slot {
     report: Since<Option<Report>>,
     progress: Since<Option<Report>>,
     grant: Since<Option<Grant>>,
+    interval: Interval,
 }
 
 impl Slot {
@@ -64,6 +94,7 @@ impl Slot {
             report: Since::new(record.status.report.clone(), now),
             progress: Since::new(progress(record), now),
             grant: Since::new(record.spec.grant.clone(), now),
+            interval: Interval::new(record.spec.renew_interval.as_millis()),
         }
     }
 }
@@ -93,6 +124,8 @@ impl Observer {
             .into_iter()
             .map(|record| {
                 let seen = self.slots.entry(record.spec.slot).or_insert_with(|| Slot::new(&record, now));
+                let reported = seen.report.value != record.status.report;
+                seen.interval.see(record.spec.renew_interval.as_millis(), reported);
                 seen.report.see(record.status.report.clone(), now);
                 seen.progress.see(progress(&record), now);
                 seen.grant.see(record.spec.grant.clone(), now);
@@ -100,6 +133,7 @@ impl Observer {
                     report_age: seen.report.age(now),
                     progress_age: seen.progress.age(now),
                     grant_age: seen.grant.age(now),
+                    longest_interval: seen.interval.longest,
                     record,
                 }
             })
@@ -232,6 +266,25 @@ mod tests {
         assert_eq!((seen[0].report_age, seen[0].progress_age), (3_000, 8_000));
         let seen = observer.slots(vec![record("c", 2)], 9_500);
         assert_eq!((seen[0].report_age, seen[0].progress_age), (0, 0));
+    }
+
+    /// Else an owner that has not read the shorter one yet would be replaced, though it reports as it was told.
+    #[test]
+    fn a_shorter_interval_counts_once_its_owner_must_have_read_it_and_a_longer_one_at_once() {
+        let mut observer = Observer::default();
+        let mut look = |seconds: u64, renewed: &str| {
+            let mut record = record(renewed, 1);
+            record.spec.renew_interval = indexbuild_api::Duration::from_secs(seconds);
+            observer.slots(vec![record], 0)[0].longest_interval / 1_000
+        };
+        assert_eq!(look(5, "a"), 5);
+        assert_eq!(look(40, "a"), 40, "it may have read it already");
+        assert_eq!(look(5, "b"), 40, "this report may be older than what is told now");
+        assert_eq!(look(5, "b"), 40);
+        assert_eq!(look(5, "c"), 40, "the read before this one may have come too early");
+        assert_eq!(look(5, "d"), 5);
+        assert_eq!((look(20, "d"), look(10, "e"), look(5, "f"), look(5, "g")), (20, 20, 20, 20));
+        assert_eq!(look(5, "h"), 5);
     }
 
     #[test]

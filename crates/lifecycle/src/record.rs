@@ -28,21 +28,59 @@ pub fn status_after(
     let mut status = before.clone();
     status.state = state;
     status.conditions = conditions.to_vec();
-    // A record is made with its first owner, and without a status.
+    let news: Vec<OwnerChange> = untold(spec, &status.history).cloned().collect();
+    status.history.extend(news);
+    // An older version made a record with its first owner, and without a word of it.
     if status.history.is_empty() {
         status.history.extend(owner_change(old, OwnerChangeReason::FirstOwner, wall));
     }
     // What the former owner's entry still lacks, as it could wait.
-    fill_in(&mut status, old);
+    fill_in(&mut status.history, old);
     // The report goes with its epoch: this write is the last that sees when the former work was done.
     end_work(&mut status);
-    if let Some(reason) = change {
+    if let Some(reason) = change
+        && status.history.last().map(|last| last.epoch) != spec.grant.as_ref().map(|grant| grant.epoch)
+    {
         status.history.extend(owner_change(spec, reason, wall));
-        let surplus = status.history.len().saturating_sub(HISTORY_LENGTH);
-        status.history.drain(..surplus);
     }
-    fill_in(&mut status, spec);
+    let surplus = status.history.len().saturating_sub(HISTORY_LENGTH);
+    status.history.drain(..surplus);
+    fill_in(&mut status.history, spec);
     status
+}
+
+/// What of a record's changes its history does not tell.
+pub(crate) fn untold<'a>(
+    spec: &'a EngineDirectorySpec,
+    history: &[OwnerChange],
+) -> impl Iterator<Item = &'a OwnerChange> + use<'a> {
+    let told = history.last().map_or(0, |last| last.epoch);
+    spec.untold.iter().filter(move |change| change.epoch > told)
+}
+
+/// Notes in a spec that changes from `old` what changes with it, and forgets what the history tells by now.
+pub(crate) fn note_change(
+    old: &EngineDirectorySpec,
+    spec: &mut EngineDirectorySpec,
+    history: &[OwnerChange],
+    change: Option<OwnerChangeReason>,
+    wall: &str,
+) {
+    let mut news: Vec<OwnerChange> = untold(old, history).cloned().collect();
+    if news.is_empty() && history.is_empty() {
+        news.extend(owner_change(old, OwnerChangeReason::FirstOwner, wall));
+    }
+    fill_in(&mut news, old);
+    news.extend(change.and_then(|reason| owner_change(spec, reason, wall)));
+    fill_in(&mut news, spec);
+    let surplus = news.len().saturating_sub(HISTORY_LENGTH);
+    news.drain(..surplus);
+    spec.untold = news;
+}
+
+/// The first owner of a record that is about to be made.
+pub(crate) fn first_owner(spec: &EngineDirectorySpec, wall: &str) -> Vec<OwnerChange> {
+    owner_change(spec, OwnerChangeReason::FirstOwner, wall).into_iter().collect()
 }
 
 /// Whether two statuses differ at most in what is their slot's owner's to write.
@@ -67,25 +105,42 @@ pub const fn is_passing(state: DirectoryState) -> bool {
     }
 }
 
+/// A status is written at the latest when it does not tell so many changes of owner or work: half of what it remembers.
+const MOST_UNTOLD: usize = HISTORY_LENGTH / 2;
+
 /// Whether what a status says anew beside a spec that is written can wait for the record's next write: a state that
-/// passes, the first owner, what of an owner is filled in and the spec has too. [`status_after`] adds it then.
+/// passes, changes of a healthy slot's course, what of an owner is filled in. The spec has all of it
+/// ([`EngineDirectorySpec::untold`]), and [`status_after`] adds it then.
 #[must_use]
 pub fn can_wait(before: &EngineDirectoryStatus, after: &EngineDirectoryStatus) -> bool {
     let mut same = after.clone();
     if is_passing(before.state) && is_passing(after.state) {
         same.state = before.state;
     }
-    match (before.history.as_slice(), same.history.as_mut_slice()) {
-        ([], [first]) if first.reason == OwnerChangeReason::FirstOwner => same.history.clear(),
-        ([.., said], [.., last]) if said.epoch == last.epoch => {
-            last.pod_uid.clone_from(&said.pod_uid);
-            last.boot_nonce.clone_from(&said.boot_nonce);
-            last.node_name.clone_from(&said.node_name);
-            last.work_ended.clone_from(&said.work_ended);
-        }
-        _ => {}
+    let told = before.history.last().map_or(0, |last| last.epoch);
+    let news: Vec<&OwnerChange> = after.history.iter().filter(|change| change.epoch > told).collect();
+    if news.len() > MOST_UNTOLD || !news.iter().all(|change| is_of_course(change.reason)) {
+        return false;
     }
+    same.history.clone_from(&before.history);
     same == *before
+}
+
+/// Whether a change is one of a healthy slot's course, of which nobody needs to hear at once.
+const fn is_of_course(reason: OwnerChangeReason) -> bool {
+    match reason {
+        OwnerChangeReason::FirstOwner | OwnerChangeReason::NextWork | OwnerChangeReason::Revoked => true,
+        OwnerChangeReason::Rebound
+        | OwnerChangeReason::Replaced
+        | OwnerChangeReason::Returned
+        | OwnerChangeReason::AttemptFailed
+        | OwnerChangeReason::NoProgress
+        | OwnerChangeReason::OwnerEnded
+        | OwnerChangeReason::Suspended
+        | OwnerChangeReason::Resumed
+        | OwnerChangeReason::ScaledDown
+        | OwnerChangeReason::Aborted => false,
+    }
 }
 
 fn owner_change(spec: &EngineDirectorySpec, reason: OwnerChangeReason, wall: &str) -> Option<OwnerChange> {
@@ -119,16 +174,16 @@ fn end_work(status: &mut EngineDirectoryStatus) {
 }
 
 /// What is filled in within an epoch, once each, is filled in in its entry too.
-fn fill_in(status: &mut EngineDirectoryStatus, spec: &EngineDirectorySpec) {
+fn fill_in(history: &mut [OwnerChange], spec: &EngineDirectorySpec) {
     let Some(grant) = spec.grant.as_ref().filter(|grant| !grant.pod_uid.is_empty()) else {
         return;
     };
-    let Some(last) = status.history.last_mut().filter(|last| last.epoch == grant.epoch) else {
+    let Some(entry) = history.iter_mut().rev().find(|entry| entry.epoch == grant.epoch) else {
         return;
     };
-    last.pod_uid.clone_from(&grant.pod_uid);
-    last.boot_nonce.clone_from(&grant.boot_nonce);
-    last.node_name.clone_from(&grant.node_name);
+    entry.pod_uid.clone_from(&grant.pod_uid);
+    entry.boot_nonce.clone_from(&grant.boot_nonce);
+    entry.node_name.clone_from(&grant.node_name);
 }
 
 #[cfg(test)]
@@ -188,9 +243,71 @@ mod tests {
         let fourth = status_after(&claimed, &first, &next, change(Some(OwnerChangeReason::NextWork)), "t4");
         let told: Vec<_> = fourth.history.iter().map(|entry| [&entry.boot_nonce, &entry.node_name]).collect();
         assert_eq!(told, [["nonce", "n"], ["nonce", "n"]]);
-        assert!(!can_wait(&second, &fourth), "a change of work is in the history at once");
+        assert!(can_wait(&second, &fourth), "the next work of the same process");
+        let failed = status_after(&claimed, &first, &next, change(Some(OwnerChangeReason::AttemptFailed)), "t4");
+        assert!(!can_wait(&second, &failed), "what went wrong is in the history at once");
         let silent = EngineDirectoryStatus { state: DirectoryState::Silent, ..second.clone() };
         assert!(!can_wait(&second, &silent) && !can_wait(&silent, &second), "a person is told at once");
+    }
+
+    /// The works of a slot, each soon done, cost no write but that of the spec; all of them are told at last, each with its time, its
+    /// process and its node, be it after half of them were told already.
+    #[test]
+    fn no_change_is_lost_that_waited_for_the_next_write_of_the_status() {
+        let at = |epoch: u64| format!("t{epoch}");
+        for told_between in [0, 3, 100] {
+            let mut spec = granted(1, "", "");
+            spec.untold = first_owner(&spec, &at(1));
+            let mut status = EngineDirectoryStatus::default();
+            let mut written = 0;
+            let mut write = |spec: &mut EngineDirectorySpec, mut next: EngineDirectorySpec, reason, wall: &str| {
+                next.untold.clone_from(&spec.untold);
+                note_change(spec, &mut next, &status.history, reason, wall);
+                let after = status_after(spec, &status, &next, change(reason), wall);
+                *spec = next;
+                if told_between == 100
+                    || !can_wait(&status, &after)
+                    || spec.grant.as_ref().unwrap().epoch == told_between
+                {
+                    (status, written) = (after, written + 1);
+                }
+                status.history.len()
+            };
+            write(&mut spec, granted(1, "u", ""), None, "bound");
+            write(&mut spec, granted(1, "u", "nonce"), None, "claimed");
+            for epoch in 2..=8 {
+                let next = granted(epoch, "u", "nonce");
+                write(&mut spec, next, Some(OwnerChangeReason::NextWork), &at(epoch));
+            }
+            let gone = granted(9, "", "");
+            assert_eq!(write(&mut spec, gone, Some(OwnerChangeReason::OwnerEnded), &at(9)), 9, "that is told at once");
+            let epochs: Vec<_> = status.history.iter().map(|entry| (entry.epoch, entry.time.clone())).collect();
+            assert_eq!(epochs, (1..=9).map(|epoch| (epoch, at(epoch))).collect::<Vec<_>>(), "{told_between}");
+            assert!(status.history[..8].iter().all(|entry| entry.boot_nonce == "nonce" && entry.node_name == "n"));
+            assert_eq!(untold(&spec, &status.history).count(), 0);
+            assert_eq!(
+                written,
+                match told_between {
+                    0 => 1,
+                    3 => 2,
+                    _ => 10,
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn more_than_half_of_what_is_remembered_is_never_left_untold() {
+        let mut spec = granted(1, "u", "nonce");
+        let status = EngineDirectoryStatus::default();
+        let waited = (2..=30).take_while(|epoch| {
+            let mut next = granted(*epoch, "u", "nonce");
+            note_change(&spec, &mut next, &status.history, Some(OwnerChangeReason::NextWork), "t");
+            let after = status_after(&spec, &status, &next, change(Some(OwnerChangeReason::NextWork)), "t");
+            spec = next;
+            can_wait(&status, &after)
+        });
+        assert_eq!(waited.count() + 1, MOST_UNTOLD);
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct BuildView {
     /// Whether it is to be left alone (`indexbuild.dev/reconcile: disabled`).
     pub reconcile_disabled: bool,
     pub clocks: Clocks,
+    /// What it is told of the budget that all builds have together.
+    pub share: Share,
     /// How fast it advances, in percent of the whole per second, where the observer has measured it.
     pub percent_per_second: Option<f64>,
     /// Whether its object is gone, so that records are all that is left of it. Then what was asked for is known from
@@ -122,6 +124,7 @@ impl BuildView {
             finalizer: false,
             reconcile_disabled: false,
             clocks: Clocks { renew_interval: 0, replace_after: Millis::MAX, orphan_after: Millis::MAX },
+            share: Share::default(),
             percent_per_second: None,
             gone: true,
         }
@@ -138,6 +141,26 @@ pub struct Clocks {
     pub orphan_after: Millis,
 }
 
+/// What a build is told of the budget of writes that all builds have together ([`crate::writes`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// How often its owners are to report, where its own interval is not longer; 0: nothing is told.
+    pub interval: Millis,
+    /// Its place in the queue, where it waits: it makes no pods.
+    pub queued: Option<Queued>,
+}
+
+/// A place in the queue of builds that wait for the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// From 1.
+    pub number: u32,
+    /// How many wait.
+    pub of: u32,
+    /// The writes in a second that all builds have together.
+    pub budget: u32,
+}
+
 /// The record of a slot, and for how long the observer has seen it unchanged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotView {
@@ -148,6 +171,9 @@ pub struct SlotView {
     pub progress_age: Millis,
     /// Since the observer saw the grant change (binding a pod or a nonce is a change), or began to watch.
     pub grant_age: Millis,
+    /// The longest interval at which its owner may report: that of the record, or a longer one that was there before, until
+    /// the owner must have read the shorter one.
+    pub longest_interval: Millis,
 }
 
 /// An executor's pod, or process.

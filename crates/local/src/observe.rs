@@ -7,7 +7,7 @@ use indexbuild_lifecycle::Platform;
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{
     Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, Millis, NodeReady, NodeView, PodState, PodView,
-    Stage, Termination, World,
+    Share, Stage, Termination, World,
 };
 
 use crate::build::StoredBuild;
@@ -77,6 +77,7 @@ pub(crate) fn observe(
             finalizer: build.finalizer,
             reconcile_disabled: false,
             clocks: settings.clocks,
+            share: Share::default(),
             percent_per_second: observer.percent_per_second(now),
             gone: false,
         },

@@ -31,7 +31,7 @@ pub(crate) fn progress(world: &World, status: &IndexBuildStatus, elapsed: Durati
 }
 
 fn of_slot(slot: &SlotView, renew_interval: Millis) -> SlotProgress {
-    let SlotView { record, report_age, progress_age: _, grant_age } = slot;
+    let SlotView { record, report_age, progress_age: _, grant_age, longest_interval: _ } = slot;
     let work = record.spec.work.as_ref();
     let epoch = record.spec.grant.as_ref().map(|grant| grant.epoch);
     let report = record.status.report.as_ref().filter(|report| Some(report.epoch) == epoch && work.is_some());

@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use indexbuild_api::{IndexBuild, IndexBuildStatus};
+use indexbuild_api::{Guarded, IndexBuild, IndexBuildStatus};
 use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{BuildView, World};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
+use kube::runtime::reflector::ObjectRef;
 
+use crate::budget::Budget;
 use crate::caches::{Caches, Nodes};
 use crate::memory::BuildMemory;
 use crate::objects::{Image, Owner};
@@ -18,6 +20,7 @@ use crate::observe::{Objects, Observed, remains, world};
 use crate::reporting::Reporting;
 use crate::server_time::Moment;
 use crate::test_switches::TestSwitches;
+use crate::turns::Turns;
 use crate::unreadable::Blind;
 use crate::unstarted;
 
@@ -32,6 +35,10 @@ pub(crate) struct Context {
     detaching_drivers: BTreeSet<String>,
     /// Events, metrics, and whether ownership is enforced.
     pub reporting: Arc<Reporting>,
+    /// The writes that all builds have together; `None`: as many as they like.
+    budget: Option<Arc<Budget>>,
+    /// Whose pass is made now.
+    pub turns: Arc<Turns>,
     memories: Mutex<HashMap<String, Arc<tokio::sync::Mutex<BuildMemory>>>>,
     node_observer: Mutex<NodeObserver>,
     failures: Mutex<HashMap<String, u32>>,
@@ -54,6 +61,8 @@ impl Context {
             nodes,
             detaching_drivers: BTreeSet::new(),
             reporting,
+            budget: None,
+            turns: Arc::new(Turns::new(1)),
             memories: Mutex::default(),
             node_observer: Mutex::default(),
             failures: Mutex::default(),
@@ -66,6 +75,17 @@ impl Context {
     #[must_use]
     pub(crate) fn with_detaching_drivers(self, drivers: &[String]) -> Self {
         Self { detaching_drivers: drivers.iter().cloned().collect(), ..self }
+    }
+
+    /// With a budget, and turns, that it shares with others.
+    #[must_use]
+    pub(crate) fn sharing(self, budget: Arc<Budget>, turns: Arc<Turns>) -> Self {
+        Self { budget: Some(budget), turns, ..self }
+    }
+
+    /// A build as the cache has it now, where that has it.
+    pub(crate) fn newest(&self, build: Arc<Guarded<IndexBuild>>) -> Arc<Guarded<IndexBuild>> {
+        self.caches.builds.get(&ObjectRef::from_obj(build.as_ref())).unwrap_or(build)
     }
 
     /// With behaviour that only tests ask for.
@@ -125,6 +145,8 @@ impl Context {
         let observed = Observed { build, status, moment: self.moment() };
         let objects = self.switches.hide(objects);
         let mut world = world(observed, &objects, memory, &mut lock(&self.node_observer))?;
+        world.build.share = self.budget.as_ref().map(|budget| budget.share_of(&world.build.uid)).unwrap_or_default();
+        memory.share = world.build.share;
         unstarted::complete(&mut world, build, &objects, memory, &self.image);
         Ok(self.completed(world))
     }

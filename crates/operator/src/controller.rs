@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminError, Health, Role};
+use crate::budget::Budget;
 use crate::caches::{self, Caches, Nodes};
 use crate::client::{ClientError, client};
 use crate::context::Context;
@@ -29,6 +30,7 @@ use crate::reconcile::{after_error, reconcile};
 use crate::reporting::Reporting;
 use crate::self_test::SelfTest;
 use crate::test_switches::TestSwitches;
+use crate::turns::Turns;
 
 /// After so long without a turn of its loop, a process is not alive.
 const ALIVE: Duration = Duration::from_secs(60);
@@ -53,6 +55,8 @@ pub struct OperatorConfig {
     pub bind: SocketAddr,
     /// How many builds are looked at at the same time.
     pub concurrency: u16,
+    /// How many writes in a second all builds have together.
+    pub writes_per_second: u32,
     /// The CSI drivers whose detach cuts a node off from the volume, so that it proves its owner gone.
     pub detaching_drivers: Vec<String>,
     /// Behaviour that only tests ask for.
@@ -110,6 +114,7 @@ async fn operate(
         identity,
         bind,
         concurrency: _,
+        writes_per_second: _,
         detaching_drivers: _,
         test: _,
     } = &config;
@@ -235,11 +240,15 @@ impl Leading<'_> {
             }
         }));
         let mut contexts = Vec::new();
-        for namespace in scopes {
-            let caches::Watched { caches, builds, parts } = caches::watch(client, namespace.as_deref());
+        let watched: Vec<_> = scopes.iter().map(|scope| caches::watch(client, scope.as_deref())).collect();
+        let all_builds = watched.iter().map(|watched| watched.caches.builds.clone()).collect();
+        let budget = Arc::new(Budget::new(config.writes_per_second, reporting.metrics.clone(), all_builds));
+        let turns = Arc::new(Turns::new(config.concurrency));
+        for caches::Watched { caches, builds, parts } in watched {
             let context =
                 Context::new(client.clone(), config.image.clone(), caches, nodes.clone(), Arc::clone(reporting));
             let context = context.with_detaching_drivers(&config.detaching_drivers);
+            let context = context.sharing(Arc::clone(&budget), Arc::clone(&turns));
             let context = Arc::new(context.with_switches(config.test.clone()));
             contexts.push(Arc::clone(&context));
             // Caches fill, whether or not a pass waits.
@@ -251,15 +260,15 @@ impl Leading<'_> {
                 }
             }));
             let of_nodes = node_changes.subscribe();
-            let controller = watch_builds(context, builds, received, of_nodes, config.concurrency, end.clone());
+            let controller = watch_builds(context, builds, received, of_nodes, end.clone());
             tasks.spawn(controller);
         }
-        self.housekeeping(&contexts, &nodes, end.clone()).await;
+        self.housekeeping(&contexts, &nodes, &budget, end.clone()).await;
         while tasks.join_next().await.is_some() {}
     }
 
     /// What no change triggers. Its turns are the process's sign of life.
-    async fn housekeeping(self, contexts: &[Arc<Context>], nodes: &Nodes, end: CancellationToken) {
+    async fn housekeeping(self, contexts: &[Arc<Context>], nodes: &Nodes, budget: &Budget, end: CancellationToken) {
         let Self { client, scopes: _, config: _, reporting, health } = self;
         let mut test = SelfTest::new();
         let mut memories: Vec<BTreeMap<_, _>> = contexts.iter().map(|_| BTreeMap::new()).collect();
@@ -273,6 +282,7 @@ impl Leading<'_> {
             }
             if filled {
                 reporting.count(&all);
+                budget.look();
                 reporting.try_ownership(&mut test, client, &all).await;
                 for (context, memories) in contexts.iter().zip(&mut memories) {
                     let uids: HashSet<String> =
@@ -306,7 +316,6 @@ async fn watch_builds(
     builds: futures::stream::BoxStream<'static, Result<Guarded<IndexBuild>, kube::runtime::watcher::Error>>,
     parts: futures::channel::mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<Guarded<IndexBuild>>>,
     of_nodes: broadcast::Receiver<()>,
-    concurrency: u16,
     end: CancellationToken,
 ) {
     let caches = context.caches.clone();
@@ -333,12 +342,16 @@ async fn watch_builds(
         }
     })
     .flat_map(move |()| futures::stream::iter(caches::unfinished(&store)));
-    let graceful = end.clone();
+    let (graceful, turns) = (end.clone(), Arc::clone(&context.turns));
     Controller::for_stream(builds, caches.builds.clone())
-        .with_config(ControllerConfig::default().concurrency(concurrency))
+        // How many passes are made at the same time is limited in their order, in each of them.
+        .with_config(ControllerConfig::default())
         .reconcile_on(parts)
         .reconcile_on(concerned)
-        .graceful_shutdown_on(async move { graceful.cancelled().await })
+        .graceful_shutdown_on(async move {
+            graceful.cancelled().await;
+            turns.end();
+        })
         .run(reconcile, after_error, context)
         .for_each(|_| std::future::ready(()))
         .await;

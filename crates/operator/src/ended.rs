@@ -113,7 +113,7 @@ mod tests {
         let grant = Grant { epoch: 1, pod_uid: owner.to_owned(), boot_nonce: "n".to_owned(), ..Grant::default() };
         let spec = EngineDirectorySpec { grant: Some(grant), ..EngineDirectorySpec::default() };
         let record = Record { spec, ..Record::default() };
-        world.slots.push(SlotView { record, report_age: 0, progress_age: 0, grant_age: 0 });
+        world.slots.push(SlotView { record, report_age: 0, progress_age: 0, grant_age: 0, longest_interval: 0 });
         world
     }
 

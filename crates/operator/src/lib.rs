@@ -6,6 +6,7 @@
 mod admin;
 mod apply;
 mod attachments;
+mod budget;
 mod caches;
 mod changes;
 pub mod check;
@@ -32,9 +33,11 @@ pub mod self_test;
 mod server_time;
 pub mod shallow;
 mod test_switches;
+mod turns;
 mod unreadable;
 mod unstarted;
 pub mod views;
 
+pub use budget::WRITES_PER_SECOND;
 pub use controller::{OperatorConfig, RunError, run, run_with};
 pub use test_switches::TestSwitches;

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use indexbuild_api::IndexBuildStatus;
 use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::Observer;
+use indexbuild_lifecycle::world::Share;
 use k8s_openapi::api::core::v1::NodeSelector;
 use kube::core::ObjectMeta;
 
-/// How often a status is written of which numbers alone have changed.
-const STATUS_INTERVAL: Millis = 5_000;
+/// How often a status is written of which numbers alone have changed, where the budget of writes does not ask for less.
+const STATUS_INTERVAL: Millis = 10_000;
+
+/// How often the number is written that a build has in the queue: where many wait, each that begins changes all of them.
+const QUEUE_INTERVAL: Millis = 60_000;
 
 /// After so long a build that is worked on is read from the API server itself, even where the caches show nothing to
 /// do: an event that never came must not make it wait for ever (I5).
@@ -37,6 +41,8 @@ pub(crate) struct Provided {
 pub(crate) struct BuildMemory {
     /// Since when what is seen of it is as it is.
     pub observer: Observer,
+    /// What it was told of the budget of writes.
+    pub share: Share,
     /// When it was read from the API server itself.
     live: Option<Millis>,
     /// The status as it was written last, and when.
@@ -84,7 +90,7 @@ impl BuildMemory {
     }
 
     /// Whether a status is to be written now: something that people or programs wait for has changed, or numbers
-    /// have and the last write is some seconds old (conventions: at most every 5 s).
+    /// have and the last write is old enough.
     pub(crate) fn status_is_due(
         &self,
         before: Option<&IndexBuildStatus>,
@@ -100,7 +106,14 @@ impl BuildMemory {
         if essentials(before) != essentials(after) {
             return true;
         }
-        self.status.as_ref().is_none_or(|(_, at)| now.saturating_sub(*at) >= STATUS_INTERVAL)
+        self.status.as_ref().is_none_or(|(_, at)| now.saturating_sub(*at) >= self.status_interval())
+    }
+
+    fn status_interval(&self) -> Millis {
+        match self.share.queued {
+            Some(_) => QUEUE_INTERVAL,
+            None => self.share.interval.max(STATUS_INTERVAL),
+        }
     }
 
     /// Notes that a status was written, and which version the build's object has by that.
@@ -199,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_alone_are_written_at_most_every_five_seconds_and_a_change_of_state_at_once() {
+    fn numbers_alone_are_written_at_most_every_ten_seconds_and_a_change_of_state_at_once() {
         let condition = |reason| Condition {
             condition_type: ConditionType::Progressing,
             status: ConditionStatus::True,
@@ -219,8 +232,11 @@ mod tests {
         memory.wrote_status(before.clone(), "5".to_owned(), 10_000);
         assert!(!memory.status_is_due(Some(&before), &before, 60_000), "I8: nothing to say, nothing written");
         let rows = status(2, Phase::Encoding, Reason::Encoding);
-        assert!(!memory.status_is_due(Some(&before), &rows, 14_999));
-        assert!(memory.status_is_due(Some(&before), &rows, 15_000));
+        assert!(!memory.status_is_due(Some(&before), &rows, 19_999));
+        assert!(memory.status_is_due(Some(&before), &rows, 20_000));
+        memory.share.interval = 40_000;
+        assert!(!memory.status_is_due(Some(&before), &rows, 49_999), "all builds together write more than they may");
+        assert!(memory.status_is_due(Some(&before), &rows, 50_000));
         let phase = status(1, Phase::Sorting, Reason::Encoding);
         assert!(memory.status_is_due(Some(&before), &phase, 10_001));
         let reason = status(1, Phase::Encoding, Reason::OwnerSilent);

@@ -12,7 +12,7 @@ use indexbuild_api::{
 };
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{
-    Attachments, BuildView, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodView, World,
+    Attachments, BuildView, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodView, Share, World,
 };
 use indexbuild_lifecycle::{Platform, frozen};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod};
@@ -311,6 +311,7 @@ pub(crate) fn world(
             .get(labels::RECONCILE)
             .is_some_and(|value| value == labels::RECONCILE_DISABLED),
         clocks: clocks(&build.spec),
+        share: Share::default(),
         percent_per_second: memory.observer.percent_per_second(now),
         gone: false,
     };

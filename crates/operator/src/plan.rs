@@ -51,7 +51,7 @@ pub(crate) async fn decide<'a>(
         let idle = decision.actions.is_empty()
             && world.frozen.lost.is_empty()
             && !provide::is_behind(&build, &world, &decision, memory);
-        if idle && !memory.live_look_is_due(decision.end.is_some(), context.now()) {
+        if idle && !memory.live_look_is_due(decision.end.is_some() || memory.share.queued.is_some(), context.now()) {
             return Ok(Planned::Decided(Box::new(Pass { context, owner, build, objects, world, decision })));
         }
     }

@@ -39,13 +39,22 @@ pub(crate) async fn reconcile(
     build: Arc<Guarded<IndexBuild>>,
     context: Arc<Context>,
 ) -> Result<Requeue, OperatorError> {
+    // In the order of asking. Boxed behind it: a pass is large, and thousands may wait.
+    let Some(_turn) = context.turns.take().await else {
+        return Ok(Requeue::await_change());
+    };
+    let build = context.newest(build);
+    Box::pin(in_turn(build, &context)).await
+}
+
+async fn in_turn(build: Arc<Guarded<IndexBuild>>, context: &Context) -> Result<Requeue, OperatorError> {
     let begun = Instant::now();
-    let outcome = match read(&build, &context).await {
+    let outcome = match read(&build, context).await {
         Ok(Some(build)) => match build.read() {
-            Ok(whole) => pass(whole, &context).await,
+            Ok(whole) => pass(whole, context).await,
             Err(unreadable) => {
                 let memory = context.memory(&build.uid().unwrap_or_default());
-                unread(&build, Blind(vec![unreadable]), &context, &mut *memory.lock().await).await
+                unread(&build, Blind(vec![unreadable]), context, &mut *memory.lock().await).await
             }
         },
         Ok(None) => Ok(AT_WORK),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indexbuild_api::{Guarded, IndexBuild, IndexBuildStatus, labels};
 use indexbuild_lifecycle::plan::{transition_events, unreadable, unreadable_event};
-use indexbuild_lifecycle::{Decision, World, plan};
+use indexbuild_lifecycle::{Action, Decision, World, plan};
 use kube::api::PatchParams;
 use kube::core::ObjectMeta;
 use kube::{Api, Resource as _, ResourceExt as _};
@@ -47,13 +47,19 @@ pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<D
     let namespace_ends = world.build.namespace_ends;
     // What was just done may have been refused: the status is that of the build with what hinders it now.
     let hindrances = hindrances(&context.client, &objects, &world, context.moment().server, memory).await;
-    if !hindrances.is_empty() {
+    let unhindered = hindrances.is_empty();
+    if !unhindered {
         status = plan(&World { hindrances, ..world }).status;
     }
     let events = [events, transition_events(before.as_ref(), &status)].concat();
     // A namespace that is being deleted takes none; what matters was told elsewhere.
     if !namespace_ends {
         context.reporting.events.publish(&build, &events).await;
+    }
+    // What was just begun changes what is to be said, and the next pass comes at once.
+    let says_more = actions.iter().any(|action| matches!(action, Action::RecordStages { .. } | Action::AddFinalizer));
+    if says_more && unhindered && end.is_none() {
+        return Ok(Duration::from_millis(requeue.max(50)));
     }
     let said = write_status(context, build.as_ref().into(), before.as_ref(), status, end.is_some(), memory).await?;
     let longest = if end.is_some() && actions.is_empty() && said { AT_REST } else { AT_WORK };

@@ -36,7 +36,9 @@ impl OwnershipHistory {
     /// Adds the owners that a record names.
     pub fn add_record(&mut self, record: &EngineDirectory) {
         let slot = record.spec.slot;
-        for change in record.status.iter().flat_map(|status| &status.history) {
+        // What waits to be told there is in the spec; of both, the history's entry is the newer.
+        let history = record.status.iter().flat_map(|status| &status.history);
+        for change in record.spec.untold.iter().chain(history) {
             self.changes.insert((slot, change.epoch), change.clone());
         }
         if let Some(change) = present_owner(record) {
@@ -147,9 +149,10 @@ fn present_owner(record: &EngineDirectory) -> Option<OwnerChange> {
         work_ended: work_ended(record),
     })
     .filter(|change| {
+        let noted = record.spec.untold.iter().any(|known| known.epoch == change.epoch);
         // The history gets its entry a moment after the grant. Until then, only a first owner's time is known: the record's
         // creation.
-        status.history.iter().any(|known| known.epoch == change.epoch) || status.history.is_empty()
+        noted || status.history.iter().any(|known| known.epoch == change.epoch) || status.history.is_empty()
     })
 }
 

@@ -107,7 +107,7 @@ impl Pass<'_> {
                 }
             }
         }
-        if pinned.is_some() {
+        if pinned.is_some() || self.is_queued() {
             return;
         }
         for slot in 0..parallelism {

@@ -127,7 +127,7 @@ fn ended_unasked(draft: &Draft<'_>) -> bool {
 pub(super) fn is_unexplained(draft: &Draft<'_>) -> bool {
     let released = draft.evidence().is_some_and(|evidence| evidence.kind() == EvidenceKind::Released);
     let runs = draft.pod().is_some_and(|pod| matches!(pod.state, PodState::Running | PodState::Unknown));
-    released && runs && ended_unasked(draft) && draft.silence() <= draft.quiet_limit()
+    released && runs && ended_unasked(draft) && draft.silence() <= draft.kubelet_limit()
 }
 
 /// The failure that it is when a pod runs on a node that stays well, and never registers: the next one would not
@@ -252,5 +252,9 @@ pub(super) const fn has_failed(draft: &Draft<'_>) -> bool {
 
 /// Whether the last owner ended before it had registered. It is told to people, and decides nothing.
 pub(super) fn never_began(draft: &Draft<'_>) -> bool {
-    draft.view.record.status.history.last().is_some_and(|change| change.reason == OwnerChangeReason::OwnerEnded)
+    let record = &draft.view.record;
+    let last =
+        record.spec.untold.last().filter(|last| record.status.history.iter().all(|told| told.epoch < last.epoch));
+    let last = last.or_else(|| record.status.history.last());
+    last.is_some_and(|change| change.reason == OwnerChangeReason::OwnerEnded)
 }

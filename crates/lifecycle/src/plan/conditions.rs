@@ -23,7 +23,8 @@ impl Pass<'_> {
         failed: bool,
         ended: bool,
     ) -> Vec<Condition> {
-        let phase = phase_reason(status.phase.unwrap_or_default());
+        let phase =
+            if self.is_queued() { Reason::WaitingForBudget } else { phase_reason(status.phase.unwrap_or_default()) };
         let url = status.manifest.as_ref().map(|manifest| manifest.url.clone()).unwrap_or_default();
         let said = before.condition(ConditionType::Failed);
         let (why, what) = match (&self.failing, said) {

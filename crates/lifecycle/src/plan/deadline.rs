@@ -17,6 +17,7 @@ impl Pass<'_> {
     fn time_left(&self) -> Option<Millis> {
         let build = &self.world.build;
         match self.mode {
+            Mode::Run if self.is_queued() => None,
             Mode::Run => {
                 let allowed = build.spec.active_deadline_seconds?.saturating_mul(1_000);
                 Some(allowed.saturating_sub(build.active_age))
@@ -71,7 +72,9 @@ impl Pass<'_> {
             Mode::Suspend if !finished => None,
             // By it a build is known that was begun before there was a list of its stages: it comes after that list.
             Mode::Run => {
-                let begins = || self.world.frozen.unsaid.is_none().then(|| self.world.wall.clone());
+                // Nor has one begun that waits for its turn: no time passes for it.
+                let may_begin = self.world.frozen.unsaid.is_none() && !self.is_queued();
+                let begins = || may_begin.then(|| self.world.wall.clone());
                 before.start_time.clone().or_else(begins)
             }
             Mode::Suspend | Mode::Disabled | Mode::Gone | Mode::Clean(_) | Mode::Drain(_) => before.start_time.clone(),

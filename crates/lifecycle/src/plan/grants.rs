@@ -9,15 +9,16 @@ use super::mode::after_build;
 use super::past::past_after;
 use crate::action::Action;
 use crate::evidence::{Evidence, EvidenceKind, machine_of};
-use crate::record::is_passing;
+use crate::record::{first_owner, is_passing, note_change, untold};
 use crate::world::{ClaimPhase, ClaimView, Clocks, Millis, PodState, PodView, SlotView, World};
+use crate::writes::{INTERVALS_OF_PATIENCE, patience};
 
 /// The most volumes that a record remembers.
 const MAX_FORMER: usize = 64;
 
-/// A state that passes is written once it has lasted as long as an owner takes between two reports, which is more where
-/// there are many slots, but so long at least: a person sees it soon, and a short work costs no write.
-const LASTS: Millis = 3_000;
+/// What the history does not tell yet is written once its last entry is so old, where nothing else is; and so is a state that
+/// passes, but that is written at the latest when a silence would be: a person finds a long work there, and short ones cost no write.
+const TOLD_AFTER: Millis = 60_000;
 
 /// Who gets the next epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl<'w> Draft<'w> {
         let mut spec = view.record.spec.clone();
         // Of a build that is gone, the record says what holds.
         if !world.build.gone {
-            spec.renew_interval = indexbuild_api::Duration::from_millis(world.build.clocks.renew_interval);
+            spec.renew_interval = renew_interval(world);
             spec.after_build = Some(after_build(&world.build));
         }
         Self { world, view, spec, state: None, change: None }
@@ -121,8 +122,14 @@ impl<'w> Draft<'w> {
     }
 
     /// The times that hold for the slot: those of the build; of one that is gone, those that the record carries, and
-    /// without them patience has no end.
+    /// without them patience has no end. An owner that was told to report seldom is waited for as long as that takes.
     pub(super) fn clocks(&self) -> Clocks {
+        let Clocks { renew_interval, replace_after, orphan_after } = self.asked_clocks();
+        let replace_after = patience(replace_after, self.view.longest_interval);
+        Clocks { renew_interval, replace_after, orphan_after: orphan_after.max(replace_after) }
+    }
+
+    fn asked_clocks(&self) -> Clocks {
         if !self.world.build.gone {
             return self.world.build.clocks;
         }
@@ -142,7 +149,13 @@ impl<'w> Draft<'w> {
 
     /// After so long without a word an owner counts as silent.
     pub(super) fn quiet_limit(&self) -> Millis {
-        self.clocks().renew_interval.saturating_mul(3)
+        let interval = self.clocks().renew_interval.max(self.view.longest_interval);
+        interval.saturating_mul(INTERVALS_OF_PATIENCE)
+    }
+
+    /// So long after an owner's own last word its kubelet has to say how it ended.
+    pub(super) fn kubelet_limit(&self) -> Millis {
+        self.clocks().renew_interval.saturating_mul(INTERVALS_OF_PATIENCE)
     }
 
     /// The proof that the record's present owner is gone, if there is one. One that has released its volume and ended, and
@@ -441,8 +454,8 @@ impl<'w> Draft<'w> {
     }
 
     /// Whether the spec says something new. What changes nothing waits for the record's next write, as writes of its own
-    /// would be the most frequent of all: a choice whose stage is frozen leaves, a claim that was made has its UID, the build asks
-    /// for something else once it is gone.
+    /// would be the most frequent of all: a choice whose stage is frozen leaves, a claim that was made has its UID, owners are to
+    /// report more or less often, the build asks for something else once it is gone.
     pub(super) fn changes_spec(&self) -> bool {
         let observed = &self.view.record.spec;
         let mut spec = self.spec.clone();
@@ -458,6 +471,7 @@ impl<'w> Draft<'w> {
         {
             volume.claim_uid.clear();
         }
+        spec.renew_interval = observed.renew_interval;
         // It is needed once the build is gone, and written at the latest when that begins.
         if !self.world.build.deleting {
             spec.after_build = observed.after_build;
@@ -467,18 +481,25 @@ impl<'w> Draft<'w> {
 
     /// The write, if anything differs from what was observed (I8). That a slot is at work, or has nothing to do, is
     /// written once it lasts: until then the next grant says more.
-    pub(super) fn into_action(self, conditions: Vec<Condition>) -> Option<Action> {
+    /// `stays`: nothing is left to do about the slot, and its record is kept; then its whole course is told.
+    pub(super) fn into_action(self, conditions: Vec<Condition>, stays: bool) -> Option<Action> {
         let observed = &self.view.record;
         let said = observed.status.state;
         let state = self.state.unwrap_or(said);
-        let passing =
-            self.view.grant_age < self.clocks().renew_interval.max(LASTS) && is_passing(said) && is_passing(state);
+        let lasts = self.quiet_limit().min(TOLD_AFTER);
+        let passing = self.view.grant_age < lasts && is_passing(said) && is_passing(state);
+        let history = &observed.status.history;
+        let tells = untold(&observed.spec, history).next().is_some() && (stays || self.view.grant_age >= TOLD_AFTER);
         let changes_spec = self.changes_spec();
-        let differs = changes_spec || (state != said && !passing) || conditions != observed.status.conditions;
+        let differs = changes_spec || tells || (state != said && !passing) || conditions != observed.status.conditions;
+        let mut spec = if changes_spec { self.spec } else { observed.spec.clone() };
+        if changes_spec {
+            note_change(&observed.spec, &mut spec, history, self.change, &self.world.wall);
+        }
         differs.then(|| Action::UpdateDirectory {
-            slot: self.spec.slot,
+            slot: spec.slot,
             version: observed.version.clone(),
-            spec: if changes_spec { self.spec } else { observed.spec.clone() },
+            spec,
             state,
             change: self.change,
             conditions,
@@ -490,6 +511,12 @@ impl<'w> Draft<'w> {
 fn claim_of<'w>(world: &'w World, volume: &VolumeRef) -> Option<&'w ClaimView> {
     let claim = world.claim(&volume.claim_name)?;
     (volume.claim_uid.is_empty() || volume.claim_uid == claim.uid).then_some(claim)
+}
+
+/// How often an owner that is told now is to report.
+fn renew_interval(world: &World) -> indexbuild_api::Duration {
+    let build = &world.build;
+    indexbuild_api::Duration::from_millis(build.clocks.renew_interval.max(build.share.interval))
 }
 
 /// The first epoch of a slot: above any that its pods, its claims' generations or any choice show.
@@ -526,11 +553,11 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
             state: VolumeState::Stranded,
         })
         .collect();
-    EngineDirectorySpec {
+    let mut spec = EngineDirectorySpec {
         build_name: build.name.clone(),
         build_uid: build.uid.clone(),
         slot,
-        renew_interval: indexbuild_api::Duration::from_millis(build.clocks.renew_interval),
+        renew_interval: renew_interval(world),
         grant: Some(Grant { epoch, pod_name: names::pod(&build.name, &build.uid, slot, epoch), ..Grant::default() }),
         work: Some(work),
         volume: Some(VolumeRef {
@@ -544,8 +571,11 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
         work_failures: Vec::new(),
         chosen: Vec::new(),
         past: Past { first_epoch: epoch, ..Past::default() },
+        untold: Vec::new(),
         after_build: Some(after_build(build)),
-    }
+    };
+    spec.untold = first_owner(&spec, &world.wall);
+    spec
 }
 
 /// Stands for an owner that nobody remembers. No pod has this UID, no process this nonce.

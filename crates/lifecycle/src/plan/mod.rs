@@ -70,6 +70,7 @@ pub fn plan(world: &World) -> Decision {
     // A failure is said first, in the status, and acted on by the next pass: what acts on it takes its evidence
     // away, and a crash in between must not forget why the build failed.
     if pass.failing.is_none() {
+        pass.queue_wait();
         pass.deadline_wait();
         pass.each_slot();
         // Of a build that is gone only volumes are left to decide about: no work, no result, no stage.

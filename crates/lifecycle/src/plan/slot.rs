@@ -117,7 +117,7 @@ impl<'w> Pass<'w> {
             return;
         }
         let slot = draft.slot();
-        let Some(volume) = draft.spec.volume.clone() else {
+        let Some(volume) = draft.spec.volume.clone().filter(|_| !self.is_queued()) else {
             return;
         };
         let left = budget::backoff(draft).saturating_sub(draft.view.grant_age);
@@ -268,7 +268,7 @@ impl<'w> Pass<'w> {
                 budget::count(draft, failure.as_ref());
             }
             Duty::Work if failure.is_none() && budget::is_unexplained(draft) => {
-                let left = draft.quiet_limit().saturating_sub(draft.silence()).max(1);
+                let left = draft.kubelet_limit().saturating_sub(draft.silence()).max(1);
                 let what = format!("{} has ended, and nobody is seen to have asked it to", budget::describe(draft));
                 let ends_when = match self.world.platform {
                     Platform::Kubernetes => "its kubelet says how it ended, or has not said so in time",
@@ -431,6 +431,7 @@ impl<'w> Pass<'w> {
         }
         let reason = self.why_unwanted();
         draft.bump(reason, None, Next::NewPod, Place::None(VolumeState::Stranded));
+        self.condemn_early(draft);
         if !draft.bumped() {
             // The record can hold no more volumes: then its pod is asked to end, and the volume stays where it is.
             self.stop(draft, StopReason::BuildEnded);

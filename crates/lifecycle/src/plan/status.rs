@@ -51,7 +51,8 @@ impl Pass<'_> {
             let drafts = std::mem::take(&mut self.drafts).into_values();
             for draft in drafts.filter(|draft| going != Some(draft.slot())) {
                 let conditions = self.slot_conditions(&draft);
-                actions.extend(draft.into_action(conditions));
+                let stays = matches!(self.mode, Mode::Drain(_)) && self.is_settled(&draft);
+                actions.extend(draft.into_action(conditions, stays));
             }
         }
         let Self { waits, mut events, world, .. } = self;
@@ -132,6 +133,8 @@ impl Pass<'_> {
                 let open = !self.world.build.gone && self.work_open(&draft);
                 draft.state = Some(match (self.mode, open, draft.claimed()) {
                     (Mode::Suspend, _, false) => DirectoryState::Suspended,
+                    // As it is: nothing of it changes until its turn.
+                    (Mode::Run, _, false) if self.is_queued() => draft.view.record.status.state,
                     (_, false, _) => DirectoryState::Idle,
                     (_, true, false) => DirectoryState::Starting,
                     (_, true, true) => DirectoryState::Working,

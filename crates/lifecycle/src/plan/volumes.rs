@@ -209,11 +209,16 @@ impl<'w> Pass<'w> {
             if self.lost || self.mode == Mode::Suspend {
                 continue;
             }
+            let said = Evidence::is_in_record(world, &volume);
             let (name, uid) = (volume.claim_name, volume.claim_uid);
             match self.retention(draft) {
                 Retention::Delete if unused => {
                     if let Some(condemned) = Condemned::of(observed, &name, &uid) {
                         self.destructive.push(Action::DeleteClaim { name, uid, condemned, evidence });
+                        if !said {
+                            // Condemned before it was proved: what that was seen in may go before the claim does.
+                            draft.spec.former_volumes[index].state = VolumeState::Idle;
+                        }
                         continue;
                     }
                     // G7: said in the record first.
@@ -235,6 +240,20 @@ impl<'w> Pass<'w> {
             draft.spec.former_volumes[index].state = VolumeState::Idle;
         }
         draft.spec.former_volumes.retain(|volume| !kept.contains(&volume.claim_name));
+    }
+
+    /// Where the build has ended, nothing returns to the volume of an owner that is revoked: it is condemned in the same write
+    /// (G7), where it is to go, and deleted when that owner is proved gone.
+    pub(super) fn condemn_early(&self, draft: &mut Draft<'_>) {
+        let ends = matches!(self.mode, Mode::Clean(_) | Mode::Drain(_));
+        if !ends || !draft.bumped() || self.retention(draft) != Retention::Delete {
+            return;
+        }
+        let left = draft.view.record.spec.volume.as_ref().map(|volume| volume.claim_name.as_str());
+        let mut formers = draft.spec.former_volumes.iter_mut();
+        if let Some(former) = formers.find(|former| Some(former.claim_name.as_str()) == left) {
+            former.condemned = true;
+        }
     }
 
     /// What becomes of a volume of the slot that nobody needs, and whose owner is proved gone.
@@ -364,7 +383,8 @@ impl<'w> Pass<'w> {
                 // Its end is no longer needed as evidence once the record says it, or the claim is being deleted: then
                 // the claim waits for the pod's object to go (pvc-protection), and would for ever.
                 let needed = former.is_some_and(|volume| {
-                    !volume.condemned && !matches!(volume.state, VolumeState::Idle | VolumeState::Terminating)
+                    let told = matches!(volume.state, VolumeState::Idle | VolumeState::Terminating);
+                    !told && !(volume.condemned && Evidence::is_in_record(self.world, volume))
                 });
                 if !needed && !pod.deleting {
                     ended.push(Action::StopPod { name, uid, reason: StopReason::Ended });

@@ -11,7 +11,7 @@ use super::Pass;
 use super::grants::Draft;
 use super::mode::Mode;
 use crate::action::Wait;
-use crate::world::{Millis, World};
+use crate::world::{Millis, Queued, World};
 
 const BEFORE_TIME: &str = ", until ";
 const AFTER_TIME: &str = " at the latest: ends when ";
@@ -30,6 +30,25 @@ impl Pass<'_> {
         let until = self.world.now.saturating_add(again);
         let stalls = stalls(reason);
         self.waits.push(Wait { reason, slot, what, until, acts: false, ends_when: ends_when.to_owned(), stalls });
+    }
+
+    /// Whether the build waits for its turn: it makes no pods.
+    pub(super) fn is_queued(&self) -> bool {
+        self.mode == Mode::Run && self.world.build.share.queued.is_some()
+    }
+
+    /// A build that waits for the budget of writes that all builds have together.
+    pub(super) fn queue_wait(&mut self) {
+        let Some(Queued { number, of, budget }) = self.world.build.share.queued.filter(|_| self.is_queued()) else {
+            return;
+        };
+        let what = format!(
+            "the build waits for its turn, number {number} of {of} in the queue: those that are at work, and it, would write to the \
+             Kubernetes API more than {budget} times a second, which is what all builds have together"
+        );
+        let ends_when = "those before it have begun and some of them have ended, or the operator has a larger budget (--writes-per-second)";
+        let again = self.world.build.clocks.renew_interval;
+        self.wait_on(Reason::WaitingForBudget, None, again, what, ends_when);
     }
 
     /// What a slot's owner says that it waits for. A store is waited for as long as it takes: that it is away, or refuses,
@@ -167,7 +186,8 @@ pub(super) const fn severity(wait: &Wait, mode: Mode) -> u8 {
             | Reason::WaitingForEvidence
             | Reason::WaitingForSpace
             | Reason::WaitingForStore
-            | Reason::InternalError,
+            | Reason::InternalError
+            | Reason::WaitingForBudget,
             _,
         )
         // While the build works, a volume that is held for a proof holds up nothing.

@@ -14,7 +14,7 @@ use indexbuild_api::{
 use indexbuild_lifecycle::Platform;
 use indexbuild_lifecycle::world::{
     AttachmentView, Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState,
-    PodView, Record, SlotView, Stage, Termination, Unproved, World,
+    PodView, Record, Share, SlotView, Stage, Termination, Unproved, World,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -338,6 +338,7 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
                     report_age,
                     progress_age,
                     grant_age,
+                    longest_interval: 0,
                 }
             },
         )
@@ -584,6 +585,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                         finalizer,
                         reconcile_disabled: disabled,
                         clocks: Clocks { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
+                        share: Share::default(),
                         percent_per_second: Some(0.5),
                         gone,
                     },

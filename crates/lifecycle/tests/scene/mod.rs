@@ -8,7 +8,7 @@ use indexbuild_api::{
 };
 use indexbuild_lifecycle::world::{
     Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record,
-    SlotView, Stage, Termination, World,
+    Share, SlotView, Stage, Termination, World,
 };
 use indexbuild_lifecycle::{Action, Decision, Platform, plan};
 
@@ -38,6 +38,7 @@ pub(crate) fn world() -> World {
             finalizer: true,
             reconcile_disabled: false,
             clocks: Clocks { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
+            share: Share::default(),
             percent_per_second: None,
             gone: false,
         },
@@ -148,6 +149,7 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         report_age: 100,
         progress_age: 100,
         grant_age: 100_000,
+        longest_interval: 1_000,
     });
 }
 

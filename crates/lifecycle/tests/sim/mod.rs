@@ -24,8 +24,8 @@ use indexbuild_lifecycle::frozen::{StageObject, sort_out};
 use indexbuild_lifecycle::owner::{self, Current, OwnerState, Seen, Step};
 use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record, SlotView, Stage,
-    Termination, World,
+    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record, Share, SlotView,
+    Stage, Termination, World,
 };
 use indexbuild_lifecycle::{Action, Decision, End, plan};
 

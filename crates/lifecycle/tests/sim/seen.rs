@@ -16,6 +16,7 @@ impl Sim {
                 report_age: self.now.saturating_sub(entry.report_seen),
                 progress_age: self.now.saturating_sub(entry.progress_seen),
                 grant_age: self.now.saturating_sub(entry.grant_seen),
+                longest_interval: entry.spec.renew_interval.as_millis(),
             })
             .collect();
         let pods = self
@@ -87,6 +88,7 @@ impl Sim {
             finalizer: self.finalizer,
             reconcile_disabled: false,
             clocks: self.clocks,
+            share: Share::default(),
             percent_per_second: None,
             gone: false,
         };

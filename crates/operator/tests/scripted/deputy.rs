@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use indexbuild_operator::client::client_for;
 use indexbuild_operator::metrics::Metrics;
 use indexbuild_operator::objects::Image;
-use indexbuild_operator::{OperatorConfig, TestSwitches, run_with};
+use indexbuild_operator::{OperatorConfig, TestSwitches, WRITES_PER_SECOND, run_with};
 use kube::{Client, Config};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +66,7 @@ impl Deputy {
                     identity: name,
                     bind: "127.0.0.1:0".parse().unwrap(),
                     concurrency: 8,
+                    writes_per_second: WRITES_PER_SECOND,
                     detaching_drivers: vec![super::provisioner::DETACHES.to_owned()],
                     test: switches,
                 };
