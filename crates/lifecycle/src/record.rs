@@ -139,7 +139,8 @@ const fn is_of_course(reason: OwnerChangeReason) -> bool {
         | OwnerChangeReason::Suspended
         | OwnerChangeReason::Resumed
         | OwnerChangeReason::ScaledDown
-        | OwnerChangeReason::Aborted => false,
+        | OwnerChangeReason::Aborted
+        | OwnerChangeReason::Other(_) => false,
     }
 }
 
