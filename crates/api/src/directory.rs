@@ -319,7 +319,7 @@ pub enum WorkKind {
     Clean,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 
@@ -333,7 +333,7 @@ pub enum RunLocation {
     Volume,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 
@@ -430,7 +430,7 @@ pub enum VolumeState {
     Foreign,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 
