@@ -158,7 +158,8 @@ fn tells_something(condition: &Condition) -> bool {
         | ConditionType::Failed
         | ConditionType::VolumesHeld
         | ConditionType::Complete
-        | ConditionType::Waiting => *status == ConditionStatus::True,
+        | ConditionType::Waiting
+        | ConditionType::Other(_) => *status == ConditionStatus::True,
         ConditionType::Reconciling | ConditionType::Finished | ConditionType::Progressing => false,
     }
 }

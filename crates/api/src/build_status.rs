@@ -119,7 +119,7 @@ pub enum Phase {
     Failed,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 

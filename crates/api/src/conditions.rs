@@ -55,7 +55,7 @@ pub enum ConditionType {
     Waiting,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 
@@ -71,7 +71,7 @@ pub enum ConditionStatus {
     Unknown,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 
@@ -191,7 +191,7 @@ pub enum Reason {
     InternalError,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 
@@ -263,7 +263,7 @@ pub enum WorkErrorReason {
     Internal,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 

@@ -324,7 +324,7 @@ pub enum WorkKind {
     Clean,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 
@@ -338,7 +338,7 @@ pub enum RunLocation {
     Volume,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 
@@ -435,7 +435,7 @@ pub enum VolumeState {
     Foreign,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 

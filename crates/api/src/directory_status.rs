@@ -82,7 +82,7 @@ pub enum DirectoryState {
     Tombstone,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 
@@ -162,7 +162,7 @@ pub enum OwnerChangeReason {
     Aborted,
     /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
     #[serde(untagged)]
-    #[schemars(skip)]
+    #[schemars(skip, !untagged)]
     Other(Word),
 }
 

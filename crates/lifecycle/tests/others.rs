@@ -33,6 +33,7 @@ fn a_volume_in_a_state_that_is_not_known_is_neither_taken_nor_removed_nor_given_
         world.slots[0].record.spec.former_volumes[0].state = later();
         let mut control = world.clone();
         control.slots[0].record.spec.former_volumes[0].state = VolumeState::Idle;
+        control.pods.iter_mut().filter(|pod| pod.uid == "pod-9").for_each(|pod| pod.state = terminated(0));
         for _ in 0..4 {
             assert!(!deletes(&world), "ended: {ended}");
             let decision = plan(&world);
@@ -129,7 +130,9 @@ fn a_condition_of_a_type_that_is_not_known_stays_and_nothing_is_written_for_it_a
     world.build.status.as_mut().unwrap().phase = Some(later());
     let left = plan(&world).status;
     assert_eq!(left.phase, Some(later()));
-    let word = |condition: &&Condition| condition.reason == later() && condition.condition_type != other.condition_type;
+    let word = |condition: &&Condition| {
+        condition.reason == later::<Reason>() && condition.condition_type != other.condition_type
+    };
     assert_eq!(left.conditions.iter().find(word), None);
 }
 

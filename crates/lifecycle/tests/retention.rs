@@ -451,7 +451,7 @@ fn on_every_way_out_the_volume_of_the_slot_that_cleans_stays_as_it_is_where_the_
 const fn opposite(retention: Retention) -> Retention {
     match retention {
         Retention::Retain => Retention::Delete,
-        Retention::Delete => Retention::Retain,
+        Retention::Delete | Retention::Other(_) => Retention::Retain,
     }
 }
 

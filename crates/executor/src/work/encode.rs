@@ -54,7 +54,8 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
     let columns = definitions::read_columns(&job.config.build.spec, definitions);
     let reader = TableReader { job, plan: &plan, table, columns, options };
     let outcome = match job.work.runs {
-        RunLocation::Store => {
+        // Of a place that is not known no work is begun (`perform`).
+        RunLocation::Store | RunLocation::Other(_) => {
             upload::beside(job, |uploads| run(job, &plan, &place, &here, &taken, &reader, Some(uploads)))?
         }
         RunLocation::Volume => run(job, &plan, &place, &here, &taken, &reader, None)?,
@@ -67,7 +68,7 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
     let result = taken.result(job, &plan, &place, &splits, &outcome)?;
     let sealed = job.hand_over(&result)?;
     let on_volume = match job.work.runs {
-        RunLocation::Store => false,
+        RunLocation::Store | RunLocation::Other(_) => false,
         RunLocation::Volume => true,
     };
     place.leave(on_volume)?;
@@ -99,7 +100,7 @@ fn take_over(job: &Job, place: &Workplace, splits: &[u32]) -> Result<TakenOver<S
     let mut stored = Vec::new();
     let mut unused = Vec::new();
     let objects = match job.work.runs {
-        RunLocation::Store => former_objects(job)?,
+        RunLocation::Store | RunLocation::Other(_) => former_objects(job)?,
         RunLocation::Volume => BTreeMap::new(),
     };
     for run in uploaded_runs(job, &objects)? {
@@ -149,7 +150,9 @@ impl TakenOver<SealedRun> {
     ) -> Result<EncodeResult, WorkFailure> {
         let place_of = |run: &SealedRun| match job.work.runs {
             RunLocation::Volume => RunPlace::Volume { attempt: place.attempt.folder_name() },
-            RunLocation::Store => RunPlace::Store { path: object_path(job, self.uploaded_run(run), &run.name) },
+            RunLocation::Store | RunLocation::Other(_) => {
+                RunPlace::Store { path: object_path(job, self.uploaded_run(run), &run.name) }
+            }
         };
         let mut runs: Vec<RunRef> =
             outcome.runs.iter().map(|run| RunRef::new(&run.name, place_of(run), &run.sidecar)).collect();

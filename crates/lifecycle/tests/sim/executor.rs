@@ -238,7 +238,7 @@ impl Sim {
                     result.committed = matches!(standing, Manifest::Committed(_));
                 }
             }
-            WorkKind::Plan | WorkKind::Encode | WorkKind::Sort => {}
+            WorkKind::Plan | WorkKind::Encode | WorkKind::Sort | WorkKind::Other(_) => {}
         }
     }
 

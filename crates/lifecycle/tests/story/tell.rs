@@ -91,8 +91,13 @@ impl Teller {
                 ConditionStatus::True if before != Some((*status, *reason)) => {
                     lines.push(format!("{kind} ({reason}): {}", message(why)));
                 }
-                ConditionStatus::False | ConditionStatus::Unknown if held => lines.push(format!("not {kind} any more")),
-                ConditionStatus::True | ConditionStatus::False | ConditionStatus::Unknown => {}
+                ConditionStatus::False | ConditionStatus::Unknown | ConditionStatus::Other(_) if held => {
+                    lines.push(format!("not {kind} any more"));
+                }
+                ConditionStatus::True
+                | ConditionStatus::False
+                | ConditionStatus::Unknown
+                | ConditionStatus::Other(_) => {}
             }
         }
     }

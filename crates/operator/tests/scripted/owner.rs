@@ -273,6 +273,7 @@ impl Owner<'_> {
                 // A Publish behind a tombstone publishes nothing; the operator revoked it long before.
                 Commit::Tombstone => nothing,
             },
+            WorkKind::Other(kind) => unreachable!("no operator grants a work of kind {kind}"),
             WorkKind::Clean => {
                 if work.removes_index {
                     self.script.store.remove(build_uid);

@@ -34,13 +34,21 @@ async fn pods_of_somebody_else_at_names_of_ours_are_left_alone_and_told_and_the_
     bench.build(NAMESPACE, BUILD, 2, |build| build["spec"]["suspend"] = json!(true)).await;
     let uid = bench.builds(NAMESPACE).get(BUILD).await.unwrap().uid().unwrap();
     let pods: Api<Pod> = Api::namespaced(bench.admin.clone(), NAMESPACE);
-    let mut ours = serde_json::to_value(labels::of_build(BUILD, &uid)).unwrap();
-    (ours[labels::SLOT], ours[labels::EPOCH]) = (json!("1"), json!("1"));
+    // By which the operator finds pods of a build; without that by which the scripted kubelet finds them.
+    let ours = json!({labels::BUILD_UID: uid, labels::SLOT: "1", labels::EPOCH: "1"});
     let strangers = [(0, json!({"of": "somebody"})), (1, ours)];
     let mut before = Vec::new();
     for (slot, labelled) in strangers {
         let pod = stranger(&names::pod(BUILD, &uid, slot, 1), labelled);
-        before.push(pods.create(&PostParams::default(), &pod).await.unwrap());
+        let start = Instant::now();
+        // The namespace's account is made a moment after the namespace.
+        before.push(loop {
+            match pods.create(&PostParams::default(), &pod).await {
+                Ok(made) => break made,
+                Err(error) => assert!(start.elapsed() < WITHIN, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        });
     }
     let operator = bench.operator(&proxy, NAMESPACE, "lease", None).await;
     let go_on = Patch::Merge(json!({"spec": {"suspend": false}}));
