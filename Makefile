@@ -18,7 +18,7 @@ PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug generated scenarios recorded check deny image packages rocksdb python stores clean
+.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug generated scenarios recorded check deny promtool image packages rocksdb python stores clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ demo-cluster: build tools ## the same on a real 3-node cluster of this machine: 
 
 # What runs beside the tests, at the lowest priority, one after the other: cargo's lock lets no two compile at once.
 # The last one tells how long `make check` takes when everything is compiled, and runs the lifecycle's debug build.
-BESIDE := lint docs doctest check
+BESIDE := promtool lint docs doctest check
 
 test: fmt rocksdb python ## everything that CI runs
 	@$(MAKE) --no-print-directory stores || echo "tests that need s3rver and Azurite will be skipped"
@@ -45,11 +45,11 @@ ONLY ?= *
 test-only: rocksdb python ## the tests that ONLY='*pattern*' matches, each `program test`
 	@scripts/run-tests.py --only "$(ONLY)" -- $(PROFILE) --workspace --locked
 
-test-long: build tools ## what takes longer: 50 million rows; every write swept; 200 builds at once
+test-long: build tools python ## what takes longer: 50 million rows; every write swept; 200 builds at once; 2000 definitions
 	@$(CARGO) build $(PROFILE) --locked --quiet --workspace --example long_values
 	@scripts/memory.sh $(INDEXBUILD) $(TARGET)/release/examples/long_values 50000000
-	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
-	    --test without_nodes --test scale -- --nocapture
+	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 INDEXBUILD_DEFINITIONS=2000 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
+	    --test without_nodes --test scale --test tables -- --nocapture
 
 memory: build ## 10 million rows within 256 MiB, and values of 1 MB within 128 MiB
 	@$(CARGO) build $(PROFILE) --locked --quiet --workspace --example long_values
@@ -106,6 +106,10 @@ check: fmt rocksdb deny ## what to run while you work: rustfmt, clippy, tests of
 deny: ## licences, banned crates and sources of the dependencies, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check bans licenses sources; \
 	    else echo "cargo-deny is not installed: licences and sources of dependencies are not checked"; fi
+
+promtool: ## test the chart's alerts: when each fires, and when not (Debian's package prometheus has promtool)
+	@scripts/install-packages.sh promtool || [ "$$(id -u)" -ne 0 ] || exit 1
+	@scripts/promtool.sh
 
 fmt: packages
 	$(CARGO) fmt --all --check

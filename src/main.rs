@@ -12,7 +12,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{check, completions, crd, executor, get, ingest, operator, run, sample, scan, timeline, verify};
+use crate::commands::{
+    check, completions, crd, executor, exit, get, ingest, operator, run, sample, scan, timeline, verify,
+};
 use crate::logging::{LogFormat, LogLevel, Logging};
 
 /// Buffers come and go with each split and range: an allocator that gives memory back keeps a
@@ -39,7 +41,8 @@ Examples:
 Exit codes:
   0  done
   1  it failed; the message says why
-  2  wrong usage, or the build's file is not valid";
+  2  wrong usage, or the build's file is not valid
+  141  whoever read the output, such as head, has gone";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -107,7 +110,7 @@ fn main() -> ExitCode {
     if let Some(code) = plugin::run_if_called() {
         return code;
     }
-    let Cli { global, command } = Cli::parse();
+    let Cli { global, command } = Cli::parse_from(get::with_negative_values(std::env::args_os()));
     let Global { log_level, verbose, log_format } = global;
     let default = match &command {
         // A child's log is a file, and is read when something went wrong.
@@ -132,9 +135,6 @@ fn main() -> ExitCode {
     Logging { level, format: log_format }.start();
     match dispatch(command) {
         Ok(code) => code,
-        Err(error) => {
-            output::error(&error);
-            ExitCode::from(commands::exit::FAILED)
-        }
+        Err(error) => exit::of(&error),
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use indexbuild_local::{Progress, ProgressSink, Quiet, SlotProgress};
+use indexbuild_local::{Progress, ProgressSink, SlotProgress};
 use indexbuild_text::{bytes, count};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -21,7 +21,7 @@ pub(crate) fn bars() -> &'static MultiProgress {
 /// The sink that fits where standard error goes.
 pub(crate) fn sink(quiet: bool) -> Box<dyn ProgressSink> {
     if quiet {
-        Box::new(Quiet)
+        Box::new(Waits { waits: false })
     } else if io::stderr().is_terminal() {
         Box::new(Bars::new())
     } else {
@@ -70,6 +70,37 @@ impl ProgressSink for Bars {
             bar.finish_and_clear();
             bars().remove(bar);
         }
+    }
+}
+
+/// No progress; a line when the run begins to wait for something, and one when it goes on: a silence without end looks the
+/// same as work.
+struct Waits {
+    waits: bool,
+}
+
+impl Waits {
+    fn change(&mut self, progress: &Progress) -> Option<String> {
+        let waiting = progress.slots.iter().find_map(|slot| slot.waiting.as_ref());
+        if waiting.is_some() == self.waits {
+            return None;
+        }
+        self.waits = waiting.is_some();
+        Some(waiting.map_or_else(|| "the run goes on".to_owned(), |waiting| format!("the run waits: {waiting}")))
+    }
+}
+
+impl ProgressSink for Waits {
+    fn show(&mut self, progress: &Progress) {
+        if let Some(change) = self.change(progress) {
+            say(&change, false);
+        }
+    }
+
+    fn say(&mut self, _: &str, _: bool) {}
+
+    fn insist(&mut self, message: &str) {
+        say(message, true);
     }
 }
 
@@ -144,6 +175,30 @@ mod tests {
     use indexbuild_api::{Phase, WorkKind};
 
     use super::*;
+
+    #[test]
+    fn a_quiet_run_says_once_that_it_waits_and_once_that_it_goes_on() {
+        let of = |waiting: Option<&str>| Progress {
+            slots: vec![SlotProgress {
+                slot: 0,
+                work: None,
+                step: None,
+                percent: 0,
+                rows: 0,
+                bytes: 0,
+                silent: None,
+                waiting: waiting.map(str::to_owned),
+            }],
+            ..Progress::default()
+        };
+        let mut sink = Waits { waits: false };
+        assert_eq!(sink.change(&of(None)), None);
+        assert_eq!(sink.change(&of(Some("no space"))).as_deref(), Some("the run waits: no space"));
+        assert_eq!(sink.change(&of(Some("no space"))), None);
+        assert_eq!(sink.change(&of(Some("still no space"))), None);
+        assert_eq!(sink.change(&of(None)).as_deref(), Some("the run goes on"));
+        assert_eq!(sink.change(&of(None)), None);
+    }
 
     #[test]
     fn a_line_says_how_far_the_whole_and_each_slot_is() {

@@ -35,6 +35,8 @@ mod restart;
 mod rows_per_second;
 #[path = "operator/short_timers.rs"]
 mod short_timers;
+#[path = "operator/skew.rs"]
+mod skew;
 #[path = "operator/store_outage.rs"]
 mod store_outage;
 #[path = "operator/mod.rs"]

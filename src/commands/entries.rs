@@ -1,5 +1,6 @@
 //! Entries of an index as people and programs read them.
 
+use indexbuild_index::value::printable_json;
 use indexbuild_index::{ColumnType, DecodedEntry, IndexDefinition, KeyColumn, RowId, RowIdValue, Value};
 use serde_json::{Map, json};
 
@@ -34,52 +35,56 @@ pub(super) fn write<E: Into<anyhow::Error>>(
     entries: impl Iterator<Item = Result<DecodedEntry, E>>,
 ) -> anyhow::Result<u64> {
     let mut count = 0;
-    if format == OutputFormat::Json {
-        crate::output::text("[")?;
-    }
+    let mut outcome = Ok(());
     for entry in entries {
-        let entry = to_json(definition, &entry.map_err(Into::into)?);
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                outcome = Err(error.into());
+                break;
+            }
+        };
         let text = match format {
-            OutputFormat::Json => format!("{}\n  {entry}", if count == 0 { "" } else { "," }),
-            OutputFormat::Yaml => format!("- {entry}\n"),
+            OutputFormat::Json => {
+                let begin = if count == 0 { "[" } else { "," };
+                format!("{begin}\n  {}", printable_json(&to_json(definition, &entry)))
+            }
+            OutputFormat::Yaml => format!("- {}\n", printable_json(&to_json(definition, &entry))),
             OutputFormat::Table => format!("{}\n", line(definition, &entry)),
         };
         crate::output::text(&text)?;
         count += 1;
     }
-    if format == OutputFormat::Json {
-        crate::output::text("\n]\n")?;
-    }
-    Ok(count)
+    // After an error too: a document that is cut off is none to whoever parses it. The exit code tells that it is not all.
+    crate::output::text(match (format, count) {
+        (OutputFormat::Json | OutputFormat::Yaml, 0) => "[]\n",
+        (OutputFormat::Json, _) => "\n]\n",
+        (OutputFormat::Yaml | OutputFormat::Table, _) => "",
+    })?;
+    outcome.map(|()| count)
 }
 
 fn typed(columns: &[KeyColumn]) -> Vec<(&str, ColumnType)> {
     columns.iter().map(|column| (column.name.as_str(), column.column_type)).collect()
 }
 
-fn named(columns: &[KeyColumn]) -> Vec<&str> {
-    columns.iter().map(|column| column.name.as_str()).collect()
-}
-
 /// `customer=17 created=2026-01-31T10:00:00 -> id=1 | total=12.50`: columns in the index's order, by which it is sorted.
-fn line(definition: &IndexDefinition, entry: &serde_json::Value) -> String {
-    let pairs = |part: &serde_json::Value, names: &[&str]| {
-        let pair = |name: &&str| match &part[*name] {
-            serde_json::Value::String(text) => format!("{name}={text}"),
-            serde_json::Value::Null => format!("{name}=NULL"),
-            other => format!("{name}={other}"),
-        };
-        names.iter().map(pair).collect::<Vec<_>>().join(" ")
+/// Values are printed as `get` takes them; no blank stands in one outside of quotes.
+fn line(definition: &IndexDefinition, entry: &DecodedEntry) -> String {
+    let DecodedEntry { columns, row_id, included } = entry;
+    let pairs = |names: Vec<(&str, ColumnType)>, values: &[Value]| {
+        let pairs = names.into_iter().zip(values);
+        pairs.map(|((name, kind), value)| format!("{name}={}", value.display(kind))).collect::<Vec<_>>().join(" ")
     };
-    let row = match &definition.row_id {
-        RowId::Position => vec!["file", "row"],
-        RowId::Columns(columns) => named(columns),
+    let row = match row_id {
+        RowIdValue::Position(position) => format!("file={} row={}", position.file(), position.row()),
+        RowIdValue::Columns(values) => pairs(typed(definition.row_id_columns()), values),
     };
-    let mut line = format!("{} -> {}", pairs(&entry["key"], &named(&definition.columns)), pairs(&entry["rowId"], &row));
+    let mut line = format!("{} -> {row}", pairs(typed(&definition.columns), columns));
     if !definition.include.is_empty() {
-        let included: Vec<&str> = definition.include.iter().map(|column| column.name.as_str()).collect();
+        let names = definition.include.iter().map(|column| (column.name.as_str(), column.column_type)).collect();
         line.push_str(" | ");
-        line.push_str(&pairs(&entry["include"], &included));
+        line.push_str(&pairs(names, included));
     }
     line
 }

@@ -1,13 +1,15 @@
 //! Which index a command reads, and how its store is reached.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 use indexbuild_executor::StoreAccess;
 use indexbuild_index::reader::{Index, IndexSet};
 use indexbuild_index::store::{BadCaFile, CaCertificates, StoreOptions};
+
+use super::cleanup::TemporaryCache;
 
 /// The finished build that a command reads.
 #[derive(Debug, Args)]
@@ -15,7 +17,7 @@ pub(super) struct IndexLocation {
     /// The build: OUTPUT/NAMESPACE/NAME, a path or a URL (its LATEST says which build), or one build's prefix or
     /// manifest.json
     #[arg(value_name = "INDEX")]
-    place: String,
+    place: OsString,
     /// Where fetched files are kept; by default a temporary folder
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -49,7 +51,7 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 /// An open build, and the temporary cache that goes with it.
 pub(super) struct OpenBuild {
     pub set: IndexSet,
-    _cache: Option<tempfile::TempDir>,
+    _cache: Option<TemporaryCache>,
 }
 
 impl CaFile {
@@ -76,12 +78,9 @@ impl IndexLocation {
             ca: ca.read()?,
         };
         let (folder, temporary) = match cache {
-            Some(folder) => (folder.clone(), None),
+            Some(folder) => (std::path::absolute(folder)?, None),
             None => {
-                let folder = tempfile::Builder::new()
-                    .prefix("indexbuild-cache-")
-                    .tempdir()
-                    .context("cannot make a temporary folder for fetched files; name one with --cache")?;
+                let folder = TemporaryCache::create()?;
                 (folder.path().to_owned(), Some(folder))
             }
         };

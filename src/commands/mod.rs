@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod check;
+mod cleanup;
 pub(crate) mod completions;
 pub(crate) mod crd;
 mod entries;

@@ -31,7 +31,7 @@ pub(crate) struct RunArgs {
     /// How the summary is written
     #[arg(short, long, value_enum, default_value_t)]
     output: OutputFormat,
-    /// Show no progress
+    /// Show no progress, only what the run waits for
     #[arg(short, long)]
     quiet: bool,
     /// Also draw who owned which directory, when, and why that changed (.svg or .html)

@@ -20,6 +20,8 @@ use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
+use super::cleanup::RemovedBySignal;
+
 /// Rows that are made and written at a time: what is in memory does not depend on the table's size.
 const BATCH_ROWS: u64 = 1 << 16;
 /// Batches that wait between the thread that makes them and the one that writes them.
@@ -151,7 +153,8 @@ pub(crate) fn run(args: SampleArgs) -> anyhow::Result<()> {
         1 => args.out.display().to_string(),
         count => format!("{} ({count} files)", numbered(&args.out, "*").display()),
     };
-    eprintln!("{names}: {} rows, {written} bytes", args.rows);
+    // The table is there, whoever reads this.
+    let _ = writeln!(std::io::stderr(), "{names}: {} rows, {written} bytes", args.rows);
     Ok(())
 }
 
@@ -205,6 +208,7 @@ fn write_file(
 ) -> anyhow::Result<u64> {
     let generator = RowGenerator::new(args);
     let file = DurableFile::create(path)?;
+    let _by_signal = RemovedBySignal::new(file.temporary());
     std::thread::scope(|scope| {
         let (sender, batches) = sync_channel(QUEUED_BATCHES);
         scope.spawn({

@@ -13,27 +13,29 @@ use crate::output::OutputFormat;
 /// Read a part of an index, in its order
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Bounds are values of the leading columns, separated by commas, in the index's order: of a descending
-column --from is the greater one. --from is part of the scan, --to is not.
+Bounds are values of the leading columns, in the index's order, one for each --prefix, --from or --to: for the next column
+the option is given again. Values are written as for get (`indexbuild get --help`). Of a descending column --from is the
+greater one. --from is part of the scan, --to is not.
 
 Examples:
   indexbuild scan indexes/default/orders --index by_customer --limit 10
   indexbuild scan indexes/default/orders --index by_customer --from 10 --to 20 --reverse
-  indexbuild scan indexes/default/orders --index by_customer --prefix 17 -o json")]
+  indexbuild scan indexes/default/orders --index by_customer --prefix 17 -o json
+  indexbuild scan indexes/default/orders --index by_name --prefix 'Smith, John' --prefix 2026-01-31")]
 pub(crate) struct ScanArgs {
     #[command(flatten)]
     location: IndexLocation,
     /// The index; may be left out where the build has one only
     #[arg(long, value_name = "NAME")]
     index: Option<String>,
-    /// Only entries that begin with these values
-    #[arg(long, value_delimiter = ',', value_name = "VALUE,…", allow_negative_numbers = true, conflicts_with_all = ["from", "to"])]
+    /// Only entries that begin with this value; again for the next column's
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true, conflicts_with_all = ["from", "to"])]
     prefix: Vec<String>,
-    /// Begin here
-    #[arg(long, value_delimiter = ',', value_name = "VALUE,…", allow_negative_numbers = true)]
+    /// Begin here; again for the next column's value
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
     from: Vec<String>,
-    /// End before here
-    #[arg(long, value_delimiter = ',', value_name = "VALUE,…", allow_negative_numbers = true)]
+    /// End before here; again for the next column's value
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
     to: Vec<String>,
     /// At most so many entries
     #[arg(long, value_name = "N")]

@@ -147,13 +147,14 @@ fn table_hashes(
         &manifest.indexes.iter().map(|index| index.definition.clone()).collect::<Vec<_>>(),
     );
     let columns = indexbuild_executor::definitions::projection(definitions.iter().map(AsRef::as_ref));
+    let read = indexbuild_executor::definitions::read_columns(&build.spec, definitions.iter().map(AsRef::as_ref));
     let splits = table.splits(&columns)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let parts = in_parallel(&splits, threads, |split| {
         let mut sums = vec![(0, SetHash::default()); definitions.len()];
         let encoders = definitions.iter().map(|definition| Encoder::new(Arc::clone(definition)));
         let mut encoders = encoders.collect::<Result<Vec<_>, _>>()?;
-        for batch in table.read(split, &columns, &ReadOptions::default())? {
+        for batch in table.read_as(split, &read, &ReadOptions::default())? {
             let batch = batch?;
             let rows = match &batch.rows {
                 BatchRows::From(first) => Rows::From(*first),

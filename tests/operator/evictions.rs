@@ -1,6 +1,6 @@
-//! Ends that are nobody's fault, and their controls, on a cluster of two nodes: four drains of a slot that cleans; and pods
-//! that are to blame themselves: one above its own limit of ephemeral storage, one that is killed as for memory, one that
-//! finds no way to the API server.
+//! Ends that are nobody's fault, and their controls, on a cluster of two nodes: a kubelet that evicts for want of room on its
+//! disk, four drains of a slot that cleans; and pods that are to blame themselves: one above its own limit of ephemeral
+//! storage, one that is killed as for memory, one that finds no way to the API server.
 
 use std::time::Duration;
 
@@ -8,21 +8,22 @@ use indexbuild_testbed::{Options, Tools, tools_or_skip};
 use serde_json::{Value, json};
 
 use crate::support::operator_process::OperatorOptions;
-use crate::support::{Fixture, NAMESPACE, holds, message, prefer, switch, text};
+use crate::support::{Fixture, NAMESPACE, history, holds, message, prefer, switch, text};
 
 /// Ten splits, each a run of its own.
 const ROWS: u64 = 20_000;
 const WITHIN: Duration = Duration::from_secs(120);
 /// A namespace whose pods have a small limit of ephemeral storage.
 const LIMITED: &str = "limited";
+const EVICTED: &str = "evicted";
 const KILLED: &str = "killed";
 const GREEDY: &str = "greedy";
 const UNHEARD: &str = "unheard";
 const MISSPELT: &str = "misspelt";
 
 #[test]
-fn drains_are_nobodys_fault_and_a_pod_above_its_own_limit_or_out_of_reach_is() {
-    let Some(tools) = tools_or_skip("drains, and ends that count, on real nodes") else { return };
+fn evictions_and_drains_are_nobodys_fault_and_a_pod_above_its_own_limit_or_out_of_reach_is() {
+    let Some(tools) = tools_or_skip("evictions and drains on real nodes") else { return };
     run(&tools);
 }
 
@@ -56,12 +57,16 @@ fn run(tools: &Tools) {
     let mut misspelt = slow(NAMESPACE, MISSPELT);
     misspelt["spec"]["indexes"][0]["columns"] = json!([{"name": "kk"}]);
     switch(&mut misspelt, &json!({"beginWhenToldIn": "Clean"}));
+    let mut evicted = slow(NAMESPACE, EVICTED);
+    prefer(&mut evicted, "node1");
     fixture.cluster.apply(&[killed, greedy, unheard, misspelt]).unwrap();
 
     to_blame(&fixture);
     out_of_reach(&fixture);
     drains_of_a_clean(&fixture);
-    for (namespace, name) in [(NAMESPACE, KILLED), (LIMITED, GREEDY), (NAMESPACE, UNHEARD)] {
+    fixture.cluster.apply(&[evicted]).unwrap();
+    node_pressure(&mut fixture);
+    for (namespace, name) in [(NAMESPACE, KILLED), (LIMITED, GREEDY), (NAMESPACE, UNHEARD), (NAMESPACE, EVICTED)] {
         fixture.complete_in(namespace, name, Duration::from_secs(240));
         fixture.assert_same_as_local(namespace, name);
     }
@@ -171,4 +176,35 @@ fn out_of_reach(fixture: &Fixture) {
     let patch = json!({"spec": {"executor": {"env": null}, "rowsPerSecond": null}}).to_string();
     fixture.kubectl(&["patch", "ib", UNHEARD, "--type=merge", "-p", &patch]);
     fixture.say("a pod that finds no way to the API server is told and counted");
+}
+
+/// The kubelet of one node finds too little room, evicts all pods, and takes no new ones: nobody has failed, and as the
+/// volume is that node's, another one takes its place elsewhere.
+fn node_pressure(fixture: &mut Fixture) {
+    let record = fixture.at_work(NAMESPACE, EVICTED, 0, 2);
+    assert_eq!(text(&record, "/spec/grant/nodeName"), "node1");
+    let pod = text(&record, "/spec/grant/podName").to_owned();
+    fixture.cluster.press_disk("node1", true).unwrap();
+    let how = fixture.until("the kubelet evicts the pod", WITHIN, |fixture| {
+        let now = fixture.slots(NAMESPACE, EVICTED).first().cloned().ok_or("no record")?;
+        // The history follows the grant, in a write of its own.
+        let told = |now: &Value| {
+            now["status"]["history"]
+                .as_array()
+                .is_some_and(|all| all.last().is_some_and(|last| last["epoch"] == now["spec"]["grant"]["epoch"]))
+        };
+        let another = text(&now, "/spec/grant/podName") != pod && told(&now);
+        if another { Ok(history(&now)) } else { Err(now.to_string()) }
+    });
+    assert_eq!(how.last().map(String::as_str), Some("Rebound"), "an end that is nobody's fault: {how:?}");
+    let evictions = fixture.cluster.get(&["events", "-n", NAMESPACE, "--field-selector", "reason=Evicted"]).unwrap();
+    assert!(!evictions["items"].as_array().unwrap().is_empty(), "the kubelet itself evicted it");
+    fixture.until("it works on the other node", WITHIN, |fixture| {
+        let record = fixture.slots(NAMESPACE, EVICTED).first().cloned().ok_or("no record")?;
+        let works =
+            text(&record, "/spec/grant/nodeName") == "node2" && !text(&record, "/spec/grant/bootNonce").is_empty();
+        if works { Ok(()) } else { Err(record.to_string()) }
+    });
+    assert_eq!(failed_attempts(&fixture.read(EVICTED)), 0);
+    fixture.say("a pod that was evicted for want of room on its node has not failed");
 }

@@ -404,9 +404,10 @@ pub(crate) fn prefer(build: &mut Value, node: &str) {
     }});
 }
 
-/// Sets the test switches of a build's executors.
+/// Sets the test switches of a build's executors, which the operators of these tests hand over.
 pub(crate) fn switch(build: &mut Value, switches: &Value) {
-    build["spec"]["executor"]["env"] = json!([{"name": "INDEXBUILD_TEST_SWITCHES", "value": switches.to_string()}]);
+    let annotation = json!({"indexbuild.dev/test-switches": switches.to_string()});
+    build["spec"]["executor"]["podMetadata"]["annotations"] = annotation;
 }
 
 /// A text of an object.

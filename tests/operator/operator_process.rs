@@ -52,6 +52,9 @@ impl Operator {
     /// Starts it, by the command that runs the program inside.
     pub(crate) fn start(program: Command, options: OperatorOptions, log: PathBuf) -> Self {
         let OperatorOptions { namespace, image, switches, port, detaching_driver } = options;
+        // Executors have theirs from it: a build cannot ask for them by itself.
+        let mut switches = switches.unwrap_or_else(|| serde_json::json!({}));
+        switches["handOver"] = serde_json::json!(true);
         let mut arguments = vec![
             "--log-format=json",
             "operator",
@@ -78,9 +81,7 @@ impl Operator {
                 let log = std::fs::OpenOptions::new().create(true).append(true).open(&output).unwrap();
                 let mut command = again(&program);
                 command.env("INDEXBUILD_LOG", "info,indexbuild_operator=debug").args(&arguments);
-                if let Some(switches) = &switches {
-                    command.env("INDEXBUILD_TEST_SWITCHES", switches.to_string());
-                }
+                command.env("INDEXBUILD_TEST_SWITCHES", switches.to_string());
                 let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
                 attend(child, &stopped);
                 std::thread::sleep(Duration::from_millis(300));

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::{Condition, Reason, WorkErrorReason, shown_by_name};
+use crate::word::Word;
 
 /// What the operator says about a build.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
@@ -116,6 +117,10 @@ pub enum Phase {
     Complete,
     /// There will be no index.
     Failed,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 shown_by_name!(Phase);

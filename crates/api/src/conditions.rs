@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::word::Word;
+
 /// One condition of a resource. `lastTransitionTime` changes only when `status` does.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -51,6 +53,10 @@ pub enum ConditionType {
     OwnershipEnforced,
     /// Of a slot: something is waited for.
     Waiting,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 /// Whether a condition holds.
@@ -63,6 +69,10 @@ pub enum ConditionStatus {
     /// It is not known.
     #[default]
     Unknown,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 /// Why a condition, or an event, is as it is.
@@ -179,6 +189,10 @@ pub enum Reason {
     Unreadable,
     /// Something went wrong inside.
     InternalError,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 impl From<WorkErrorReason> for Reason {
@@ -200,7 +214,10 @@ impl From<WorkErrorReason> for Reason {
             WorkErrorReason::Tombstoned => Self::Tombstoned,
             WorkErrorReason::Verification => Self::VerificationFailed,
             WorkErrorReason::StoreUnavailable => Self::WaitingForStore,
-            WorkErrorReason::EngineLocked | WorkErrorReason::Internal => Self::InternalError,
+            // Another set of words: what is one of that need not be one of this.
+            WorkErrorReason::EngineLocked | WorkErrorReason::Internal | WorkErrorReason::Other(_) => {
+                Self::InternalError
+            }
         }
     }
 }
@@ -244,13 +261,20 @@ pub enum WorkErrorReason {
     StoreUnavailable,
     /// Something went wrong inside.
     Internal,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 macro_rules! shown_by_name {
     ($($type:ty),+) => {$(
         impl std::fmt::Display for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                std::fmt::Debug::fmt(self, f)
+                match self {
+                    Self::Other(word) => std::fmt::Display::fmt(word, f),
+                    known => std::fmt::Debug::fmt(known, f),
+                }
             }
         }
     )+};

@@ -10,6 +10,7 @@ use crate::conditions::shown_by_name;
 use crate::directory_status::{EngineDirectoryStatus, OwnerChange};
 use crate::duration::Duration;
 use crate::volume::Retention;
+use crate::word::Word;
 
 /// The record of one slot: who owns its volume, what it works on, and which results count. Every write
 /// of the spec is a compare-and-set on `resourceVersion` (G1).
@@ -321,6 +322,10 @@ pub enum WorkKind {
     Publish,
     /// Remove what is not needed any more; of an aborted build: tombstone first.
     Clean,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 /// Where Encode leaves its runs.
@@ -331,6 +336,10 @@ pub enum RunLocation {
     Store,
     /// On the slot's volume alone: with one slot, which also sorts them.
     Volume,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 /// The current volume of a slot.
@@ -424,6 +433,10 @@ pub enum VolumeState {
     Terminating,
     /// It belongs to somebody else.
     Foreign,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 shown_by_name!(WorkKind, RunLocation, VolumeState);

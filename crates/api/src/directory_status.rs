@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::{Condition, Reason, WorkErrorReason, shown_by_name};
+use crate::word::Word;
 
 /// What is reported of a slot: `claim` and `report` by its owner, everything else by the operator.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
@@ -79,6 +80,10 @@ pub enum DirectoryState {
     Finished,
     /// The build is gone; a volume is not accounted for.
     Tombstone,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 shown_by_name!(DirectoryState);
@@ -120,6 +125,10 @@ pub struct OwnerChange {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub work_id: String,
+    /// When that work was done, by the owner's clock: from then on it waited for the next one. For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub work_ended: Option<String>,
 }
 
 /// Why a slot's owner, or its work, changed.
@@ -151,6 +160,10 @@ pub enum OwnerChangeReason {
     Revoked,
     /// The build was aborted.
     Aborted,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 shown_by_name!(OwnerChangeReason);
@@ -260,6 +273,10 @@ pub struct WorkResult {
     /// Of a Clean: whether it found a committed index, which it left as it is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub committed: bool,
+    /// When it was done, by the owner's clock. For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub finished: Option<String>,
 }
 
 /// Why an attempt failed.

@@ -232,7 +232,10 @@ pub struct ExecutorSecurityContext {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.value) != has(self.secret)")
-        .message("exactly one of value and secret must be given: keep the one that the variable comes from")
+        .message("exactly one of value and secret must be given: keep the one that the variable comes from"),
+    validation = Rule::new("!self.name.startsWith('INDEXBUILD_') && self.name != 'POD_NAME' && self.name != 'POD_UID'")
+        .message("POD_NAME, POD_UID and all that begins with INDEXBUILD_ are the operator's own: an executor that was told otherwise would speak for another pod, or misbehave as tests ask; leave the variable out, or name it otherwise")
+        .field_path(".name")
 )]
 pub struct EnvVar {
     /// The variable's name.
@@ -245,6 +248,14 @@ pub struct EnvVar {
     /// The key of a secret that holds its value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretKeyRef>,
+}
+
+impl EnvVar {
+    /// Whether the operator alone says what this variable is. A definition from before that rule has let it pass.
+    #[must_use]
+    pub fn is_the_operators(&self) -> bool {
+        self.name.starts_with("INDEXBUILD_") || ["POD_NAME", "POD_UID"].contains(&self.name.as_str())
+    }
 }
 
 /// A key of a secret in the build's namespace.

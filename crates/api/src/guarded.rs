@@ -11,14 +11,27 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::build::IndexBuild;
+use crate::build_status::IndexBuildStatus;
+use crate::unknown::unknown_in_spec;
+
 /// An object of a list, a watch or a read: all of it, or, where it cannot be read, its metadata and why.
 ///
 /// kube's [`DeserializeGuard`] with three differences. `managedFields` are dropped before anything is read: whoever may
 /// write an object may write a time there that is beyond what this process can hold, and metadata that cannot be read
 /// would take the whole list along. What the API server takes for an integer is read as one. And what was read is
-/// shared, not copied.
+/// shared, not copied. Of a build, all is read or nothing: a spec of which this version does not know a field or a word is
+/// one that cannot be read, and its status is read apart.
 #[derive(Clone, Debug)]
-pub struct Guarded<K>(Result<Arc<K>, InvalidObject>);
+pub struct Guarded<K>(Result<Arc<K>, Box<Unread>>);
+
+/// What is known of an object that cannot be read.
+#[derive(Clone, Debug)]
+struct Unread {
+    object: InvalidObject,
+    /// Of a build: its status, which somebody is to be told in.
+    status: Option<IndexBuildStatus>,
+}
 
 /// An object that is there and cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
@@ -77,7 +90,7 @@ impl<K: Resource<DynamicType = ()> + Clone> Guarded<K> {
     pub fn read(&self) -> Result<Arc<K>, Unreadable> {
         match &self.0 {
             Ok(object) => Ok(Arc::clone(object)),
-            Err(invalid) => Err(Unreadable::of(self, invalid.error.clone())),
+            Err(unread) => Err(Unreadable::of(self, unread.object.error.clone())),
         }
     }
 
@@ -85,6 +98,22 @@ impl<K: Resource<DynamicType = ()> + Clone> Guarded<K> {
     pub fn modify(&mut self, change: impl FnOnce(&mut K)) {
         if let Ok(object) = &mut self.0 {
             change(Arc::make_mut(object));
+        }
+    }
+}
+
+impl Guarded<IndexBuild> {
+    /// The build's status, whether or not the whole of the build can be read.
+    ///
+    /// # Errors
+    /// It can neither be read with the build nor apart: what of it is there is not known.
+    pub fn status(&self) -> Result<Option<IndexBuildStatus>, Unreadable> {
+        match &self.0 {
+            Ok(build) => Ok(build.status.clone()),
+            Err(unread) => match &unread.status {
+                Some(status) => Ok(Some(status.clone())),
+                None => Err(Unreadable::of(self, unread.object.error.clone())),
+            },
         }
     }
 }
@@ -107,7 +136,7 @@ where
 
 impl<'de, K> Deserialize<'de> for Guarded<K>
 where
-    K: for<'any> Deserialize<'any> + Resource,
+    K: for<'any> Deserialize<'any> + Resource<DynamicType = ()>,
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Value::deserialize(deserializer)?;
@@ -115,8 +144,21 @@ where
             metadata.remove("managedFields");
         }
         to_integers(&mut object);
+        let is_build = K::kind(&()) == IndexBuild::kind(&()) && K::group(&()) == IndexBuild::group(&());
+        let unknown = if is_build { object.get("spec").and_then(unknown_in_spec) } else { None };
+        let status = if is_build { object.get("status").cloned() } else { None };
         let DeserializeGuard(read) = DeserializeGuard::<K>::deserialize(object).map_err(D::Error::custom)?;
-        Ok(Self(read.map(Arc::new)))
+        let read = match (read, unknown) {
+            (Ok(object), None) => Ok(object),
+            (Ok(object), Some(error)) => Err(InvalidObject { error, metadata: object.meta().clone() }),
+            (Err(InvalidObject { error, metadata }), unknown) => {
+                Err(InvalidObject { error: unknown.unwrap_or(error), metadata })
+            }
+        };
+        Ok(Self(read.map(Arc::new).map_err(|object| {
+            let status = status.and_then(|status| serde_json::from_value(status).ok());
+            Box::new(Unread { object, status })
+        })))
     }
 }
 
@@ -144,8 +186,8 @@ impl<K: Serialize> Serialize for Guarded<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
             Ok(object) => object.serialize(serializer),
-            Err(invalid) => {
-                Err(S::Error::custom(format!("it was not read, so it cannot be written: {}", invalid.error)))
+            Err(unread) => {
+                Err(S::Error::custom(format!("it was not read, so it cannot be written: {}", unread.object.error)))
             }
         }
     }
@@ -172,13 +214,13 @@ impl<K: Resource + Clone> Resource for Guarded<K> {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        self.0.as_ref().map_or_else(|invalid| &invalid.metadata, |object| object.meta())
+        self.0.as_ref().map_or_else(|unread| &unread.object.metadata, |object| object.meta())
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         match &mut self.0 {
             Ok(object) => Arc::make_mut(object).meta_mut(),
-            Err(invalid) => &mut invalid.metadata,
+            Err(unread) => &mut unread.object.metadata,
         }
     }
 }
@@ -190,7 +232,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::IndexBuild;
 
     fn build(name: &str, size: &str) -> Value {
         json!({
@@ -221,6 +262,27 @@ mod tests {
         assert_eq!(readable.iter().map(|build| build.name_any()).collect::<Vec<_>>(), ["good"]);
         let said = unreadable[0].to_string();
         assert!(said.starts_with("IndexBuild shop/bad cannot be read: ") && said.contains("100Ei"), "{said}");
+    }
+
+    /// Whoever built what it knows of it would build another index. Its status can be read, so that it can be told.
+    #[test]
+    fn a_build_of_which_a_field_or_a_word_is_not_known_is_not_read_and_its_status_is() {
+        let status = json!({"phase": "Encoding", "failedAttempts": 3});
+        for (at, name, value) in [("/spec/volume", "tier", "fast"), ("/spec/output", "compression", "Brotli")] {
+            let mut object = build("a", "10Gi");
+            object["status"] = status.clone();
+            let read: Guarded<IndexBuild> = serde_json::from_value(object.clone()).unwrap();
+            assert_eq!(read.status().unwrap(), read.read().unwrap().status, "the control");
+            object.pointer_mut(at).unwrap()[name] = json!(value);
+            let read: Guarded<IndexBuild> = serde_json::from_value(object.clone()).unwrap();
+            let said = read.read().expect_err(name).to_string();
+            assert!(said.contains(&format!("{}.{name}", at[1..].replace('/', "."))), "{said}");
+            assert_eq!(read.status().unwrap().unwrap().failed_attempts, Some(3));
+            assert_eq!(read.name_any(), "a");
+            object["status"]["failedAttempts"] = json!([]);
+            let read: Guarded<IndexBuild> = serde_json::from_value(object).unwrap();
+            read.status().expect_err("nothing is known of a status that cannot be read either");
+        }
     }
 
     #[test]

@@ -24,7 +24,9 @@ mod quantity;
 mod raw;
 mod reference;
 mod source;
+mod unknown;
 mod volume;
+mod word;
 mod work_id;
 
 pub use build::{IndexBuild, IndexBuildSpec, MAX_BUILD_NAME};
@@ -54,6 +56,10 @@ pub use output::{Compression, DeletionPolicy, OutputSpec};
 pub use quantity::{MAX_QUANTITY, QUANTITY_PATTERN, Quantity, QuantityError, parse_quantity};
 pub use raw::RawObject;
 pub use reference::reference_markdown;
-pub use source::{Credentials, CsvColumn, CsvSource, ParquetSource, SecretRef, SourceFiles, SourceFormat, SourceSpec};
+pub use source::{
+    Credentials, CsvColumn, CsvSource, MissingColumns, ParquetSource, SecretRef, SourceFiles, SourceFormat, SourceSpec,
+};
+pub use unknown::unknown_in_spec;
 pub use volume::{Retention, VolumeRetention, VolumeSpec};
+pub use word::{LONGEST_WORD, Word};
 pub use work_id::{StageName, UnknownStage, UnknownWork, WorkId};

@@ -46,6 +46,16 @@ pub struct ParquetSource {
     /// A secret whose key `ca.crt` holds CA certificates (PEM, one or several) that may vouch for the endpoint's certificate, beside the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret: Option<SecretRef>,
+    /// What a file means that lacks a column which an index or `rowId` names: a mistake (Fail), or NULL in each of its rows (Null; in YAML with quotes, `"Null"`). Columns that nothing names may be missing anywhere.
+    // Absent from what is written while it is the default, so that digests of specs stay as they were before there was such a field.
+    #[serde(default, skip_serializing_if = "MissingColumns::is_fail")]
+    #[schemars(extend("default" = "Fail"))]
+    pub missing_columns: MissingColumns,
+    /// The types of columns that stand in the names of folders, as in `year=2024/month=01/`. A partition column that is not named here is text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub partitions: Vec<CsvColumn>,
 }
 
 /// The table as CSV files.
@@ -80,6 +90,16 @@ pub struct CsvSource {
     /// A secret whose key `ca.crt` holds CA certificates (PEM, one or several) that may vouch for the endpoint's certificate, beside the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret: Option<SecretRef>,
+    /// What a file means that lacks a column which an index or `rowId` names: a mistake (Fail), or NULL in each of its rows (Null; in YAML with quotes, `"Null"`). Columns that nothing names may be missing anywhere.
+    // Absent from what is written while it is the default, so that digests of specs stay as they were before there was such a field.
+    #[serde(default, skip_serializing_if = "MissingColumns::is_fail")]
+    #[schemars(extend("default" = "Fail"))]
+    pub missing_columns: MissingColumns,
+    /// The types of columns that stand in the names of folders, as in `year=2024/month=01/`. A partition column that is not named here is text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub partitions: Vec<CsvColumn>,
     /// Whether the first line of each file names the columns.
     #[serde(default = "yes")]
     pub header: bool,
@@ -111,6 +131,8 @@ impl Default for CsvSource {
             region: None,
             credentials: None,
             ca_secret: None,
+            missing_columns: MissingColumns::default(),
+            partitions: Vec::new(),
             header: yes(),
             delimiter: comma(),
             quote: double_quote(),
@@ -137,6 +159,10 @@ pub struct SourceFiles<'a> {
     pub credentials: Option<&'a Credentials>,
     /// CA certificates that may vouch for the endpoint's certificate.
     pub ca_secret: Option<&'a SecretRef>,
+    /// What a file means that lacks a column which is used.
+    pub missing_columns: MissingColumns,
+    /// The types of columns in the names of folders.
+    pub partitions: &'a [CsvColumn],
 }
 
 /// The kinds of source.
@@ -153,16 +179,17 @@ impl SourceSpec {
     /// kinds: no file of the table is overlooked by who asks here.
     pub fn files(&self) -> impl Iterator<Item = SourceFiles<'_>> {
         let Self { parquet, csv } = self;
-        let parquet =
-            parquet.iter().map(|ParquetSource { urls, endpoint, region, credentials, ca_secret }| SourceFiles {
-                field: "parquet",
-                format: SourceFormat::Parquet,
-                urls,
-                endpoint: endpoint.as_ref(),
-                region: region.as_ref(),
-                credentials: credentials.as_ref(),
-                ca_secret: ca_secret.as_ref(),
-            });
+        let parquet = parquet.iter().map(|parquet| SourceFiles {
+            field: "parquet",
+            format: SourceFormat::Parquet,
+            urls: &parquet.urls,
+            endpoint: parquet.endpoint.as_ref(),
+            region: parquet.region.as_ref(),
+            credentials: parquet.credentials.as_ref(),
+            ca_secret: parquet.ca_secret.as_ref(),
+            missing_columns: parquet.missing_columns,
+            partitions: &parquet.partitions,
+        });
         let csv = csv.iter().map(|csv| SourceFiles {
             field: "csv",
             format: SourceFormat::Csv(csv),
@@ -171,6 +198,8 @@ impl SourceSpec {
             region: csv.region.as_ref(),
             credentials: csv.credentials.as_ref(),
             ca_secret: csv.ca_secret.as_ref(),
+            missing_columns: csv.missing_columns,
+            partitions: &csv.partitions,
         });
         parquet.chain(csv)
     }
@@ -192,7 +221,24 @@ fn empty_is_null() -> Vec<String> {
     vec![String::new()]
 }
 
-/// A column of a CSV file and its type.
+/// What a file of the table means that lacks a column which is used.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MissingColumns {
+    /// A mistake: the build fails and names file and column.
+    #[default]
+    Fail,
+    /// The column is NULL in each of its rows.
+    Null,
+}
+
+impl MissingColumns {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+    fn is_fail(&self) -> bool {
+        *self == Self::Fail
+    }
+}
+
+/// A column and its type: of a CSV file, or in the names of folders.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CsvColumn {

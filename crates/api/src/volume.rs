@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditions::shown_by_name;
 use crate::quantity::Quantity;
+use crate::word::Word;
 
 /// The volume of each slot. A local run uses folders instead.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
@@ -81,6 +82,10 @@ pub enum Retention {
     Retain,
     /// It is deleted, once its owner is proved gone.
     Delete,
+    /// A word that a later version has and this one does not know. It is carried as it is, and proves nothing.
+    #[serde(untagged)]
+    #[schemars(skip)]
+    Other(Word),
 }
 
 shown_by_name!(Retention);

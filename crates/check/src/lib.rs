@@ -26,7 +26,16 @@ use yaml::{Content, Node};
 /// # Errors
 /// What is wrong, where (`file:line:column` and field path), and the way out.
 pub fn check_build(file_name: &str, text: &str) -> Result<IndexBuild, CheckError> {
-    check_build_in(file_name, text, &str::to_owned)
+    check_build_in(file_name, text, &|_, place| place.to_owned())
+}
+
+/// What a place in a build's file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaceOf {
+    /// The table's files; it may be a pattern.
+    Source,
+    /// The one folder or prefix that the indexes are written to.
+    Output,
 }
 
 /// As [`check_build`], for a local run: each place in `source` and `output` is first replaced by what
@@ -34,11 +43,18 @@ pub fn check_build(file_name: &str, text: &str) -> Result<IndexBuild, CheckError
 ///
 /// # Errors
 /// What is wrong, where (`file:line:column` and field path), and the way out.
-pub fn check_build_in(file_name: &str, text: &str, resolve: &dyn Fn(&str) -> String) -> Result<IndexBuild, CheckError> {
+pub fn check_build_in(
+    file_name: &str,
+    text: &str,
+    resolve: &dyn Fn(PlaceOf, &str) -> String,
+) -> Result<IndexBuild, CheckError> {
     let failed = |problems| CheckError { file: file_name.to_owned(), problems };
     let mut document = yaml::parse_one(text).map_err(|problem| failed(vec![problem]))?;
-    for path in [&["spec", "source", yaml::ANY, "urls"][..], &["spec", "output", "url"]] {
-        document.replace_texts(path, resolve);
+    for (of, path) in [
+        (PlaceOf::Source, &["spec", "source", yaml::ANY, "urls"][..]),
+        (PlaceOf::Output, &["spec", "output", "url"][..]),
+    ] {
+        document.replace_texts(path, &|place| resolve(of, place));
     }
     if let Some(problems) = wrong_kind(&document) {
         return Err(failed(problems));

@@ -81,6 +81,12 @@ impl DurableFile {
         self.file.as_ref().ok_or_else(|| invalid(&self.target, "was sealed already"))
     }
 
+    /// The name that it has until it is sealed.
+    #[must_use]
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
     /// Flushes the file and gives it its final name, replacing what stood there.
     ///
     /// # Errors

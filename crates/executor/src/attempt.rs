@@ -6,6 +6,7 @@ use std::time::Duration;
 use indexbuild_api::{Report, UnknownWork, Work, WorkId, WorkKind, WorkResult};
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_index::store::Store;
+use indexbuild_lifecycle::texts::Fitted as _;
 use indexbuild_text::chain;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -179,7 +180,7 @@ impl Attempt {
                 report.error = failure.error();
             }
         }
-        report
+        report.fitted()
     }
 
     /// The last report of a process that was asked to stop: how far it came, or its result after all.
@@ -204,7 +205,9 @@ fn job(
     let meter = Arc::new(Meter::start());
     let runtime = Handle::current();
     let first_answer_within = match work.kind {
-        WorkKind::Plan | WorkKind::Encode | WorkKind::Sort | WorkKind::Publish => FIRST_ANSWER_WITHIN,
+        WorkKind::Plan | WorkKind::Encode | WorkKind::Sort | WorkKind::Publish | WorkKind::Other(_) => {
+            FIRST_ANSWER_WITHIN
+        }
         WorkKind::Clean => FIRST_ANSWER_WITHIN_WHEN_CLEANING,
     };
     let mut objects = objects(config, build, &shared, &meter, first_answer_within);

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow_schema::Schema;
-use indexbuild_api::{IndexBuildSpec, IndexSpec, Nulls as ApiNulls, Order as ApiOrder, SourceFormat};
+use arrow_schema::{Field, Schema};
+use indexbuild_api::{
+    CsvColumn as ApiColumn, IndexBuildSpec, IndexSpec, MissingColumns as ApiMissing, Nulls as ApiNulls,
+    Order as ApiOrder, SourceFormat,
+};
 use indexbuild_index::definition::{
     ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId, UnsupportedType,
 };
-use indexbuild_source::{CsvColumn, CsvOptions, TableSpec};
+use indexbuild_source::{ColumnRules, CsvColumn, CsvOptions, MissingColumns, ReadColumns, TableSpec};
 use indexbuild_store::StoreOptions;
 
 use crate::access::{BadCa, StoreAccess};
@@ -138,6 +141,57 @@ pub fn projection<'a>(definitions: impl IntoIterator<Item = &'a IndexDefinition>
     columns
 }
 
+/// The columns that a spec names, each once.
+pub fn named_columns(spec: &IndexBuildSpec) -> Vec<String> {
+    let keys = spec.indexes.iter().flat_map(|index| index.columns.iter().map(|column| &column.name));
+    let row_id = spec.row_id.iter().flat_map(|row_id| &row_id.columns);
+    let included = spec.indexes.iter().flat_map(|index| &index.include);
+    let mut columns: Vec<String> = Vec::new();
+    for column in keys.chain(row_id).chain(included) {
+        if !columns.contains(column) {
+            columns.push(column.clone());
+        }
+    }
+    columns
+}
+
+/// In what the table's files may differ.
+pub fn column_rules(spec: &IndexBuildSpec) -> ColumnRules {
+    let partitions = spec.source.files().flat_map(|files| files.partitions).map(csv_column).collect();
+    ColumnRules { missing: missing_columns(spec), partitions }
+}
+
+fn missing_columns(spec: &IndexBuildSpec) -> MissingColumns {
+    match spec.source.files().next().map(|files| files.missing_columns) {
+        None | Some(ApiMissing::Fail) => MissingColumns::Fail,
+        Some(ApiMissing::Null) => MissingColumns::Null,
+    }
+}
+
+fn csv_column(column: &ApiColumn) -> CsvColumn {
+    CsvColumn { name: column.name.clone(), column_type: column.column_type.clone() }
+}
+
+/// The columns of [`projection`], with the types that the definitions give them: those of all files together, which were
+/// found out when the build was planned. What reads one file later needs to know of no other.
+pub fn read_columns<'a>(
+    spec: &IndexBuildSpec,
+    definitions: impl IntoIterator<Item = &'a IndexDefinition>,
+) -> ReadColumns {
+    let mut fields: Vec<Field> = Vec::new();
+    for definition in definitions {
+        let keys = definition.columns.iter().chain(definition.row_id_columns());
+        let keys = keys.map(|column| (&column.name, column.column_type));
+        let included = definition.include.iter().map(|column| (&column.name, column.column_type));
+        for (name, column_type) in keys.chain(included) {
+            if !fields.iter().any(|field| field.name() == name) {
+                fields.push(Field::new(name, column_type.to_arrow(), true));
+            }
+        }
+    }
+    ReadColumns { schema: Arc::new(Schema::new(fields)), missing: missing_columns(spec) }
+}
+
 /// The table.
 ///
 /// # Errors
@@ -157,11 +211,7 @@ pub fn source(spec: &IndexBuildSpec) -> Result<TableSpec, DefinitionError> {
                 delimiter: byte(&csv.delimiter).unwrap_or(b','),
                 quote: byte(&csv.quote),
                 nulls: csv.nulls.clone(),
-                columns: csv
-                    .columns
-                    .iter()
-                    .map(|column| CsvColumn { name: column.name.clone(), column_type: column.column_type.clone() })
-                    .collect(),
+                columns: csv.columns.iter().map(csv_column).collect(),
             };
             TableSpec::Csv { urls, options }
         }
@@ -270,6 +320,10 @@ mod tests {
         assert_eq!(made[0].columns[0].column_type, ColumnType::String);
         assert!(matches!(&made[0].row_id, RowId::Columns(columns) if columns[0].name == "id"));
         assert_eq!(projection(&made), ["address.city", "id"]);
+        let read = read_columns(&spec, &made);
+        assert_eq!(read.names(), projection(&made));
+        assert_eq!(read.schema.field(0).data_type(), &DataType::Utf8);
+        assert_eq!(named_columns(&spec), projection(&made));
     }
 
     #[test]
@@ -296,5 +350,15 @@ mod tests {
         let other = spec(serde_json::json!({"rowId": {"columns": ["id"]}}));
         assert_eq!(spec_digest(&base).unwrap(), spec_digest(&more).unwrap());
         assert_ne!(spec_digest(&base).unwrap(), spec_digest(&other).unwrap());
+        // As of the versions before there were these fields: a build that was begun with one of them goes on.
+        let former = r#"{"indexes":[],"output":{"compression":"Lz4","targetFileBytes":134217728,"url":"file:///out"},"rowId":null,"source":{"parquet":{"urls":["file:///t/*.parquet"]}}}"#;
+        assert_eq!(spec_digest(&base).unwrap(), indexbuild_index::digest::digest_bytes(former.as_bytes()));
+        let source = |more: &str| {
+            let source = format!(r#"{{"source": {{"parquet": {{"urls": ["file:///t/*.parquet"]{more}}}}}}}"#);
+            spec_digest(&spec(serde_json::from_str(&source).unwrap())).unwrap()
+        };
+        assert_eq!(source(r#", "missingColumns": "Fail", "partitions": []"#), spec_digest(&base).unwrap());
+        assert_ne!(source(r#", "missingColumns": "Null""#), spec_digest(&base).unwrap());
+        assert_ne!(source(r#", "partitions": [{"name": "year", "type": "int32"}]"#), spec_digest(&base).unwrap());
     }
 }

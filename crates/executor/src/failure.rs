@@ -68,6 +68,16 @@ impl WorkFailure {
         }
     }
 
+    /// As [`Self::from_error`], and names the file that the error is about by its URL: a number says nothing to people.
+    pub(crate) fn about(error: &(dyn Error + 'static), url_of: impl FnOnce(u32) -> Option<String>) -> Self {
+        match (Self::from_error(error), file_of(error).and_then(url_of)) {
+            (Self::Failed(failed), Some(url)) => {
+                Self::failed(failed.reason, failed.retryable, format!("{url}: {}", chain(error)))
+            }
+            (failure, _) => failure,
+        }
+    }
+
     /// Sorts an error by what stands deepest in its chain and is known.
     #[must_use]
     pub fn from_error(error: &(dyn Error + 'static)) -> Self {
@@ -163,9 +173,11 @@ fn of_engine(error: &EngineError) -> Kind {
 fn of_source(error: &SourceError) -> Kind {
     let reason = match error {
         SourceError::FileChanged { .. } => WorkErrorReason::SourceChanged,
-        SourceError::MissingColumn { .. } => WorkErrorReason::MissingColumn,
+        SourceError::MissingColumn { .. } | SourceError::MissingInFile { .. } => WorkErrorReason::MissingColumn,
         SourceError::UnsupportedType { .. } => WorkErrorReason::UnsupportedType,
-        SourceError::Cell { .. } => WorkErrorReason::InvalidData,
+        SourceError::Cell { .. } | SourceError::PartitionValue { .. } | SourceError::DoesNotFit { .. } => {
+            WorkErrorReason::InvalidData
+        }
         SourceError::Store { .. } => WorkErrorReason::StoreUnavailable,
         _ => WorkErrorReason::SourceUnreadable,
     };
@@ -184,7 +196,7 @@ fn of_encode(error: &EncodeError) -> Kind {
 }
 
 /// The number of the file that an error is about, to be named by its URL.
-pub fn file_of(error: &(dyn Error + 'static)) -> Option<u32> {
+fn file_of(error: &(dyn Error + 'static)) -> Option<u32> {
     causes(error).find_map(|error| match error.downcast_ref::<EncodeError>() {
         Some(
             EncodeError::NullRowId { file, .. }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use indexbuild_source::{FailedRequest, Retry, RetryPolicy, SourceError, StoreOptions, TableSpec};
 use indexbuild_store::Fault;
 
-use crate::attempt_state::{AttemptState, WaitsFor};
+use crate::attempt_state::{AttemptState, Ended, Ending, WaitsFor};
 use crate::config::ExecutorConfig;
 use crate::definitions::{self, DefinitionError};
 use crate::outage::{FIRST_ANSWER_WITHIN, Next, Watch, pause, reopens};
@@ -14,14 +14,16 @@ use crate::outage::{FIRST_ANSWER_WITHIN, Next, Watch, pause, reopens};
 #[error("it has not answered once: {0}; check its endpoint, its credentials, and that it can be reached")]
 pub(crate) struct Unanswered(String);
 
-/// The table of a build, and how its store is waited for while an attempt reads it.
+/// The table of a build, and how its store is waited for while an attempt reads it. Reads end as soon as the attempt is to
+/// end in the way `ends_at`: who seals what is whole reads on until then.
 pub(crate) fn source(
     config: &Arc<ExecutorConfig>,
     shared: &Arc<AttemptState>,
+    ends_at: Ending,
 ) -> Result<(TableSpec, Arc<dyn RetryPolicy>), DefinitionError> {
     let source = definitions::source(&config.build.spec)?;
     let watch = Watch::new(WaitsFor::Source, config.site, Arc::clone(shared), FIRST_ANSWER_WITHIN);
-    Ok((source, Arc::new(Access { config: Arc::clone(config), shared: Arc::clone(shared), watch })))
+    Ok((source, Arc::new(Access { config: Arc::clone(config), shared: Arc::clone(shared), watch, ends_at })))
 }
 
 #[derive(Debug)]
@@ -29,6 +31,7 @@ struct Access {
     config: Arc<ExecutorConfig>,
     shared: Arc<AttemptState>,
     watch: Watch,
+    ends_at: Ending,
 }
 
 impl Access {
@@ -85,6 +88,13 @@ impl RetryPolicy for Access {
 
     fn answered(&self) {
         self.watch.answered();
+    }
+
+    fn go_on(&self, url: &str) -> Result<(), SourceError> {
+        if self.shared.ending() < self.ends_at {
+            return Ok(());
+        }
+        Err(SourceError::Store { url: url.to_owned(), source: Box::new(Ended) })
     }
 
     fn slow(&self, url: &str) {

@@ -2,7 +2,8 @@
 //! from the environment alone, and a process says at its start that one is on.
 
 use indexbuild_api::WorkKind;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Read from JSON: the variable [`indexbuild_durable::test_switches::SWITCHES`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +19,10 @@ pub struct TestSwitches {
     /// A process that sees that its slot has another owner works on, and reports (G11 is off).
     pub(crate) never_give_way: bool,
     /// An attempt at a work of this kind (`Plan`, `Encode`, ...) does nothing until it is told to end.
+    #[serde(deserialize_with = "known_kind")]
     pub(crate) stand_still_in: Option<WorkKind>,
     /// An attempt at a work of this kind begins when a file `go` lies on the slot's volume.
+    #[serde(deserialize_with = "known_kind")]
     pub(crate) begin_when_told_in: Option<WorkKind>,
     /// A store that is away, or refuses, makes the attempt fail (waiting for stores is off).
     pub(crate) never_wait_for_stores: bool,
@@ -30,6 +33,15 @@ pub struct TestSwitches {
     pub(crate) never_release: bool,
     /// Encode seals a run when it holds so many bytes: a small table then has many.
     pub(crate) run_bytes: Option<u64>,
+}
+
+/// A kind of work that there is: a record may name one of a later version, a test may not.
+fn known_kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WorkKind>, D::Error> {
+    let kind = Option::<WorkKind>::deserialize(deserializer)?;
+    match kind {
+        Some(WorkKind::Other(word)) => Err(D::Error::custom(format!("there is no work of kind {word}"))),
+        known => Ok(known),
+    }
 }
 
 impl TestSwitches {

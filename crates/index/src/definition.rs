@@ -116,6 +116,15 @@ impl TimeUnit {
         }
     }
 
+    const fn to_arrow(self) -> arrow_schema::TimeUnit {
+        match self {
+            Self::Second => arrow_schema::TimeUnit::Second,
+            Self::Millisecond => arrow_schema::TimeUnit::Millisecond,
+            Self::Microsecond => arrow_schema::TimeUnit::Microsecond,
+            Self::Nanosecond => arrow_schema::TimeUnit::Nanosecond,
+        }
+    }
+
     const fn from_arrow(unit: arrow_schema::TimeUnit) -> Self {
         match unit {
             arrow_schema::TimeUnit::Second => Self::Second,
@@ -234,6 +243,35 @@ impl ColumnType {
             DataType::Duration(_) | DataType::Interval(_) => return refuse("cast it to an integer"),
             DataType::Union(..) | DataType::RunEndEncoded(..) => return refuse("cast it to a plain type"),
         })
+    }
+
+    /// An Arrow type that is indexed as this one: [`Self::from_arrow`] gives it back.
+    #[must_use]
+    pub fn to_arrow(self) -> DataType {
+        match self {
+            Self::Bool => DataType::Boolean,
+            Self::Int8 => DataType::Int8,
+            Self::Int16 => DataType::Int16,
+            Self::Int32 => DataType::Int32,
+            Self::Int64 => DataType::Int64,
+            Self::UInt8 => DataType::UInt8,
+            Self::UInt16 => DataType::UInt16,
+            Self::UInt32 => DataType::UInt32,
+            Self::UInt64 => DataType::UInt64,
+            Self::Float32 => DataType::Float32,
+            Self::Float64 => DataType::Float64,
+            Self::Decimal { precision, scale } => match precision {
+                0..=9 => DataType::Decimal32(precision, scale),
+                10..=18 => DataType::Decimal64(precision, scale),
+                _ => DataType::Decimal128(precision, scale),
+            },
+            Self::Date => DataType::Date32,
+            Self::Time { unit: unit @ (TimeUnit::Second | TimeUnit::Millisecond) } => DataType::Time32(unit.to_arrow()),
+            Self::Time { unit } => DataType::Time64(unit.to_arrow()),
+            Self::Timestamp { unit, utc } => DataType::Timestamp(unit.to_arrow(), utc.then(|| "UTC".into())),
+            Self::String => DataType::Utf8,
+            Self::Bytes => DataType::Binary,
+        }
     }
 
     /// Bytes of a value's body in a key; `None` for strings and bytes, whose length varies.
@@ -366,4 +404,39 @@ pub struct InvalidDefinition {
     pub index: String,
     /// The rule that is broken.
     pub rule: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_indexed_as_itself_when_it_goes_to_arrow_and_back() {
+        let mut types = vec![
+            ColumnType::Bool,
+            ColumnType::Int8,
+            ColumnType::Int16,
+            ColumnType::Int32,
+            ColumnType::Int64,
+            ColumnType::UInt8,
+            ColumnType::UInt16,
+            ColumnType::UInt32,
+            ColumnType::UInt64,
+            ColumnType::Float32,
+            ColumnType::Float64,
+            ColumnType::Date,
+            ColumnType::String,
+            ColumnType::Bytes,
+        ];
+        for unit in [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond] {
+            types.push(ColumnType::Time { unit });
+            types.extend([true, false].map(|utc| ColumnType::Timestamp { unit, utc }));
+        }
+        for (precision, scale) in [(1, 0), (9, 9), (10, -3), (18, 0), (19, 2), (38, 38)] {
+            types.push(ColumnType::Decimal { precision, scale });
+        }
+        for column_type in types {
+            assert_eq!(ColumnType::from_arrow(&column_type.to_arrow()), Ok(column_type));
+        }
+    }
 }

@@ -19,6 +19,8 @@ pub mod value;
 mod docs_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod value_tests;
 
 pub use self::codec::{
     CodecError, DecodeError, DecodedEntry, MAX_KEY_BYTES, Position, RowIdValue, decode_entry, encode_entry,

@@ -14,12 +14,15 @@ pub mod frozen;
 pub mod observer;
 pub mod owner;
 pub mod plan;
+pub mod platform;
 pub mod record;
 pub mod release;
+pub mod texts;
 pub mod world;
 pub mod writes;
 
 pub use action::{Action, Decision, End, Event, StopReason, Wait};
 pub use evidence::{Condemned, Evidence, EvidenceKind};
 pub use plan::plan;
+pub use platform::Platform;
 pub use world::{Millis, Record, Stage, World};

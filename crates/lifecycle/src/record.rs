@@ -28,14 +28,20 @@ pub fn status_after(
     let mut status = before.clone();
     status.state = state;
     status.conditions = conditions.to_vec();
-    let news: Vec<OwnerChange> = untold(spec, &status.history).cloned().collect();
-    status.history.extend(news);
+    for change in untold(spec, &before.history).cloned() {
+        match status.history.iter_mut().find(|told| told.epoch == change.epoch) {
+            Some(told) => told.work_ended = change.work_ended,
+            None => status.history.push(change),
+        }
+    }
     // An older version made a record with its first owner, and without a word of it.
     if status.history.is_empty() {
         status.history.extend(owner_change(old, OwnerChangeReason::FirstOwner, wall));
     }
     // What the former owner's entry still lacks, as it could wait.
     fill_in(&mut status.history, old);
+    // The report goes with its epoch: this write is the last that sees when the former work was done.
+    end_work(&mut status.history, before);
     if let Some(reason) = change
         && status.history.last().map(|last| last.epoch) != spec.grant.as_ref().map(|grant| grant.epoch)
     {
@@ -47,28 +53,40 @@ pub fn status_after(
     status
 }
 
-/// What of a record's changes its history does not tell.
+/// What of a record's changes its history does not tell: a change, or when the work of one that it tells was done.
 pub(crate) fn untold<'a>(
     spec: &'a EngineDirectorySpec,
-    history: &[OwnerChange],
-) -> impl Iterator<Item = &'a OwnerChange> + use<'a> {
-    let told = history.last().map_or(0, |last| last.epoch);
-    spec.untold.iter().filter(move |change| change.epoch > told)
+    history: &'a [OwnerChange],
+) -> impl Iterator<Item = &'a OwnerChange> {
+    let last = history.last().map_or(0, |last| last.epoch);
+    spec.untold.iter().filter(move |change| {
+        let told = history.iter().find(|told| told.epoch == change.epoch);
+        told.map_or(change.epoch > last, |told| told.work_ended.is_none() && change.work_ended.is_some())
+    })
 }
 
 /// Notes in a spec that changes from `old` what changes with it, and forgets what the history tells by now.
 pub(crate) fn note_change(
     old: &EngineDirectorySpec,
     spec: &mut EngineDirectorySpec,
-    history: &[OwnerChange],
+    status: &EngineDirectoryStatus,
     change: Option<OwnerChangeReason>,
     wall: &str,
 ) {
+    let history = &status.history;
     let mut news: Vec<OwnerChange> = untold(old, history).cloned().collect();
     if news.is_empty() && history.is_empty() {
         news.extend(owner_change(old, OwnerChangeReason::FirstOwner, wall));
     }
     fill_in(&mut news, old);
+    // The report goes with its epoch: this write is the last that sees when the former work was done, also one that is told.
+    let told = history.last().filter(|last| news.iter().all(|change| change.epoch > last.epoch)).cloned();
+    let mut ended: Vec<OwnerChange> = told.into_iter().collect();
+    end_work(&mut ended, status);
+    if ended.first().map(|ended| &ended.work_ended) != history.last().map(|last| &last.work_ended) {
+        news.splice(..0, ended);
+    }
+    end_work(&mut news, status);
     news.extend(change.and_then(|reason| owner_change(spec, reason, wall)));
     fill_in(&mut news, spec);
     let surplus = news.len().saturating_sub(HISTORY_LENGTH);
@@ -98,7 +116,8 @@ pub const fn is_passing(state: DirectoryState) -> bool {
         | DirectoryState::Silent
         | DirectoryState::Stopping
         | DirectoryState::Suspended
-        | DirectoryState::Tombstone => false,
+        | DirectoryState::Tombstone
+        | DirectoryState::Other(_) => false,
     }
 }
 
@@ -136,7 +155,8 @@ const fn is_of_course(reason: OwnerChangeReason) -> bool {
         | OwnerChangeReason::Suspended
         | OwnerChangeReason::Resumed
         | OwnerChangeReason::ScaledDown
-        | OwnerChangeReason::Aborted => false,
+        | OwnerChangeReason::Aborted
+        | OwnerChangeReason::Other(_) => false,
     }
 }
 
@@ -154,7 +174,20 @@ fn owner_change(spec: &EngineDirectorySpec, reason: OwnerChangeReason, wall: &st
         boot_nonce: grant.boot_nonce.clone(),
         node_name: grant.node_name.clone(),
         work_id: spec.work.as_ref().map(|work| work.id.clone()).unwrap_or_default(),
+        work_ended: None,
     })
+}
+
+/// When the last owner's work was done, as it has reported.
+fn end_work(history: &mut [OwnerChange], status: &EngineDirectoryStatus) {
+    let result = status.report.as_ref().and_then(|report| report.result.as_ref());
+    let Some(result) = result.filter(|result| result.finished.is_some()) else {
+        return;
+    };
+    let of_it = |last: &&mut OwnerChange| last.epoch == result.epoch && last.work_id == result.work_id;
+    if let Some(last) = history.iter_mut().rev().find(of_it) {
+        last.work_ended.clone_from(&result.finished);
+    }
 }
 
 /// What is filled in within an epoch, once each, is filled in in its entry too.
@@ -172,7 +205,7 @@ fn fill_in(history: &mut [OwnerChange], spec: &EngineDirectorySpec) {
 
 #[cfg(test)]
 mod tests {
-    use indexbuild_api::{Grant, VolumeRef};
+    use indexbuild_api::{Grant, Report, VolumeRef, Work, WorkResult};
 
     use super::*;
 
@@ -246,7 +279,7 @@ mod tests {
             let mut written = 0;
             let mut write = |spec: &mut EngineDirectorySpec, mut next: EngineDirectorySpec, reason, wall: &str| {
                 next.untold.clone_from(&spec.untold);
-                note_change(spec, &mut next, &status.history, reason, wall);
+                note_change(spec, &mut next, &status, reason, wall);
                 let after = status_after(spec, &status, &next, change(reason), wall);
                 *spec = next;
                 if told_between == 100
@@ -286,7 +319,7 @@ mod tests {
         let status = EngineDirectoryStatus::default();
         let waited = (2..=30).take_while(|epoch| {
             let mut next = granted(*epoch, "u", "nonce");
-            note_change(&spec, &mut next, &status.history, Some(OwnerChangeReason::NextWork), "t");
+            note_change(&spec, &mut next, &status, Some(OwnerChangeReason::NextWork), "t");
             let after = status_after(&spec, &status, &next, change(Some(OwnerChangeReason::NextWork)), "t");
             spec = next;
             can_wait(&status, &after)
@@ -310,6 +343,37 @@ mod tests {
         let claimed = EngineDirectoryStatus { claim: Some(indexbuild_api::Claim::default()), ..told.clone() };
         assert!(same_but_for_owner(&told, &claimed));
         assert!(!same_but_for_owner(&told, &EngineDirectoryStatus::default()));
+    }
+
+    #[test]
+    fn when_a_work_was_done_stands_in_the_history_once_the_next_one_is_granted() {
+        let work = |id: &str| {
+            serde_json::from_value::<Option<Work>>(serde_json::json!({"id": id, "kind": "Encode", "inputsDigest": ""}))
+                .unwrap()
+        };
+        let first = EngineDirectorySpec { work: work("encode-0"), ..granted(1, "u", "n") };
+        let next = EngineDirectorySpec { work: work("sort-0"), ..granted(2, "u", "n") };
+        let done = |work_id: &str, epoch| {
+            let finished = Some("2026-01-01T00:00:09Z".to_owned());
+            let result = WorkResult { work_id: work_id.to_owned(), epoch, finished, ..WorkResult::default() };
+            Some(Report { epoch, result: Some(result), ..Report::default() })
+        };
+        let change = |change| StatusChange { state: DirectoryState::Working, change, conditions: &[] };
+        let begun = status_after(&first, &EngineDirectoryStatus::default(), &first, change(None), "t0");
+        for (report, ended) in [
+            (done("encode-0", 1), Some("2026-01-01T00:00:09Z")),
+            // Of another epoch or work it says nothing.
+            (done("encode-0", 7), None),
+            (done("encode-9", 1), None),
+            (None, None),
+        ] {
+            let before = EngineDirectoryStatus { report, ..begun.clone() };
+            let after = status_after(&first, &before, &next, change(Some(OwnerChangeReason::NextWork)), "t1");
+            let told: Vec<_> = after.history.iter().map(|entry| entry.work_ended.as_deref()).collect();
+            assert_eq!(told, [ended, None]);
+            let unchanged = status_after(&first, &before, &first, change(None), "t1");
+            assert!(can_wait(&before, &unchanged), "it costs no write of its own");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use indexbuild_api::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::platform::Platform;
+
 /// Milliseconds of the observer's own monotonic clock. Two machines' clocks are never compared.
 pub type Millis = u64;
 
@@ -28,6 +30,8 @@ pub struct Record {
 /// Everything that is observed of one build.
 #[derive(Clone, Debug, PartialEq)]
 pub struct World {
+    /// Where its owners run: in whose words people are told of them.
+    pub platform: Platform,
     pub now: Millis,
     /// The time of day (RFC 3339), which the status tells: the API server's, where it is known.
     pub wall: String,
@@ -184,10 +188,13 @@ pub struct PodView {
     pub node: Option<String>,
     /// Whether its deletion was asked for.
     pub deleting: bool,
-    /// Whether the cluster ends it for reasons of its own (the pod's condition `DisruptionTarget`): a drain, a preemption,
-    /// a node under pressure. Whoever ends so has not failed. An out-of-memory kill and a pod above its own limit do not
-    /// have it.
+    /// Whether the cluster ends it for reasons of its own (the pod's condition `DisruptionTarget`: a drain, a preemption,
+    /// a node under pressure), or a kubelet refused to let it run. Whoever ends so has not failed. An out-of-memory kill and a
+    /// pod above its own limit do not have it.
     pub disrupted: bool,
+    /// Whether it is somebody else's: no record has its UID, and the build does not own it. Whatever its name and its labels say,
+    /// it is not taken for a grant's pod, and not touched.
+    pub foreign: bool,
     /// The exit code of our own container, where that ended before anybody asked the pod to end: beside it a container
     /// that a webhook has added may run on.
     pub own_exit: Option<i32>,
@@ -285,6 +292,8 @@ pub struct NodeView {
     pub volumes_detached: bool,
     /// Whether it takes no new pods.
     pub cordoned: bool,
+    /// Whether its kubelet says that it is short of disk, memory or process ids: it ends pods then, and takes back none.
+    pub pressed: bool,
 }
 
 impl NodeView {
@@ -327,6 +336,10 @@ pub enum Hindrance {
     ClaimUnbound {
         claim: String,
         warning: Warning,
+    },
+    /// A claim has had no volume for long: it names no storage class, and the cluster has no default one.
+    NoDefaultClass {
+        claim: String,
     },
     /// A pod's container cannot be started, and that does not end by itself: no image, a bad configuration.
     ContainerStuck {
@@ -385,6 +398,11 @@ pub enum Enforcement {
     /// It could not be tried.
     Unknown {
         /// Why, and what would change it.
+        why: String,
+    },
+    /// This observer has not tried it: what an earlier one has found out stands (I8).
+    Untried {
+        /// Why, and when it will be.
         why: String,
     },
 }

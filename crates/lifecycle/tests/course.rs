@@ -51,6 +51,7 @@ fn retryable_failures_are_counted_once_each_and_back_off_exponentially() {
             node: Some("node-0".to_owned()),
             deleting: false,
             disrupted: false,
+            foreign: false,
             own_exit: None,
             as_asked: Some(true),
             suited: Vec::new(),

@@ -148,6 +148,7 @@ fn a_pod_whose_own_volume_keeps_it_from_being_scheduled_is_replaced_on_a_new_one
         node: None,
         deleting: false,
         disrupted: false,
+        foreign: false,
         own_exit: None,
         as_asked: Some(true),
         suited: Vec::new(),

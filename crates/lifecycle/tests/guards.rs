@@ -381,6 +381,7 @@ fn g9_a_new_owner_begins_without_pod_or_nonce_and_each_is_bound_once() {
         node: Some("node-1".to_owned()),
         deleting: false,
         disrupted: false,
+        foreign: false,
         own_exit: None,
         as_asked: Some(true),
         suited: Vec::new(),

@@ -102,6 +102,11 @@ impl StoredBuild {
         self.has_ended() && self.holds(ConditionType::Failed)
     }
 
+    /// Whether the build has ended with its index.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.has_ended() && !self.has_failed() && !self.deleting
+    }
+
     /// Whether its volumes stay at its end.
     pub(crate) fn keeps_volumes(&self) -> bool {
         let VolumeRetention { when_published, when_failed, when_deleted } =

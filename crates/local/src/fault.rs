@@ -213,6 +213,7 @@ pub(crate) const fn kind_name(kind: WorkKind) -> &'static str {
         WorkKind::Sort => "sort",
         WorkKind::Publish => "publish",
         WorkKind::Clean => "clean",
+        WorkKind::Other(_) => "other",
     }
 }
 

@@ -131,7 +131,12 @@ impl Hub {
                     }
                 }
                 let mut state = self.state();
+                let done = report.result.as_ref().map(|result| result.epoch);
                 let written = state.records.report(slot, &pod_uid, *report);
+                // Only the first report of a result decides anything.
+                if let (Some(epoch), Ok(true)) = (done, &written) {
+                    state.journal.add(slot, SlotEvent::Done { epoch });
+                }
                 self.written(&written);
                 Outcome::Answer(Box::new(answer_of(written)), Vec::new())
             }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indexbuild_api::{Retention, VolumeRetention};
+use indexbuild_lifecycle::Platform;
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{
     Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, Millis, NodeReady, NodeView, PodState, PodView,
@@ -58,6 +59,7 @@ pub(crate) fn observe(
     let since = |start: &str| Millis::try_from(wall.duration_since(start.parse().ok()?).as_millis()).ok();
     let started = start.and_then(since);
     World {
+        platform: Platform::OneMachine,
         now,
         wall: wall.to_string(),
         build: BuildView {
@@ -92,6 +94,7 @@ pub(crate) fn observe(
             gone: false,
             volumes_detached: false,
             cordoned: false,
+            pressed: false,
         }],
         attachments: Attachments::default(),
         frozen: Frozen::own(build.status.as_ref().and_then(|status| status.frozen_stages.as_deref()), &stages),
@@ -127,6 +130,7 @@ fn pod_view(hub: &Hub, state: &State, pod: &Pod, now: Instant) -> PodView {
         // No kubelet ends a process here: one that ends in peace was told to, by this one or by whoever stopped them all, and
         // nobody else has a word to say about why.
         disrupted: pod.ended.as_ref().is_none_or(|ended| ended.code == 0),
+        foreign: false,
         own_exit: None,
         as_asked: Some(true),
         suited: Vec::new(),

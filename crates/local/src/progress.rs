@@ -13,15 +13,12 @@ pub trait ProgressSink: Send {
     /// Something happened that a person should read once.
     fn say(&mut self, message: &str, warning: bool);
 
+    /// As [`Self::say`], for what a person should read however quiet the run is.
+    fn insist(&mut self, message: &str) {
+        self.say(message, true);
+    }
+
     fn finish(&mut self) {}
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Quiet;
-
-impl ProgressSink for Quiet {
-    fn show(&mut self, _: &Progress) {}
-    fn say(&mut self, _: &str, _: bool) {}
 }
 
 /// How far a run is.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indexbuild_api::IndexBuild;
 use indexbuild_durable::test_switches::Faults;
+use indexbuild_executor::StoreAccess;
 use rustix::process::Signal;
 
 use crate::build::{DEFAULT_NAMESPACE, StoredBuild};
@@ -14,6 +15,7 @@ use crate::folder::{self, Folder, Layout, StateError};
 use crate::options::{RunError, RunOptions};
 use crate::parent::Parent;
 use crate::process;
+use crate::source_now;
 use crate::summary::RunSummary;
 use crate::test_switches::suffered_by;
 
@@ -63,6 +65,12 @@ async fn run_to_the_end(mut options: RunOptions) -> Result<RunSummary, RunError>
         }
     }
     let stored = StoredBuild::begin(&folder, &build, &jiff::Timestamp::now().to_string())?;
+    if stored.is_complete() && !options.abort {
+        let access = StoreAccess::of_this_machine(options.ca_file.clone());
+        if let Some(remark) = source_now::remark(&stored, access).await {
+            options.progress.insist(&remark);
+        }
+    }
     Parent::new(&folder, stored, options)?.run().await
 }
 

@@ -8,16 +8,18 @@ use indexbuild_api::{
     DirectoryState, EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, Guarded, IndexBuild,
     labels, names,
 };
-use indexbuild_lifecycle::Action;
 use indexbuild_lifecycle::plan::kept_claim;
 use indexbuild_lifecycle::record::{StatusChange, can_wait, same_but_for_owner, status_after};
+use indexbuild_lifecycle::texts::Fitted as _;
 use indexbuild_lifecycle::world::{Stage, World};
+use indexbuild_lifecycle::{Action, Platform};
 use json_patch::{Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
+use crate::changes;
 use crate::context::Context;
 use crate::error::{OperatorError, is_status};
 use crate::memory::BuildMemory;
@@ -25,7 +27,7 @@ use crate::objects::{self, Owner, PodPlace};
 use crate::observe::Objects;
 use crate::plan::Pass;
 use crate::provide;
-use crate::views::{self, is_of_build};
+use crate::views::{self, is_of_build, is_owned_by};
 
 /// So many writes of one kind are on their way at once.
 const ABREAST: usize = 8;
@@ -84,7 +86,7 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
                         memory.failed_actions.remove(&slot);
                     }
                     if let Some(version) = written {
-                        memory.wrote_build(build, version);
+                        memory.wrote_build(&build.metadata, build.status.as_ref(), version);
                     }
                     continue;
                 }
@@ -93,6 +95,10 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
             if let (Action::CreateClaim { slot, generation, name }, OperatorError::Foreign { .. }) = (action, &error) {
                 // The lifecycle takes another name, once it sees that this one is taken.
                 memory.foreign_claims.insert(name.clone(), (*slot, *generation));
+            }
+            if let (Action::CreatePod { name, .. }, OperatorError::Foreign { .. }) = (action, &error) {
+                // The lifecycle takes the next epoch, whose pod has another name.
+                memory.met_foreign_pod(name);
             }
             if let (Action::FreezeStage { stage }, OperatorError::Foreign { name, .. }) = (action, &error) {
                 // The lifecycle tells of it, once it sees what is there.
@@ -127,7 +133,7 @@ pub(crate) struct Hands<'a> {
 /// What is told of a record's spec that was just written: over which status, and what it is then.
 struct Told<'a> {
     spec: &'a EngineDirectorySpec,
-    before: &'a EngineDirectoryStatus,
+    before: Option<&'a EngineDirectoryStatus>,
     after: &'a EngineDirectoryStatus,
 }
 
@@ -157,8 +163,8 @@ fn by_uid(uid: &str, version: Option<&str>) -> DeleteParams {
         .preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(str::to_owned) })
 }
 
-/// Replaces a part of an object, where it is still at `version`: the API server compares (G1).
-fn compare_and_set(version: &str, mut operations: Vec<PatchOperation>) -> Patch<()> {
+/// Changes an object, where it is still at `version`: the API server compares (G1).
+pub(crate) fn compare_and_set(version: &str, mut operations: Vec<PatchOperation>) -> Patch<()> {
     let replaced = replace("/metadata/resourceVersion", json!(version));
     operations.insert(0, replaced);
     Patch::Json(JsonPatch(operations))
@@ -211,12 +217,12 @@ impl Hands<'_> {
                 gone(self.api::<Pod>().delete(&name, &by_uid(&uid, None)).await, format!("pod {name} is not deleted"))
             }
             Action::DeleteClaim { name, uid, condemned, evidence } => {
-                tracing::info!(claim = %name, record = condemned.version(), proof = evidence.kind().describe(), "a volume is removed");
+                tracing::info!(claim = %name, record = condemned.version(), proof = evidence.kind().describe(Platform::Kubernetes), "a volume is removed");
                 let deleted = self.api::<PersistentVolumeClaim>().delete(&name, &by_uid(&uid, None)).await;
                 gone(deleted, format!("claim {name} is not deleted"))
             }
             Action::KeepClaim { slot, name, uid, evidence } => {
-                tracing::info!(claim = %name, proof = evidence.kind().describe(), "a volume is kept");
+                tracing::info!(claim = %name, proof = evidence.kind().describe(Platform::Kubernetes), "a volume is kept");
                 self.context
                     .reporting
                     .events
@@ -255,7 +261,7 @@ impl Hands<'_> {
     }
 
     async fn create_directory(&self, slot: u32, spec: EngineDirectorySpec) -> Result<(), OperatorError> {
-        let directory = objects::directory(self.owner, slot, spec);
+        let directory = objects::directory(self.owner, slot, spec, &self.context.reporting.events.lease());
         let name = directory.name_any();
         let api = self.api::<EngineDirectory>();
         created(api.create(&post(), &Guarded::readable(directory)).await, &api, "EngineDirectory", &name, self.owner)
@@ -274,12 +280,15 @@ impl Hands<'_> {
         let Some(observed) = self.objects.directory(slot) else {
             return Ok(());
         };
-        let before = observed.status.clone().unwrap_or_default();
-        let after = status_after(&observed.spec, &before, spec, change, &self.world.wall);
+        let before = observed.status.as_ref();
+        let said = observed.status.clone().unwrap_or_default();
+        let after = status_after(&observed.spec, &said, spec, change, &self.world.wall).fitted();
+        let after = self.context.switches().later_record(after);
         if *spec == observed.spec && change.state != DirectoryState::Tombstone {
-            return if after == before { Ok(()) } else { self.write_status(&name, version, &after).await };
+            return if after == said { Ok(()) } else { self.write_status(&name, version, before, &after).await };
         }
-        let mut operations = vec![replace("/spec", json!(spec))];
+        let operations = changes::of_spec(&observed.spec, spec);
+        let mut operations = self.context.switches().later_spec(spec, operations);
         if change.state == DirectoryState::Tombstone && observed.metadata.owner_references.is_some() {
             operations.push(remove("/metadata/ownerReferences"));
         }
@@ -291,10 +300,10 @@ impl Hands<'_> {
             .patch(&name, &parameters, &patch)
             .await
             .map_err(OperatorError::api(format!("record {name} is not written")))?;
-        if after == before || can_wait(&before, &after) {
+        if after == said || can_wait(&said, &after) {
             return Ok(());
         }
-        let told = Told { spec, before: &before, after: &after };
+        let told = Told { spec, before, after: &after };
         self.tell(&name, written.resource_version().unwrap_or_default(), told).await
     }
 
@@ -302,8 +311,10 @@ impl Hands<'_> {
     /// it. Whoever else has written the record meanwhile knows more than this process, which may be a former leader's.
     async fn tell(&self, name: &str, mut version: String, told: Told<'_>) -> Result<(), OperatorError> {
         let Told { spec, before, after } = told;
+        let said = before.cloned().unwrap_or_default();
+        let mut there = before.cloned();
         for _ in 1..TELLS {
-            match self.write_status(name, &version, after).await {
+            match self.write_status(name, &version, there.as_ref(), after).await {
                 Err(error) if error.is_conflict() => {
                     let read = self.api::<EngineDirectory>().get_opt(name).await;
                     let read = read.map_err(OperatorError::api(format!("record {name} is not read")))?;
@@ -311,27 +322,33 @@ impl Hands<'_> {
                         return Err(error);
                     };
                     let status = now.status.clone().unwrap_or_default();
-                    if now.spec != *spec || !same_but_for_owner(&status, before) {
+                    if now.spec != *spec || !same_but_for_owner(&status, &said) {
                         return Err(error);
                     }
+                    there.clone_from(&now.status);
                     version = now.resource_version().unwrap_or_default();
                 }
                 done => return done,
             }
         }
-        self.write_status(name, &version, after).await
+        self.write_status(name, &version, there.as_ref(), after).await
     }
 
-    /// By compare-and-set, as all that a record says: a former leader's late write is refused.
+    /// By compare-and-set, as all that a record says: a former leader's late write is refused. `there`: the status at that
+    /// version.
     async fn write_status(
         &self,
         name: &str,
         version: &str,
+        there: Option<&EngineDirectoryStatus>,
         status: &EngineDirectoryStatus,
     ) -> Result<(), OperatorError> {
-        let patch = objects::status_patch(name, version, status);
+        let operations = self.context.switches().later_status(changes::of_record_status(there, status));
+        let patch = compare_and_set(version, operations);
+        let parameters =
+            PatchParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         self.api::<EngineDirectory>()
-            .patch_status(name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(patch))
+            .patch_status(name, &parameters, &patch)
             .await
             .map(drop)
             .map_err(OperatorError::api(format!("the status of record {name} is not written")))
@@ -365,15 +382,13 @@ impl Hands<'_> {
     /// takes it away, not even one of a version that does not know it.
     async fn record_stages(&self, stages: &[FrozenStage]) -> Result<Option<String>, OperatorError> {
         let (build, name) = (self.build()?, &self.owner.name);
-        let patch = json!({
-            "metadata": {"uid": self.owner.uid, "resourceVersion": build.resource_version()},
-            "status": {"frozenStages": stages},
-        });
+        let version = build.resource_version().unwrap_or_default();
+        let patch = compare_and_set(&version, changes::of_stages(build.status.as_ref(), stages));
         let parameters =
             PatchParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let written = self
             .api::<IndexBuild>()
-            .patch_status(name, &parameters, &Patch::Merge(patch))
+            .patch_status(name, &parameters, &patch)
             .await
             .map_err(OperatorError::api(format!("which stages of build {name} are frozen is not written")))?;
         let version = written.resource_version();
@@ -434,7 +449,9 @@ where
         return Err(OperatorError::api(format!("{kind} {name} is not made"))(error));
     }
     match api.get_opt(name).await.map_err(OperatorError::api(format!("{kind} {name} is not read")))? {
-        Some(object) if !is_of_build(&object, owner) => Err(OperatorError::Foreign { kind, name: name.to_owned() }),
+        Some(object) if !is_of_build(&object, owner) || (kind == "Pod" && !is_owned_by(&object, &owner.uid)) => {
+            Err(OperatorError::Foreign { kind, name: name.to_owned() })
+        }
         // Ours, made by an earlier pass; or it went meanwhile: the next pass sees which.
         Some(_) | None => Ok(()),
     }

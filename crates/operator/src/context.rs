@@ -165,6 +165,11 @@ impl Context {
         self.switches.switched(pod)
     }
 
+    /// What tests have of this operator: of its writes, they may want more than there is.
+    pub(crate) const fn switches(&self) -> &TestSwitches {
+        &self.switches
+    }
+
     fn completed(&self, mut world: World) -> World {
         self.caches.ended.remember(&mut world);
         world.attachments.detaching_drivers.clone_from(&self.detaching_drivers);

@@ -33,7 +33,9 @@ struct Seen {
 impl Ended {
     /// Takes note of a pod that a watch tells of, if its end is final.
     pub(crate) fn note(&self, pod: &Pod) {
-        let Some(view) = views::pod(pod).filter(has_ended) else {
+        // A record names it by its UID: that it is whose it says it is was seen when it was bound.
+        let view = views::pod(pod, "").map(|view| PodView { foreign: false, ..view });
+        let Some(view) = view.filter(has_ended) else {
             return;
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use indexbuild_api::{IndexBuild, IndexBuildStatus};
+use indexbuild_api::IndexBuildStatus;
 use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::Share;
 use k8s_openapi::api::core::v1::NodeSelector;
-use kube::ResourceExt as _;
+use kube::core::ObjectMeta;
 
 /// How often a status is written of which numbers alone have changed, where the budget of writes does not ask for less.
 const STATUS_INTERVAL: Millis = 10_000;
@@ -24,6 +24,9 @@ const LIVE_LOOK_AT_REST: Millis = 3_600_000;
 
 /// So many of its own writes a cache may be behind.
 const OWN_VERSIONS: usize = 8;
+
+/// So many names of somebody else's pods are remembered: more than slots make pods in one pass.
+const FOREIGN_PODS: usize = 1_024;
 
 /// What was applied for a build's executors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +47,16 @@ pub(crate) struct BuildMemory {
     live: Option<Millis>,
     /// The status as it was written last, and when.
     status: Option<(IndexBuildStatus, Millis)>,
+    /// The status at the last of this process's own versions, where it is known.
+    at_own: Option<IndexBuildStatus>,
     /// Versions of the build's object that this process's own writes have followed on each other from, the oldest first.
     own_versions: Vec<String>,
     /// What was applied for its executors, so that it is not applied again (I8).
     pub provided: Option<Provided>,
     /// Claims of somebody else under names of ours, by name: the slot and generation that we meant.
     pub foreign_claims: BTreeMap<String, (u32, u32)>,
+    /// Names of pods under which somebody else's pod was met.
+    pub foreign_pods: BTreeSet<String>,
     /// The nodes that volumes are bound to, by the volume's name; `None`: to none, or they may not be read.
     pub volume_nodes: BTreeMap<String, Option<NodeSelector>>,
     /// Names of stages under which somebody else's object was met that no label tells.
@@ -61,6 +68,15 @@ pub(crate) struct BuildMemory {
 }
 
 impl BuildMemory {
+    /// Notes that a pod which was to be made has the name of somebody else's. Names are never used again (G10), so that the
+    /// latest are enough.
+    pub(crate) fn met_foreign_pod(&mut self, name: &str) {
+        if self.foreign_pods.len() >= FOREIGN_PODS {
+            self.foreign_pods.pop_first();
+        }
+        self.foreign_pods.insert(name.to_owned());
+    }
+
     /// Whether the API server itself is to be asked, whatever the caches show.
     pub(crate) fn live_look_is_due(&mut self, ended: bool, now: Millis) -> bool {
         let interval = if ended { LIVE_LOOK_AT_REST } else { LIVE_LOOK_AT_WORK };
@@ -100,8 +116,11 @@ impl BuildMemory {
         }
     }
 
-    /// Notes that a status was written.
-    pub(crate) fn wrote_status(&mut self, status: IndexBuildStatus, now: Millis) {
+    /// Notes that a status was written, and which version the build's object has by that.
+    pub(crate) fn wrote_status(&mut self, status: IndexBuildStatus, version: String, now: Millis) {
+        if self.own_versions.last() == Some(&version) {
+            self.at_own = Some(status.clone());
+        }
         self.status = Some((status, now));
     }
 
@@ -116,18 +135,36 @@ impl BuildMemory {
     /// The version that a write of the build's object follows on: that which was looked at, or what this process itself
     /// has made of it since, as a cache shows that a moment later. Of anybody else's write this knows nothing: then the
     /// API server refuses.
-    pub(crate) fn version_of(&self, build: &IndexBuild) -> String {
-        let seen = build.resource_version().unwrap_or_default();
+    fn version_of(&self, build: &ObjectMeta) -> String {
+        let seen = build.resource_version.clone().unwrap_or_default();
         let own = self.own_versions.last().filter(|_| self.own_versions.contains(&seen));
         own.cloned().unwrap_or(seen)
     }
 
-    /// Notes that the build's object, as it was looked at, was written, and which version it has by that.
-    pub(crate) fn wrote_build(&mut self, build: &IndexBuild, version: String) {
+    /// The version that a write of the build's status follows on, and the status there, of an object that was looked at with
+    /// this `status`. What a write changes is made out against exactly that.
+    pub(crate) fn base_of(
+        &self,
+        build: &ObjectMeta,
+        status: Option<&IndexBuildStatus>,
+    ) -> (String, Option<IndexBuildStatus>) {
+        let (seen, version) = (build.resource_version.clone().unwrap_or_default(), self.version_of(build));
+        match &self.at_own {
+            Some(at_own) if version != seen => (version, Some(at_own.clone())),
+            // What is not known is not written over: the API server refuses, and the next look is a live one.
+            Some(_) | None => (seen, status.cloned()),
+        }
+    }
+
+    /// Notes that the build's object, as it was looked at, was written, and which version it has by that. That write is
+    /// taken for one that leaves the status as it was, until [`Self::wrote_status`] says otherwise.
+    pub(crate) fn wrote_build(&mut self, build: &ObjectMeta, status: Option<&IndexBuildStatus>, version: String) {
+        let (_, at_own) = self.base_of(build, status);
         let on = self.version_of(build);
         if self.own_versions.last() != Some(&on) {
             self.own_versions = vec![on];
         }
+        self.at_own = at_own;
         self.own_versions.push(version);
         let surplus = self.own_versions.len().saturating_sub(OWN_VERSIONS);
         self.own_versions.drain(..surplus);
@@ -136,6 +173,7 @@ impl BuildMemory {
     /// Forgets what was written: somebody else may have changed it.
     pub(crate) fn forget_status(&mut self) {
         self.status = None;
+        self.at_own = None;
         self.own_versions.clear();
     }
 }
@@ -169,6 +207,10 @@ mod tests {
 
     use super::*;
 
+    fn at(version: &str) -> ObjectMeta {
+        ObjectMeta { resource_version: Some(version.to_owned()), ..ObjectMeta::default() }
+    }
+
     #[test]
     fn numbers_alone_are_written_at_most_every_ten_seconds_and_a_change_of_state_at_once() {
         let condition = |reason| Condition {
@@ -187,7 +229,7 @@ mod tests {
         };
         let before = status(1, Phase::Encoding, Reason::Encoding);
         let mut memory = BuildMemory::default();
-        memory.wrote_status(before.clone(), 10_000);
+        memory.wrote_status(before.clone(), "5".to_owned(), 10_000);
         assert!(!memory.status_is_due(Some(&before), &before, 60_000), "I8: nothing to say, nothing written");
         let rows = status(2, Phase::Encoding, Reason::Encoding);
         assert!(!memory.status_is_due(Some(&before), &rows, 19_999));
@@ -204,25 +246,48 @@ mod tests {
 
     #[test]
     fn a_write_follows_on_this_processs_own_ones_and_on_nobody_elses() {
-        let at = |version: &str| {
-            let mut build = IndexBuild::new("orders", indexbuild_api::IndexBuildSpec::default());
-            build.metadata.resource_version = Some(version.to_owned());
-            build
-        };
         let mut memory = BuildMemory::default();
         assert_eq!(memory.version_of(&at("5")), "5");
-        memory.wrote_build(&at("5"), "6".to_owned());
-        memory.wrote_build(&at("5"), "7".to_owned());
+        memory.wrote_build(&at("5"), None, "6".to_owned());
+        memory.wrote_build(&at("5"), None, "7".to_owned());
         assert_eq!(["5", "6", "7"].map(|seen| memory.version_of(&at(seen))), ["7", "7", "7"], "the cache is behind");
         assert_eq!(memory.version_of(&at("9")), "9", "somebody else has written");
-        memory.wrote_build(&at("9"), "10".to_owned());
+        memory.wrote_build(&at("9"), None, "10".to_owned());
         assert_eq!(["7", "9"].map(|seen| memory.version_of(&at(seen))), ["7", "10"], "what was before that is refused");
         for version in 11..40 {
-            memory.wrote_build(&at("9"), version.to_string());
+            memory.wrote_build(&at("9"), None, version.to_string());
         }
         assert!(memory.own_versions.len() <= OWN_VERSIONS);
         memory.forget_status();
         assert_eq!(memory.version_of(&at("38")), "38");
+    }
+
+    /// What a write changes is made out against the status at the version that it follows on: against any other it would leave
+    /// something unwritten, or be refused as no object.
+    #[test]
+    fn the_status_that_a_write_changes_is_the_one_at_the_version_that_it_follows_on() {
+        let status = |rows| IndexBuildStatus { rows: Some(rows), ..IndexBuildStatus::default() };
+        let base = |memory: &BuildMemory, seen: &str, rows: u64| {
+            let (version, there) = memory.base_of(&at(seen), Some(&status(rows)));
+            (version, there.unwrap().rows.unwrap())
+        };
+        let mut memory = BuildMemory::default();
+        assert_eq!(base(&memory, "5", 1), ("5".to_owned(), 1));
+        // The finalizer, then a status, then the list of stages, which leaves the rest of the status alone.
+        memory.wrote_build(&at("5"), Some(&status(1)), "6".to_owned());
+        assert_eq!(base(&memory, "5", 1), ("6".to_owned(), 1));
+        memory.wrote_build(&at("5"), Some(&status(1)), "7".to_owned());
+        memory.wrote_status(status(2), "7".to_owned(), 0);
+        assert_eq!(base(&memory, "5", 1), ("7".to_owned(), 2));
+        memory.wrote_build(&at("5"), Some(&status(1)), "8".to_owned());
+        assert_eq!(base(&memory, "6", 1), ("8".to_owned(), 2));
+        assert_eq!(base(&memory, "8", 2), ("8".to_owned(), 2));
+        // Somebody else's status, and then a finalizer of ours on it: ours is not what stands there.
+        assert_eq!(base(&memory, "9", 7), ("9".to_owned(), 7));
+        memory.wrote_build(&at("9"), Some(&status(7)), "10".to_owned());
+        assert_eq!(base(&memory, "9", 7), ("10".to_owned(), 7));
+        memory.forget_status();
+        assert_eq!(base(&memory, "9", 7), ("9".to_owned(), 7), "the API server refuses what is behind");
     }
 
     /// I5.

@@ -1,10 +1,10 @@
 //! What the operator counts, in the OpenMetrics text format. No names of objects and no error texts as labels: their
 //! number has no bound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -20,10 +20,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::budget_metrics::BudgetMetrics;
 use crate::server_time::ServerTime;
 
 /// The type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What a phase or a state is counted as that a later version has and this one does not know.
+const OTHER: &str = "Other";
 
 /// All phases: a phase that no build is in is shown as 0, and not as a gap.
 const PHASES: [Phase; 10] = [
@@ -83,6 +87,13 @@ pub enum ReconcileResult {
     Error,
 }
 
+/// How a build has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BuildEnd {
+    Complete,
+    Failed,
+}
+
 /// A label's value that is a name of a closed set, or a kind of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Name(std::borrow::Cow<'static, str>);
@@ -122,6 +133,10 @@ labels! {
 pub struct Metrics {
     registry: Arc<Registry>,
     builds: Family<InPhase, Gauge>,
+    ended: Family<WithResult, Counter>,
+    stalled: Family<OfReason, Gauge>,
+    /// The reasons that builds were stalled for so far: those of none now are shown as 0, and not as a gap.
+    stalled_for: Arc<Mutex<BTreeSet<Reason>>>,
     reconcile_duration: Histogram,
     reconciles: Family<WithResult, Counter>,
     reconcile_errors: Counter,
@@ -129,10 +144,7 @@ pub struct Metrics {
     slots: Family<InState, Gauge>,
     volumes: Family<OfClass, Gauge>,
     unreadable: Family<OfKind, Gauge>,
-    budget: Gauge,
-    budgeted: Gauge<f64, AtomicU64>,
-    report_interval: Gauge<f64, AtomicU64>,
-    waiting: Gauge,
+    budget: BudgetMetrics,
     leader: Gauge,
     ownership: Gauge,
     requests: Family<OfRequest, Counter>,
@@ -163,10 +175,10 @@ impl Metrics {
             slots: Family::default(),
             volumes: Family::default(),
             unreadable: Family::default(),
-            budget: Gauge::default(),
-            budgeted: Gauge::default(),
-            report_interval: Gauge::default(),
-            waiting: Gauge::default(),
+            budget: BudgetMetrics::default(),
+            ended: Family::default(),
+            stalled: Family::default(),
+            stalled_for: Arc::default(),
             leader: Gauge::default(),
             ownership: Gauge::default(),
             requests: Family::default(),
@@ -178,6 +190,16 @@ impl Metrics {
         let mut root = Registry::default();
         let ours = root.sub_registry_with_prefix("indexbuild");
         ours.register("builds", "Builds by phase", this.builds.clone());
+        ours.register(
+            "builds_ended",
+            "Builds whose end this process has written: complete or failed; those that had ended before it began are in none",
+            this.ended.clone(),
+        );
+        ours.register(
+            "builds_stalled",
+            "Builds that cannot go on without somebody's help, by the reason of their condition Stalled; failed ones are in none",
+            this.stalled.clone(),
+        );
         ours.register_with_unit(
             "reconcile_duration",
             "How long one pass over a build takes",
@@ -198,23 +220,7 @@ impl Metrics {
             "Objects that are there and cannot be read, by kind; nothing is decided about their builds",
             this.unreadable.clone(),
         );
-        ours.register(
-            "write_budget",
-            "Writes to the Kubernetes API in a second that all builds have together",
-            this.budget.clone(),
-        );
-        ours.register(
-            "write_budget_used",
-            "Writes in a second, of that budget, of owners' reports and builds' status at the present interval",
-            this.budgeted.clone(),
-        );
-        ours.register_with_unit(
-            "report_interval",
-            "How often owners that are told now report; of a build of more than 100 slots at least a twentieth of a second for each slot",
-            Unit::Seconds,
-            this.report_interval.clone(),
-        );
-        ours.register("queued_builds", "Builds that wait for the budget of writes", this.waiting.clone());
+        this.budget.register(ours);
         ours.register("leader", "1 in the process that leads", this.leader.clone());
         ours.register(
             "ownership_enforced",
@@ -246,6 +252,9 @@ impl Metrics {
         for reason in [Reason::NamespaceDeleted, Reason::CleanupTimedOut] {
             drop(this.left_behind.get_or_create(&with_reason(reason)));
         }
+        for end in [BuildEnd::Complete, BuildEnd::Failed] {
+            drop(this.ended.get_or_create(&with_end(end)));
+        }
         for result in [ReconcileResult::Success, ReconcileResult::Error] {
             drop(this.reconciles.get_or_create(&with_result(result)));
         }
@@ -259,6 +268,24 @@ impl Metrics {
             let count = all.iter().filter(|other| **other == phase).count();
             self.builds.get_or_create(&InPhase { phase: phase_name(phase).into() }).set(whole(count));
         }
+        let count = all.iter().filter(|phase| matches!(phase, Phase::Other(_))).count();
+        self.builds.get_or_create(&InPhase { phase: OTHER.into() }).set(whole(count));
+    }
+
+    /// One build whose end was written.
+    pub fn ended(&self, end: BuildEnd) {
+        self.ended.get_or_create(&with_end(end)).inc();
+    }
+
+    /// Why builds are stalled, each build that is once.
+    pub fn set_stalled(&self, builds: impl IntoIterator<Item = Reason>) {
+        let all: Vec<Reason> = builds.into_iter().collect();
+        let mut known = self.stalled_for.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(&all);
+        for reason in known.iter() {
+            let count = all.iter().filter(|other| *other == reason).count();
+            self.stalled.get_or_create(&with_reason(*reason)).set(whole(count));
+        }
     }
 
     /// The states of all slots, each slot once.
@@ -268,6 +295,8 @@ impl Metrics {
             let count = all.iter().filter(|other| **other == state).count();
             self.slots.get_or_create(&InState { state: state_name(state).into() }).set(whole(count));
         }
+        let count = all.iter().filter(|state| matches!(state, DirectoryState::Other(_))).count();
+        self.slots.get_or_create(&InState { state: OTHER.into() }).set(whole(count));
     }
 
     /// The volumes of all builds together.
@@ -288,12 +317,7 @@ impl Metrics {
 
     /// How the budget of writes is divided.
     pub fn set_budget(&self, shares: &Shares) {
-        let Shares { budget, interval, milliwrites, waiting } = shares;
-        self.budget.set(i64::from(*budget));
-        let thousandths = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / 1_000.0;
-        self.budgeted.set(thousandths(*milliwrites));
-        self.report_interval.set(thousandths(*interval));
-        self.waiting.set(whole(waiting.len()));
+        self.budget.set(shares);
     }
 
     /// One pass over a build.
@@ -336,7 +360,7 @@ impl Metrics {
         self.ownership.set(match enforcement {
             Enforcement::Enforced => 1,
             Enforcement::NotEnforced { .. } => 0,
-            Enforcement::Unknown { .. } => -1,
+            Enforcement::Unknown { .. } | Enforcement::Untried { .. } => -1,
         });
     }
 
@@ -355,6 +379,7 @@ impl Metrics {
         // Families that are empty until something happens show their labels too.
         self.reconciled(ReconcileResult::Success, Duration::ZERO);
         self.acted(&Action::AddFinalizer);
+        self.set_stalled([Reason::WaitingForVolume]);
         self.api_request(Verb::Get, "-", Code::None);
         let text = self.text()?;
         let mut page = String::new();
@@ -402,6 +427,14 @@ fn with_reason(reason: Reason) -> OfReason {
     OfReason { reason: Name(reason.to_string().into()) }
 }
 
+fn with_end(end: BuildEnd) -> WithResult {
+    let name = match end {
+        BuildEnd::Complete => "complete",
+        BuildEnd::Failed => "failed",
+    };
+    WithResult { result: name.into() }
+}
+
 fn with_result(result: ReconcileResult) -> WithResult {
     let name = match result {
         ReconcileResult::Success => "success",
@@ -422,6 +455,7 @@ const fn phase_name(phase: Phase) -> &'static str {
         Phase::Aborting => "Aborting",
         Phase::Complete => "Complete",
         Phase::Failed => "Failed",
+        Phase::Other(_) => OTHER,
     }
 }
 
@@ -437,6 +471,7 @@ const fn state_name(state: DirectoryState) -> &'static str {
         DirectoryState::BackingOff => "BackingOff",
         DirectoryState::Finished => "Finished",
         DirectoryState::Tombstone => "Tombstone",
+        DirectoryState::Other(_) => OTHER,
     }
 }
 
@@ -471,6 +506,9 @@ mod tests {
         metrics.left_behind(Reason::NamespaceDeleted);
         let waiting = vec!["u".to_owned(), "v".to_owned()];
         metrics.set_budget(&Shares { budget: 25, interval: 10_000, milliwrites: 24_200, waiting });
+        metrics.ended(BuildEnd::Failed);
+        metrics.set_stalled([Reason::WaitingForVolume, Reason::MissingPermission]);
+        metrics.set_stalled([Reason::MissingPermission, Reason::MissingPermission]);
         metrics.set_leader(true);
         metrics.set_ownership(&Enforcement::NotEnforced { message: String::new() });
         metrics.api_request(Verb::Patch, "enginedirectories/status", Code::Status(409));
@@ -499,6 +537,10 @@ mod tests {
             "indexbuild_write_budget_used 24.2",
             "indexbuild_report_interval_seconds 10.0",
             "indexbuild_queued_builds 2",
+            r#"indexbuild_builds_ended_total{result="failed"} 1"#,
+            r#"indexbuild_builds_ended_total{result="complete"} 0"#,
+            r#"indexbuild_builds_stalled{reason="MissingPermission"} 2"#,
+            r#"indexbuild_builds_stalled{reason="WaitingForVolume"} 0"#,
             "indexbuild_leader 1",
             "indexbuild_ownership_enforced 0",
             r#"indexbuild_api_requests_total{verb="patch",kind="enginedirectories/status",code="409"} 1"#,

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use indexbuild_api::{
-    EngineDirectory, Guarded, IndexBuild, IndexBuildSpec, IndexBuildStatus, Unreadable, apart, labels, names,
+    EngineDirectory, EngineDirectorySpec, Guarded, IndexBuild, IndexBuildSpec, IndexBuildStatus, Unreadable, apart,
+    labels, names,
 };
-use indexbuild_lifecycle::frozen;
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{
-    Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, Share, World,
+    Attachments, BuildView, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodView, Share, World,
 };
+use indexbuild_lifecycle::{Platform, frozen};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -28,13 +29,12 @@ use crate::server_time::Moment;
 use crate::unreadable::Blind;
 use crate::views::{self, is_of_build};
 
-/// A build as the API server has it now; `None`: it is not there, or another one has its name.
-pub(crate) async fn live(client: &Client, owner: &Owner) -> Result<Option<Arc<IndexBuild>>, OperatorError> {
+/// A build as the API server has it now, whether or not it can be read; `None`: it is not there, or another one has its name.
+pub(crate) async fn live(client: &Client, owner: &Owner) -> Result<Option<Guarded<IndexBuild>>, OperatorError> {
     let api = Api::<Guarded<IndexBuild>>::namespaced(client.clone(), &owner.namespace);
     let live =
         api.get_opt(&owner.name).await.map_err(OperatorError::api(format!("build {} is not read", owner.name)))?;
-    let live = live.filter(|live| live.uid().as_deref() == Some(owner.uid.as_str()));
-    Ok(live.map(|live| live.read()).transpose().map_err(|unreadable| Blind(vec![unreadable]))?)
+    Ok(live.filter(|live| live.uid().as_deref() == Some(owner.uid.as_str())))
 }
 
 #[derive(Clone, Debug, Default)]
@@ -50,6 +50,8 @@ pub(crate) struct Objects {
     pub attachments: Option<VolumeAttachments>,
     /// Claims of somebody else that have names of ours.
     pub foreign: Vec<ClaimView>,
+    /// Pods of somebody else that have names of ours, and that no label of ours tells.
+    pub foreign_pods: Vec<PodView>,
     /// Nodes that are there and cannot be read.
     pub unread_nodes: BTreeSet<String>,
     /// What is there of the build, and of the nodes that its records name, and cannot be read: never absent, but not
@@ -114,6 +116,7 @@ impl Objects {
             objects.attachments = attachments::live(client, &objects.directories, &objects.claims).await?;
         }
         objects.look_at_foreign(client, owner, memory).await?;
+        objects.look_at_foreign_pods(client, owner, memory).await?;
         objects.look_at_foreign_stages(client, owner, memory).await?;
         Ok(objects)
     }
@@ -201,55 +204,6 @@ impl Objects {
     /// Whether it was read that nothing attaches a volume of the build to a node.
     fn is_detached(&self, node: &str) -> bool {
         self.attachments.as_ref().is_some_and(|attachments| !attachments.nodes.contains(node))
-    }
-
-    async fn look_at_foreign(
-        &mut self,
-        client: &Client,
-        owner: &Owner,
-        memory: &BuildMemory,
-    ) -> Result<(), kube::Error> {
-        let api = Api::<Guarded<PersistentVolumeClaim>>::namespaced(client.clone(), &owner.namespace);
-        for (name, (slot, generation)) in &memory.foreign_claims {
-            let Some(claim) = api.get_opt(name).await? else {
-                continue;
-            };
-            if is_of_build(&claim, owner) {
-                continue;
-            }
-            self.foreign.push(ClaimView {
-                name: name.clone(),
-                uid: claim.uid().unwrap_or_default(),
-                slot: *slot,
-                generation: *generation,
-                phase: ClaimPhase::Bound,
-                foreign: true,
-                nodes: None,
-                outdated: false,
-            });
-        }
-        Ok(())
-    }
-
-    /// Objects under names of stages that do not say whose they are: no list of the build's objects has them.
-    async fn look_at_foreign_stages(
-        &mut self,
-        client: &Client,
-        owner: &Owner,
-        memory: &BuildMemory,
-    ) -> Result<(), kube::Error> {
-        let api = Api::<Guarded<ConfigMap>>::namespaced(client.clone(), &owner.namespace);
-        for name in &memory.foreign_stages {
-            if self.stages.iter().any(|map| map.name_any() == *name) {
-                continue;
-            }
-            match api.get_opt(name).await?.map(|map| map.read()) {
-                Some(Ok(map)) => self.stages.push(map),
-                Some(Err(unreadable)) => self.unreadable.push(unreadable),
-                None => {}
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn directory(&self, slot: u32) -> Option<&EngineDirectory> {
@@ -378,15 +332,20 @@ pub(crate) fn remains(
     nodes: &mut NodeObserver,
 ) -> Result<World, Blind> {
     let mut unreadable = objects.unreadable.clone();
-    let pods = viewed(&objects.pods, views::pod, &build, &mut unreadable);
+    let pods = viewed(&objects.pods, |pod| views::pod(pod, &build.uid), &build, &mut unreadable);
     let claims = viewed(&objects.claims, views::claim, &build, &mut unreadable);
     if !unreadable.is_empty() {
         return Err(Blind(unreadable));
     }
     let mut records: Vec<_> = objects.directories.iter().map(|directory| views::record(directory)).collect();
     records.sort_by_key(|record| record.spec.slot);
+    let bound: BTreeSet<String> = records.iter().flat_map(|record| owners_of(&record.spec)).collect();
+    let pods = [pods, objects.foreign_pods.clone()].concat().into_iter();
+    // One that a record has bound was the build's then, whatever became of its reference (`--cascade=orphan` takes it away).
+    let pods = pods.map(|pod| PodView { foreign: pod.foreign && !bound.contains(&pod.uid), ..pod }).collect();
     let now = moment.now;
     Ok(World {
+        platform: Platform::Kubernetes,
         now,
         wall: moment.wall(),
         build,
@@ -403,6 +362,13 @@ pub(crate) fn remains(
         hindrances: Vec::new(),
         enforcement: None,
     })
+}
+
+/// The UIDs of the pods that a record has bound.
+fn owners_of(spec: &EngineDirectorySpec) -> impl Iterator<Item = String> {
+    let former = spec.former_volumes.iter().map(|volume| volume.pod_uid.clone());
+    let present = spec.grant.iter().map(|grant| grant.pod_uid.clone());
+    present.chain(former).filter(|uid| !uid.is_empty())
 }
 
 /// Views of objects. One without a view whose name is one of ours was made for a slot, which its labels do not say any

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use indexbuild_api::IndexBuild;
+use indexbuild_api::{Guarded, IndexBuild};
 use indexbuild_lifecycle::{Decision, World, plan};
 
 use crate::context::Context;
@@ -28,6 +28,8 @@ pub(crate) enum Planned<'a> {
     /// Something of it cannot be read. That would be absent from what is decided on: it would be made again, or taken
     /// for gone.
     Undecided(Arc<IndexBuild>, Blind),
+    /// It cannot be read itself, or asks for what this version does not know.
+    Unread(Box<Guarded<IndexBuild>>, Blind),
     /// It is not there any more.
     Gone,
 }
@@ -55,8 +57,12 @@ pub(crate) async fn decide<'a>(
     }
     // Something is to be done, or an event may have been lost on its way to the caches: it is decided anew on what
     // is read live, in this pass.
-    let Some(build) = observe::live(&context.client, owner).await? else {
+    let Some(live) = observe::live(&context.client, owner).await? else {
         return Ok(Planned::Gone);
+    };
+    let build = match live.read() {
+        Ok(build) => build,
+        Err(unreadable) => return Ok(Planned::Unread(Box::new(live), Blind(vec![unreadable]))),
     };
     let objects = Objects::live(&context.client, &context.nodes, owner, memory)
         .await

@@ -12,11 +12,12 @@ use kube::{Resource as _, ResourceExt as _};
 use crate::apply::apply;
 use crate::context::Context;
 use crate::error::OperatorError;
+use crate::memory::BuildMemory;
 use crate::metrics::ReconcileResult;
 use crate::objects::Owner;
 use crate::observe;
 use crate::plan::{Planned, decide};
-use crate::report::{AT_REST, AT_WORK, report, report_undecided, tell_what_stays, write_status};
+use crate::report::{AT_REST, AT_WORK, report, report_undecided, report_unread, tell_what_stays, write_status};
 use crate::unreadable::Blind;
 
 /// Pauses where somebody else wrote first. A cache that lags, or that is cut off from its watch, loses every write until
@@ -49,7 +50,13 @@ pub(crate) async fn reconcile(
 async fn in_turn(build: Arc<Guarded<IndexBuild>>, context: &Context) -> Result<Requeue, OperatorError> {
     let begun = Instant::now();
     let outcome = match read(&build, context).await {
-        Ok(Some(build)) => pass(build, context).await,
+        Ok(Some(build)) => match build.read() {
+            Ok(whole) => pass(whole, context).await,
+            Err(unreadable) => {
+                let memory = context.memory(&build.uid().unwrap_or_default());
+                unread(&build, Blind(vec![unreadable]), context, &mut *memory.lock().await).await
+            }
+        },
         Ok(None) => Ok(AT_WORK),
         Err(error) => Err(error),
     };
@@ -96,14 +103,28 @@ fn jittered(wait: Duration) -> Duration {
 
 /// A build as the watch told it; where that cannot be read, as the API server has it now, as the watch may be behind.
 /// `None`: it is not there any more.
-async fn read(build: &Guarded<IndexBuild>, context: &Context) -> Result<Option<Arc<IndexBuild>>, OperatorError> {
-    if let Ok(build) = build.read() {
-        return Ok(Some(build));
+async fn read(build: &Guarded<IndexBuild>, context: &Context) -> Result<Option<Guarded<IndexBuild>>, OperatorError> {
+    if build.read().is_ok() {
+        return Ok(Some(build.clone()));
     }
     let owner = Owner::of(build);
     let memory = context.memory(&owner.uid);
     memory.lock().await.observer.count_anew();
     observe::live(&context.client, &owner).await
+}
+
+/// A build that itself cannot be read, or asks for what this version does not know: nothing is decided about it, and it says
+/// so, where its status can be written. The event that tells of it depends on nothing.
+async fn unread(
+    build: &Guarded<IndexBuild>,
+    unreadable: Blind,
+    context: &Context,
+    memory: &mut BuildMemory,
+) -> Result<Duration, OperatorError> {
+    if let Err(error) = report_unread(context, build, &unreadable, memory).await {
+        tracing::warn!(error = %error.said(), "the status of a build that cannot be read is not written");
+    }
+    Err(unreadable.into())
 }
 
 async fn pass(build: Arc<IndexBuild>, context: &Context) -> Result<Duration, OperatorError> {
@@ -116,7 +137,7 @@ async fn pass(build: Arc<IndexBuild>, context: &Context) -> Result<Duration, Ope
     if build.metadata.deletion_timestamp.is_none()
         && let Some(status) = unsupported(&build.spec, generation, before, &wall)
     {
-        write_status(context, &build, before, status, true, memory).await?;
+        write_status(context, build.as_ref().into(), before, status, true, memory).await?;
         return Ok(AT_REST);
     }
     match decide(context, build, &owner, memory).await? {
@@ -130,6 +151,7 @@ async fn pass(build: Arc<IndexBuild>, context: &Context) -> Result<Duration, Ope
             report_undecided(context, &build, &blind, memory).await?;
             Err(blind.into())
         }
+        Planned::Unread(build, blind) => unread(&build, blind, context, memory).await,
         Planned::Gone => Ok(AT_WORK),
     }
 }

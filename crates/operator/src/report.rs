@@ -5,10 +5,12 @@ use std::time::Duration;
 use indexbuild_api::{Guarded, IndexBuild, IndexBuildStatus, labels};
 use indexbuild_lifecycle::plan::{transition_events, unreadable, unreadable_event};
 use indexbuild_lifecycle::{Action, Decision, World, plan};
-use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt as _};
-use serde_json::json;
+use kube::api::PatchParams;
+use kube::core::ObjectMeta;
+use kube::{Api, Resource as _, ResourceExt as _};
 
+use crate::apply::compare_and_set;
+use crate::changes;
 use crate::context::Context;
 use crate::error::{OperatorError, is_status};
 use crate::hindrances::hindrances;
@@ -44,7 +46,7 @@ pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<D
     let before = world.build.status.clone();
     let namespace_ends = world.build.namespace_ends;
     // What was just done may have been refused: the status is that of the build with what hinders it now.
-    let hindrances = hindrances(&context.client, &objects, &world, memory).await;
+    let hindrances = hindrances(&context.client, &objects, &world, context.moment().server, memory).await;
     let unhindered = hindrances.is_empty();
     if !unhindered {
         status = plan(&World { hindrances, ..world }).status;
@@ -59,7 +61,7 @@ pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<D
     if says_more && unhindered && end.is_none() {
         return Ok(Duration::from_millis(requeue.max(50)));
     }
-    let said = write_status(context, &build, before.as_ref(), status, end.is_some(), memory).await?;
+    let said = write_status(context, build.as_ref().into(), before.as_ref(), status, end.is_some(), memory).await?;
     let longest = if end.is_some() && actions.is_empty() && said { AT_REST } else { AT_WORK };
     Ok(Duration::from_millis(requeue.max(50)).min(longest))
 }
@@ -71,20 +73,56 @@ pub(crate) async fn report_undecided(
     blind: &Blind,
     memory: &mut BuildMemory,
 ) -> Result<(), OperatorError> {
-    memory.observer.count_anew();
-    let before = build.status.as_ref();
     context.reporting.events.publish(build, &[unreadable_event(&blind.0)]).await;
-    if let Some(status) = unreadable(&blind.0, before, &context.moment().wall()) {
-        write_status(context, build, before, status, true, memory).await?;
+    stall(context, &build.metadata, build.status.as_ref(), blind, memory).await
+}
+
+/// Says of a build that itself cannot be read, or has in its spec what this version does not know, that it is not carried
+/// out: in its status, as far as that can be read. The event is told with those of all objects that cannot be read.
+pub(crate) async fn report_unread(
+    context: &Context,
+    build: &Guarded<IndexBuild>,
+    blind: &Blind,
+    memory: &mut BuildMemory,
+) -> Result<(), OperatorError> {
+    match build.status() {
+        Ok(before) => stall(context, build.meta(), before.as_ref(), blind, memory).await,
+        Err(_) => Ok(()),
     }
-    Ok(())
+}
+
+async fn stall(
+    context: &Context,
+    build: &ObjectMeta,
+    before: Option<&IndexBuildStatus>,
+    blind: &Blind,
+    memory: &mut BuildMemory,
+) -> Result<(), OperatorError> {
+    memory.observer.count_anew();
+    let Some(status) = unreadable(&blind.0, before, &context.moment().wall()) else {
+        return Ok(());
+    };
+    write_status(context, Seen { build, status: before }, before, status, true, memory).await.map(drop)
+}
+
+/// A build's object as it was looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    build: &'a ObjectMeta,
+    status: Option<&'a IndexBuildStatus>,
+}
+
+impl<'a> From<&'a IndexBuild> for Seen<'a> {
+    fn from(build: &'a IndexBuild) -> Self {
+        Self { build: &build.metadata, status: build.status.as_ref() }
+    }
 }
 
 /// Writes the status where it says something new (I8); a last word at once. Whether all is said. By compare-and-set: later
 /// decisions read it (that the build has failed is final), and a former leader's late word is refused.
 pub(crate) async fn write_status(
     context: &Context,
-    build: &IndexBuild,
+    seen: Seen<'_>,
     before: Option<&IndexBuildStatus>,
     status: IndexBuildStatus,
     last_word: bool,
@@ -93,24 +131,25 @@ pub(crate) async fn write_status(
     let now = context.now();
     // The list of frozen stages is written by compare-and-set alone: what is absent here stays as it is.
     let status = IndexBuildStatus { frozen_stages: before.and_then(|before| before.frozen_stages.clone()), ..status };
+    let status = context.switches().later_build(status);
     let differs = before != Some(&status);
     if !differs || !(last_word || memory.status_is_due(before, &status, now)) {
         return Ok(!differs);
     }
-    let (name, namespace) = (build.name_any(), build.namespace().unwrap_or_default());
-    let patch = json!({
-        "apiVersion": "indexbuild.dev/v1alpha1",
-        "kind": "IndexBuild",
-        "metadata": {"name": name, "uid": build.metadata.uid, "resourceVersion": memory.version_of(build)},
-        "status": IndexBuildStatus { frozen_stages: None, ..status.clone() },
-    });
+    let build = seen.build;
+    let (name, namespace) = (build.name.clone().unwrap_or_default(), build.namespace.clone().unwrap_or_default());
+    // Field by field, over what is there: another version may have put something beside it.
+    let (version, there) = memory.base_of(build, seen.status);
+    let operations = changes::of_build_status(there.as_ref(), &status);
+    let patch = compare_and_set(&version, context.switches().later_status(operations));
+    let parameters = PatchParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let api = Api::<Guarded<IndexBuild>>::namespaced(context.client.clone(), &namespace);
-    let written =
-        api.patch_status(&name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(patch)).await;
-    match written {
+    match api.patch_status(&name, &parameters, &patch).await {
         Ok(written) => {
-            memory.wrote_status(status, now);
-            memory.wrote_build(build, written.resource_version().unwrap_or_default());
+            context.reporting.count_ends(before, &status);
+            let version = written.resource_version().unwrap_or_default();
+            memory.wrote_build(build, seen.status, version.clone());
+            memory.wrote_status(status, version, now);
             Ok(true)
         }
         // Deleted meanwhile: nobody is left to be told.

@@ -4,10 +4,16 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use indexbuild_api::VolumeState;
+use indexbuild_api::{
+    Condition, ConditionType, EngineDirectorySpec, EngineDirectoryStatus, IndexBuildStatus, VolumeState,
+};
 use indexbuild_lifecycle::world::{NodeReady, PodState, Termination, World};
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchOperation};
 use k8s_openapi::api::core::v1 as core;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::observe::Objects;
 
@@ -36,7 +42,25 @@ pub struct TestSwitches {
     pub(crate) believe_any_stage: bool,
     /// The API server's clock is taken for unknown, as if its answers told no time.
     pub(crate) forget_server_time: bool,
+    /// What a build's `spec.executor.podMetadata` has under the annotation [`HANDED_OVER`] is handed to its executors as their
+    /// switches: the variable itself is refused in a build's environment.
+    pub(crate) hand_over: bool,
+    /// It is of a later version: what it writes has one more field wherever fields may be, and one more word, neither of which
+    /// an operator or an executor of this version knows.
+    pub(crate) later_version: bool,
 }
+
+/// The annotation of a pod by which a test hands switches to its executor.
+const HANDED_OVER: &str = "indexbuild.dev/test-switches";
+
+/// The variable by which an executor is asked to misbehave.
+const SWITCHES: &str = "INDEXBUILD_TEST_SWITCHES";
+
+/// The field that an operator of a later version writes.
+const LATER_FIELD: &str = "laterVersion";
+
+/// The word that an operator of a later version writes.
+const LATER_WORD: &str = "LaterVersion";
 
 /// Where a pod finds the boot ids of nodes.
 const BOOT_IDS: &str = "/var/lib/boot-ids";
@@ -50,8 +74,23 @@ impl TestSwitches {
         Cow::Owned(Objects { unreadable: Vec::new(), ..objects.clone() })
     }
 
-    /// A pod that reads the boot id of its node where the test bed keeps it.
+    /// A pod that is told what its build's test wants of it.
     pub(crate) fn switched(&self, mut pod: core::Pod) -> core::Pod {
+        let told = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(HANDED_OVER)).cloned();
+        if let (true, Some(switches), Some(spec)) = (self.hand_over, told, &mut pod.spec) {
+            for container in &mut spec.containers {
+                container.env.get_or_insert_default().push(core::EnvVar {
+                    name: SWITCHES.to_owned(),
+                    value: Some(switches.clone()),
+                    value_from: None,
+                });
+            }
+        }
+        self.reading_boot_ids(pod)
+    }
+
+    /// A pod that reads the boot id of its node where the test bed keeps it.
+    fn reading_boot_ids(&self, mut pod: core::Pod) -> core::Pod {
         let (Some(folder), Some(spec)) = (&self.node_boot_ids, &mut pod.spec) else {
             return pod;
         };
@@ -83,6 +122,59 @@ impl TestSwitches {
         pod
     }
 
+    /// What an operator of a later version writes of a record's spec: what this one does, and a field more wherever it writes.
+    pub(crate) fn later_spec(
+        &self,
+        spec: &EngineDirectorySpec,
+        mut operations: Vec<PatchOperation>,
+    ) -> Vec<PatchOperation> {
+        if !self.later_version || operations.is_empty() {
+            return operations;
+        }
+        // A work is said once, with its epoch.
+        let says_work = operations.iter().any(|operation| operation.path().as_str() == "/spec/work");
+        let parts = [
+            ("/spec", true),
+            ("/spec/grant", spec.grant.is_some()),
+            ("/spec/volume", spec.volume.is_some()),
+            ("/spec/work", spec.work.is_some() && says_work),
+        ];
+        let epoch = spec.grant.as_ref().map_or(0, |grant| grant.epoch);
+        let there = parts.into_iter().filter(|(_, there)| *there);
+        operations.extend(there.map(|(part, _)| later_field(part, &format!("of epoch {epoch}"))));
+        operations
+    }
+
+    /// The same of a status, of a record or of a build.
+    pub(crate) fn later_status(&self, mut operations: Vec<PatchOperation>) -> Vec<PatchOperation> {
+        if self.later_version && !operations.is_empty() {
+            operations.push(later_field("/status", "of a status"));
+        }
+        operations
+    }
+
+    /// The words that it tells people of a slot.
+    pub(crate) fn later_record(&self, mut status: EngineDirectoryStatus) -> EngineDirectoryStatus {
+        if self.later_version {
+            status.history.iter_mut().for_each(|change| change.reason = later_word(change.reason));
+            status.conditions.iter_mut().for_each(|condition| condition.reason = later_word(condition.reason));
+        }
+        status
+    }
+
+    /// The words that it tells people of a build.
+    pub(crate) fn later_build(&self, mut status: IndexBuildStatus) -> IndexBuildStatus {
+        let told = |condition: &&mut Condition| condition.condition_type == ConditionType::Progressing;
+        if self.later_version {
+            status
+                .conditions
+                .iter_mut()
+                .filter(told)
+                .for_each(|condition| condition.reason = later_word(condition.reason));
+        }
+        status
+    }
+
     pub(crate) fn falsify(&self, world: &mut World) {
         let Self {
             believe_nodes_ready,
@@ -94,6 +186,8 @@ impl TestSwitches {
             believe_any_stage,
             node_boot_ids: _,
             noted_boots,
+            hand_over: _,
+            later_version: _,
         } = self;
         if *believe_any_stage {
             for (stage, _) in world.frozen.unproved.drain(..).filter_map(|unproved| unproved.holds) {
@@ -146,4 +240,14 @@ impl TestSwitches {
             }
         }
     }
+}
+
+fn later_field(part: &str, value: &str) -> PatchOperation {
+    let path = PointerBuf::parse(format!("{part}/{LATER_FIELD}")).unwrap_or_default();
+    PatchOperation::Add(AddOperation { path, value: Value::from(value) })
+}
+
+/// A word of any closed set.
+fn later_word<T: DeserializeOwned>(known: T) -> T {
+    serde_json::from_value(Value::from(LATER_WORD)).unwrap_or(known)
 }

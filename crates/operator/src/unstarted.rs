@@ -171,6 +171,7 @@ fn holds(requirement: &NodeSelectorRequirement, found: Option<&str>) -> bool {
 mod tests {
     use std::sync::Arc;
 
+    use indexbuild_lifecycle::Platform;
     use indexbuild_lifecycle::world::BuildView;
     use serde_json::{Value, json};
 
@@ -271,11 +272,12 @@ mod tests {
         memory.volume_nodes.insert("v".to_owned(), Some(selector));
         let seen = |build: &IndexBuild, pod: &Pod, claim: PersistentVolumeClaim| {
             let mut world = World {
+                platform: Platform::Kubernetes,
                 now: 0,
                 wall: String::new(),
                 build: BuildView::gone(String::new(), String::new(), String::new()),
                 slots: Vec::new(),
-                pods: vec![views::pod(pod).unwrap()],
+                pods: vec![views::pod(pod, "").unwrap()],
                 claims: vec![views::claim(&claim).unwrap()],
                 nodes: Vec::new(),
                 attachments: indexbuild_lifecycle::world::Attachments::default(),

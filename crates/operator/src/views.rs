@@ -19,6 +19,9 @@ const NOT_FOUND: &str = "ContainerStatusUnknown";
 /// Why a pod with scheduling gates is not looked at.
 pub const GATED: &str = "SchedulingGated";
 
+/// What a kubelet says that it is short of.
+const PRESSURES: [&str; 3] = ["DiskPressure", "MemoryPressure", "PIDPressure"];
+
 /// The taint by which somebody vouches that a node is down.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
@@ -35,21 +38,71 @@ pub fn record(directory: &EngineDirectory) -> Record {
     Record { spec: directory.spec.clone(), status, version: directory.resource_version().unwrap_or_default() }
 }
 
-/// A pod; `None`: its labels do not say which slot and epoch it was made for.
-pub fn pod(pod: &Pod) -> Option<PodView> {
+/// A pod of a build; `None`: its labels do not say which slot and epoch it was made for.
+pub fn pod(pod: &Pod, build_uid: &str) -> Option<PodView> {
+    Some(PodView {
+        foreign: !is_owned_by(pod, build_uid),
+        ..pod_of_slot(pod, label(pod, labels::SLOT)?, label(pod, labels::EPOCH)?)?
+    })
+}
+
+/// Somebody else's pod under the name that a slot's pod of an epoch was to have.
+pub(crate) fn foreign_pod(pod: &Pod, slot: u32, epoch: u64) -> Option<PodView> {
+    Some(PodView { foreign: true, ..pod_of_slot(pod, slot, epoch)? })
+}
+
+fn pod_of_slot(pod: &Pod, slot: u32, epoch: u64) -> Option<PodView> {
     Some(PodView {
         name: pod.name_any(),
         uid: pod.uid()?,
-        slot: label(pod, labels::SLOT)?,
-        epoch: label(pod, labels::EPOCH)?,
+        slot,
+        epoch,
+        foreign: false,
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
         deleting: pod.metadata.deletion_timestamp.is_some(),
-        disrupted: condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True"),
+        disrupted: condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True")
+            || is_refused_by_node(pod),
         own_exit: own_exit(pod),
         as_asked: None,
         suited: Vec::new(),
         state: pod_state(pod),
     })
+}
+
+/// Whether a build owns an object, by UID: what the operator makes for it, and nobody else's, has such a reference from its
+/// first moment on.
+pub(crate) fn is_owned_by(object: &impl kube::ResourceExt, build_uid: &str) -> bool {
+    object.owner_references().iter().any(|reference| reference.uid == build_uid)
+}
+
+/// Why a kubelet does not admit a pod, in its own words, beside `OutOf` and what there is too little of.
+const NOT_ADMITTED: [&str; 10] = [
+    "NodeAffinity",
+    "NodeName",
+    "NodePorts",
+    "NodeSelectorMismatching",
+    "NodeShutdown",
+    "PodOSNotSupported",
+    "PodOSSelectorNodeLabelDoesNotMatch",
+    "TaintToleration",
+    "TopologyAffinityError",
+    "UnexpectedAdmissionError",
+];
+
+/// Whether its kubelet did not admit the pod, for reasons of the node's: a kubelet that begins anew judges again all that it
+/// finds, also what ran there before, and gives such an end no condition `DisruptionTarget`. A pod
+/// above its own limit is `Evicted` too, and is told from that by the words alone.
+fn is_refused_by_node(pod: &Pod) -> bool {
+    let Some(status) = pod.status.as_ref().filter(|status| status.phase.as_deref() == Some("Failed")) else {
+        return false;
+    };
+    let (reason, message) =
+        (status.reason.as_deref().unwrap_or_default(), status.message.as_deref().unwrap_or_default());
+    match reason {
+        "" => false,
+        "Evicted" => message.contains("The node had condition: ["),
+        _ => reason.starts_with("OutOf") || NOT_ADMITTED.contains(&reason),
+    }
 }
 
 /// How our own container ended, where it did before anybody asked the pod to end. The kubelet tells whole seconds.
@@ -156,8 +209,12 @@ pub fn claim(claim: &PersistentVolumeClaim) -> Option<ClaimView> {
 }
 
 fn readiness(node: &Node) -> Option<&NodeCondition> {
+    node_condition(node, "Ready")
+}
+
+fn node_condition<'n>(node: &'n Node, named: &str) -> Option<&'n NodeCondition> {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().find(|condition| condition.type_ == "Ready")
+    conditions.iter().find(|condition| condition.type_ == named)
 }
 
 /// Since when a node is as ready, or not, as it says.
@@ -174,20 +231,29 @@ pub fn node_ready(node: &Node) -> NodeReady {
     }
 }
 
+/// What tells a machine or its boot, where a record has room for it. A part of it would tell another one.
+fn identity(id: &str) -> String {
+    const LONGEST: usize = 64;
+    if id.len() <= LONGEST { id.to_owned() } else { String::new() }
+}
+
 /// A node that is there. `volumes_detached`: that nothing attaches a volume of the build to it, as was read live.
 pub fn node(node: &Node, readiness_age: Millis, volumes_detached: bool) -> NodeView {
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     let spec = node.spec.as_ref();
     NodeView {
         name: node.name_any(),
-        boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
-        system_uuid: info.map(|info| info.system_uuid.clone()).unwrap_or_default(),
+        boot_id: info.map(|info| identity(&info.boot_id)).unwrap_or_default(),
+        system_uuid: info.map(|info| identity(&info.system_uuid)).unwrap_or_default(),
         ready: node_ready(node),
         readiness_age,
         out_of_service: is_out_of_service(node),
         gone: false,
         volumes_detached,
         cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
+        pressed: PRESSURES
+            .iter()
+            .any(|pressure| node_condition(node, pressure).is_some_and(|one| one.status == "True")),
     }
 }
 
@@ -209,6 +275,7 @@ pub fn gone_node(name: &str, volumes_detached: bool) -> NodeView {
         gone: true,
         volumes_detached,
         cordoned: false,
+        pressed: false,
     }
 }
 
@@ -259,7 +326,7 @@ mod tests {
     }
 
     fn end_of(status: Value) -> Termination {
-        match pod(&a_pod(status)).unwrap().state {
+        match pod(&a_pod(status), "b").unwrap().state {
             PodState::Terminated(termination) => termination,
             other => panic!("{other:?}"),
         }
@@ -267,22 +334,22 @@ mod tests {
 
     #[test]
     fn a_pod_is_told_apart_by_the_slot_and_epoch_that_it_was_made_for() {
-        let view = pod(&a_pod(json!({"phase": "Pending"}))).unwrap();
+        let view = pod(&a_pod(json!({"phase": "Pending"})), "b").unwrap();
         assert_eq!((view.slot, view.epoch, view.node.as_deref()), (2, 7, Some("n1")));
         assert_eq!(view.state, PodState::Pending);
         let mut queued = a_pod(json!({"phase": "Pending"}));
         queued.spec.as_mut().unwrap().node_name = None;
-        assert_eq!(pod(&queued).unwrap().state, PodState::Queued);
+        assert_eq!(pod(&queued, "b").unwrap().state, PodState::Queued);
         let mut told = |reason: &str| {
             let said = json!([{"type": "PodScheduled", "status": "False", "reason": reason}]);
             queued.status.as_mut().unwrap().conditions = serde_json::from_value(said).unwrap();
-            pod(&queued).unwrap().state
+            pod(&queued, "b").unwrap().state
         };
         assert_eq!(told("Unschedulable"), PodState::Pending);
         assert_eq!(told(GATED), PodState::Queued);
         let mut stranger = a_pod(json!({}));
         stranger.metadata.labels = None;
-        assert!(pod(&stranger).is_none());
+        assert!(pod(&stranger, "b").is_none());
     }
 
     /// G8.
@@ -317,7 +384,7 @@ mod tests {
     fn an_end_counts_only_where_nothing_starts_the_container_again() {
         let mut always = a_pod(terminated(json!({})));
         always.spec.as_mut().unwrap().restart_policy = Some("Always".to_owned());
-        let PodState::Terminated(end) = pod(&always).unwrap().state else { panic!("terminated") };
+        let PodState::Terminated(end) = pod(&always, "b").unwrap().state else { panic!("terminated") };
         assert!(!is_final(&end));
     }
 
@@ -328,7 +395,7 @@ mod tests {
             let status = |name: &str, state: Value| json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state});
             let runs = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
             let both = [status("proxy", runs), status("executor", own)];
-            pod(&a_pod(json!({"phase": "Running", "containerStatuses": both}))).unwrap().state
+            pod(&a_pod(json!({"phase": "Running", "containerStatuses": both})), "b").unwrap().state
         };
         assert_eq!(beside(json!({"waiting": {"reason": "ImagePullBackOff"}})), PodState::Pending);
         assert_eq!(beside(json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}})), PodState::Running);
@@ -350,19 +417,19 @@ mod tests {
             two
         };
         let runs = with_sidecar(json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}));
-        let view = pod(&runs).unwrap();
+        let view = pod(&runs, "b").unwrap();
         assert_eq!((view.state, view.own_exit), (PodState::Running, Some(7)));
         // The deletion's time is that of the request and the grace; our container ended at 00:01:00.
         for (deletion, own_exit) in [("2026-01-01T00:01:31Z", Some(7)), ("2026-01-01T00:01:30Z", None)] {
             let mut asked = runs.clone();
             asked.metadata.deletion_grace_period_seconds = Some(30);
             asked.metadata.deletion_timestamp = Some(serde_json::from_value(json!(deletion)).unwrap());
-            assert_eq!(pod(&asked).unwrap().own_exit, own_exit, "{deletion}");
+            assert_eq!(pod(&asked, "b").unwrap().own_exit, own_exit, "{deletion}");
         }
         let both = with_sidecar(json!({"terminated": {
             "exitCode": 137, "containerID": "containerd://b", "finishedAt": "2026-01-01T00:02:00Z"
         }}));
-        let PodState::Terminated(end) = pod(&both).unwrap().state else { panic!("both have ended") };
+        let PodState::Terminated(end) = pod(&both, "b").unwrap().state else { panic!("both have ended") };
         assert!(is_final(&end));
         assert_eq!(end.exit_code, 7, "how the sidecar was ended says nothing of ours");
     }
@@ -374,10 +441,94 @@ mod tests {
             end["reason"] = json!("Evicted");
             end["conditions"] =
                 json!([{"type": "DisruptionTarget", "status": status, "reason": "TerminationByKubelet"}]);
-            pod(&a_pod(end)).unwrap().disrupted
+            pod(&a_pod(end), "b").unwrap().disrupted
         };
         assert!(said("True") && !said("False"));
-        assert!(!pod(&a_pod(terminated(json!({"exitCode": 137, "reason": "OOMKilled"})))).unwrap().disrupted);
+        assert!(!pod(&a_pod(terminated(json!({"exitCode": 137, "reason": "OOMKilled"}))), "b").unwrap().disrupted);
+    }
+
+    /// A kubelet that begins anew under pressure admits nothing, not even what ran there before, and gives it no condition.
+    #[test]
+    fn a_pod_that_its_kubelet_does_not_admit_has_not_failed_and_one_above_its_own_limit_has() {
+        let disrupted = |phase: &str, reason: &str, message: &str| {
+            let mut end = terminated(json!({"exitCode": 137}));
+            (end["phase"], end["reason"], end["message"]) = (json!(phase), json!(reason), json!(message));
+            pod(&a_pod(end), "b").unwrap().disrupted
+        };
+        for (reason, message) in [
+            ("Evicted", "Pod was rejected: The node had condition: [DiskPressure]. "),
+            ("Evicted", "The node had condition: [MemoryPressure PIDPressure]. "),
+            (
+                "OutOfpods",
+                "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110",
+            ),
+            ("OutOfephemeral-storage", "Pod was rejected: Node didn't have enough resource: ephemeral-storage"),
+            (
+                "NodeAffinity",
+                "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity",
+            ),
+            ("NodeShutdown", "Pod was rejected as the node is shutting down."),
+            (
+                "UnexpectedAdmissionError",
+                "Pod was rejected: Allocate failed due to no device plugin, which is unexpected",
+            ),
+        ] {
+            assert!(disrupted("Failed", reason, message), "{reason}: {message}");
+            assert!(!disrupted("Running", reason, message), "{reason}: it has not ended");
+        }
+        for (reason, message) in [
+            ("Evicted", "Pod ephemeral local storage usage exceeds the total limit of containers 100Mi. "),
+            ("Evicted", "Usage of EmptyDir volume \"tmp\" exceeds the limit \"1Gi\". "),
+            ("Evicted", "Container executor exceeded its local ephemeral storage limit \"100Mi\". "),
+            ("Evicted", ""),
+            ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline"),
+            ("", ""),
+        ] {
+            assert!(!disrupted("Failed", reason, message), "{reason}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_pressed_where_its_kubelet_says_so_of_anything() {
+        let pressed = |condition: &str, status: &str| {
+            let conditions = json!([{"type": "Ready", "status": "True"}, {"type": condition, "status": status}]);
+            let object = json!({"metadata": {"name": "n1"}, "status": {"conditions": conditions}});
+            node(&serde_json::from_value(object).unwrap(), 0, false).pressed
+        };
+        for condition in ["DiskPressure", "MemoryPressure", "PIDPressure"] {
+            assert!(pressed(condition, "True") && !pressed(condition, "False") && !pressed(condition, "Unknown"));
+        }
+        assert!(!pressed("NetworkUnavailable", "True"));
+    }
+
+    /// A record that has no room for it would be refused with all that it says.
+    #[test]
+    fn what_identifies_a_machine_at_greater_length_than_a_record_holds_identifies_nothing() {
+        let seen = |id: &str| {
+            let info = json!({"architecture": "", "bootID": id, "systemUUID": id, "containerRuntimeVersion": "", "kernelVersion": "",
+                "kubeProxyVersion": "", "kubeletVersion": "", "machineID": "", "operatingSystem": "", "osImage": ""});
+            let object = json!({"metadata": {"name": "n1"}, "status": {"nodeInfo": info}});
+            let view = node(&serde_json::from_value(object).unwrap(), 0, false);
+            (view.boot_id, view.system_uuid)
+        };
+        let longest = "a".repeat(64);
+        assert_eq!(seen(&longest), (longest.clone(), longest.clone()));
+        assert_eq!(seen(&(longest + "a")), (String::new(), String::new()));
+    }
+
+    /// Labels are anybody's to write; the reference to the build that owns it is in what the operator makes alone.
+    #[test]
+    fn a_pod_that_the_build_does_not_own_is_somebody_elses_whatever_its_labels_say() {
+        let mut object = a_pod(json!({}));
+        assert!(pod(&object, "b").unwrap().foreign);
+        let owned_by = |uid: &str| json!([{"apiVersion": "indexbuild.dev/v1alpha1", "kind": "IndexBuild", "name": "orders", "uid": uid}]);
+        object.metadata.owner_references = serde_json::from_value(owned_by("b")).unwrap();
+        assert!(!pod(&object, "b").unwrap().foreign);
+        object.metadata.owner_references = serde_json::from_value(owned_by("another")).unwrap();
+        assert!(pod(&object, "b").unwrap().foreign);
+        object.metadata.labels = None;
+        let stranger = foreign_pod(&object, 4, 9).unwrap();
+        assert_eq!((stranger.slot, stranger.epoch, stranger.foreign), (4, 9, true));
     }
 
     #[test]
@@ -387,7 +538,7 @@ mod tests {
         let spec = two.spec.as_mut().unwrap();
         let second = spec.containers[0].clone();
         spec.containers.push(second);
-        assert_eq!(pod(&two).unwrap().state, PodState::Running);
+        assert_eq!(pod(&two, "b").unwrap().state, PodState::Running);
     }
 
     /// I9: with an owner reference it goes with its build, whatever its state says.

@@ -4,6 +4,8 @@
 
 #[path = "without_nodes/deletion.rs"]
 mod deletion;
+#[path = "without_nodes/foreign.rs"]
+mod foreign;
 #[path = "without_nodes/former_leader.rs"]
 mod former_leader;
 #[path = "without_nodes/late_start.rs"]
@@ -18,7 +20,11 @@ mod readable;
 mod refused;
 #[path = "without_nodes/released.rs"]
 mod released;
+#[path = "without_nodes/restart.rs"]
+mod restart;
 mod scripted;
+#[path = "without_nodes/skew.rs"]
+mod skew;
 #[path = "without_nodes/stages.rs"]
 mod stages;
 #[path = "without_nodes/sweep.rs"]

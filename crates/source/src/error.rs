@@ -28,7 +28,7 @@ pub enum SourceError {
     },
     /// A file is not in the state in which it was when the build was planned.
     #[error(
-        "{url} changed while the index is being built: it was {was}, and is {is}; put the former file back, or start a new build over the new one"
+        "{url} changed while the index is being built: it was {was}, and is {is}; a build is over the files as they were when it began, and a new one is over them as they are then"
     )]
     FileChanged {
         url: String,
@@ -52,13 +52,62 @@ pub enum SourceError {
     /// A column has a type that cannot be read, or a type's name is not known.
     #[error("column {column:?} has the type {data_type}, which cannot be read; {hint}")]
     UnsupportedType { column: String, data_type: String, hint: String },
-    #[error("{other} has other columns than {first}: {difference}; build over files of one schema")]
-    SchemaMismatch {
-        /// The first file of the table.
+    /// A column that is used has types in two files that no type holds together.
+    #[error(
+        "column {column:?} is {first_type} in {first} and {other_type} in {other}, and no type holds both without changing a value; write one of the files again, or leave the column out"
+    )]
+    TypeMismatch {
+        column: String,
+        /// The file before, and the column's type there.
         first: String,
+        first_type: String,
         /// The file that differs from it.
         other: String,
-        difference: String,
+        other_type: String,
+    },
+    /// A column that is used is in some of the table's files only.
+    #[error(
+        "{url} has no column {column:?}, which is used; write the file again with it, leave the file or the column out, or set missingColumns: \"Null\" in the source (with the quotes: without them YAML reads it as absent), by which it is NULL in that file"
+    )]
+    MissingInFile { url: String, column: String },
+    /// A column that is used stands in a file, and in a folder's name besides.
+    #[error(
+        "column {column:?} is in {url}, and in the name of a folder of {folder} too; which one is meant cannot be told: rename the column or the folders, or write the files without the column"
+    )]
+    PartitionIsColumn {
+        column: String,
+        /// The file with the column.
+        url: String,
+        /// The file, the same or another, with a folder `column=value`.
+        folder: String,
+    },
+    #[error("{url} is in several folders {column}=...; leave one of them, or rename them")]
+    PartitionTwice { url: String, column: String },
+    #[error(
+        "{url}: the folder's name says that {column:?} is {value:?}, which is not {expected}; rename the folder, leave the file out, or give the partition another type"
+    )]
+    PartitionValue {
+        url: String,
+        column: String,
+        /// The text, decoded.
+        value: String,
+        expected: String,
+    },
+    #[error(
+        "partition {column:?} of the source is in no file's path; name one of the folders {column}=..., or take it out of partitions"
+    )]
+    MissingPartition { column: String },
+    /// A value has no place in the type that the column has in all files together.
+    #[error(
+        "{url}, row at {place}, column {column:?}: {value} does not fit into {data_type}, which the column is in other files; write those files with the type of this one, or leave the column out"
+    )]
+    DoesNotFit {
+        url: String,
+        /// The row's number for Parquet, its first byte for CSV.
+        place: u64,
+        column: String,
+        value: String,
+        data_type: String,
     },
     /// A Parquet page does not fit into the memory that may be used for it.
     #[error(
@@ -189,7 +238,8 @@ impl SourceError {
     /// Whether the same read may succeed later with nothing changed by a person.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Io { url: _, source: _ } | Self::Store { url: _, source: _ } => true,
+            Self::Io { url: _, source } => !lasts(source),
+            Self::Store { url: _, source: _ } => true,
             Self::NoFiles { .. }
             | Self::NoBucket { .. }
             | Self::UnknownScheme { .. }
@@ -200,7 +250,13 @@ impl SourceError {
             | Self::MissingColumn { .. }
             | Self::AmbiguousColumn { .. }
             | Self::UnsupportedType { .. }
-            | Self::SchemaMismatch { .. }
+            | Self::TypeMismatch { .. }
+            | Self::MissingInFile { .. }
+            | Self::PartitionIsColumn { .. }
+            | Self::PartitionTwice { .. }
+            | Self::PartitionValue { .. }
+            | Self::MissingPartition { .. }
+            | Self::DoesNotFit { .. }
             | Self::PageTooLarge { .. }
             | Self::PagesTooLarge { .. }
             | Self::ValueTooLarge { .. }
@@ -240,4 +296,17 @@ impl SourceError {
             },
         }
     }
+}
+
+/// What is wrong with the path itself, or with what stands there, is so at the next try too.
+fn lasts(error: &io::Error) -> bool {
+    let looped = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    looped
+        || matches!(
+            error.kind(),
+            io::ErrorKind::NotADirectory
+                | io::ErrorKind::IsADirectory
+                | io::ErrorKind::InvalidFilename
+                | io::ErrorKind::InvalidInput
+        )
 }

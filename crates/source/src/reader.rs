@@ -3,6 +3,7 @@
 use crate::batch::SourceBatch;
 use crate::csv_file::CsvReader;
 use crate::error::SourceError;
+use crate::file_columns::FileColumns;
 use crate::parquet_file::ParquetReader;
 
 /// Reads a split, batch by batch. After an error it ends.
@@ -10,8 +11,9 @@ use crate::parquet_file::ParquetReader;
 /// When the last row has been given out, the file is checked to be the one of the snapshot; if it is not, the last item
 /// is an error. A caller must therefore use nothing of a split before its reader has ended.
 pub struct BatchReader {
-    pub(crate) reader: FormatReader,
-    pub(crate) ended: bool,
+    reader: FormatReader,
+    columns: FileColumns,
+    ended: bool,
 }
 
 pub(crate) enum FormatReader {
@@ -20,8 +22,8 @@ pub(crate) enum FormatReader {
 }
 
 impl BatchReader {
-    pub(crate) fn new(reader: FormatReader) -> Self {
-        Self { reader, ended: false }
+    pub(crate) fn new(reader: FormatReader, columns: FileColumns) -> Self {
+        Self { reader, columns, ended: false }
     }
 }
 
@@ -36,7 +38,7 @@ impl Iterator for BatchReader {
             FormatReader::Parquet(reader) => reader.next_batch(),
             FormatReader::Csv(reader) => reader.next_batch(),
         };
-        let item = item.transpose();
+        let item = item.transpose().map(|batch| self.columns.complete(batch?));
         self.ended = !matches!(item, Some(Ok(_)));
         item
     }

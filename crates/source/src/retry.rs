@@ -21,6 +21,15 @@ pub trait RetryPolicy: Debug + Send + Sync {
 
     fn answered(&self);
 
+    /// Asked before each read and while files are listed: an error, which is then the reader's, ends it.
+    ///
+    /// # Errors
+    /// When nobody waits for what is read any more.
+    fn go_on(&self, url: &str) -> Result<(), SourceError> {
+        let _ = url;
+        Ok(())
+    }
+
     /// A request has been under way for long.
     fn slow(&self, url: &str);
 

@@ -1,5 +1,6 @@
 //! Which table is read, and how.
 
+use arrow_schema::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 /// The table's files and their format.
@@ -55,6 +56,37 @@ pub struct CsvColumn {
     /// `timestamptz`, `string` or `bytes`. Times and timestamps are in microseconds.
     #[serde(rename = "type")]
     pub column_type: String,
+}
+
+/// In what the files of a table may differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnRules {
+    pub missing: MissingColumns,
+    /// The types of columns that stand in the names of folders (`year=2024`). One that is not named here is text.
+    pub partitions: Vec<CsvColumn>,
+}
+
+/// What a file means that lacks a column which is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingColumns {
+    /// A mistake.
+    #[default]
+    Fail,
+    /// NULL in each of its rows.
+    Null,
+}
+
+/// The columns to be read, with the types in which they are given out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadColumns {
+    pub schema: SchemaRef,
+    pub missing: MissingColumns,
+}
+
+impl ReadColumns {
+    pub fn names(&self) -> Vec<String> {
+        self.schema.fields().iter().map(|field| field.name().clone()).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ pub struct Split {
 pub enum SplitPart {
     /// Row groups of a Parquet file.
     RowGroups { first: u32, count: u32 },
-    /// Bytes of a CSV file. Both ends are the start of a row, or the file's end.
+    /// Bytes of a CSV file's text, unpacked. Both ends are the start of a row, or the text's end.
     Bytes {
         start: u64,
         /// The byte after the last.

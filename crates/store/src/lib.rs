@@ -12,6 +12,8 @@
 //! as the answer does. [`lacking`] says which credentials a secret should have and does not, [`check_endpoint`] whether an
 //! address is one.
 //!
+//! [`file_url()`] and [`path_of_file_url`] are the one way from a path to a URL and back.
+//!
 //! Words: `docs/glossary.md`.
 
 mod answer;
@@ -21,6 +23,7 @@ mod connector;
 mod credentials;
 mod endpoint;
 mod fault;
+mod file_url;
 mod parallel;
 mod runtime;
 
@@ -31,5 +34,8 @@ pub use connector::Connector;
 pub use credentials::{is_known, lacking};
 pub use endpoint::{BadEndpoint, check_endpoint};
 pub use fault::Fault;
+pub use file_url::{
+    BadFileUrl, decoded_name, file_url, is_file_url, names_of_file_url, path_of_file_url, readable_file_url,
+};
 pub use parallel::in_parallel;
 pub use runtime::runtime;

@@ -36,10 +36,13 @@ impl OwnershipHistory {
     /// Adds the owners that a record names.
     pub fn add_record(&mut self, record: &EngineDirectory) {
         let slot = record.spec.slot;
-        // What waits to be told there is in the spec; of both, the history's entry is the newer.
-        let history = record.status.iter().flat_map(|status| &status.history);
-        for change in record.spec.untold.iter().chain(history) {
+        for change in record.status.iter().flat_map(|status| &status.history) {
             self.changes.insert((slot, change.epoch), change.clone());
+        }
+        // What waits to be told there: a change, or the end of a work.
+        for change in &record.spec.untold {
+            let known = self.changes.entry((slot, change.epoch));
+            known.and_modify(|known| fill_empty(known, change)).or_insert_with(|| change.clone());
         }
         if let Some(change) = present_owner(record) {
             // The time comes from the history; owner, nonce and node come from the grant, which is newer.
@@ -93,6 +96,7 @@ impl OwnershipHistory {
                 boot_nonce,
                 node_name,
                 work_id,
+                work_ended,
             } = change;
             if work_id.is_empty() {
                 let what = SlotEvent::Released { epoch: epoch.saturating_sub(1), why: why(*reason).to_owned() };
@@ -112,6 +116,9 @@ impl OwnershipHistory {
             if !boot_nonce.is_empty() {
                 let node = Some(node_name.clone()).filter(|name| !name.is_empty());
                 add(time, *slot, SlotEvent::Bound { epoch: *epoch, boot_nonce: boot_nonce.clone(), node });
+            }
+            if let Some(ended) = work_ended {
+                add(ended, *slot, SlotEvent::Done { epoch: *epoch });
             }
         }
         for PodEnd { slot, pod, at, how } in &self.ends {
@@ -142,6 +149,7 @@ fn present_owner(record: &EngineDirectory) -> Option<OwnerChange> {
         boot_nonce: grant.boot_nonce.clone(),
         node_name: grant.node_name.clone(),
         work_id: record.spec.work.as_ref().map(|work| work.id.clone()).unwrap_or_default(),
+        work_ended: work_ended(record),
     })
     .filter(|change| {
         let noted = record.spec.untold.iter().any(|known| known.epoch == change.epoch);
@@ -161,11 +169,19 @@ fn fill_empty(known: &mut OwnerChange, now: &OwnerChange) {
             known.clone_from(now);
         }
     }
+    known.work_ended = known.work_ended.take().or_else(|| now.work_ended.clone());
 }
 
 /// The number in a claim's name: `orders-0b7e1c9a-3-v2`.
 fn volume_number(claim_name: &str) -> Option<u32> {
     claim_name.rsplit_once("-v")?.1.parse().ok()
+}
+
+/// When the present owner's work was done, if it is: the history has it once the next work is granted.
+fn work_ended(record: &EngineDirectory) -> Option<String> {
+    let result = record.status.as_ref()?.report.as_ref()?.result.as_ref()?;
+    let present = record.spec.grant.as_ref().is_some_and(|grant| grant.epoch == result.epoch);
+    result.finished.clone().filter(|_| present)
 }
 
 fn millis(time: &str) -> Option<u64> {
@@ -191,6 +207,7 @@ mod tests {
             boot_nonce: format!("{epoch}{epoch}{epoch}{epoch}-nonce"),
             node_name: node.to_owned(),
             work_id: work.to_owned(),
+            work_ended: None,
         }
     }
 

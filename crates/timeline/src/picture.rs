@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::timeline::{Span, Timeline, seconds, short, text, why};
+use crate::timeline::{Span, Timeline, idle_from, seconds, short, text, why};
 
 const LEFT: u64 = 110;
 const RIGHT: u64 = 30;
@@ -90,7 +90,7 @@ pub fn svg(timeline: &Timeline, title: &str) -> String {
         );
     }
     for span in &timeline.spans {
-        bar(&mut out, span, &x, y(span.slot, span.volume));
+        bar(&mut out, span, idle_from(timeline, span), &x, y(span.slot, span.volume));
     }
     for remark in &timeline.remarks {
         let of_slot: Vec<u64> =
@@ -115,9 +115,9 @@ fn axis_label(at: u64, step: u64) -> String {
     if step >= 1_000 { format!("{} s", at / 1_000) } else { format!("{at} ms") }
 }
 
-fn bar(out: &mut String, span: &Span, x: &impl Fn(u64) -> u64, y: u64) {
+fn bar(out: &mut String, span: &Span, idle: Option<u64>, x: &impl Fn(u64) -> u64, y: u64) {
     let (from, to) = (x(span.from), x(span.to));
-    let width = (to - from).max(2);
+    let width = (x(idle.unwrap_or(span.to)) - from).max(2);
     let work = span.work.as_deref().unwrap_or("no work");
     let kind = kind(span);
     let mut about = format!(
@@ -158,6 +158,19 @@ fn bar(out: &mut String, span: &Span, x: &impl Fn(u64) -> u64, y: u64) {
             from + 5,
             y + 20,
             escape(label)
+        );
+    }
+    if let Some(since) = idle {
+        let _ = writeln!(
+            out,
+            r##"<rect x="{}" y="{}" width="{}" height="{}" rx="3" fill="{}" stroke="#ffffff"><title>{} to {}: idle since {work} was done, as no work is left to hand out yet</title></rect>"##,
+            x(since),
+            y + 4,
+            (to - x(since)).max(2),
+            ROW - 10,
+            colour("idle"),
+            seconds(since),
+            seconds(span.to),
         );
     }
     if let Some(until) = span.lived_until {

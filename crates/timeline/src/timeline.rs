@@ -43,6 +43,9 @@ pub enum SlotEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         node: Option<String>,
     },
+    /// The epoch's work is done; its owner waits for the next one.
+    #[serde(rename_all = "camelCase")]
+    Done { epoch: u64 },
     /// The slot has no owner any more.
     #[serde(rename_all = "camelCase")]
     Released { epoch: u64, why: String },
@@ -77,6 +80,9 @@ pub struct Span {
     /// When it ends, in milliseconds since the timeline's start.
     pub to: u64,
     pub reason: OwnerChangeReason,
+    /// Since when its work was done, and its owner waited for the next one, where it waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_from: Option<u64>,
     /// Until when its process lived on, where that was longer than it owned the slot.
     pub lived_until: Option<u64>,
     /// How its process ended, where that ended the span.
@@ -136,6 +142,7 @@ pub fn timeline_until(entries: &[Entry], until: u64) -> Timeline {
                     from: at,
                     to: at,
                     reason: *reason,
+                    idle_from: None,
                     lived_until: None,
                     end: None,
                 };
@@ -145,6 +152,11 @@ pub fn timeline_until(entries: &[Entry], until: u64) -> Timeline {
                 if let Some(span) = open.get_mut(&slot).filter(|span| span.epoch == *epoch) {
                     span.directory = format!("{epoch}-{boot_nonce}");
                     span.node.clone_from(node);
+                }
+            }
+            SlotEvent::Done { epoch } => {
+                if let Some(span) = open.get_mut(&slot).filter(|span| span.epoch == *epoch) {
+                    span.idle_from = span.idle_from.or(Some(at));
                 }
             }
             SlotEvent::Released { epoch, why } => {
@@ -177,8 +189,18 @@ pub fn timeline_until(entries: &[Entry], until: u64) -> Timeline {
 fn end_span(spans: &mut Vec<Span>, span: Option<Span>, at: u64) {
     if let Some(mut span) = span {
         span.to = at.max(span.from);
+        // Of two machines' clocks one may be ahead.
+        span.idle_from = span.idle_from.map(|from| from.clamp(span.from, span.to)).filter(|from| *from < span.to);
         spans.push(span);
     }
+}
+
+/// A wait between two works that is shorter than this share of the whole is no more than the way of a grant.
+const SHORTEST_WAIT: u64 = 100;
+
+/// Since when an owner waited for its next work, where that is long enough to be seen.
+pub fn idle_from(timeline: &Timeline, span: &Span) -> Option<u64> {
+    span.idle_from.filter(|from| (span.to - from).saturating_mul(SHORTEST_WAIT) >= timeline.length)
 }
 
 /// Why an owner or a work changed, in words.
@@ -197,6 +219,7 @@ pub const fn why(reason: OwnerChangeReason) -> &'static str {
         OwnerChangeReason::ScaledDown => "the slot is not wanted any more",
         OwnerChangeReason::Revoked => "its work is not wanted any more",
         OwnerChangeReason::Aborted => "the build was aborted",
+        OwnerChangeReason::Other(_) => "for a reason that a later version knows",
     }
 }
 
@@ -233,7 +256,11 @@ pub fn text(timeline: &Timeline) -> String {
     slots.dedup();
     for slot in slots {
         let spans = timeline.spans.iter().filter(|span| span.slot == slot);
-        let spans = spans.map(|span| (span.from, 0, span_row(span, several_nodes)));
+        let spans = spans.flat_map(|span| {
+            let idle = idle_from(timeline, span);
+            let row = (span.from, 0, span_row(span, idle, several_nodes));
+            std::iter::once(row).chain(idle.map(|from| (from, 0, idle_row(span, from, several_nodes))))
+        });
         let remarks = timeline.remarks.iter().filter(|remark| remark.slot == slot);
         let remarks = remarks.map(|remark| (remark.at, 1, remark_row(remark, columns.len())));
         let mut of_slot: Vec<(u64, u8, Vec<String>)> = spans.chain(remarks).collect();
@@ -243,18 +270,28 @@ pub fn text(timeline: &Timeline) -> String {
     aligned(rows, (0, 2), |column| columns.get(column).is_some_and(|(_, right)| *right))
 }
 
-fn span_row(span: &Span, several_nodes: bool) -> Vec<String> {
+fn span_row(span: &Span, idle: Option<u64>, several_nodes: bool) -> Vec<String> {
     let mut reason = why(span.reason).to_owned();
     if let Some(until) = span.lived_until {
         let end = span.end.as_deref().unwrap_or("ended");
         let _ = write!(reason, " (its process lived on until {}: {end})", seconds(until));
     }
+    let work = span.work.clone().unwrap_or_else(|| "-".to_owned());
+    row(span, (span.from, idle.unwrap_or(span.to)), work, several_nodes, reason)
+}
+
+/// An owner that holds its slot, and has nothing to do: other slots' works are not done yet.
+fn idle_row(span: &Span, from: u64, several_nodes: bool) -> Vec<String> {
+    row(span, (from, span.to), "idle".to_owned(), several_nodes, "no work is left to hand out yet".to_owned())
+}
+
+fn row(span: &Span, (from, to): (u64, u64), work: String, several_nodes: bool, reason: String) -> Vec<String> {
     let mut row = vec![
         span.slot.to_string(),
-        seconds(span.from),
-        seconds(span.to),
+        seconds(from),
+        seconds(to),
         short(&span.directory),
-        span.work.clone().unwrap_or_else(|| "-".to_owned()),
+        work,
         span.claim.clone().unwrap_or_else(|| format!("{}-{}", span.slot, span.volume)),
     ];
     if several_nodes {
@@ -323,6 +360,34 @@ slot    from      to  directory   work      volume  why
 1     3.350s                                        * o-1-e1: gave way to a newer owner
 ";
         assert_eq!(text(&timeline(&incident())), expected);
+    }
+
+    #[test]
+    fn an_owner_that_waits_for_other_slots_is_idle() {
+        let done = |at, slot, epoch| Entry { at, slot, what: SlotEvent::Done { epoch } };
+        let entries = [
+            granted(1_000, 0, 1, "p", "encode-0", 1, OwnerChangeReason::FirstOwner),
+            done(2_000, 0, 1),
+            // Of an epoch that is over: it says nothing of the present one.
+            granted(3_000, 0, 2, "p", "sort-0", 1, OwnerChangeReason::NextWork),
+            done(3_100, 0, 1),
+            // Between two works a moment passes, which is no waiting.
+            done(4_990, 0, 2),
+            granted(5_000, 0, 3, "p", "sort-1", 1, OwnerChangeReason::NextWork),
+        ];
+        let timeline = timeline_until(&entries, 6_000);
+        let text = text(&timeline);
+        let told: Vec<Vec<&str>> =
+            text.lines().skip(1).map(|line| line.split_whitespace().skip(1).take(4).collect()).collect();
+        let expected = [
+            ["0.000s", "1.000s", "1", "encode-0"],
+            ["1.000s", "2.000s", "1", "idle"],
+            ["2.000s", "4.000s", "2", "sort-0"],
+            ["4.000s", "5.000s", "3", "sort-1"],
+        ];
+        assert_eq!(told, expected, "{text}");
+        let picture = crate::picture::svg(&timeline, "t");
+        assert_eq!(picture.matches("idle since").count(), 1, "{picture}");
     }
 
     #[test]

@@ -17,7 +17,8 @@ use super::adopt::{Former, TakenOver, UploadedRun, former_objects, object_path, 
 use super::disk::Workplace;
 use super::reader::TableReader;
 use super::upload::{self, Upload, Uploads};
-use crate::attempt_state::WaitsFor;
+use crate::attempt_state::{Ending, WaitsFor};
+use crate::definitions;
 use crate::failure::{WorkFailure, file_of};
 use crate::memory::run_bytes;
 use crate::objects::PATIENCE;
@@ -37,7 +38,7 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
     }
     job.shared.set_step(Some("taking over what is sealed"));
     let taken = take_over(job, &place, &splits)?;
-    let (source, policy) = source_access::source(&job.config, &job.shared)?;
+    let (source, policy) = source_access::source(&job.config, &job.shared, Ending::Now)?;
     let table = Table::open_with(&source, policy, &plan.snapshot)?;
     job.shared.set_total(taken.rows_ahead(&plan, &splits));
     job.shared.set_step(None);
@@ -49,7 +50,9 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
         row_budget: job.budget.row,
         page_budget: job.budget.page,
     };
-    let reader = TableReader { job, plan: &plan, table, options };
+    let definitions = plan.indexes.iter().map(|index| &index.definition);
+    let columns = definitions::read_columns(&job.config.build.spec, definitions);
+    let reader = TableReader { job, plan: &plan, table, columns, options };
     let outcome = match job.work.runs {
         RunLocation::Store => {
             upload::beside(job, |uploads| run(job, &plan, &place, &here, &taken, &reader, Some(uploads)))?
@@ -275,17 +278,9 @@ fn run(
 
 /// The failure, with the URL of the file that it is about.
 fn failure(plan: &PlanFile, error: &EngineError) -> WorkFailure {
-    let failure = WorkFailure::from_error(error);
-    let url = file_of(error)
-        .and_then(|file| usize::try_from(file).ok())
-        .and_then(|file| plan.snapshot.files.get(file))
-        .map(|file| &file.url);
-    match (failure, url) {
-        (WorkFailure::Failed(failed), Some(url)) => {
-            WorkFailure::failed(failed.reason, failed.retryable, format!("{url}: {}", chain(error)))
-        }
-        (failure, _) => failure,
-    }
+    WorkFailure::about(error, |file| {
+        usize::try_from(file).ok().and_then(|file| plan.snapshot.files.get(file)).map(|file| file.url.clone())
+    })
 }
 
 fn upload_of(run: &SealedRun) -> Result<Upload, BoxError> {

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use indexbuild_api::{Chosen, StageName, Work, WorkErrorReason, WorkId, WorkKind, WorkResult};
+use indexbuild_api::{Chosen, RunLocation, StageName, Work, WorkErrorReason, WorkId, WorkKind, WorkResult};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_lifecycle::world::Stage;
@@ -75,6 +75,13 @@ pub(crate) struct Job {
 /// [`WorkFailure`]. All engine handles and locks are released by then, whatever the outcome.
 pub(crate) fn perform(job: &Job) -> Result<WorkResult, WorkFailure> {
     let fits = |kind| if job.work.kind == kind { Ok(()) } else { Err(WorkFailure::internal(misfit(&job.work))) };
+    // Whoever does not know where runs are wanted leaves none.
+    if let RunLocation::Other(place) = job.work.runs {
+        return Err(WorkFailure::internal(format!(
+            "the runs of work {:?} are wanted at {place}: the control plane and this executor are of different versions",
+            job.work.id
+        )));
+    }
     if job.config.test.stand_still_in == Some(job.work.kind) {
         loop {
             job.shared.sleep(STAGE_LOOK)?;
@@ -239,6 +246,12 @@ impl Job {
     }
 
     fn reported(&self, digest: String) -> WorkResult {
-        WorkResult { work_id: self.attempt.work_id.clone(), epoch: self.attempt.epoch, digest, ..WorkResult::default() }
+        WorkResult {
+            work_id: self.attempt.work_id.clone(),
+            epoch: self.attempt.epoch,
+            digest,
+            finished: Some(jiff::Timestamp::now().to_string()),
+            ..WorkResult::default()
+        }
     }
 }

@@ -1,19 +1,20 @@
 //! Plan: what the build reads and how it is cut, fixed once.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use indexbuild_api::{Compression as ApiCompression, IndexBuildSpec, WorkErrorReason, WorkResult};
 use indexbuild_engine::{IndexPlan, plan_index};
 use indexbuild_index::definition::{Compression, IndexDefinition};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::Document;
-use indexbuild_index::{Encoder, Entries, RowPositions, Rows};
-use indexbuild_source::{BatchRows, ReadOptions, SourceBatch, Split, SplitPart, Table};
+use indexbuild_index::{EncodeError, Encoder, Entries, RowPositions, Rows};
+use indexbuild_source::{
+    BatchRows, ReadColumns, ReadOptions, SourceBatch, Split, SplitPart, Table, file_under, pattern_over,
+};
 use indexbuild_store::in_parallel;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
+use crate::attempt_state::Ending;
 use crate::definitions::{self, definitions, projection};
 use crate::failure::WorkFailure;
 use crate::names;
@@ -139,18 +140,32 @@ fn create(job: &Job, spec_digest: &str) -> Result<(PlanFile, Bytes), WorkFailure
 /// The plan: a pure function of the table's files and the spec, but for the grouping into works.
 fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
     let spec = &job.config.build.spec;
-    let (source, policy) = source_access::source(&job.config, &job.shared)?;
+    let (source, policy) = source_access::source(&job.config, &job.shared, Ending::Seal)?;
     job.shared.set_step(Some("pinning the table's files"));
-    let snapshot = Table::pin_with(&source, Arc::clone(&policy))?;
+    let output = format!("{}/{}/{}", spec.output.url.trim_end_matches('/'), job.build.namespace, job.build.name);
+    refuse_overlap(spec, &output)?;
+    let (snapshot, table) = Table::pin_with(&source, policy)?;
+    if let Some(file) = file_under(&snapshot, &output).filter(|_| has_pattern(spec)) {
+        return Err(overlap(file, &output));
+    }
     job.shared.go_on()?;
-    let table = Table::open_with(&source, policy, &snapshot)?;
-    let definitions = definitions(spec, table.schema())?;
+    // The types of all files together: they decide how keys are encoded, and stand in the plan with the definitions.
+    let schema = table.survey(&definitions::named_columns(spec), &definitions::column_rules(spec))?;
+    let definitions = definitions(spec, &schema)?;
     let columns = projection(&definitions);
+    let read = definitions::read_columns(spec, &definitions);
+    job.shared.go_on()?;
     job.shared.set_step(Some("listing splits"));
     let splits = table.splits(&columns)?;
     job.shared.go_on()?;
-    job.shared.set_step(Some("sampling"));
-    let sample = Sample::take(job, &table, &splits, &columns, &definitions)?;
+    job.shared.set_step(Some(match table.compressed_files() {
+        0 => "sampling",
+        files => {
+            tracing::info!(files, "compressed files are one split each: they are read from their start, by one thread");
+            "sampling (a compressed file is one split)"
+        }
+    }));
+    let sample = Sample::take(job, &table, &splits, &read, &definitions)?;
     let slots = spec.parallelism;
     let estimated_rows = sample.rows(&splits);
     let indexes = definitions
@@ -178,6 +193,32 @@ fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
     })
 }
 
+/// The index itself must be no part of the table: it would be read by the next build, or by this one's later listing.
+fn refuse_overlap(spec: &IndexBuildSpec, output: &str) -> Result<(), WorkFailure> {
+    for files in spec.source.files() {
+        // Of two stores that are reached in different ways nothing is known.
+        let one_store = files.endpoint == spec.output.endpoint.as_ref() || output.starts_with("file:");
+        if let Some(url) = pattern_over(files.urls, output)?.filter(|_| one_store) {
+            return Err(overlap(url, output));
+        }
+    }
+    Ok(())
+}
+
+fn has_pattern(spec: &IndexBuildSpec) -> bool {
+    spec.source.files().flat_map(|files| files.urls).any(|url| url.contains(['*', '?', '[']))
+}
+
+fn overlap(source: &str, output: &str) -> WorkFailure {
+    WorkFailure::failed(
+        WorkErrorReason::OutputConflict,
+        false,
+        format!(
+            "the source {source} names files of the output {output} too: the index would be read as a part of the table; give the build an output.url outside of it, or write the source's URL so that it does not match"
+        ),
+    )
+}
+
 fn compression(spec: &IndexBuildSpec) -> Compression {
     match spec.output.compression {
         ApiCompression::None => Compression::None,
@@ -199,7 +240,7 @@ impl Sample {
         job: &Job,
         table: &Table,
         splits: &[Split],
-        columns: &[String],
+        columns: &ReadColumns,
         definitions: &[IndexDefinition],
     ) -> Result<Self, WorkFailure> {
         let mut encoders =
@@ -218,13 +259,16 @@ impl Sample {
         for some in chosen.chunks(job.budget.threads.max(1)) {
             job.shared.go_on()?;
             // A sample is mostly waiting for a store.
-            for batch in in_parallel(some, some.len(), |split| table.sample(split, columns, &options))? {
+            let first = |split: &&Split| table.read_as(split, columns, &options)?.next().transpose();
+            for batch in in_parallel(some, some.len(), first)? {
                 job.shared.add_done(1);
                 // Whichever thread read it: the plan is the same with one thread and with many.
                 if let Some(batch) = batch
                     && sample.bytes() < SAMPLED_BYTES
                 {
-                    sample.add(&batch, &mut encoders)?;
+                    sample
+                        .add(&batch, &mut encoders)
+                        .map_err(|error| WorkFailure::about(&error, |file| table.url_of(file).map(str::to_owned)))?;
                 }
             }
             if sample.bytes() >= SAMPLED_BYTES {
@@ -239,7 +283,7 @@ impl Sample {
         self.entries.iter().map(|entries| entries.general.bytes.len() as u64).sum()
     }
 
-    fn add(&mut self, batch: &SourceBatch, encoders: &mut [Encoder]) -> Result<(), WorkFailure> {
+    fn add(&mut self, batch: &SourceBatch, encoders: &mut [Encoder]) -> Result<(), EncodeError> {
         let SourceBatch { batch, file, rows } = batch;
         let rows = match rows {
             BatchRows::From(first) => Rows::From(*first),

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use indexbuild_engine::{Batches, BoxError, InputBatch, InputRows, SplitReader};
-use indexbuild_source::{BatchReader, BatchRows, ReadOptions, SourceBatch, Table};
+use indexbuild_source::{BatchReader, BatchRows, ReadColumns, ReadOptions, SourceBatch, Table};
 
 use super::Job;
 use crate::attempt_state::Ended;
@@ -17,6 +17,8 @@ pub(super) struct TableReader<'a> {
     pub plan: &'a PlanFile,
     /// The table, of the plan's snapshot.
     pub table: Table,
+    /// What the plan's indexes need, in the types that the plan gives it.
+    pub columns: ReadColumns,
     /// How much to read at once.
     pub options: ReadOptions,
 }
@@ -28,7 +30,7 @@ impl SplitReader for TableReader<'_> {
             .ok()
             .and_then(|place| self.plan.splits.get(place))
             .ok_or_else(|| format!("the plan has no split {split}"))?;
-        let batches = self.table.read(split, &self.plan.columns, &self.options)?;
+        let batches = self.table.read_as(split, &self.columns, &self.options)?;
         Ok(Box::new(Throttled { job: self.job, batches }))
     }
 }

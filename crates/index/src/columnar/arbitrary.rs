@@ -49,7 +49,7 @@ pub(crate) const ALL_TYPES: [ColumnType; 27] = [
     ColumnType::Bytes,
 ];
 
-pub(super) fn value_of(column_type: ColumnType) -> BoxedStrategy<Value> {
+pub(crate) fn value_of(column_type: ColumnType) -> BoxedStrategy<Value> {
     let int = |low: i64, high: i64| {
         prop_oneof![3 => low..=high, 2 => prop::sample::select(vec![low, low + 1, -1, 0, 1, high - 1, high])]
             .prop_map(Value::Int)

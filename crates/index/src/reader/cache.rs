@@ -1,7 +1,7 @@
 //! The folder that fetched files are kept in, and scratch folders beside them.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -77,10 +77,12 @@ impl Cache {
             // The file is cut off or has changed; another process may have removed it already.
             indexbuild_durable::remove_file(&path).map_err(io)?;
         }
-        let found_bytes = runtime.run(store.fetch_to(&file.file.path, &path))?;
-        let (_, found) = FileDigest::of_file(&path).map_err(io)?;
+        // Under a lock until it is whole: what a killed reader leaves can be told from what another one fetches.
+        let scratch = self.scratch()?;
+        let fetched = scratch.path().join("fetched.sst");
+        let found_bytes = runtime.run(store.fetch_to(&file.file.path, &fetched))?;
+        let (_, found) = FileDigest::of_file(&fetched).map_err(io)?;
         if found != *digest {
-            indexbuild_durable::remove_file(&path).map_err(io)?;
             return Err(ReadError::Damaged {
                 url: format!("{}/{}", store.url(), file.file.path),
                 expected: digest.clone(),
@@ -89,6 +91,7 @@ impl Cache {
                 found_bytes,
             });
         }
+        indexbuild_durable::rename(&fetched, &path).map_err(io)?;
         checked.insert(digest.clone());
         Ok(path)
     }
@@ -129,6 +132,17 @@ pub(super) struct ScratchFolder {
 
 const SCRATCH: &str = "scratch-";
 
+/// The scratch folders of this process.
+static OWN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Removes the scratch folders of this process, which a signal is about to end.
+pub fn remove_scratch_folders() {
+    for path in OWN.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        // Best effort: what stays is removed by the next reader of the same cache.
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
 impl ScratchFolder {
     fn create(parent: &Path) -> io::Result<Self> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
@@ -142,6 +156,7 @@ impl ScratchFolder {
             // Before the lock is taken, another process may remove the folder or lock it: then another is made.
             let Ok(lock) = File::open(&path) else { continue };
             if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() && path.exists() {
+                OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
                 return Ok(Self { path, _lock: lock });
             }
         }
@@ -174,6 +189,7 @@ impl ScratchFolder {
 
 impl Drop for ScratchFolder {
     fn drop(&mut self) {
+        OWN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
         if let Err(error) = fs::remove_dir_all(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "a scratch folder stays behind; the next reader removes it");
         }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use self::cache::Cache;
+pub use self::cache::remove_scratch_folders;
 pub use self::error::ReadError;
 pub use self::ingest::{IngestOptions, IngestReport};
 pub use self::scan::{Scan, ScanEntries};

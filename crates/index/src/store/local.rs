@@ -11,7 +11,6 @@ use bytes::Bytes;
 use indexbuild_durable as durable;
 use indexbuild_durable::fault::{Op, step};
 use rustix::fs::FlockOperation;
-use url::Url;
 
 use super::{PutOutcome, StoreError, Version};
 use crate::digest::digest_bytes;
@@ -34,8 +33,7 @@ impl LocalStore {
     }
 
     pub(super) fn url(&self, path: &str) -> String {
-        let full = self.path(path);
-        Url::from_file_path(&full).map_or_else(|()| full.display().to_string(), String::from)
+        indexbuild_store::file_url(&self.path(path))
     }
 
     fn path(&self, path: &str) -> PathBuf {

@@ -220,25 +220,24 @@ impl StoreError {
 
 impl Store {
     /// Opens the store at `url`: `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`,
-    /// `http(s)://…`. Nothing is read or written yet.
+    /// `http(s)://…`. Nothing is read or written yet. Percent-encoding is undone in `file://` and `http(s)://`, once; the
+    /// prefix in a bucket is taken literally, as keys of a source are.
     ///
     /// # Errors
     /// [`StoreError::UnknownScheme`], [`StoreError::InvalidUrl`], or that of an option which the store
     /// does not know.
     pub fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let invalid = |why: String| StoreError::InvalidUrl { url: url.to_owned(), why };
+        if indexbuild_store::is_file_url(url) {
+            let folder = indexbuild_store::path_of_file_url(url).map_err(|error| invalid(error.to_string()))?;
+            return Ok(Self { backend: Backend::Local(Arc::new(LocalStore::new(folder))), prefix: String::new() });
+        }
         let parsed = Url::parse(url).map_err(|error| match error {
             url::ParseError::RelativeUrlWithoutBase => {
                 invalid("it has no scheme; a folder is written file:///the/folder".into())
             }
             error => invalid(error.to_string()),
         })?;
-        if parsed.scheme() == "file" {
-            let folder = parsed
-                .to_file_path()
-                .map_err(|()| invalid("a folder is written file:///the/folder, with three slashes".into()))?;
-            return Ok(Self { backend: Backend::Local(Arc::new(LocalStore::new(folder))), prefix: String::new() });
-        }
         let (root, prefix) = RemoteStore::open(url, &parsed, options)?;
         Ok(Self { backend: Backend::Remote(Arc::new(root)), prefix })
     }

@@ -30,6 +30,16 @@ pub(super) struct RemoteStore {
     store: Arc<dyn ObjectStore>,
     /// Scheme and host (bucket), without a path.
     base: String,
+    /// Whether paths are percent-encoded in its URLs.
+    encoded: bool,
+}
+
+/// A bucket's URL, and the key behind it as it is written.
+fn literal(url: &str) -> (&str, &str) {
+    let authority = url.find("://").map_or(0, |at| at + "://".len());
+    let end = url[authority..].find('/').map_or(url.len(), |at| authority + at);
+    let (base, key) = url.split_at(end);
+    (base, key.trim_matches('/'))
 }
 
 impl RemoteStore {
@@ -37,8 +47,27 @@ impl RemoteStore {
     pub(super) fn open(url: &str, parsed: &Url, options: &StoreOptions) -> Result<(Self, String), StoreError> {
         let unknown = || StoreError::UnknownScheme { url: url.to_owned() };
         let remote = |source| StoreError::Remote { url: url.to_owned(), source: Box::new(source) };
-        let (scheme, prefix) = ObjectStoreScheme::parse(parsed).map_err(|_| unknown())?;
-        let prefix = prefix.to_string();
+        let (scheme, decoded) = ObjectStoreScheme::parse(parsed).map_err(|_| unknown())?;
+        let encoded = matches!(parsed.scheme(), "http" | "https");
+        let (url, prefix, base) = if encoded {
+            if parsed.query().is_some() || parsed.fragment().is_some() {
+                let why =
+                    "a URL with a query or fragment names no prefix; write % as %25, ? as %3F and # as %23".into();
+                return Err(StoreError::InvalidUrl { url: url.to_owned(), why });
+            }
+            // As many parts as the prefix has are taken away, however they are encoded.
+            let mut base = parsed[..url::Position::AfterPath].trim_end_matches('/');
+            for _ in decoded.parts() {
+                base = base.rsplit_once('/').map_or(base, |(base, _)| base);
+            }
+            (url, decoded.to_string(), base.trim_end_matches('/').to_owned())
+        } else {
+            // Not as the library reads it: that would decode it, and cut it at `?` and `#`.
+            let (base, prefix) = literal(url);
+            let key = ObjectPath::parse(prefix)
+                .map_err(|error| StoreError::InvalidUrl { url: url.to_owned(), why: error.to_string() })?;
+            (base, key.to_string(), base.to_owned())
+        };
         let opened = match scheme {
             ObjectStoreScheme::AmazonS3 => client(Provider::S3, url, options, Retries::INDEX),
             ObjectStoreScheme::GoogleCloudStorage => client(Provider::Gcs, url, options, Retries::INDEX),
@@ -57,18 +86,23 @@ impl RemoteStore {
                 StoreError::InvalidUrl { url: url.to_owned(), why: error.to_string() }
             }
         })?;
-        let whole = parsed[..url::Position::AfterPath].trim_end_matches('/');
-        let base = whole.strip_suffix(prefix.as_str()).unwrap_or(whole).trim_end_matches('/').to_owned();
-        Ok((Self { store, base }, prefix))
+        Ok((Self { store, base, encoded }, prefix))
     }
 
     #[cfg(test)]
     pub(super) fn of(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, base: "memory://".into() }
+        Self { store, base: "memory://".into(), encoded: false }
     }
 
     pub(super) fn url(&self, path: &str) -> String {
-        if path.is_empty() { self.base.clone() } else { format!("{}/{path}", self.base) }
+        if path.is_empty() {
+            return self.base.clone();
+        }
+        if self.encoded {
+            let path = path.replace('%', "%25").replace('?', "%3F").replace('#', "%23").replace(' ', "%20");
+            return format!("{}/{path}", self.base);
+        }
+        format!("{}/{path}", self.base)
     }
 
     fn error(&self, path: &str, source: object_store::Error) -> StoreError {

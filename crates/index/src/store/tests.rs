@@ -239,3 +239,33 @@ async fn an_error_of_the_file_system_is_told_by_kind() {
     let full = StoreError::from_io("u".into(), io::Error::from_raw_os_error(28));
     assert!(matches!(full, StoreError::NoSpace { .. }) && full.is_retryable());
 }
+
+/// Letters that a URL library decodes, cuts at, or takes for others: an index whose folder is read as another is lost.
+#[tokio::test]
+async fn a_folder_is_the_one_whose_url_it_is_whatever_letters_its_name_has() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["%41", "a#b", "a?b", "*", "[a]", "a\\b", "a b", "~", "a:", "é", "日本", "🦀", "a%2520"] {
+        let path = folder.path().join(name);
+        let store = Store::open(&indexbuild_store::file_url(&path), &StoreOptions::default()).unwrap();
+        store.child(name).put("x", bytes(name)).await.unwrap();
+        assert_eq!(std::fs::read_to_string(path.join(name).join("x")).unwrap(), name);
+        let again = Store::open(&store.child(name).url(), &StoreOptions::default()).unwrap();
+        assert_eq!(again.get("x").await.unwrap().unwrap().0, name, "{}", store.url());
+    }
+}
+
+#[test]
+fn the_prefix_in_a_bucket_is_taken_literally_and_that_of_a_web_server_decoded_once() {
+    let options = StoreOptions { region: Some("eu-west-1".into()), ..StoreOptions::default() };
+    for url in ["s3://bucket/a%20b/%41", "s3://bucket/x#y", "s3://bucket/x?y", "s3://bucket/é [a]", "s3://bucket/a\\b"]
+    {
+        let store = Store::open(url, &options).unwrap();
+        assert_eq!(store.url(), url);
+        assert_eq!(store.prefix, url.strip_prefix("s3://bucket/").unwrap());
+    }
+    let store = Store::open("http://localhost:9/a%20b/%2541", &options).unwrap();
+    assert_eq!((store.prefix.as_str(), store.url().as_str()), ("a b/%41", "http://localhost:9/a%20b/%2541"));
+    for url in ["http://localhost:9/a?b", "https://localhost:9/a#b", "s3://bucket/a//b"] {
+        assert!(matches!(Store::open(url, &options), Err(StoreError::InvalidUrl { .. })), "{url}");
+    }
+}

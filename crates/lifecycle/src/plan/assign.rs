@@ -63,6 +63,11 @@ impl Pass<'_> {
         present.then_some(0)
     }
 
+    /// The one slot that the present stage's works can go to, where there is only one.
+    pub(super) fn only_slot(&self) -> Option<u32> {
+        self.pinned().filter(|_| self.stages.current().0 == SORT)
+    }
+
     /// Gives free slots the next works.
     pub(super) fn assign(&mut self) {
         match self.mode {
@@ -77,8 +82,7 @@ impl Pass<'_> {
 
     fn hand_out(&mut self, works: Vec<String>) {
         let mut works = works.into_iter().peekable();
-        let sorting = self.stages.current().0 == SORT;
-        let pinned = if sorting { self.pinned() } else { None };
+        let pinned = self.only_slot();
         let parallelism = self.world.build.spec.parallelism;
         // Those whose process is at hand first, then those that need one, then slots that are not there yet.
         let mut free: Vec<(bool, u32)> = self
@@ -121,11 +125,13 @@ impl Pass<'_> {
         let work = self.stages.work(work_id, &[]);
         let spec = grants::new_directory(self.world, slot, work);
         if !spec.former_volumes.is_empty() || spec.grant.as_ref().is_some_and(|grant| grant.epoch > 1) {
+            let platform = self.world.platform;
+            let (pod, volumes) = (platform.pods(), platform.volumes());
             self.events.push(crate::action::Event {
                 reason: Reason::OwnerReplaced,
                 warning: true,
                 message: format!(
-                    "the record of slot {slot} is gone, though the slot had pods or volumes: it is made again with a higher epoch than theirs; {} volumes without a known owner are held",
+                    "the record of slot {slot} is gone, though the slot had {pod} or {volumes}: it is made again with a higher epoch than theirs; {} {volumes} without a known owner are held",
                     spec.former_volumes.len()
                 ),
             });
@@ -162,7 +168,8 @@ impl Pass<'_> {
                 "Clean waits until the revoked executors of slots {} have ended, so that none uploads behind it",
                 slots.join(", ")
             );
-            self.wait(Reason::WaitingForEvidence, None, left, what, "their pods end, or replaceAfter is over");
+            let ends_when = format!("their {} end, or replaceAfter is over", self.world.platform.pods());
+            self.wait(Reason::WaitingForEvidence, None, left, what, &ends_when);
             return;
         }
         let work = self.stages.work(CLEAN_WORK, &[]);

@@ -24,13 +24,6 @@ pub(super) fn max_rounds(world: &World) -> u32 {
     world.build.spec.backoff_limit_per_work.saturating_add(REPAIR_ROUNDS)
 }
 
-/// What keeps a process from registering.
-pub(super) const NO_WAY: &str = "it finds no way to the Kubernetes API (a NetworkPolicy, a proxy, a certificate authority that it does not know; its log says which address it tried)";
-
-/// What stops a process behind the API server's back.
-const STOPPED: &str = "a kubelet does so to a pod that has written more than its limit of ephemeral storage \
-    (`kubectl get events` says `Evicted`), or somebody on its node did";
-
 /// An attempt that ended badly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -96,7 +89,7 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
     } else if !unforced && exit_code != 0 && exit_code != i32::from(ORPHANED_EXIT_CODE) {
         format!("{} ended with exit code {exit_code} and without a report; its log says why", describe(draft))
     } else if exit_code == 0 && evidence.kind() == EvidenceKind::Terminated && ended_unasked(draft) {
-        format!("{} was stopped before its work was done, and not through the API server: {STOPPED}", describe(draft))
+        format!("{} was stopped before its work was done{}", describe(draft), draft.world().platform.stopped())
     } else {
         return None;
     };
@@ -121,8 +114,10 @@ fn ended_unasked(draft: &Draft<'_>) -> bool {
     let on = pod.node.as_deref().and_then(|node| draft.world().node(node));
     let boot_id = draft.view.record.spec.grant.as_ref().map_or("", |grant| grant.boot_id.as_str());
     let well = |node: &NodeView| {
-        // A kernel that is not the one that the process ran on has ended it.
-        node.ready == NodeReady::True && !node.gone && !boot_id.is_empty() && node.boot_id == boot_id
+        // A kernel that is not the one that the process ran on has ended it. So may a kubelet that is short of something:
+        // one that begins anew then ends what it finds, and says nothing in the pod.
+        let same_boot = !boot_id.is_empty() && node.boot_id == boot_id;
+        node.ready == NodeReady::True && !node.gone && !node.pressed && same_boot
     };
     !pod.deleting && !pod.disrupted && on.is_some_and(well)
 }
@@ -146,7 +141,12 @@ pub(super) fn never_registered(draft: &Draft<'_>, pod: &PodView, nodes_lost: boo
     (well && pod.state == PodState::Running && !nodes_lost).then(|| Failure {
         work_id: work.id.clone(),
         reason: WorkErrorReason::Internal,
-        message: format!("pod {} ran on node {node} and never registered: {NO_WAY}", pod.name),
+        message: format!(
+            "{} {} ran on node {node} and never registered: {}",
+            draft.world().platform.pod(),
+            pod.name,
+            draft.world().platform.no_way()
+        ),
         permanent: false,
         counts: true,
         damaged: Vec::new(),
@@ -179,7 +179,10 @@ pub(super) fn describe(draft: &Draft<'_>) -> String {
     let grant = draft.view.record.spec.grant.as_ref();
     grant.map_or_else(
         || format!("slot {}", draft.slot()),
-        |grant| format!("pod {} (slot {}, epoch {})", grant.pod_name, draft.slot(), grant.epoch),
+        |grant| {
+            let pod = draft.world().platform.pod();
+            format!("{pod} {} (slot {}, epoch {})", grant.pod_name, draft.slot(), grant.epoch)
+        },
     )
 }
 

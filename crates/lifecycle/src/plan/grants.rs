@@ -89,10 +89,15 @@ impl<'w> Draft<'w> {
     /// The pod of the grant: by UID once that is bound, by name before.
     pub(super) fn pod(&self) -> Option<&'w PodView> {
         let grant = self.spec.grant.as_ref()?;
-        self.world
-            .pods
-            .iter()
-            .find(|pod| if grant.pod_uid.is_empty() { pod.name == grant.pod_name } else { pod.uid == grant.pod_uid })
+        self.world.pods.iter().find(|pod| {
+            if grant.pod_uid.is_empty() { pod.name == grant.pod_name && !pod.foreign } else { pod.uid == grant.pod_uid }
+        })
+    }
+
+    /// Somebody else's pod at the name of the grant's, which was not made yet.
+    pub(super) fn foreign_pod(&self) -> Option<&'w PodView> {
+        let grant = self.spec.grant.as_ref().filter(|grant| grant.pod_uid.is_empty())?;
+        self.world.pods.iter().find(|pod| pod.name == grant.pod_name && pod.foreign)
     }
 
     /// Whether a process is bound to the grant.
@@ -190,8 +195,19 @@ impl<'w> Draft<'w> {
         let Some(grant) = &self.spec.grant else {
             return;
         };
-        let WorkResult { work_id, epoch, digest, rows, entries, bytes, on_volume, encode_works, sort_works, committed } =
-            result;
+        let WorkResult {
+            work_id,
+            epoch,
+            digest,
+            rows,
+            entries,
+            bytes,
+            on_volume,
+            encode_works,
+            sort_works,
+            committed,
+            finished: _,
+        } = result;
         if self.spec.chosen.iter().any(|chosen| chosen.work_id == *work_id) {
             return;
         }
@@ -478,7 +494,7 @@ impl<'w> Draft<'w> {
         let differs = changes_spec || tells || (state != said && !passing) || conditions != observed.status.conditions;
         let mut spec = if changes_spec { self.spec } else { observed.spec.clone() };
         if changes_spec {
-            note_change(&observed.spec, &mut spec, history, self.change, &self.world.wall);
+            note_change(&observed.spec, &mut spec, &observed.status, self.change, &self.world.wall);
         }
         differs.then(|| Action::UpdateDirectory {
             slot: spec.slot,
@@ -505,7 +521,8 @@ fn renew_interval(world: &World) -> indexbuild_api::Duration {
 
 /// The first epoch of a slot: above any that its pods, its claims' generations or any choice show.
 pub(super) fn first_epoch(world: &World, slot: u32) -> u64 {
-    let pods = world.pods.iter().filter(|pod| pod.slot == slot).map(|pod| pod.epoch);
+    // What somebody else's pod says of its epoch is anybody's word.
+    let pods = world.pods.iter().filter(|pod| pod.slot == slot && !pod.foreign).map(|pod| pod.epoch);
     let claims = world.claims.iter().filter(|claim| claim.slot == slot).map(|claim| u64::from(claim.generation));
     pods.chain(claims).max().map_or(1, |seen| seen.saturating_add(1))
 }

@@ -61,11 +61,10 @@ impl Mode {
     /// What becomes of a volume that nobody needs, and whose owner is proved gone.
     pub(super) fn retention(self, build: &BuildView, after_build: Option<&AfterBuild>) -> Retention {
         if build.gone {
-            // Whoever does not know what was asked for destroys nothing.
-            return after_build.map_or(Retention::Retain, |after| after.volumes);
+            return after_build.map_or(Retention::Retain, |after| known(after.volumes));
         }
         let VolumeRetention { when_published, when_failed, when_deleted } = retention(build);
-        match self {
+        known(match self {
             // While it runs, what a slot left behind has the fate of a build that ends well.
             Self::Disabled | Self::Gone | Self::Run | Self::Suspend => when_published,
             Self::Clean(end) | Self::Drain(end) => match end {
@@ -73,7 +72,15 @@ impl Mode {
                 End::Failed => when_failed,
                 End::Aborted => when_deleted,
             },
-        }
+        })
+    }
+}
+
+/// Whoever does not know what was asked for destroys nothing.
+const fn known(asked: Retention) -> Retention {
+    match asked {
+        Retention::Delete => Retention::Delete,
+        Retention::Retain | Retention::Other(_) => Retention::Retain,
     }
 }
 
@@ -158,7 +165,7 @@ fn deletion_has_lasted(build: &BuildView, times: Millis) -> bool {
 /// under a grant that names it, and is named only after it has claimed the record, which keeps its claim. So a build
 /// whose pods never started (no node fits, no image) goes at once, without another pod that would not start either.
 fn nothing_was_begun(world: &World) -> bool {
-    let unrecorded = world.slots.is_empty() && !(world.pods.is_empty() && world.claims.is_empty());
+    let unrecorded = world.slots.is_empty() && !(world.pods.iter().all(|pod| pod.foreign) && world.claims.is_empty());
     // A record that begins above the first epoch was made anew: what its predecessor saw is not known. Nor is it of one
     // that does not say with which it began, as an older version made it.
     let untouched = |record: &crate::world::Record| {

@@ -37,7 +37,7 @@ pub(super) const fn past_after(past: &Past, epoch: u64, reason: OwnerChangeReaso
         // That pod had not begun, and the build asks for another one by now: nothing happened that could happen again.
         OwnerChangeReason::Replaced if same_volume => again,
         OwnerChangeReason::Replaced => Past { replacements_in_a_row: replacements_in_a_row.saturating_add(1), ..again },
-        OwnerChangeReason::Returned => again,
+        OwnerChangeReason::Returned | OwnerChangeReason::Other(_) => again,
         OwnerChangeReason::NextWork => Past { next_work_epoch: epoch, tries: 0, failed_tries: 0, ..again },
         OwnerChangeReason::FirstOwner
         | OwnerChangeReason::Suspended

@@ -8,7 +8,9 @@ use super::grants::{Draft, Next, Place};
 use super::mode::Mode;
 use super::stages::{CLEAN_WORK, repair_round, repair_work};
 use crate::action::{Action, End, StopReason};
-use crate::world::{Clocks, Millis, NodeReady, PodState, PodView};
+use crate::evidence::LastOwner;
+use crate::platform::Platform;
+use crate::world::{Clocks, Millis, PodState, PodView};
 
 /// After so long it is told that a pod which runs has not registered.
 const TELL_UNREGISTERED: Millis = 60_000;
@@ -98,9 +100,10 @@ impl<'w> Pass<'w> {
             draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, Place::New(state));
             return;
         }
-        match pod {
-            None => self.unborn(draft),
-            Some(pod) => self.born(draft, pod),
+        match (pod, draft.foreign_pod()) {
+            (Some(pod), _) => self.born(draft, pod),
+            (None, Some(foreign)) => self.name_is_taken(draft, foreign),
+            (None, None) => self.unborn(draft),
         }
     }
 
@@ -149,14 +152,9 @@ impl<'w> Pass<'w> {
         }
         let again =
             draft.clocks().replace_after.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
-        let what = format!("pod {} of slot {slot} is not made yet", grant.pod_name);
-        self.wait_on(
-            Reason::WaitingForPod,
-            Some(slot),
-            again,
-            what,
-            "the API server takes it and the claim of its volume; that is tried again until then",
-        );
+        let platform = self.world.platform;
+        let what = format!("{} {} of slot {slot} is not made yet", platform.pod(), grant.pod_name);
+        self.wait_on(Reason::WaitingForPod, Some(slot), again, what, platform.is_made_when());
     }
 
     /// The grant's pod is there, and no process of it is bound.
@@ -194,20 +192,23 @@ impl<'w> Pass<'w> {
         let unregistered = budget::never_registered(draft, pod, self.lost);
         if draft.view.grant_age < patience || self.lost {
             let left = patience.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
+            let platform = self.world.platform;
             let place = match &pod.node {
                 Some(node) if unregistered.is_some() => {
-                    format!("runs on node {node} and has not registered: {}", budget::NO_WAY)
+                    format!("runs{} and has not registered: {}", self.on_node(node), platform.no_way())
                 }
-                Some(node) => format!("runs on node {node} and has not registered"),
+                Some(node) => format!("runs{} and has not registered", self.on_node(node)),
                 None => "runs and has not registered".to_owned(),
             };
-            let what = format!("pod {} of slot {slot} {place} (`kubectl describe pod` tells why)", pod.name);
-            let ends_when =
-                "it claims; after replaceAfter another one is made, on a new volume where this one is bound";
+            let what = format!("{} {} of slot {slot} {place} ({})", platform.pod(), pod.name, platform.tells_why());
+            let ends_when = format!(
+                "it claims; after replaceAfter another one is made, {} where this one is bound",
+                platform.on_a_new_volume()
+            );
             if self.lost {
-                self.wait_on(Reason::WaitingForPod, Some(slot), left, what, ends_when);
+                self.wait_on(Reason::WaitingForPod, Some(slot), left, what, &ends_when);
             } else {
-                self.wait(Reason::WaitingForPod, Some(slot), left, what, ends_when);
+                self.wait(Reason::WaitingForPod, Some(slot), left, what, &ends_when);
             }
             let late = draft.view.grant_age >= TELL_UNREGISTERED.min(patience / 2);
             if let Some(wait) = self.waits.last_mut().filter(|_| late && unregistered.is_some()) {
@@ -269,7 +270,10 @@ impl<'w> Pass<'w> {
             Duty::Work if failure.is_none() && budget::is_unexplained(draft) => {
                 let left = draft.kubelet_limit().saturating_sub(draft.silence()).max(1);
                 let what = format!("{} has ended, and nobody is seen to have asked it to", budget::describe(draft));
-                let ends_when = "its kubelet says how it ended, or has not said so in time";
+                let ends_when = match self.world.platform {
+                    Platform::Kubernetes => "its kubelet says how it ended, or has not said so in time",
+                    Platform::OneMachine => "it is known how it ended, or was not in time",
+                };
                 self.wait(Reason::WaitingForEvidence, Some(draft.slot()), left, what, ends_when);
             }
             Duty::Work => self.retry(draft, failure),
@@ -313,12 +317,14 @@ impl<'w> Pass<'w> {
         } else if silence > draft.quiet_limit() {
             let left = clocks.replace_after.saturating_sub(silence).max(clocks.renew_interval);
             let what = format!("{} is silent{}", budget::describe(draft), self.place_of(draft));
-            let ends_when =
-                "it is heard from, or proved gone; after replaceAfter another one takes its place on a new volume";
+            let ends_when = format!(
+                "it is heard from, or proved gone; after replaceAfter another one takes its place {}",
+                self.world.platform.on_a_new_volume()
+            );
             if self.lost {
-                self.wait_on(Reason::OwnerSilent, Some(slot), left, what, ends_when);
+                self.wait_on(Reason::OwnerSilent, Some(slot), left, what, &ends_when);
             } else {
-                self.wait(Reason::OwnerSilent, Some(slot), left, what, ends_when);
+                self.wait(Reason::OwnerSilent, Some(slot), left, what, &ends_when);
             }
         } else if error && draft.stall() >= clocks.renew_interval.saturating_mul(4) {
             // Its process should have ended by itself: the kernel closes what it may have left open.
@@ -328,13 +334,11 @@ impl<'w> Pass<'w> {
         } else if error || draft.pod().is_some_and(|pod| pod.deleting) {
             let left = clocks.replace_after.saturating_sub(silence);
             let what = format!("{} is ending{}", budget::describe(draft), self.place_of(draft));
-            self.wait(
-                Reason::WaitingForEvidence,
-                Some(slot),
-                left,
-                what,
-                "the kubelet reports it terminated; after replaceAfter without a word another one takes its place",
+            let ends_when = format!(
+                "{}; after replaceAfter without a word another one takes its place",
+                self.world.platform.terminated()
             );
+            self.wait(Reason::WaitingForEvidence, Some(slot), left, what, &ends_when);
         } else if let Some(waiting) = waiting {
             self.owner_waits(draft, waiting);
         } else if draft.stall() >= clocks.replace_after {
@@ -385,8 +389,8 @@ impl<'w> Pass<'w> {
             let what =
                 format!("{owner} is silent, and cannot be replaced: the slot holds {held} volumes of former owners");
             let again = draft.clocks().replace_after;
-            let attached = draft.spec.former_volumes.iter().map(|volume| volume.attached.as_ref());
-            let proofs = super::volumes::proofs(self.world, attached);
+            let formers: Vec<_> = draft.spec.former_volumes.iter().map(LastOwner::former).collect();
+            let proofs = super::volumes::proofs(self.world, &formers);
             self.wait_on(Reason::OwnerSilent, Some(draft.slot()), again, what, &proofs);
             if let Some(wait) = self.waits.last_mut() {
                 wait.stalls = true;
@@ -447,8 +451,11 @@ impl<'w> Pass<'w> {
         if !pod.deleting {
             self.destructive.push(Action::StopPod { name: pod.name.clone(), uid: pod.uid.clone(), reason });
         }
-        let what = format!("pod {} is asked to end{}", pod.name, self.place_of(draft));
-        let ends_when = "the kubelet reports it terminated, or its node is proved gone";
+        let what = format!("{} {} is asked to end{}", self.world.platform.pod(), pod.name, self.place_of(draft));
+        let ends_when = match self.world.platform {
+            Platform::Kubernetes => "the kubelet reports it terminated, or its node is proved gone",
+            Platform::OneMachine => "it has ended",
+        };
         let Clocks { renew_interval, replace_after, .. } = draft.clocks();
         if draft.silence() < replace_after {
             let left = replace_after.saturating_sub(draft.silence()).max(renew_interval);
@@ -459,34 +466,21 @@ impl<'w> Pass<'w> {
         }
     }
 
-    /// Where the owner runs, and how that node is.
-    fn place_of(&self, draft: &Draft<'w>) -> String {
-        let grant = draft.view.record.spec.grant.as_ref();
-        let Some(name) = grant.map(|grant| grant.node_name.as_str()).filter(|name| !name.is_empty()) else {
-            return String::new();
-        };
-        match self.world.node(name).filter(|node| !node.gone) {
-            None if self.world.nodes.is_empty() => format!(" on node {name}"),
-            None => format!(" on node {name}, which is not there any more"),
-            Some(node) => match node.ready {
-                NodeReady::True => format!(" on node {name}"),
-                NodeReady::False => format!(" on node {name}, which says that it is not ready"),
-                NodeReady::Unknown => format!(" on node {name}, which is silent too"),
-            },
-        }
-    }
-
     /// The same work, or its mending, for a new pod after an owner that is proved gone or never claimed.
     fn retry(&mut self, draft: &mut Draft<'w>, failure: Option<Failure>) {
         let Some(failure) = failure else {
             let reason = if draft.claimed() { OwnerChangeReason::Rebound } else { OwnerChangeReason::OwnerEnded };
             let work = self.same_work(draft);
             let owner = format!("{}{}", budget::describe(draft), self.place_of(draft));
-            let proof = draft.evidence().map_or("its pod is going", |evidence| evidence.kind().describe());
+            let proof = draft.evidence().map_or_else(
+                || format!("its {} is going", self.world.platform.pod()),
+                |evidence| evidence.kind().describe(self.world.platform).to_owned(),
+            );
             self.rebind(draft, reason, work);
             if draft.bumped() {
                 let kept = draft.spec.former_volumes.len() == draft.view.record.spec.former_volumes.len();
-                let place = if kept { "on the same volume" } else { "on a new volume" };
+                let platform = self.world.platform;
+                let place = if kept { platform.on_the_same_volume() } else { platform.on_a_new_volume() };
                 let message =
                     format!("{owner} ended ({proof}): another one continues {place}; it counts as no failure");
                 self.events.push(crate::action::Event { reason: Reason::PodEnded, warning: false, message });

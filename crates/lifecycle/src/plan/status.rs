@@ -14,6 +14,7 @@ use super::mode::{self, Mode};
 use super::stages::{ENCODE, PLAN, SORT};
 use super::volumes::{Class, current_class, former_class};
 use crate::action::{Action, Decision, End};
+use crate::texts::Fitted as _;
 use crate::world::Millis;
 
 impl Pass<'_> {
@@ -34,7 +35,7 @@ impl Pass<'_> {
         }
         let release = self.releases_finalizer(ended);
         let over = self.is_over(ended);
-        let status = self.status(ended);
+        let status = self.status(ended).fitted();
         let requeue = self.requeue();
         // Told before the record lets go of the volume: nobody would know of it after a crash in between.
         let kept = |action: &Action| matches!(action, Action::KeepClaim { .. });
@@ -269,7 +270,8 @@ impl Pass<'_> {
                 | DirectoryState::Stopping
                 | DirectoryState::Suspended
                 | DirectoryState::Finished
-                | DirectoryState::Tombstone => {}
+                | DirectoryState::Tombstone
+                | DirectoryState::Other(_) => {}
             }
         }
         counts

@@ -6,7 +6,7 @@ use indexbuild_api::{OwnerChangeReason, Reason, VolumeState};
 use super::Pass;
 use super::grants::{Draft, Next, Place};
 use super::mode::Mode;
-use crate::action::End;
+use crate::action::{End, Event};
 use crate::world::{Millis, NodeReady, NodeView, PodState, PodView};
 
 /// What keeps a pod that has not begun.
@@ -51,6 +51,26 @@ impl<'w> Pass<'w> {
         }
     }
 
+    /// Somebody else's pod has the name that the grant's is to have. It is nobody's business here: neither taken for ours, which
+    /// would let its process claim, nor removed. The next epoch has another name (G10).
+    pub(super) fn name_is_taken(&mut self, draft: &mut Draft<'w>, foreign: &PodView) {
+        let work = self.same_work(draft);
+        draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, Place::Keep);
+        if draft.bumped() {
+            let next = draft.spec.grant.as_ref().map(|grant| grant.pod_name.clone()).unwrap_or_default();
+            self.events.push(Event {
+                reason: Reason::ForeignObject,
+                warning: true,
+                message: format!(
+                    "pod {} (UID {}) is not this build's and has the name that slot {} was to give its own; it is left alone, and the slot's pod is called {next} instead; whoever made it removes it",
+                    foreign.name,
+                    foreign.uid,
+                    draft.slot()
+                ),
+            });
+        }
+    }
+
     fn kept(&self, draft: &Draft<'w>, pod: &PodView) -> Kept {
         let patience = draft.clocks().replace_after;
         let left = patience.saturating_sub(draft.view.grant_age);
@@ -86,12 +106,13 @@ impl<'w> Pass<'w> {
 
     fn wait_for_start(&mut self, draft: &mut Draft<'w>, pod: &PodView, kept: Kept) {
         let slot = draft.slot();
+        let platform = self.world.platform;
         let place = match &pod.node {
             Some(node) => format!("has not begun on node {node}"),
             None if kept == Kept::Queued => "was not looked at by the scheduler yet".to_owned(),
             None => "is on no node yet".to_owned(),
         };
-        let what = format!("pod {} of slot {slot} {place} (`kubectl describe pod` tells why)", pod.name);
+        let what = format!("{} {} of slot {slot} {place} ({})", platform.pod(), pod.name, platform.tells_why());
         let again = draft.clocks().replace_after;
         match kept {
             Kept::ByItsVolume(left) if !self.lost => {

@@ -11,10 +11,8 @@ use indexbuild_api::{
     OutputSpec, OwnerChangeReason, Past, Reason, Release, Report, Retention, RunLocation, VolumeRef, VolumeRetention,
     VolumeSpec, VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
-use indexbuild_lifecycle::world::{
-    AttachmentView, Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState,
-    PodView, Record, Share, SlotView, Stage, Termination, Unproved, World,
-};
+use indexbuild_lifecycle::Platform;
+use indexbuild_lifecycle::world::*;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -380,6 +378,7 @@ fn pod() -> impl Strategy<Value = PodView> {
             node,
             deleting,
             disrupted: false,
+            foreign: false,
             own_exit: None,
             as_asked,
             suited,
@@ -425,6 +424,7 @@ fn node() -> impl Strategy<Value = NodeView> {
             gone,
             volumes_detached,
             cordoned: false,
+            pressed: false,
         },
     )
 }
@@ -564,6 +564,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                     Some(IndexBuildStatus { frozen_stages: Some(said), ..status.unwrap_or_default() })
                 };
                 World {
+                    platform: Platform::Kubernetes,
                     now: 1_000_000,
                     wall: "2026-01-01T00:00:00Z".to_owned(),
                     build: BuildView {

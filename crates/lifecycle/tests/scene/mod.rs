@@ -10,12 +10,13 @@ use indexbuild_lifecycle::world::{
     Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record,
     Share, SlotView, Stage, Termination, World,
 };
-use indexbuild_lifecycle::{Action, Decision, plan};
+use indexbuild_lifecycle::{Action, Decision, Platform, plan};
 
 pub(crate) const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
 
 pub(crate) fn world() -> World {
     World {
+        platform: Platform::Kubernetes,
         now: 1_000_000,
         wall: "2026-01-01T00:00:00Z".to_owned(),
         build: BuildView {
@@ -55,6 +56,7 @@ pub(crate) fn world() -> World {
                 gone: false,
                 volumes_detached: false,
                 cordoned: false,
+                pressed: false,
             })
             .collect(),
         attachments: Attachments { detaching_drivers: [DETACHES.to_owned()].into(), seen: vec![] },
@@ -100,6 +102,7 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         node: Some(node.clone()),
         deleting: false,
         disrupted: false,
+        foreign: false,
         own_exit: None,
         as_asked: Some(true),
         suited: Vec::new(),
@@ -246,6 +249,7 @@ pub(crate) fn owner_change(epoch: u64, reason: OwnerChangeReason) -> OwnerChange
         boot_nonce: String::new(),
         node_name: String::new(),
         work_id: String::new(),
+        work_ended: None,
     }
 }
 
@@ -348,6 +352,7 @@ pub(crate) fn replaced() -> World {
         node: Some("node-2".to_owned()),
         deleting: false,
         disrupted: false,
+        foreign: false,
         own_exit: None,
         as_asked: Some(true),
         suited: Vec::new(),

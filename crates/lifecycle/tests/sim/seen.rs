@@ -31,6 +31,7 @@ impl Sim {
                 node: process.scheduled.then(|| self.nodes[process.node].name.clone()),
                 deleting: process.deleting,
                 disrupted: false,
+                foreign: false,
                 own_exit: None,
                 as_asked: Some(true),
                 suited: Vec::new(),
@@ -50,6 +51,7 @@ impl Sim {
                 gone: node.gone,
                 volumes_detached: node.detached,
                 cordoned: false,
+                pressed: false,
             })
             .collect();
         if self.released {

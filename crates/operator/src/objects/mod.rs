@@ -16,7 +16,7 @@ use kube::Resource as _;
 pub use account::{account_name, role, role_binding, service_account};
 pub use build_file::{BUILD_KEY, build_file};
 pub use claim::claim;
-pub use directory::{directory, status_patch};
+pub use directory::directory;
 pub(crate) use pod::pod_digest;
 pub use pod::{BadPodPart, Image, PodPlace, pod};
 pub use stage::stage;

@@ -264,7 +264,8 @@ fn environment(wished: &[EnvVar]) -> Vec<core::EnvVar> {
         let (name, value) = ALLOCATOR;
         variables.push(core::EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None });
     }
-    variables.extend(wished.iter().map(|EnvVar { name, value, secret }| core::EnvVar {
+    let wished = wished.iter().filter(|variable| !variable.is_the_operators());
+    variables.extend(wished.map(|EnvVar { name, value, secret }| core::EnvVar {
         name: name.clone(),
         value: value.clone(),
         value_from: secret.as_ref().map(|secret| core::EnvVarSource {
@@ -413,8 +414,8 @@ mod tests {
         let mut pod = made("");
         assert_eq!(pod.spec.as_ref().unwrap().restart_policy.as_deref(), Some("Never"));
         pod.metadata.uid = Some("u".to_owned());
-        let view = crate::views::pod(&pod).unwrap();
-        assert_eq!((view.slot, view.epoch), (2, 7));
+        let view = crate::views::pod(&pod, "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e").unwrap();
+        assert_eq!((view.slot, view.epoch, view.foreign), (2, 7, false));
     }
 
     #[test]

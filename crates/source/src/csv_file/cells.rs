@@ -9,9 +9,12 @@ use arrow_array::types::{
 use arrow_array::{ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, StringArray};
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
-use jiff::civil::Date;
+use indexbuild_text::calendar::{self, Offset};
+use indexbuild_text::{float32, float64};
 
 use super::rows::{Cell, unescape};
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// The cells of one column: every `stride`-th cell from `first` on.
 pub(super) struct Column<'a> {
@@ -62,10 +65,10 @@ impl Column<'_> {
             DataType::UInt32 => self.primitive::<UInt32Type>(data_type, |bytes| unsigned(bytes)?.try_into().ok()),
             DataType::UInt64 => self.primitive::<UInt64Type>(data_type, unsigned),
             DataType::Float32 => {
-                self.primitive::<Float32Type>(data_type, |bytes| std::str::from_utf8(bytes).ok()?.parse().ok())
+                self.primitive::<Float32Type>(data_type, |bytes| float32(std::str::from_utf8(bytes).ok()?))
             }
             DataType::Float64 => {
-                self.primitive::<Float64Type>(data_type, |bytes| std::str::from_utf8(bytes).ok()?.parse().ok())
+                self.primitive::<Float64Type>(data_type, |bytes| float64(std::str::from_utf8(bytes).ok()?))
             }
             DataType::Date32 => self.primitive::<Date32Type>(data_type, days),
             DataType::Time64(TimeUnit::Microsecond) => self.primitive::<Time64MicrosecondType>(data_type, time),
@@ -155,6 +158,19 @@ impl Column<'_> {
     }
 }
 
+/// A text that stands by itself, as an array of one row; `None`: it is no value of the type.
+pub(crate) fn value_of(text: &[u8], data_type: &DataType) -> Option<ArrayRef> {
+    let data_type = match data_type {
+        // Decimals of all widths are encoded alike.
+        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
+            &DataType::Decimal128(*precision, *scale)
+        }
+        other => other,
+    };
+    let cells = [Cell::all_of(text)];
+    Column { buffer: text, cells: &cells, first: 0, stride: 1, nulls: &[], quote: 0 }.array(data_type).ok()
+}
+
 fn boolean(bytes: &[u8]) -> Option<bool> {
     match bytes {
         b"1" | b"t" | b"T" => Some(true),
@@ -239,119 +255,18 @@ fn decimal(bytes: &[u8], precision: u32, scale: u32) -> Option<i128> {
     Some(if negative { -value } else { value })
 }
 
-/// Takes this many digits from the front.
-fn digits(bytes: &mut &[u8], count: usize) -> Option<i32> {
-    let (front, rest) = bytes.split_at_checked(count)?;
-    let value = few_digits(front)?;
-    *bytes = rest;
-    i32::try_from(value).ok()
+fn days(bytes: &[u8]) -> Option<i32> {
+    i32::try_from(calendar::parse_date(bytes)?).ok()
 }
 
-fn byte(bytes: &mut &[u8], wanted: u8) -> Option<()> {
-    let (first, rest) = bytes.split_first()?;
-    *bytes = rest;
-    (*first == wanted).then_some(())
-}
-
-/// Days since 1970-01-01, of a date at the front.
-fn date(bytes: &mut &[u8]) -> Option<i32> {
-    let year = digits(bytes, 4)?;
-    byte(bytes, b'-')?;
-    let month = digits(bytes, 2)?;
-    byte(bytes, b'-')?;
-    let day = digits(bytes, 2)?;
-    let date = Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
-    let midnight = jiff::tz::Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?;
-    i32::try_from(midnight.as_second().div_euclid(86_400)).ok()
-}
-
-fn days(mut bytes: &[u8]) -> Option<i32> {
-    let days = date(&mut bytes)?;
-    bytes.is_empty().then_some(days)
-}
-
-/// Microseconds since midnight, of a time at the front. What follows the sixth digit after the point must be zeros.
-fn time_of_day(bytes: &mut &[u8]) -> Option<i64> {
-    let hour = digits(bytes, 2)?;
-    byte(bytes, b':')?;
-    let minute = digits(bytes, 2)?;
-    let (mut second, mut micros) = (0, 0);
-    if bytes.first() == Some(&b':') {
-        byte(bytes, b':')?;
-        second = digits(bytes, 2)?;
-        if bytes.first() == Some(&b'.') {
-            byte(bytes, b'.')?;
-            let length = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            if length == 0 {
-                return None;
-            }
-            for place in 0..length {
-                let digit = digits(bytes, 1)?;
-                if place < 6 {
-                    micros = micros * 10 + i64::from(digit);
-                } else if digit != 0 {
-                    return None;
-                }
-            }
-            for _ in length..6 {
-                micros *= 10;
-            }
-        }
-    }
-    if hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    Some((i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second)) * 1_000_000 + micros)
-}
-
-fn time(mut bytes: &[u8]) -> Option<i64> {
-    let micros = time_of_day(&mut bytes)?;
-    bytes.is_empty().then_some(micros)
+fn time(bytes: &[u8]) -> Option<i64> {
+    calendar::parse_time(bytes, MICROS_PER_SECOND)
 }
 
 /// Microseconds since 1970-01-01 00:00, in UTC if with a zone.
-fn timestamp(mut bytes: &[u8], with_zone: bool) -> Option<i64> {
-    let days = date(&mut bytes)?;
-    let mut micros = i64::from(days) * 86_400_000_000;
-    if let Some((separator, rest)) = bytes.split_first() {
-        if !matches!(separator, b'T' | b't' | b' ') {
-            return None;
-        }
-        bytes = rest;
-        micros += time_of_day(&mut bytes)?;
-    }
-    if with_zone {
-        if let [b' ', rest @ ..] = bytes {
-            bytes = rest;
-        }
-        micros -= offset(&mut bytes)?;
-    }
-    bytes.is_empty().then_some(micros)
-}
-
-/// The offset from UTC in microseconds: `Z`, `UTC`, `+01`, `+0130`, `+01:30`, or nothing.
-fn offset(bytes: &mut &[u8]) -> Option<i64> {
-    let (negative, rest) = match *bytes {
-        [] => return Some(0),
-        [b'Z' | b'z'] | [b'U', b'T', b'C'] => {
-            *bytes = &[];
-            return Some(0);
-        }
-        [b'+', rest @ ..] => (false, rest),
-        [b'-', rest @ ..] => (true, rest),
-        _ => return None,
-    };
-    *bytes = rest;
-    let hours = digits(bytes, 2)?;
-    if bytes.first() == Some(&b':') {
-        byte(bytes, b':')?;
-    }
-    let minutes = if bytes.is_empty() { 0 } else { digits(bytes, 2)? };
-    if hours > 23 || minutes > 59 {
-        return None;
-    }
-    let micros = (i64::from(hours) * 3600 + i64::from(minutes) * 60) * 1_000_000;
-    Some(if negative { -micros } else { micros })
+fn timestamp(bytes: &[u8], with_zone: bool) -> Option<i64> {
+    let offset = if with_zone { Offset::OrUtc } else { Offset::Never };
+    calendar::parse_timestamp(bytes, MICROS_PER_SECOND, offset)
 }
 
 #[cfg(test)]
@@ -408,22 +323,56 @@ mod tests {
 
     #[test]
     fn dates_and_times_are_exact_or_refused() {
-        assert_eq!(days(b"1970-01-02"), Some(1));
-        assert_eq!(days(b"1969-12-31"), Some(-1));
-        assert_eq!(days(b"2023-02-29"), None);
-        assert_eq!(days(b"2024-1-1"), None);
-        assert_eq!(time(b"01:02"), Some(3_720_000_000));
-        assert_eq!(time(b"23:59:59.9"), Some(86_399_900_000));
-        assert_eq!(time(b"23:59:59.1234560"), Some(86_399_123_456));
-        assert_eq!(time(b"23:59:59.1234561"), None);
-        assert_eq!(time(b"24:00:00"), None);
-        assert_eq!(timestamp(b"1970-01-01 00:00:01.5", false), Some(1_500_000));
-        assert_eq!(timestamp(b"1970-01-01T00:00:01Z", false), None, "an offset in a type without one");
-        assert_eq!(timestamp(b"1970-01-01T01:00:00+01:00", true), Some(0));
-        assert_eq!(timestamp(b"1970-01-01 00:00:00-0130", true), Some(5_400_000_000));
-        assert_eq!(timestamp(b"1970-01-01 00:00:00 UTC", true), Some(0));
-        assert_eq!(timestamp(b"1970-01-02", true), Some(86_400_000_000));
-        assert_eq!(timestamp(b"1970-01-01 00:00:00x", true), None);
+        for (text, value) in [
+            ("1970-01-02", Some(1)),
+            ("1969-12-31", Some(-1)),
+            ("9999-12-31", Some(2_932_896)),
+            ("+10000-01-01", Some(2_932_897)),
+            ("-0001-12-31", Some(-719_529)),
+            ("+5881580-07-11", Some(i32::MAX)),
+            ("-5877641-06-23", Some(i32::MIN)),
+            ("+5881580-07-12", None),
+            ("-5877641-06-22", None),
+            ("2023-02-29", None),
+            ("2024-1-1", None),
+            ("2024-01-01 ", None),
+            ("2024-01-01T00:00", None),
+        ] {
+            assert_eq!(days(text.as_bytes()), value, "{text}");
+        }
+        for (text, value) in [
+            ("01:02", Some(3_720_000_000)),
+            ("23:59:59.9", Some(86_399_900_000)),
+            ("23:59:59.1234560", Some(86_399_123_456)),
+            ("23:59:59.1234561", None),
+            ("24:00:00", Some(86_400_000_000)),
+            ("-00:00:01", Some(-1_000_000)),
+            ("2562047788:00:54.775807", Some(i64::MAX)),
+            ("2562047788:00:54.775808", None),
+            ("23:59:60", None),
+            ("23:59:59 ", None),
+            ("2024-01-01T23:59", None),
+        ] {
+            assert_eq!(time(text.as_bytes()), value, "{text}");
+        }
+        for (text, with_zone, value) in [
+            ("1970-01-01 00:00:01.5", false, Some(1_500_000)),
+            ("1970-01-01T00:00:01Z", false, None),
+            ("1970-01-01T01:00:00+01:00", false, None),
+            ("1970-01-01T01:00:00+01:00", true, Some(0)),
+            ("1970-01-01 00:00:00-0130", true, Some(5_400_000_000)),
+            ("1970-01-01 00:00:00 UTC", true, Some(0)),
+            ("1970-01-02", true, Some(86_400_000_000)),
+            ("9999-12-31", false, Some(253_402_214_400_000_000)),
+            ("9999-12-31", true, Some(253_402_214_400_000_000)),
+            ("9999-12-31T23:59:59.999999-23:59", true, Some(253_402_387_139_999_999)),
+            ("+294247-01-10T04:00:54.775807", false, Some(i64::MAX)),
+            ("-290308-12-21T19:59:05.224192Z", true, Some(i64::MIN)),
+            ("+294247-01-10T04:00:54.775808", false, None),
+            ("1970-01-01 00:00:00x", true, None),
+        ] {
+            assert_eq!(timestamp(text.as_bytes(), with_zone), value, "{text}");
+        }
     }
 
     proptest! {

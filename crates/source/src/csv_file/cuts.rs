@@ -4,13 +4,14 @@
 //! once, for quotes only, when the splits are made; reading a split later needs nothing of what precedes it.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::rows::Dialect;
+use super::text::Text;
 use crate::error::SourceError;
-use crate::files::{OpenFile, Window};
 
 const BLOCK: usize = 2 << 20;
+/// Row positions hold 40 bits of byte in file.
+pub(super) const LARGEST_TEXT: u64 = 1 << 40;
 
 /// The file ends inside quotes that were opened at this byte.
 #[derive(Debug, PartialEq, Eq)]
@@ -132,15 +133,18 @@ impl CutFinder {
 
 /// The parts of a file from its first row at `start`, each about `target` bytes.
 pub(super) fn parts(
-    file: &Arc<OpenFile>,
+    text: &Text,
     dialect: Dialect,
     start: u64,
     target: u64,
 ) -> Result<Result<Vec<(u64, u64)>, UnclosedQuote>, SourceError> {
-    let size = file.file().size();
+    if text.is_packed() {
+        return whole(text, dialect, start);
+    }
+    let size = text.file.file().size();
     let mut finder = CutFinder::new(dialect, start, target);
     if dialect.quote.is_some() {
-        let mut window = Window::new(Arc::clone(file), start, size, BLOCK);
+        let mut window = text.window(start, None, BLOCK)?;
         while finder.at < size {
             let block = window.at(finder.at, 1)?;
             finder.push(&block);
@@ -150,7 +154,7 @@ pub(super) fn parts(
         while finder.wanted < size {
             finder.at = finder.wanted - 1;
             let wanted = finder.wanted;
-            let mut window = Window::new(Arc::clone(file), finder.at, size, 64 << 10);
+            let mut window = text.window(finder.at, None, 64 << 10)?;
             while finder.wanted == wanted && finder.at < size {
                 let block = window.at(finder.at, 1)?;
                 let first = block.get(..block.len().min(64 << 10)).unwrap_or_default();
@@ -168,4 +172,34 @@ pub(super) fn parts(
     let starts = std::iter::once(start).chain(cuts.iter().copied());
     let ends = cuts.iter().copied().chain(std::iter::once(size));
     Ok(Ok(starts.zip(ends).filter(|(start, end)| start < end).collect()))
+}
+
+/// The one part of a compressed file: nothing can be read of it but from its start. It is unpacked once to its end, so that
+/// damage is told now, and the part's length is that of the text.
+fn whole(text: &Text, dialect: Dialect, start: u64) -> Result<Result<Vec<(u64, u64)>, UnclosedQuote>, SourceError> {
+    let mut finder = CutFinder::new(dialect, start, u64::MAX);
+    let mut window = text.window(start, None, BLOCK)?;
+    let mut size = start;
+    loop {
+        let block = window.at(size, 1)?;
+        if block.is_empty() {
+            break;
+        }
+        if dialect.quote.is_some() {
+            finder.push(&block);
+        }
+        size += block.len() as u64;
+        if size >= LARGEST_TEXT {
+            return Err(SourceError::TooLarge {
+                url: text.file.file().url().to_owned(),
+                what: format!(
+                    "its text has more than {size} bytes, and the limit is {LARGEST_TEXT} bytes in a CSV file"
+                ),
+            });
+        }
+    }
+    if let Err(unclosed) = finder.finish(size) {
+        return Ok(Err(unclosed));
+    }
+    Ok(Ok(if start < size { vec![(start, size)] } else { Vec::new() }))
 }

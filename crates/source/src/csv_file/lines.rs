@@ -1,15 +1,13 @@
 //! Line numbers, counted only when an error needs one.
 
-use std::sync::Arc;
-
+use super::text::Text;
 use crate::error::SourceError;
-use crate::files::{OpenFile, Window};
 
 const BLOCK: usize = 1 << 20;
 
 /// The line, from 1, in which the byte at `at` is.
-pub(super) fn line_of(file: &Arc<OpenFile>, at: u64) -> Result<u64, SourceError> {
-    let mut window = Window::new(Arc::clone(file), 0, at, BLOCK);
+pub(super) fn line_of(text: &Text, at: u64) -> Result<u64, SourceError> {
+    let mut window = text.window(0, Some(at), BLOCK)?;
     let (mut line, mut done) = (1, 0);
     while done < at {
         let block = window.at(done, 1)?;

@@ -8,11 +8,12 @@ use arrow_schema::{ArrowError, DataType, SchemaRef};
 use super::cells::{CellError, Column};
 use super::lines::line_of;
 use super::rows::{Cell, LONGEST_BUFFER, Outcome, skip_empty};
-use super::table::CsvTable;
+use super::table::{CsvTable, LONGEST_HEADER};
+use super::text::{Text, TextWindow};
 use super::types;
 use crate::batch::{BatchRows, SourceBatch};
 use crate::error::SourceError;
-use crate::files::{OpenFile, Window};
+use crate::files::OpenFile;
 use crate::spec::ReadOptions;
 
 const BLOCK: usize = 1 << 20;
@@ -24,9 +25,9 @@ const SHOWN: usize = 80;
 /// Reads one split of a CSV file.
 pub(crate) struct CsvReader {
     table: Arc<CsvTable>,
-    file: Arc<OpenFile>,
+    text: Text,
     number: u32,
-    window: Window,
+    window: TextWindow,
     at: u64,
     end: u64,
     /// For each column of the file, whether it is needed.
@@ -51,11 +52,11 @@ impl CsvReader {
         file: OpenFile,
         number: u32,
         (start, end): (u64, u64),
-        columns: &[usize],
+        (columns, of): (&[usize], usize),
         schema: SchemaRef,
         options: ReadOptions,
-    ) -> Self {
-        let mut wanted = vec![false; table.schema.fields().len()];
+    ) -> Result<Self, SourceError> {
+        let mut wanted = vec![false; of];
         for column in columns {
             if let Some(wanted) = wanted.get_mut(*column) {
                 *wanted = true;
@@ -69,10 +70,26 @@ impl CsvReader {
         let batch_bytes = options.batch_bytes.min(options.row_budget);
         let file = Arc::new(file);
         let block = if file.is_remote() { REMOTE_BLOCK } else { BLOCK };
-        Self {
+        // A compressed file is one split, which begins with its first row.
+        let (text, window) = if start > LONGEST_HEADER as u64 {
+            let text = Text::plain(&file);
+            let window = text.window(start, Some(end), block)?;
+            (text, window)
+        } else {
+            let (text, plain) = Text::of(&file, Some(end), block)?;
+            let window = text.begin(plain, Some(end), block)?;
+            (text, window)
+        };
+        if !text.is_packed() && end > file.file().size() {
+            return Err(SourceError::Internal {
+                url: file.file().url().to_owned(),
+                detail: format!("a split ends at byte {end}, behind the file's end"),
+            });
+        }
+        Ok(Self {
             table: Arc::clone(table),
-            window: Window::new(Arc::clone(&file), start, end, block),
-            file,
+            window,
+            text,
             number,
             at: start,
             end,
@@ -86,7 +103,7 @@ impl CsvReader {
             row_bytes: bytes(options.row_budget),
             row_budget: bytes(options.page_budget).min(LONGEST_BUFFER / 4),
             cells: Vec::new(),
-        }
+        })
     }
 
     pub(crate) fn next_batch(&mut self) -> Result<Option<SourceBatch>, SourceError> {
@@ -152,7 +169,7 @@ impl CsvReader {
             self.at += done as u64;
             return Ok(Some(SourceBatch { batch, file: self.number, rows: BatchRows::Each(places) }));
         }
-        self.file.file().check()?;
+        self.text.file.file().check()?;
         Ok(None)
     }
 
@@ -182,13 +199,13 @@ impl CsvReader {
     }
 
     fn url(&self) -> String {
-        self.file.file().url().to_owned()
+        self.text.file.file().url().to_owned()
     }
 
     /// An error about what is at this place of the buffer. A file that was replaced looks damaged: that is asked first.
     fn at_line(&self, at: usize, error: impl FnOnce(u64) -> SourceError) -> SourceError {
-        let changed = self.file.file().check();
-        match changed.and_then(|()| line_of(&self.file, self.at + at as u64)) {
+        let changed = self.text.file.file().check();
+        match changed.and_then(|()| line_of(&self.text, self.at + at as u64)) {
             Ok(line) => error(line),
             Err(other) => other,
         }

@@ -33,6 +33,11 @@ impl Cell {
         Self { start, end: end | marks }
     }
 
+    /// All of a buffer, as it stands: never NULL.
+    pub(super) fn all_of(buffer: &[u8]) -> Self {
+        Self::new(0, buffer.len(), QUOTED)
+    }
+
     pub(crate) fn quoted(self) -> bool {
         self.end & QUOTED != 0
     }

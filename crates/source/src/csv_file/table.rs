@@ -1,20 +1,24 @@
-//! The columns of a CSV table, from the options and the first file's header.
+//! The columns of CSV files, from the options and each file's header.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use super::cuts::{UnclosedQuote, parts};
+use super::cuts::{LARGEST_TEXT, UnclosedQuote, parts};
 use super::lines::line_of;
 use super::rows::{Dialect, Outcome, skip_empty, unescape};
+use super::text::{Text, TextWindow};
 use super::types;
 use crate::error::SourceError;
-use crate::files::{OpenFile, Window};
+use crate::files::{OpenFile, PinnedFile};
 use crate::spec::CsvOptions;
 
-const LONGEST_HEADER: usize = 4 << 20;
-/// Row positions hold 40 bits of byte in file.
-const LARGEST_FILE: u64 = 1 << 40;
+pub(super) const LONGEST_HEADER: usize = 4 << 20;
+const HEADER_BLOCK: usize = 64 << 10;
+/// So many files are unpacked at once when the build is planned: each takes up to 8 MiB besides its blocks.
+const UNPACKED_AT_ONCE: usize = 4;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How the table's files are read.
@@ -22,12 +26,18 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub(crate) struct CsvTable {
     pub(crate) dialect: Dialect,
     pub(crate) nulls: Vec<Vec<u8>>,
-    pub(crate) schema: SchemaRef,
+    /// The columns that the options name, with their types.
+    typed: Vec<(String, DataType)>,
     header: bool,
+    /// The columns of the files that were looked at, by their numbers; files with the same header share them.
+    known: Mutex<BTreeMap<usize, (SchemaRef, u64)>>,
+    /// Compressed files of which parts were asked for.
+    packed: AtomicUsize,
+    unpacking: (Mutex<usize>, Condvar),
 }
 
 impl CsvTable {
-    pub(crate) fn open(options: &CsvOptions, first: &Arc<OpenFile>) -> Result<Self, SourceError> {
+    pub(crate) fn new(options: &CsvOptions) -> Result<Self, SourceError> {
         let CsvOptions { header, delimiter, quote, nulls, columns } = options;
         let invalid = |message: &str| Err(SourceError::InvalidOptions { message: message.to_owned() });
         if Some(*delimiter) == *quote {
@@ -39,97 +49,154 @@ impl CsvTable {
         if !*header && columns.is_empty() {
             return invalid("CSV files without a header need columns: name them in their order, with their types");
         }
-        let dialect = Dialect { delimiter: *delimiter, quote: *quote };
         let typed = columns
             .iter()
-            .map(|column| Ok((column.name.as_str(), types::by_name(&column.name, &column.column_type)?)))
+            .map(|column| Ok((column.name.clone(), types::by_name(&column.name, &column.column_type)?)))
             .collect::<Result<Vec<_>, SourceError>>()?;
-        let names = if *header {
-            read_header(dialect, first)?.0
-        } else {
-            typed.iter().map(|(name, _)| (*name).to_owned()).collect()
-        };
-        if let Some((missing, _)) = typed.iter().find(|(name, _)| !names.iter().any(|found| found == name)) {
-            return Err(SourceError::MissingColumn { column: (*missing).to_owned(), available: names });
-        }
-        let fields: Vec<Field> = names
-            .iter()
-            .map(|name| {
-                let data_type = typed.iter().find(|(typed, _)| typed == name).map(|(_, data_type)| data_type.clone());
-                Field::new(name, data_type.unwrap_or(DataType::Utf8), true)
-            })
-            .collect();
-        let nulls = nulls.iter().map(|null| null.clone().into_bytes()).collect();
-        Ok(Self { dialect, nulls, schema: Arc::new(Schema::new(fields)), header: *header })
+        Ok(Self {
+            dialect: Dialect { delimiter: *delimiter, quote: *quote },
+            nulls: nulls.iter().map(|null| null.clone().into_bytes()).collect(),
+            typed,
+            header: *header,
+            known: Mutex::default(),
+            packed: AtomicUsize::new(0),
+            unpacking: (Mutex::new(0), Condvar::new()),
+        })
     }
 
-    /// Checks that a further file has the table's header, and gives the place of its first row.
-    pub(crate) fn data_start(&self, first_url: &str, file: &Arc<OpenFile>) -> Result<u64, SourceError> {
-        let url = file.file().url();
-        if file.file().size() >= LARGEST_FILE {
+    /// How many of the files whose parts were asked for are compressed.
+    pub(crate) fn packed(&self) -> usize {
+        self.packed.load(Ordering::Relaxed)
+    }
+
+    /// The names of the columns to which the options give types.
+    pub(crate) fn typed(&self) -> impl Iterator<Item = &String> {
+        self.typed.iter().map(|(name, _)| name)
+    }
+
+    /// The columns of a file, in its own order.
+    pub(crate) fn schema(&self, number: usize, file: &Arc<PinnedFile>) -> Result<SchemaRef, SourceError> {
+        self.begin(number, file, None).map(|(schema, _)| schema)
+    }
+
+    /// The columns of a file, and the place of its first row.
+    fn begin(
+        &self,
+        number: usize,
+        file: &Arc<PinnedFile>,
+        open: Option<&Arc<OpenFile>>,
+    ) -> Result<(SchemaRef, u64), SourceError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((schema, start)) = known().get(&number) {
+            return Ok((Arc::clone(schema), *start));
+        }
+        let url = file.url();
+        if file.size() >= LARGEST_TEXT {
             return Err(SourceError::TooLarge {
                 url: url.to_owned(),
                 what: format!(
-                    "the file has {} bytes, and the limit is {LARGEST_FILE} bytes in a CSV file",
-                    file.file().size()
+                    "the file has {} bytes, and the limit is {LARGEST_TEXT} bytes in a CSV file",
+                    file.size()
                 ),
             });
         }
-        if !self.header {
-            let start = file.read(0, usize::try_from(file.file().size()).map_or(3, |size| size.min(3)))?;
-            return Ok(if start.as_ref() == BYTE_ORDER_MARK { 3 } else { 0 });
-        }
-        let (names, start) = read_header(self.dialect, file)?;
-        let expected = self.schema.fields();
-        let difference = match names.iter().zip(expected).find(|(name, field)| *name != field.name()) {
-            Some((name, field)) => format!("its header has {name:?} where {:?} is expected", field.name()),
-            None if names.len() != expected.len() => {
-                format!("its header has {} columns, and {} are expected", names.len(), expected.len())
-            }
-            None => return Ok(start),
+        let file = match open {
+            Some(file) => Arc::clone(file),
+            None => Arc::new(file.open()?),
         };
-        Err(SourceError::SchemaMismatch { first: first_url.to_owned(), other: url.to_owned(), difference })
+        let (text, plain) = Text::of(&file, None, HEADER_BLOCK)?;
+        let _turn = text.is_packed().then(|| self.turn());
+        let (names, start) = if self.header {
+            read_header(self.dialect, &text, plain)?
+        } else {
+            let mut window = text.begin(plain, None, HEADER_BLOCK)?;
+            let begin = window.at(0, BYTE_ORDER_MARK.len())?;
+            (self.typed().cloned().collect(), if begin.starts_with(BYTE_ORDER_MARK) { 3 } else { 0 })
+        };
+        let mut known = known();
+        // Nearly always the header is that of a neighbour.
+        let neighbours = known.range(..number).next_back().into_iter().chain(known.first_key_value());
+        let same = neighbours.map(|(_, (schema, _))| schema).find(|schema| {
+            schema.fields().len() == names.len()
+                && schema.fields().iter().zip(&names).all(|(field, name)| field.name() == name)
+        });
+        let schema = same.map_or_else(|| self.schema_of(&names), Arc::clone);
+        known.insert(number, (Arc::clone(&schema), start));
+        Ok((schema, start))
+    }
+
+    fn schema_of(&self, names: &[String]) -> SchemaRef {
+        let field = |name: &String| {
+            let data_type = self.typed.iter().find(|(typed, _)| typed == name).map(|(_, data_type)| data_type.clone());
+            Field::new(name, data_type.unwrap_or(DataType::Utf8), true)
+        };
+        Arc::new(Schema::new(names.iter().map(field).collect::<Vec<_>>()))
     }
 
     /// The parts of a file, each about `target` bytes, both ends at the start of a row.
     pub(crate) fn parts(
         &self,
-        first_url: &str,
+        number: usize,
         file: &Arc<OpenFile>,
         target: u64,
     ) -> Result<Vec<(u64, u64)>, SourceError> {
-        let start = self.data_start(first_url, file)?;
-        let parts = match parts(file, self.dialect, start, target)? {
+        let (_, start) = self.begin(number, file.file(), Some(file))?;
+        let (text, _) = Text::of(file, None, HEADER_BLOCK)?;
+        let _turn = text.is_packed().then(|| self.turn());
+        let parts = match parts(&text, self.dialect, start, target)? {
             Ok(parts) => parts,
             Err(UnclosedQuote(at)) => {
                 file.file().check()?;
                 return Err(SourceError::Quoting {
                     url: file.file().url().to_owned(),
-                    line: line_of(file, at)?,
+                    line: line_of(&text, at)?,
                     detail: "a quote that opens here is never closed".to_owned(),
                 });
             }
         };
         file.file().check()?;
+        if text.is_packed() {
+            self.packed.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(parts)
+    }
+
+    /// Waits until few enough files are being unpacked.
+    fn turn(&self) -> Turn<'_> {
+        let (count, bell) = &self.unpacking;
+        let count = count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count =
+            bell.wait_while(count, |count| *count >= UNPACKED_AT_ONCE).unwrap_or_else(PoisonError::into_inner);
+        *count += 1;
+        Turn(self)
+    }
+}
+
+/// Leave to unpack one file.
+struct Turn<'a>(&'a CsvTable);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let (count, bell) = &self.0.unpacking;
+        *count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        bell.notify_one();
     }
 }
 
 /// The names in a file's first row, and where the next row may start.
-fn read_header(dialect: Dialect, file: &Arc<OpenFile>) -> Result<(Vec<String>, u64), SourceError> {
-    let url = file.file().url();
+fn read_header(dialect: Dialect, text: &Text, plain: Option<TextWindow>) -> Result<(Vec<String>, u64), SourceError> {
+    let url = text.file.file().url();
     let corrupt = |detail: &str| SourceError::Corrupt {
         url: url.to_owned(),
         format: "CSV",
         detail: detail.to_owned(),
         source: None,
     };
-    let size = file.file().size();
-    let mut window = Window::new(Arc::clone(file), 0, size, 64 << 10);
-    let mut least = 64 << 10;
+    let mut window = text.begin(plain, None, HEADER_BLOCK)?;
+    let mut least = HEADER_BLOCK;
     loop {
         let buffer = window.at(0, least)?;
-        let last = buffer.len() as u64 == size;
+        let last = window.ends_at(buffer.len() as u64);
         let mark = if buffer.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         let at = skip_empty(&buffer, mark);
         if at == buffer.len() && last {

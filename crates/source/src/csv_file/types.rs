@@ -7,7 +7,7 @@ use arrow_schema::{DataType, TimeUnit};
 use crate::error::SourceError;
 
 /// The Arrow type that a type's name stands for.
-pub(super) fn by_name(column: &str, name: &str) -> Result<DataType, SourceError> {
+pub(crate) fn by_name(column: &str, name: &str) -> Result<DataType, SourceError> {
     let unknown = || {
         SourceError::UnsupportedType {
         column: column.to_owned(),
@@ -48,7 +48,7 @@ pub(super) fn by_name(column: &str, name: &str) -> Result<DataType, SourceError>
 }
 
 /// The type in words, for an error about a cell.
-pub(super) fn describe(data_type: &DataType) -> String {
+pub(crate) fn describe(data_type: &DataType) -> String {
     let text = match data_type {
         DataType::Boolean => "a bool (true, false, t, f, 1 or 0)",
         DataType::Int8 => "an int8 (-128 to 127)",
@@ -59,9 +59,9 @@ pub(super) fn describe(data_type: &DataType) -> String {
         DataType::UInt16 => "a uint16 (0 to 65535)",
         DataType::UInt32 => "a uint32 (0 to 4294967295)",
         DataType::UInt64 => "a uint64 (a whole number of 64 bits, not negative)",
-        DataType::Float32 => "a float32 (such as 1.5e3)",
-        DataType::Float64 => "a float64 (such as 1.5e3)",
-        DataType::Date32 => "a date (such as 2024-12-31)",
+        DataType::Float32 => "a float32 (such as 1.5e3, in its range; beyond it only inf and -inf, written so)",
+        DataType::Float64 => "a float64 (such as 1.5e3, in its range; beyond it only inf and -inf, written so)",
+        DataType::Date32 => "a date (such as 2024-12-31, or +10000-12-31)",
         DataType::Time64(_) => "a time (such as 23:59:59.123456, at most six digits after the point)",
         DataType::Timestamp(_, None) => {
             "a timestamp (such as 2024-12-31 23:59:59.123456, without offset, at most six digits after the point)"
@@ -70,7 +70,9 @@ pub(super) fn describe(data_type: &DataType) -> String {
             "a timestamptz (such as 2024-12-31 23:59:59.123456+01:00, UTC if without offset, at most six digits after the point)"
         }
         DataType::Utf8 => "valid UTF-8 text",
-        DataType::Decimal128(precision, scale) => {
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale) => {
             return format!("a decimal({precision},{scale}) ({precision} digits, {scale} of them after the point)");
         }
         other => return format!("a {other}"),

@@ -1,21 +1,36 @@
 //! From URLs with patterns to the list of files.
 
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use glob::{MatchOptions, Pattern};
+use indexbuild_store::file_url;
 use object_store::path::Path as Key;
 
-use super::location::{Location, Scheme, is_pattern};
-use super::pinned::{object, objects, remote_stamp, stamp_of_path};
+use super::location::{LocalPlace, Location, Scheme};
+use super::pinned::{file_at, local_stamp, object, objects, remote_stamp};
 use super::stores::Stores;
+use super::walk::{MATCHING, Walk, pattern_or, too_many};
 use crate::error::SourceError;
 use crate::snapshot::{FileStamp, Snapshot};
 
 /// Row positions hold 24 bits of file number.
 const MOST_FILES: usize = 1 << 24;
 
-const MATCHING: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+/// A file that matches, and what it is on this machine.
+struct Listed {
+    stamp: FileStamp,
+    here: Option<Here>,
+}
+
+/// By which one file is known that has several names.
+struct Here {
+    path: PathBuf,
+    /// Device and inode, and how many names it has.
+    inode: (u64, u64),
+    names: u64,
+}
 
 /// All files that the URLs name, each once, sorted by URL.
 pub(crate) fn list(urls: &[String], stores: &Stores) -> Result<Snapshot, SourceError> {
@@ -23,11 +38,23 @@ pub(crate) fn list(urls: &[String], stores: &Stores) -> Result<Snapshot, SourceE
     for url in urls {
         let before = files.len();
         match Location::parse(url)? {
-            Location::Local(path) => local(url, &path, &mut files)?,
-            Location::Remote { scheme, base, key } => remote(url, scheme, &base, &key, stores, &mut files)?,
+            Location::Local(place) => {
+                let here = local(url, &place, stores)?;
+                files.extend(here.into_iter().map(|(path, metadata)| listed(path, &metadata)));
+            }
+            Location::Remote { scheme, base, key, pattern } => {
+                let objects = match pattern {
+                    Some(pattern) => matching(url, scheme, &base, &pattern, stores)?,
+                    None => vec![one(url, scheme, &base, &key, stores)?],
+                };
+                files.extend(objects.into_iter().map(|stamp| Listed { stamp, here: None }));
+            }
         }
         if files.len() == before {
             return Err(SourceError::NoFiles { url: url.clone() });
+        }
+        if files.len() > MOST_FILES {
+            return Err(too_many(&urls.join(", "), MOST_FILES));
         }
     }
     if urls.is_empty() {
@@ -35,80 +62,99 @@ pub(crate) fn list(urls: &[String], stores: &Stores) -> Result<Snapshot, SourceE
             message: "the source has no urls; name at least one file".to_owned(),
         });
     }
-    files.sort_unstable_by(|left: &FileStamp, right| left.url.cmp(&right.url));
-    files.dedup_by(|left, right| left.url == right.url);
-    if files.len() > MOST_FILES {
-        return Err(SourceError::TooLarge {
-            url: urls.join(", "),
-            what: format!("{} files match, and the limit is {MOST_FILES}", files.len()),
-        });
-    }
+    files.sort_unstable_by(|left, right| left.stamp.url.cmp(&right.stamp.url));
+    files.dedup_by(|left, right| left.stamp.url == right.stamp.url);
+    let files = each_once(files).into_iter().map(|file| file.stamp).collect();
     Ok(Snapshot { files })
 }
 
-fn local(url: &str, path: &Path, files: &mut Vec<FileStamp>) -> Result<(), SourceError> {
-    // A file whose name holds pattern characters is meant literally.
-    let pattern = path.to_str().filter(|text| is_pattern(text) && !path.exists());
-    let Some(pattern) = pattern else {
-        files.push(stamp_of_path(path)?);
-        return Ok(());
-    };
-    let unreadable = |folder: PathBuf, error: std::io::Error| {
-        SourceError::from_io(&format!("{url} (in {})", folder.display()), error)
-    };
-    // The glob library passes over a first folder that it cannot list without a word.
-    let root: PathBuf =
-        Path::new(pattern).components().take_while(|part| !part.as_os_str().to_str().is_some_and(is_pattern)).collect();
-    match std::fs::read_dir(&root) {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(SourceError::NoFiles { url: url.to_owned() });
-        }
-        Err(error) => return Err(unreadable(root, error)),
-    }
-    let paths = glob::glob_with(pattern, MATCHING).map_err(|error| SourceError::InvalidUrl {
-        url: url.to_owned(),
-        why: format!("the pattern is not valid: {error}"),
-    })?;
-    for path in paths {
-        let path = path.map_err(|error| unreadable(error.path().to_owned(), error.into()))?;
-        if !path.is_dir() {
-            files.push(stamp_of_path(&path)?);
-        }
-    }
-    Ok(())
+fn listed(path: PathBuf, metadata: &Metadata) -> Listed {
+    let stamp = local_stamp(&file_url(&path), metadata);
+    let here = Here { path, inode: (metadata.dev(), metadata.ino()), names: metadata.nlink() };
+    Listed { stamp, here: Some(here) }
 }
 
-fn remote(
+/// Of the names of one file the first: rows that are read by two names would be in the index twice.
+///
+/// An inode alone proves nothing, as some network file systems make them up: the file has several names by its own word, or
+/// both paths lead to one.
+fn each_once(files: Vec<Listed>) -> Vec<Listed> {
+    let mut first: HashMap<(u64, u64), PathBuf> = HashMap::new();
+    let mut once = files;
+    once.retain(|file| {
+        let Some(Here { path, inode, names }) = &file.here else { return true };
+        match first.get(inode) {
+            None => {
+                first.insert(*inode, path.clone());
+                true
+            }
+            Some(other) => *names < 2 && !lead_to_one(path, other),
+        }
+    });
+    once
+}
+
+fn lead_to_one(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+fn local(url: &str, place: &LocalPlace, stores: &Stores) -> Result<Vec<(PathBuf, Metadata)>, SourceError> {
+    if !place.is_pattern() {
+        return Ok(vec![(place.path.clone(), file_at(url, &place.path)?)]);
+    }
+    let go_on = || stores.go_on(url);
+    // A file whose name holds pattern characters may be meant literally.
+    let literal = std::fs::metadata(&place.path).is_ok_and(|metadata| !metadata.is_dir());
+    let files = match Walk::new(url, &place.names, MOST_FILES, &go_on) {
+        Ok(walk) => walk.files(),
+        Err(_) if literal => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    match files {
+        Ok(files) if literal && files.is_empty() => Ok(vec![(place.path.clone(), file_at(url, &place.path)?)]),
+        // Which of the two is meant nobody can know, and the rows of the other would be lost without a word.
+        Ok(files) if literal && files.iter().all(|(path, _)| *path != place.path) => Err(SourceError::InvalidUrl {
+            url: url.to_owned(),
+            why: format!(
+                "it is the name of a file, and a pattern that matches others, such as {:?}; for the file write [[] for its [, for the others rename it",
+                files.first().map_or(Path::new(""), |(path, _)| path.as_path())
+            ),
+        }),
+        other => other,
+    }
+}
+
+fn one(url: &str, scheme: Scheme, base: &str, key: &str, stores: &Stores) -> Result<FileStamp, SourceError> {
+    let bucket = stores.bucket(scheme, base)?;
+    let path =
+        Key::parse(key).map_err(|error| SourceError::InvalidUrl { url: url.to_owned(), why: error.to_string() })?;
+    let meta = object(url, &bucket, &path)?;
+    Ok(remote_stamp(&stamp_url(scheme, base, &meta.location), &meta))
+}
+
+fn matching(
     url: &str,
     scheme: Scheme,
     base: &str,
-    key: &str,
+    pattern: &str,
     stores: &Stores,
-    files: &mut Vec<FileStamp>,
-) -> Result<(), SourceError> {
-    let invalid = |why: String| SourceError::InvalidUrl { url: url.to_owned(), why };
+) -> Result<Vec<FileStamp>, SourceError> {
     let bucket = stores.bucket(scheme, base)?;
-    if !is_pattern(key) {
-        let path = Key::parse(key).map_err(|error| invalid(error.to_string()))?;
-        let meta = object(url, &bucket, &path)?;
-        files.push(remote_stamp(&stamp_url(scheme, base, &meta.location), &meta));
-        return Ok(());
-    }
-    let pattern = Pattern::new(key).map_err(|error| invalid(format!("the pattern is not valid: {error}")))?;
-    let folder = key
+    let folder = pattern
         .find(['*', '?', '['])
-        .and_then(|first| key.get(..first))
+        .and_then(|first| pattern.get(..first))
         .and_then(|literal| literal.rsplit_once('/'))
         .map(|(folder, _)| Key::parse(folder))
         .transpose()
-        .map_err(|error| invalid(error.to_string()))?;
+        .map_err(|error| SourceError::InvalidUrl { url: url.to_owned(), why: error.to_string() })?;
+    let pattern = pattern_or(url, pattern)?;
+    let mut files = Vec::new();
     for meta in objects(url, &bucket, folder.as_ref())? {
         if pattern.matches_with(meta.location.as_ref(), MATCHING) {
             files.push(remote_stamp(&stamp_url(scheme, base, &meta.location), &meta));
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 fn stamp_url(scheme: Scheme, base: &str, key: &Key) -> String {

@@ -4,11 +4,15 @@ mod blocking;
 mod bucket;
 mod listing;
 mod location;
+mod overlap;
 mod pinned;
 mod stores;
+mod walk;
 mod window;
 
 pub(crate) use listing::list;
+pub(crate) use location::path_bytes;
+pub use overlap::{file_under, pattern_over};
 pub(crate) use pinned::{OpenFile, PinnedFile};
 pub(crate) use stores::Stores;
 pub(crate) use window::Window;

@@ -1,6 +1,7 @@
 //! One file of the snapshot: its state is checked whenever it is read.
 
 use std::fs::{File, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +11,14 @@ use futures::TryStreamExt;
 use indexbuild_store::Fault;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
+use rustix::fs::{Mode, OFlags};
 
 use super::bucket::{Bucket, PendingRequest};
-use super::location::{Location, local_url};
+use super::location::Location;
 use super::stores::Stores;
+use super::walk::no_file;
 use crate::error::SourceError;
+use crate::retry::RetryPolicy;
 use crate::snapshot::{FileStamp, opaque_tag};
 
 /// A file and the state in which it must be.
@@ -22,6 +26,7 @@ use crate::snapshot::{FileStamp, opaque_tag};
 pub(crate) struct PinnedFile {
     stamp: FileStamp,
     place: Place,
+    policy: Arc<dyn RetryPolicy>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,14 +39,14 @@ impl PinnedFile {
     /// The file of a stamp. Nothing is looked at yet.
     pub(crate) fn new(stamp: &FileStamp, stores: &Stores) -> Result<Self, SourceError> {
         let place = match Location::parse(&stamp.url)? {
-            Location::Local(path) => Place::Local(path),
-            Location::Remote { scheme, base, key } => Place::Remote {
+            Location::Local(place) => Place::Local(place.path),
+            Location::Remote { scheme, base, key, pattern: _ } => Place::Remote {
                 bucket: stores.bucket(scheme, &base)?,
                 path: Path::parse(&key)
                     .map_err(|error| SourceError::InvalidUrl { url: stamp.url.clone(), why: error.to_string() })?,
             },
         };
-        Ok(Self { stamp: stamp.clone(), place })
+        Ok(Self { stamp: stamp.clone(), place, policy: stores.policy() })
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -54,6 +59,7 @@ impl PinnedFile {
 
     /// An error if the file is not in the pinned state any more.
     pub(crate) fn check(&self) -> Result<(), SourceError> {
+        self.policy.go_on(self.url())?;
         match &self.place {
             Place::Local(path) => match std::fs::metadata(path) {
                 Ok(metadata) => self.compare(&local_stamp(self.url(), &metadata)),
@@ -75,7 +81,7 @@ impl PinnedFile {
     }
 
     fn missing_or(&self, error: std::io::Error) -> SourceError {
-        if error.kind() == std::io::ErrorKind::NotFound {
+        if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
             self.changed("gone")
         } else {
             SourceError::from_io(self.url(), error)
@@ -94,7 +100,7 @@ impl PinnedFile {
     pub(crate) fn open(self: &Arc<Self>) -> Result<OpenFile, SourceError> {
         let local = match &self.place {
             Place::Local(path) => {
-                let file = File::open(path).map_err(|error| self.missing_or(error))?;
+                let file = opened(path).map_err(|error| self.missing_or(error))?;
                 let metadata = file.metadata().map_err(|error| SourceError::from_io(self.url(), error))?;
                 self.compare(&local_stamp(self.url(), &metadata))?;
                 Some(file)
@@ -141,6 +147,7 @@ impl OpenFile {
 
     /// Appends exactly these bytes of the file.
     pub(crate) fn append(&self, start: u64, length: usize, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
+        self.file.policy.go_on(self.file.url())?;
         let Some(file) = &self.local else {
             if length > 0 {
                 bytes.extend_from_slice(&self.read(start, length)?);
@@ -177,6 +184,7 @@ impl OpenFile {
 
     /// Starts to read an object; [`Self::finish`] waits for it.
     pub(crate) fn start(&self, start: u64, length: usize) -> Result<PendingRead, SourceError> {
+        self.file.policy.go_on(self.file.url())?;
         let (bucket, path) = self.remote()?;
         let asked = bucket.start(self.file.url(), |store| read(store, path.clone(), start, length))?;
         Ok(PendingRead { asked, start, length })
@@ -240,20 +248,29 @@ pub(super) fn remote_stamp(url: &str, meta: &ObjectMeta) -> FileStamp {
     }
 }
 
-/// The stamp of a local path as it is now.
-pub(super) fn stamp_of_path(path: &std::path::Path) -> Result<FileStamp, SourceError> {
-    let url = local_url(path);
+/// The state of the file at a local path. What is no file is refused by its kind, and at once: a pipe would be waited for.
+pub(super) fn file_at(url: &str, path: &std::path::Path) -> Result<Metadata, SourceError> {
+    let invalid = |why: String| SourceError::InvalidUrl { url: url.to_owned(), why };
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => SourceError::NoFiles { url: url.clone() },
-        _ => SourceError::from_io(&url, error),
+        ErrorKind::NotFound => SourceError::NoFiles { url: url.to_owned() },
+        ErrorKind::NotADirectory => {
+            invalid("it leads through a file as if that were a folder; correct the path".to_owned())
+        }
+        _ => SourceError::from_io(url, error),
     })?;
     if metadata.is_dir() {
-        return Err(SourceError::InvalidUrl {
-            url,
-            why: "it is a folder; add a pattern such as /*.parquet".to_owned(),
-        });
+        return Err(invalid("it is a folder; add a pattern such as /*.parquet".to_owned()));
     }
-    Ok(local_stamp(&url, &metadata))
+    match no_file(metadata.file_type()) {
+        Some(what) => Err(invalid(format!("it is {what}, which cannot be read as a file; write the rows into a file"))),
+        None => Ok(metadata),
+    }
+}
+
+/// Opens a file without waiting: a pipe that took its place has nobody at its other end.
+fn opened(path: &std::path::Path) -> std::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
 /// Exactly these bytes of an object, and its state.

@@ -46,6 +46,15 @@ impl Stores {
         Self { policy, buckets }
     }
 
+    pub(super) fn policy(&self) -> Arc<dyn RetryPolicy> {
+        Arc::clone(&self.policy)
+    }
+
+    /// An error as soon as the caller is to end.
+    pub(super) fn go_on(&self, url: &str) -> Result<(), SourceError> {
+        self.policy.go_on(url)
+    }
+
     /// The bucket `<scheme>://<authority>`.
     pub(super) fn bucket(&self, scheme: Scheme, base: &str) -> Result<Arc<Bucket>, SourceError> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,5 @@
 //! One column of a split, decoded as many rows at a time as memory allows.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow_array::builder::GenericByteBuilder;
@@ -16,6 +15,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::schema::types::SchemaDescriptor;
 
+use super::caught::caught;
 use super::leaves::Leaf;
 use super::pages::{OneChunk, Pages};
 
@@ -124,7 +124,7 @@ impl Column {
             };
             // On damaged input the decoder of the parquet library may panic (apache/arrow-rs#5563 and others); a panic would
             // take the whole process down without naming the file.
-            match catch_unwind(AssertUnwindSafe(|| decoder.next())).map_err(|_| ColumnError::Panicked)? {
+            match caught(|| decoder.next()).ok_or(ColumnError::Panicked)? {
                 Some(batch) => {
                     let batch = batch?;
                     self.pages.rows_taken(batch.num_rows() as u64);
@@ -139,8 +139,7 @@ impl Column {
     fn next_decoder(&mut self) -> Result<Option<ParquetRecordBatchReader>, ColumnError> {
         loop {
             // A header that the library cannot read may make it panic, too.
-            let begun =
-                catch_unwind(AssertUnwindSafe(|| self.pages.begin_decoder())).map_err(|_| ColumnError::Panicked)?;
+            let begun = caught(|| self.pages.begin_decoder()).ok_or(ColumnError::Panicked)?;
             if let Some(rows_at_once) = begun? {
                 let chunk = Chunk { pages: &self.pages, metadata: &self.metadata, row_group: self.row_group() };
                 let decoder =

@@ -129,23 +129,3 @@ pub(crate) fn flat_schema(leaves: &[Leaf]) -> SchemaRef {
     let fields: Fields = leaves.iter().map(|leaf| Field::new(&leaf.name, leaf.data_type.clone(), true)).collect();
     Arc::new(Schema::new(fields))
 }
-
-/// How two tables' columns differ, if they do. Their order does not matter.
-pub(crate) fn compare(first: &Schema, other: &Schema) -> Option<String> {
-    for field in first.fields() {
-        match other.field_with_name(field.name()) {
-            Err(_) => return Some(format!("it has no column {:?}", field.name())),
-            Ok(found) if !found.data_type().equals_datatype(field.data_type()) => {
-                return Some(format!(
-                    "column {:?} is {} there and {} here",
-                    field.name(),
-                    field.data_type(),
-                    found.data_type()
-                ));
-            }
-            Ok(_) => {}
-        }
-    }
-    let more = other.fields().iter().find(|field| first.field_with_name(field.name()).is_err())?;
-    Some(format!("it has a further column {:?}", more.name()))
-}

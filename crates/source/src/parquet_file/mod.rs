@@ -1,6 +1,7 @@
 //! Parquet: footers, row groups as splits, and batches of the needed columns.
 
 mod batch_limits;
+mod caught;
 mod chunks;
 mod column;
 mod footer;
@@ -11,7 +12,6 @@ mod reader;
 mod splits;
 mod value_lengths;
 
-pub(crate) use footer::{Footer, Footers};
-pub(crate) use leaves::compare;
+pub(crate) use footer::Footers;
 pub(crate) use reader::{ParquetReader, ReadRequest};
 pub(crate) use splits::{RowGroupRange, group, row_groups};

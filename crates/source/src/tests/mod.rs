@@ -1,10 +1,15 @@
 //! Whole tables, read through the public interface.
 
+mod csv_kinds;
 mod csv_tables;
 mod damage;
+mod differing_files;
 mod etags;
+mod names;
 mod outages;
+mod packed;
 mod parquet_tables;
+mod partitions;
 mod remote;
 mod snapshot;
 mod test_store;

@@ -224,32 +224,6 @@ fn long_values_make_small_batches() {
 }
 
 #[test]
-fn files_of_one_table_may_order_their_columns_but_not_change_them() {
-    let folder = tempdir().unwrap();
-    let numbers = |from: i32| -> ArrayRef { Arc::new(Int32Array::from(vec![from, from + 1])) };
-    let texts: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
-    write(
-        &folder.path().join("a.parquet"),
-        vec![("id", numbers(1)), ("v", Arc::clone(&texts))],
-        WriterProperties::default(),
-    );
-    write(&folder.path().join("b.parquet"), vec![("v", texts), ("id", numbers(3))], WriterProperties::default());
-    let all = table(&parquet_spec(&folder.path().join("?.parquet"))).unwrap();
-    let rows = read_all(&all, &names(&["id", "v"])).unwrap();
-    let places: Vec<(u32, u64)> = rows.iter().map(|(file, place, _)| (*file, *place)).collect();
-    assert_eq!(places, [(0, 0), (0, 1), (1, 0), (1, 1)]);
-    assert_eq!(cells(rows), [["1", "x"], ["2", "y"], ["3", "x"], ["4", "y"]]);
-
-    write(&folder.path().join("c.parquet"), vec![("id", numbers(1)), ("v", numbers(1))], WriterProperties::default());
-    let error = table(&parquet_spec(&folder.path().join("*.parquet"))).unwrap_err();
-    let text = error.to_string();
-    assert!(matches!(error, SourceError::SchemaMismatch { .. }), "{text}");
-    for part in ["a.parquet", "c.parquet", "\"v\" is Utf8 there and Int32 here"] {
-        assert!(text.contains(part), "{text}");
-    }
-}
-
-#[test]
 fn a_file_without_row_groups_is_an_empty_table() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("t.parquet");
@@ -259,18 +233,4 @@ fn a_file_without_row_groups_is_an_empty_table() {
     assert_eq!(all_columns(&table), ["id"]);
     let error = table.splits(&names(&["x"])).unwrap_err().to_string();
     assert_eq!(error, "column \"x\" is not in the table; its columns are id");
-}
-
-#[test]
-fn a_sample_is_a_split_s_first_rows() {
-    let folder = tempdir().unwrap();
-    let path = folder.path().join("t.parquet");
-    write(&path, vec![("id", Arc::new(Int64Array::from_iter_values(0..1000)))], WriterProperties::default());
-    let table = table(&parquet_spec(&path)).unwrap();
-    let columns = names(&["id"]);
-    let split = &table.splits(&columns).unwrap()[0];
-    let sample =
-        table.sample(split, &columns, &ReadOptions { batch_rows: 10, ..ReadOptions::default() }).unwrap().unwrap();
-    assert_eq!(rows_of(&sample).len(), 10);
-    assert_eq!(sample.rows, BatchRows::From(0));
 }
