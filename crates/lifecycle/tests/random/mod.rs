@@ -17,7 +17,6 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
-
 fn pod_uid() -> impl Strategy<Value = String> {
     select(vec!["", "p1", "p2", "p3", "unknown"]).prop_map(str::to_owned)
 }
