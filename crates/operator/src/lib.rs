@@ -7,7 +7,6 @@ mod admin;
 mod apply;
 mod attachments;
 mod budget;
-mod budget_metrics;
 mod caches;
 mod changes;
 pub mod check;

@@ -20,7 +20,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::budget_metrics::BudgetMetrics;
 use crate::server_time::ServerTime;
 
 /// The type of [`Metrics::text`].
@@ -144,7 +143,10 @@ pub struct Metrics {
     slots: Family<InState, Gauge>,
     volumes: Family<OfClass, Gauge>,
     unreadable: Family<OfKind, Gauge>,
-    budget: BudgetMetrics,
+    budget: Gauge,
+    budgeted: Gauge<f64, AtomicU64>,
+    report_interval: Gauge<f64, AtomicU64>,
+    waiting: Gauge,
     leader: Gauge,
     ownership: Gauge,
     requests: Family<OfRequest, Counter>,
@@ -175,10 +177,13 @@ impl Metrics {
             slots: Family::default(),
             volumes: Family::default(),
             unreadable: Family::default(),
-            budget: BudgetMetrics::default(),
             ended: Family::default(),
             stalled: Family::default(),
             stalled_for: Arc::default(),
+            budget: Gauge::default(),
+            budgeted: Gauge::default(),
+            report_interval: Gauge::default(),
+            waiting: Gauge::default(),
             leader: Gauge::default(),
             ownership: Gauge::default(),
             requests: Family::default(),
@@ -220,7 +225,23 @@ impl Metrics {
             "Objects that are there and cannot be read, by kind; nothing is decided about their builds",
             this.unreadable.clone(),
         );
-        this.budget.register(ours);
+        ours.register(
+            "write_budget",
+            "Writes to the Kubernetes API in a second that all builds have together",
+            this.budget.clone(),
+        );
+        ours.register(
+            "write_budget_used",
+            "Writes in a second, of that budget, of owners' reports and builds' status at the present interval",
+            this.budgeted.clone(),
+        );
+        ours.register_with_unit(
+            "report_interval",
+            "How often owners that are told now report; of a build of more than 100 slots at least a twentieth of a second for each slot",
+            Unit::Seconds,
+            this.report_interval.clone(),
+        );
+        ours.register("queued_builds", "Builds that wait for the budget of writes", this.waiting.clone());
         ours.register("leader", "1 in the process that leads", this.leader.clone());
         ours.register(
             "ownership_enforced",
@@ -317,7 +338,12 @@ impl Metrics {
 
     /// How the budget of writes is divided.
     pub fn set_budget(&self, shares: &Shares) {
-        self.budget.set(shares);
+        let Shares { budget, interval, milliwrites, waiting } = shares;
+        self.budget.set(i64::from(*budget));
+        let thousandths = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / 1_000.0;
+        self.budgeted.set(thousandths(*milliwrites));
+        self.report_interval.set(thousandths(*interval));
+        self.waiting.set(whole(waiting.len()));
     }
 
     /// One pass over a build.
@@ -490,99 +516,4 @@ const fn verb_name(verb: Verb) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everything_has_its_name_its_labels_and_its_number() {
-        let metrics = Metrics::new();
-        metrics.set_builds([Phase::Sorting, Phase::Sorting, Phase::Failed]);
-        metrics.set_slots([DirectoryState::Working, DirectoryState::Silent]);
-        metrics.set_volumes(VolumeCounts { held: 3, stranded: 1, retained: 2 });
-        metrics.set_unreadable(&BTreeMap::from([("Pod".to_owned(), 2)]));
-        metrics.reconciled(ReconcileResult::Success, Duration::from_millis(20));
-        metrics.reconciled(ReconcileResult::Error, Duration::from_secs(2));
-        metrics.acted(&Action::AddFinalizer);
-        metrics.left_behind(Reason::NamespaceDeleted);
-        let waiting = vec!["u".to_owned(), "v".to_owned()];
-        metrics.set_budget(&Shares { budget: 25, interval: 10_000, milliwrites: 24_200, waiting });
-        metrics.ended(BuildEnd::Failed);
-        metrics.set_stalled([Reason::WaitingForVolume, Reason::MissingPermission]);
-        metrics.set_stalled([Reason::MissingPermission, Reason::MissingPermission]);
-        metrics.set_leader(true);
-        metrics.set_ownership(&Enforcement::NotEnforced { message: String::new() });
-        metrics.api_request(Verb::Patch, "enginedirectories/status", Code::Status(409));
-        metrics.api_request(Verb::Watch, "pods", Code::None);
-        let text = metrics.text().unwrap();
-        for line in [
-            r#"indexbuild_builds{phase="Sorting"} 2"#,
-            r#"indexbuild_builds{phase="Failed"} 1"#,
-            r#"indexbuild_builds{phase="Pending"} 0"#,
-            r#"indexbuild_slots{state="Silent"} 1"#,
-            r#"indexbuild_slots{state="Idle"} 0"#,
-            r#"indexbuild_volumes{class="held"} 3"#,
-            r#"indexbuild_volumes{class="stranded"} 1"#,
-            r#"indexbuild_volumes{class="retained"} 2"#,
-            "indexbuild_reconcile_duration_seconds_count 2",
-            r#"indexbuild_reconcile_duration_seconds_bucket{le="0.05"} 1"#,
-            r#"indexbuild_reconcile_total{result="success"} 1"#,
-            r#"indexbuild_reconcile_total{result="error"} 1"#,
-            "indexbuild_reconcile_errors_total 1",
-            r#"indexbuild_actions_total{action="AddFinalizer"} 1"#,
-            r#"indexbuild_unreadable_objects{kind="Pod"} 2"#,
-            r#"indexbuild_unreadable_objects{kind="IndexBuild"} 0"#,
-            r#"indexbuild_left_behind_total{reason="NamespaceDeleted"} 1"#,
-            r#"indexbuild_left_behind_total{reason="CleanupTimedOut"} 0"#,
-            "indexbuild_write_budget 25",
-            "indexbuild_write_budget_used 24.2",
-            "indexbuild_report_interval_seconds 10.0",
-            "indexbuild_queued_builds 2",
-            r#"indexbuild_builds_ended_total{result="failed"} 1"#,
-            r#"indexbuild_builds_ended_total{result="complete"} 0"#,
-            r#"indexbuild_builds_stalled{reason="MissingPermission"} 2"#,
-            r#"indexbuild_builds_stalled{reason="WaitingForVolume"} 0"#,
-            "indexbuild_leader 1",
-            "indexbuild_ownership_enforced 0",
-            r#"indexbuild_api_requests_total{verb="patch",kind="enginedirectories/status",code="409"} 1"#,
-            r#"indexbuild_api_requests_total{verb="watch",kind="pods",code="none"} 1"#,
-        ] {
-            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
-        }
-        assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn what_is_there_no_more_is_shown_as_none() {
-        let metrics = Metrics::new();
-        metrics.set_builds([Phase::Sorting]);
-        metrics.set_builds([Phase::Complete]);
-        assert!(metrics.text().unwrap().contains(r#"indexbuild_builds{phase="Sorting"} 0"#));
-    }
-
-    #[test]
-    fn every_phase_and_state_is_listed_once() {
-        let phases: std::collections::BTreeSet<&str> = PHASES.into_iter().map(phase_name).collect();
-        assert_eq!(phases.len(), PHASES.len());
-        let states: std::collections::BTreeSet<&str> = STATES.into_iter().map(state_name).collect();
-        assert_eq!(states.len(), STATES.len());
-        for (name, schema) in [("phase", &phases), ("state", &states)] {
-            assert!(crd_enum(name).iter().all(|value| schema.contains(value.as_str())), "{name}");
-        }
-    }
-
-    /// The values that the CRDs' schemas allow for a status field.
-    fn crd_enum(field: &str) -> Vec<String> {
-        let found: Vec<String> = indexbuild_api::crds()
-            .iter()
-            .map(|crd| serde_json::to_value(crd).unwrap())
-            .filter_map(|crd| {
-                let status = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
-                status["properties"][field]["enum"].as_array().cloned()
-            })
-            .flatten()
-            .filter_map(|value| value.as_str().map(str::to_owned))
-            .collect();
-        assert!(found.len() >= 10, "{field}: {found:?}");
-        found
-    }
-}
+mod tests;
