@@ -28,8 +28,12 @@ pub fn status_after(
     let mut status = before.clone();
     status.state = state;
     status.conditions = conditions.to_vec();
-    let news: Vec<OwnerChange> = untold(spec, &status.history).cloned().collect();
-    status.history.extend(news);
+    for change in untold(spec, &before.history).cloned() {
+        match status.history.iter_mut().find(|told| told.epoch == change.epoch) {
+            Some(told) => told.work_ended = change.work_ended,
+            None => status.history.push(change),
+        }
+    }
     // An older version made a record with its first owner, and without a word of it.
     if status.history.is_empty() {
         status.history.extend(owner_change(old, OwnerChangeReason::FirstOwner, wall));
@@ -37,7 +41,7 @@ pub fn status_after(
     // What the former owner's entry still lacks, as it could wait.
     fill_in(&mut status.history, old);
     // The report goes with its epoch: this write is the last that sees when the former work was done.
-    end_work(&mut status);
+    end_work(&mut status.history, before);
     if let Some(reason) = change
         && status.history.last().map(|last| last.epoch) != spec.grant.as_ref().map(|grant| grant.epoch)
     {
@@ -49,28 +53,40 @@ pub fn status_after(
     status
 }
 
-/// What of a record's changes its history does not tell.
+/// What of a record's changes its history does not tell: a change, or when the work of one that it tells was done.
 pub(crate) fn untold<'a>(
     spec: &'a EngineDirectorySpec,
-    history: &[OwnerChange],
-) -> impl Iterator<Item = &'a OwnerChange> + use<'a> {
-    let told = history.last().map_or(0, |last| last.epoch);
-    spec.untold.iter().filter(move |change| change.epoch > told)
+    history: &'a [OwnerChange],
+) -> impl Iterator<Item = &'a OwnerChange> {
+    let last = history.last().map_or(0, |last| last.epoch);
+    spec.untold.iter().filter(move |change| {
+        let told = history.iter().find(|told| told.epoch == change.epoch);
+        told.map_or(change.epoch > last, |told| told.work_ended.is_none() && change.work_ended.is_some())
+    })
 }
 
 /// Notes in a spec that changes from `old` what changes with it, and forgets what the history tells by now.
 pub(crate) fn note_change(
     old: &EngineDirectorySpec,
     spec: &mut EngineDirectorySpec,
-    history: &[OwnerChange],
+    status: &EngineDirectoryStatus,
     change: Option<OwnerChangeReason>,
     wall: &str,
 ) {
+    let history = &status.history;
     let mut news: Vec<OwnerChange> = untold(old, history).cloned().collect();
     if news.is_empty() && history.is_empty() {
         news.extend(owner_change(old, OwnerChangeReason::FirstOwner, wall));
     }
     fill_in(&mut news, old);
+    // The report goes with its epoch: this write is the last that sees when the former work was done, also one that is told.
+    let told = history.last().filter(|last| news.iter().all(|change| change.epoch > last.epoch)).cloned();
+    let mut ended: Vec<OwnerChange> = told.into_iter().collect();
+    end_work(&mut ended, status);
+    if ended.first().map(|ended| &ended.work_ended) != history.last().map(|last| &last.work_ended) {
+        news.splice(..0, ended);
+    }
+    end_work(&mut news, status);
     news.extend(change.and_then(|reason| owner_change(spec, reason, wall)));
     fill_in(&mut news, spec);
     let surplus = news.len().saturating_sub(HISTORY_LENGTH);
@@ -163,14 +179,14 @@ fn owner_change(spec: &EngineDirectorySpec, reason: OwnerChangeReason, wall: &st
 }
 
 /// When the last owner's work was done, as it has reported.
-fn end_work(status: &mut EngineDirectoryStatus) {
+fn end_work(history: &mut [OwnerChange], status: &EngineDirectoryStatus) {
     let result = status.report.as_ref().and_then(|report| report.result.as_ref());
-    let Some(result) = result.filter(|result| result.finished.is_some()).cloned() else {
+    let Some(result) = result.filter(|result| result.finished.is_some()) else {
         return;
     };
     let of_it = |last: &&mut OwnerChange| last.epoch == result.epoch && last.work_id == result.work_id;
-    if let Some(last) = status.history.last_mut().filter(of_it) {
-        last.work_ended = result.finished;
+    if let Some(last) = history.iter_mut().rev().find(of_it) {
+        last.work_ended.clone_from(&result.finished);
     }
 }
 
@@ -263,7 +279,7 @@ mod tests {
             let mut written = 0;
             let mut write = |spec: &mut EngineDirectorySpec, mut next: EngineDirectorySpec, reason, wall: &str| {
                 next.untold.clone_from(&spec.untold);
-                note_change(spec, &mut next, &status.history, reason, wall);
+                note_change(spec, &mut next, &status, reason, wall);
                 let after = status_after(spec, &status, &next, change(reason), wall);
                 *spec = next;
                 if told_between == 100
@@ -303,7 +319,7 @@ mod tests {
         let status = EngineDirectoryStatus::default();
         let waited = (2..=30).take_while(|epoch| {
             let mut next = granted(*epoch, "u", "nonce");
-            note_change(&spec, &mut next, &status.history, Some(OwnerChangeReason::NextWork), "t");
+            note_change(&spec, &mut next, &status, Some(OwnerChangeReason::NextWork), "t");
             let after = status_after(&spec, &status, &next, change(Some(OwnerChangeReason::NextWork)), "t");
             spec = next;
             can_wait(&status, &after)

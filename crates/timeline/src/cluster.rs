@@ -36,10 +36,13 @@ impl OwnershipHistory {
     /// Adds the owners that a record names.
     pub fn add_record(&mut self, record: &EngineDirectory) {
         let slot = record.spec.slot;
-        // What waits to be told there is in the spec; of both, the history's entry is the newer.
-        let history = record.status.iter().flat_map(|status| &status.history);
-        for change in record.spec.untold.iter().chain(history) {
+        for change in record.status.iter().flat_map(|status| &status.history) {
             self.changes.insert((slot, change.epoch), change.clone());
+        }
+        // What waits to be told there: a change, or the end of a work.
+        for change in &record.spec.untold {
+            let known = self.changes.entry((slot, change.epoch));
+            known.and_modify(|known| fill_empty(known, change)).or_insert_with(|| change.clone());
         }
         if let Some(change) = present_owner(record) {
             // The time comes from the history; owner, nonce and node come from the grant, which is newer.

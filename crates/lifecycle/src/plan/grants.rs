@@ -494,7 +494,7 @@ impl<'w> Draft<'w> {
         let differs = changes_spec || tells || (state != said && !passing) || conditions != observed.status.conditions;
         let mut spec = if changes_spec { self.spec } else { observed.spec.clone() };
         if changes_spec {
-            note_change(&observed.spec, &mut spec, history, self.change, &self.world.wall);
+            note_change(&observed.spec, &mut spec, &observed.status, self.change, &self.world.wall);
         }
         differs.then(|| Action::UpdateDirectory {
             slot: spec.slot,

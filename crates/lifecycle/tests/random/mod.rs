@@ -12,15 +12,11 @@ use indexbuild_api::{
     VolumeSpec, VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::Platform;
-use indexbuild_lifecycle::world::{
-    AttachmentView, Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState,
-    PodView, Record, Share, SlotView, Stage, Termination, Unproved, World,
-};
+use indexbuild_lifecycle::world::*;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 const UID: &str = "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e";
-
 fn pod_uid() -> impl Strategy<Value = String> {
     select(vec!["", "p1", "p2", "p3", "unknown"]).prop_map(str::to_owned)
 }
