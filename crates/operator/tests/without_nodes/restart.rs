@@ -136,9 +136,12 @@ async fn a_restart_over_builds_that_rest_writes_nothing_i8() {
     script.release(NAMESPACE, WorkKind::Encode);
     comes_to(&bench, "held", Phase::Complete).await;
     settle(&bench, &proxy).await;
-    for (name, phase) in
-        [("complete", Phase::Complete), ("failed", Phase::Failed), ("held", Phase::Complete), ("paused", Phase::Suspended)]
-    {
+    for (name, phase) in [
+        ("complete", Phase::Complete),
+        ("failed", Phase::Failed),
+        ("held", Phase::Complete),
+        ("paused", Phase::Suspended),
+    ] {
         assert_eq!(status(&bench, name).await.phase, Some(phase), "{name}");
     }
     assert_eq!(status(&bench, "held").await.volumes.map(|volumes| volumes.stranded), Some(1));
