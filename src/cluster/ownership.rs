@@ -65,7 +65,7 @@ pub(crate) async fn ownership(
                 say("the build was deleted meanwhile");
                 break;
             }
-            Err(error) if failures >= 60 => return Err(cluster.failed("read the build", error)),
+            Err(error) if failures >= 60 => return Err(cluster.failed("read the build", &error)),
             Err(_) => failures += 1,
         }
     }

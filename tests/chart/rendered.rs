@@ -347,6 +347,7 @@ fn dashboard_and_alerts_ask_for_nothing_that_the_operator_does_not_count() {
     let metrics = Metrics::new();
     metrics.reconciled(ReconcileResult::Error, std::time::Duration::from_millis(5));
     metrics.acted(&indexbuild_lifecycle::Action::AddFinalizer);
+    metrics.set_stalled([indexbuild_api::Reason::WaitingForVolume]);
     metrics.api_request(Verb::Get, "pods", Code::Status(200));
     let counted = metrics.text().unwrap();
     let mut asked = 0;
