@@ -47,8 +47,14 @@ impl RemoteStore {
     pub(super) fn open(url: &str, parsed: &Url, options: &StoreOptions) -> Result<(Self, String), StoreError> {
         let unknown = || StoreError::UnknownScheme { url: url.to_owned() };
         let remote = |source| StoreError::Remote { url: url.to_owned(), source: Box::new(source) };
-        let (scheme, decoded) = ObjectStoreScheme::parse(parsed).map_err(|_| unknown())?;
         let encoded = matches!(parsed.scheme(), "http" | "https");
+        let mut store = parsed.clone();
+        if !encoded {
+            store.set_path("");
+            store.set_query(None);
+            store.set_fragment(None);
+        }
+        let (scheme, decoded) = ObjectStoreScheme::parse(&store).map_err(|_| unknown())?;
         let (url, prefix, base) = if encoded {
             if parsed.query().is_some() || parsed.fragment().is_some() {
                 let why =

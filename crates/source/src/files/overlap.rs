@@ -41,10 +41,9 @@ pub fn pattern_over<'a>(urls: &'a [String], folder: &str) -> Result<Option<&'a s
 /// The first file of the snapshot that lies in `folder`, by whatever links it was found.
 pub fn file_under<'a>(snapshot: &'a Snapshot, folder: &str) -> Option<&'a str> {
     let folder = real(&path_of_file_url(folder).ok()?);
-    let lies_there = |url: &str| {
+    snapshot.files.iter().map(|file| file.url.as_str()).find(|url| {
         path_of_file_url(url).is_ok_and(|path| path.canonicalize().is_ok_and(|path| path.starts_with(&folder)))
-    };
-    snapshot.files.iter().map(|file| file.url.as_str()).find(|url| lies_there(url))
+    })
 }
 
 /// The names of a place, with the links of those before its first pattern followed.
