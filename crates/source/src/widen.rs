@@ -100,11 +100,7 @@ fn widest_decimal((one, one_scale): (i16, i8), (two, two_scale): (i16, i8)) -> O
     let scale = one_scale.max(two_scale);
     let digits = one.max(two) + i16::from(scale);
     let precision = u8::try_from(digits).ok().filter(|_| (1..=MOST_DIGITS).contains(&digits))?;
-    Some(match precision {
-        0..=9 => DataType::Decimal32(precision, scale),
-        10..=18 => DataType::Decimal64(precision, scale),
-        _ => DataType::Decimal128(precision, scale),
-    })
+    Some(DataType::Decimal128(precision, scale))
 }
 
 fn time(data_type: &DataType) -> Option<TimeUnit> {
@@ -239,9 +235,9 @@ mod tests {
             (Float16, Float64, Some(Float64)),
             (Int8, Float64, None),
             (Int64, Decimal128(38, 0), None),
-            (Decimal32(9, 2), Decimal64(12, 4), Some(Decimal64(12, 4))),
-            (Decimal64(10, 0), Decimal64(10, 5), Some(Decimal64(15, 5))),
-            (Decimal32(5, 2), Decimal32(5, 4), Some(Decimal32(7, 4))),
+            (Decimal32(9, 2), Decimal64(12, 4), Some(Decimal128(12, 4))),
+            (Decimal64(10, 0), Decimal64(10, 5), Some(Decimal128(15, 5))),
+            (Decimal32(5, 2), Decimal32(5, 4), Some(Decimal128(7, 4))),
             (Decimal128(38, 0), Decimal32(3, 1), None),
             (Decimal256(40, 2), Decimal32(3, 1), None),
             (Date32, Timestamp(Millisecond, None), Some(Timestamp(Millisecond, None))),

@@ -154,7 +154,7 @@ fn widening() -> Vec<(ArrayRef, ArrayRef, &'static str, [&'static str; 2])> {
             "Float64",
             ["0.5", "0.1"],
         ),
-        (decimal(150, 5, 2), decimal(-12_345, 10, 4), "Decimal64(10, 4)", ["1.50", "-1.2345"]),
+        (decimal(150, 5, 2), decimal(-12_345, 10, 4), "Decimal128(10, 4)", ["1.50", "-1.2345"]),
         (
             of(TimestampMillisecondArray::from(vec![Some(1), None])),
             of(TimestampMicrosecondArray::from(vec![Some(1), None])),
