@@ -4,6 +4,6 @@ mod error;
 mod figures;
 mod table;
 
-pub use error::{bounded, causes, chain};
+pub use error::{bounded, causes, chain, panic_words};
 pub use figures::{bytes, count};
 pub use table::aligned;
