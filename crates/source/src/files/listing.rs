@@ -1,8 +1,11 @@
 //! From URLs with patterns to the list of files.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
+use indexbuild_store::is_readable;
+use object_store::ObjectMeta;
 use object_store::path::Path as Key;
 
 use super::location::{Location, Scheme, is_pattern};
@@ -13,6 +16,9 @@ use crate::snapshot::{FileStamp, Snapshot};
 
 /// Row positions hold 24 bits of file number.
 const MOST_FILES: usize = 1 << 24;
+
+/// Of a key that the stores' clients cannot ask for.
+const UNREADABLE: &str = "has an empty part, `.` or `..`, or a control character in it, and cannot be read; copy the object to another key, and name that";
 
 const MATCHING: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
@@ -88,6 +94,9 @@ fn remote(
     files: &mut Vec<FileStamp>,
 ) -> Result<(), SourceError> {
     let invalid = |why: String| SourceError::InvalidUrl { url: url.to_owned(), why };
+    if matches!(scheme, Scheme::S3 | Scheme::Gs | Scheme::Az) && !is_readable(key) {
+        return Err(invalid(format!("the key {key:?} {UNREADABLE}")));
+    }
     let bucket = stores.bucket(scheme, base)?;
     if !is_pattern(key) {
         let path = Key::parse(key).map_err(|error| invalid(error.to_string()))?;
@@ -103,12 +112,35 @@ fn remote(
         .map(|(folder, _)| Key::parse(folder))
         .transpose()
         .map_err(|error| invalid(error.to_string()))?;
-    for meta in objects(url, &bucket, folder.as_ref())? {
-        if pattern.matches_with(meta.location.as_ref(), MATCHING) {
-            files.push(remote_stamp(&stamp_url(scheme, base, &meta.location), &meta));
+    let listed = objects(url, &bucket, folder.as_ref())?;
+    let folders = folders(&listed);
+    for meta in &listed {
+        let key = meta.location.as_ref();
+        if pattern.matches_with(key, MATCHING) && !(meta.size == 0 && marks_folder(key, &folders)) {
+            files.push(remote_stamp(&stamp_url(scheme, base, &meta.location), meta));
         }
     }
     Ok(())
+}
+
+/// The folders in which something stands.
+fn folders(listed: &[ObjectMeta]) -> HashSet<&str> {
+    let mut folders = HashSet::new();
+    for meta in listed {
+        let mut key = meta.location.as_ref();
+        while let Some((folder, _)) = key.rsplit_once('/')
+            && folders.insert(folder)
+        {
+            key = folder;
+        }
+    }
+    folders
+}
+
+/// Whether an empty object only says that there is a folder: Hadoop's by its name, and those of Azure's hierarchical namespaces
+/// by what stands in it. Marks that end in a slash are in no list.
+fn marks_folder(key: &str, folders: &HashSet<&str>) -> bool {
+    key.ends_with("_$folder$") || folders.contains(key)
 }
 
 fn stamp_url(scheme: Scheme, base: &str, key: &Key) -> String {

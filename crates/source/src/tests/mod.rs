@@ -3,6 +3,7 @@
 mod csv_tables;
 mod damage;
 mod etags;
+mod odd_keys;
 mod outages;
 mod parquet_tables;
 mod remote;
