@@ -49,8 +49,8 @@ const SIZE: usize = 400_000;
 
 /// The head of an answer with the object from `from` on.
 fn head(request: &Request, headers: &str) -> (usize, String) {
-    let from = request.from().unwrap_or(0);
-    let status = match request.from() {
+    let from = request.first_byte().unwrap_or(0);
+    let status = match request.first_byte() {
         None => "200 OK".to_owned(),
         Some(from) => format!("206 Partial Content\r\ncontent-range: bytes {from}-{}/{SIZE}", SIZE - 1),
     };
@@ -162,7 +162,7 @@ async fn a_download_whose_connection_breaks_goes_on_at_its_offset() {
             assert_eq!(read(&server).await.unwrap(), content(SIZE), "{what}");
         }
         let asked = server.asked();
-        let from: Vec<_> = asked.iter().map(Request::from).collect();
+        let from: Vec<_> = asked.iter().map(Request::first_byte).collect();
         assert_eq!(from, [None, Some(SIZE / 4), Some(SIZE / 2), Some(SIZE * 3 / 4)], "{what}");
         for request in &asked[1..] {
             assert_eq!(request.header("if-match"), condition, "{what}");
@@ -180,7 +180,7 @@ async fn an_object_that_changed_while_it_was_read_is_told_and_never_mixed() {
         }),
         ("it does not look at the condition", |request, stream| part(request, stream, &tagged("two"), SIZE)),
         ("the object is longer", |request, stream| {
-            let from = request.from().unwrap();
+            let from = request.first_byte().unwrap();
             let head = format!(
                 "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes {from}-{}/{}\r\ncontent-length: {}\r\nconnection: close\r\n{}\r\n",
                 SIZE - 1,

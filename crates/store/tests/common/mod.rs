@@ -22,7 +22,7 @@ impl Request {
     }
 
     /// The first byte that is asked for.
-    pub(crate) fn from(&self) -> Option<usize> {
+    pub(crate) fn first_byte(&self) -> Option<usize> {
         self.header("range").map(|range| range.trim_start_matches("bytes=").split('-').next().unwrap().parse().unwrap())
     }
 }
