@@ -8,6 +8,7 @@ mod output;
 mod plugin;
 mod progress;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -133,7 +134,12 @@ fn main() -> ExitCode {
         _ => LogLevel::Trace,
     });
     Logging { level, format: log_format }.start();
-    match dispatch(command) {
+    // A panic, on whichever thread, is an error with its words; which code it is from, the panic itself has said.
+    let outcome = catch_unwind(AssertUnwindSafe(|| dispatch(command))).unwrap_or_else(|panic| {
+        let words = indexbuild_text::panic_words(panic.as_ref());
+        Err(anyhow::anyhow!("the program panicked: {words}; report it"))
+    });
+    match outcome {
         Ok(code) => code,
         Err(error) => exit::of(&error),
     }

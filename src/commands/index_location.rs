@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use indexbuild_executor::StoreAccess;
 use indexbuild_index::reader::{Index, IndexSet};
-use indexbuild_index::store::{BadCaFile, CaCertificates, StoreOptions};
+use indexbuild_index::store::{BadCaFile, CaCertificates, Patience, StoreOptions};
 
 use super::cleanup::TemporaryCache;
 
@@ -27,7 +27,7 @@ pub(super) struct IndexLocation {
     /// The object store's region
     #[arg(long)]
     region: Option<String>,
-    /// Allow plain HTTP to the endpoint
+    /// Allow plain HTTP, as to an endpoint that is written with http://
     #[arg(long)]
     allow_http: bool,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub(super) struct CaFile {
 
 /// For processes that work in other folders.
 fn absolute(text: &str) -> Result<PathBuf, String> {
-    std::path::absolute(text).map_err(|error| error.to_string())
+    std::path::absolute(indexbuild_store::trimmed(text)).map_err(|error| error.to_string())
 }
 
 /// An open build, and the temporary cache that goes with it.
@@ -76,6 +76,7 @@ impl IndexLocation {
             allow_http: *allow_http,
             extra: BTreeMap::new(),
             ca: ca.read()?,
+            patience: Patience::default(),
         };
         let (folder, temporary) = match cache {
             Some(folder) => (std::path::absolute(folder)?, None),

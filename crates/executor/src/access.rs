@@ -109,8 +109,9 @@ fn variables(folder: &Path) -> std::io::Result<BTreeMap<String, String>> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
         if KNOWN.iter().any(|prefix| name.starts_with(prefix)) {
-            let value = std::fs::read_to_string(entry.path())?;
-            variables.insert(name, value.trim_end_matches('\n').to_owned());
+            // One that is no text (UTF-16) is named when it is used, and hides no other.
+            let value = String::from_utf8_lossy(&std::fs::read(entry.path())?).into_owned();
+            variables.insert(name, indexbuild_store::trimmed(&value).to_owned());
         }
     }
     Ok(variables)
@@ -203,7 +204,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (store, key) in [("source", "reader"), ("output", "writer")] {
             std::fs::create_dir(folder.path().join(store)).unwrap();
-            std::fs::write(folder.path().join(store).join("AWS_ACCESS_KEY_ID"), format!("{key}\n")).unwrap();
+            std::fs::write(folder.path().join(store).join("AWS_ACCESS_KEY_ID"), format!("{key}\r\n")).unwrap();
             std::fs::write(folder.path().join(store).join("comment"), "not a variable").unwrap();
         }
         let access = StoreAccess::in_folder(folder.path().to_owned());

@@ -1,5 +1,6 @@
 //! One attempt as the loop sees it: a thread that works, and how it ended.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use indexbuild_api::{Report, UnknownWork, Work, WorkId, WorkKind, WorkResult};
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_index::store::Store;
 use indexbuild_lifecycle::texts::Fitted as _;
-use indexbuild_text::chain;
+use indexbuild_text::{chain, panic_words};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -75,7 +76,7 @@ impl Attempt {
             }
             Ok(job) => {
                 let spawned = std::thread::Builder::new().name("work".to_owned()).spawn(move || {
-                    let outcome = perform(&job);
+                    let outcome = outcome_of(|| perform(&job));
                     drop(job);
                     // Nobody listens any more only when the process is about to end.
                     let _ = sender.send(outcome);
@@ -110,7 +111,7 @@ impl Attempt {
     /// Returns when the thread has ended; at once where that is known.
     pub(crate) async fn ended(&mut self) {
         if let Some(done) = &mut self.done {
-            // A thread that ends without a word has panicked, or was never started.
+            // A thread that ends without a word was never started.
             let mut outcome =
                 done.await.unwrap_or_else(|_| Err(WorkFailure::internal("the thread that works ended without a word")));
             if outcome == Err(WorkFailure::Ended) && self.shared.ending() == Ending::No {
@@ -191,6 +192,13 @@ impl Attempt {
         }
         report
     }
+}
+
+/// What comes of a work. A panic is a failure like any other, in its own words: without them nobody would know what to mend.
+fn outcome_of(work: impl FnOnce() -> Result<WorkResult, WorkFailure>) -> Result<WorkResult, WorkFailure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Err(WorkFailure::internal(format!("the work panicked: {}; report it", panic_words(panic.as_ref()))))
+    })
 }
 
 fn job(
@@ -276,5 +284,29 @@ pub(crate) async fn retire(process: &Process, attempt: AttemptName, within: Dura
             shared.end(Ending::Now);
             tracing::warn!("what came late may stay in the store: it does not answer in time");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use indexbuild_api::WorkErrorReason;
+    use indexbuild_store::in_parallel;
+
+    use super::*;
+
+    #[test]
+    fn a_work_that_panics_fails_with_the_words_of_the_panic_on_whichever_thread_it_was() {
+        let direct = outcome_of(|| panic!("row {} has no end", 7));
+        let beside = outcome_of(|| {
+            in_parallel(&[1, 2, 3], 3, |item| if *item == 2 { panic!("row 7 has no end") } else { Ok(()) })
+                .map(|_: Vec<()>| WorkResult::default())
+        });
+        for outcome in [direct, beside] {
+            let Err(WorkFailure::Failed(error)) = outcome else { panic!("{outcome:?}") };
+            assert_eq!((error.reason, error.retryable), (WorkErrorReason::Internal, true));
+            assert!(error.message.contains("panicked: row 7 has no end"), "{}", error.message);
+        }
+        let done = outcome_of(|| Ok(WorkResult { rows: 3, ..WorkResult::default() }));
+        assert_eq!(done.unwrap().rows, 3);
     }
 }

@@ -11,7 +11,7 @@ use indexbuild_index::definition::{
     ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId, UnsupportedType,
 };
 use indexbuild_source::{ColumnRules, CsvColumn, CsvOptions, MissingColumns, ReadColumns, TableSpec};
-use indexbuild_store::StoreOptions;
+use indexbuild_store::{Patience, StoreOptions};
 
 use crate::access::{BadCa, StoreAccess};
 
@@ -227,6 +227,7 @@ pub fn source_settings(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<St
         allow_http: plain_http(endpoint),
         extra: access.source(),
         ca: access.source_ca(spec)?,
+        patience: Patience::default(),
     })
 }
 
@@ -251,6 +252,7 @@ pub fn output_options(spec: &IndexBuildSpec, access: &StoreAccess) -> Result<Sto
         allow_http: plain_http(spec.output.endpoint.as_ref()),
         extra: access.output(),
         ca: access.output_ca(spec)?,
+        patience: Patience::default(),
     })
 }
 

@@ -112,7 +112,7 @@ fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         return Some(match error {
             ObjectError::Ended(_) => Kind::Ended,
             // Who waits for a store as long as it takes gives up only where that is of no use.
-            ObjectError::Unavailable { .. } | ObjectError::Failed { .. } => {
+            ObjectError::Unavailable { .. } | ObjectError::Refused { .. } | ObjectError::Failed { .. } => {
                 Kind::Reason(WorkErrorReason::StoreUnavailable, false)
             }
         });

@@ -42,6 +42,8 @@ pub enum ObjectError {
     Ended(#[from] Ended),
     #[error("cannot {act} {path}: the store has not done it for {} s: {answer}; check its endpoint, its credentials, and that it can be reached", waited.as_secs())]
     Unavailable { act: &'static str, path: String, waited: Duration, answer: String },
+    #[error("cannot {act} {path}: the store refuses, since {} s: {answer}; {}", waited.as_secs(), right.as_deref().unwrap_or("check its credentials, their rights, and which CA vouches for it"))]
+    Refused { act: &'static str, path: String, waited: Duration, answer: String, right: Option<String> },
     #[error("cannot {act} {path}")]
     Failed { act: &'static str, path: String, source: StoreError },
 }
@@ -51,7 +53,15 @@ impl ObjectError {
     pub fn is_no_bucket(&self) -> bool {
         match self {
             Self::Failed { source: StoreError::NoBucket { .. }, .. } => true,
-            Self::Failed { .. } | Self::Ended(_) | Self::Unavailable { .. } => false,
+            Self::Failed { .. } | Self::Ended(_) | Self::Unavailable { .. } | Self::Refused { .. } => false,
+        }
+    }
+
+    /// Whether the store will never do it, however often it is asked.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Failed { source, .. } => source.fault() == Some(Fault::Final),
+            Self::Ended(_) | Self::Unavailable { .. } | Self::Refused { .. } => false,
         }
     }
 
@@ -59,7 +69,7 @@ impl ObjectError {
     pub fn is_loss(&self) -> bool {
         match self {
             Self::Failed { source: StoreError::NotFound { .. } | StoreError::OutOfRange { .. }, .. } => true,
-            Self::Failed { .. } | Self::Ended(_) | Self::Unavailable { .. } => false,
+            Self::Failed { .. } | Self::Ended(_) | Self::Unavailable { .. } | Self::Refused { .. } => false,
         }
     }
 }
@@ -149,6 +159,11 @@ impl Objects {
 
     fn writing(&self, bytes: u64) -> Self {
         Self { writes: Some(bytes), ..self.clone() }
+    }
+
+    /// Whether the output is a folder, which creates and replaces under a lock of its own.
+    pub(crate) fn are_files(&self) -> bool {
+        self.output.url.starts_with("file:")
     }
 
     pub(crate) fn url(&self) -> String {
@@ -302,6 +317,10 @@ impl Objects {
                 Some(Err(error)) => error,
             };
             let failed = |source| ObjectError::Failed { act, path: path.to_owned(), source };
+            let right = match &error {
+                OpenError::Store(error) => error.missing_right().map(ToOwned::to_owned),
+                OpenError::Lacking(_) => None,
+            };
             let (fault, answer, error) = match error {
                 OpenError::Lacking(answer) => (Fault::Refused, answer, None),
                 OpenError::Store(error) => match error.fault() {
@@ -338,7 +357,8 @@ impl Objects {
                 self.output.watch.answered();
             }
             let waits = self.waits && (self.needs_bucket || fault != Fault::NoBucket);
-            let next = if waits { self.output.watch.failed(&what(), fault, &answer) } else { Next::End };
+            let told = right.as_ref().map_or_else(|| answer.clone(), |right| format!("{answer}; {right}"));
+            let next = if waits { self.output.watch.failed(&what(), fault, &told) } else { Next::End };
             match (next, error) {
                 (Next::Wait { needs_help: _ }, _) => {
                     tracing::debug!(act, path, answer, "the store does not do it; trying again");
@@ -355,7 +375,10 @@ impl Objects {
                 }
                 (Next::End, _) => {
                     let (path, waited) = (path.to_owned(), begun.elapsed());
-                    break Err(ObjectError::Unavailable { act, path, waited, answer });
+                    break Err(match fault {
+                        Fault::Refused => ObjectError::Refused { act, path, waited, answer, right },
+                        _ => ObjectError::Unavailable { act, path, waited, answer },
+                    });
                 }
             }
         };

@@ -11,8 +11,12 @@ use crate::definitions::{self, DefinitionError};
 use crate::outage::{FIRST_ANSWER_WITHIN, Next, Watch, pause, reopens};
 
 #[derive(Debug, thiserror::Error)]
-#[error("it has not answered once: {0}; check its endpoint, its credentials, and that it can be reached")]
-pub(crate) struct Unanswered(String);
+pub(crate) enum Unanswered {
+    #[error("it has not answered once: {0}; check its endpoint, its credentials, and that it can be reached")]
+    Silent(String),
+    #[error("it has refused whatever it was asked: {0}")]
+    Refused(String),
+}
 
 /// The table of a build, and how its store is waited for while an attempt reads it. Reads end as soon as the attempt is to
 /// end in the way `ends_at`: who seals what is whole reads on until then.
@@ -43,15 +47,17 @@ impl Access {
 
     /// What follows a request that failed, after the pause that it asks for.
     fn after(&self, failure: &FailedRequest<'_>) -> Retry {
-        let FailedRequest { url, fault, answer, tries } = *failure;
-        match self.watch.failed(&format!("cannot read {url}"), fault, answer) {
+        let FailedRequest { url, fault, answer, right, tries } = *failure;
+        let told = right.map_or_else(|| answer.to_owned(), |right| format!("{answer}; {right}"));
+        match self.watch.failed(&format!("cannot read {url}"), fault, &told) {
             Next::Wait { needs_help: _ } => match self.shared.sleep(pause(tries)) {
                 Ok(()) if reopens(fault, tries) => Retry::NewClient,
                 Ok(()) => Retry::SameClient,
                 Err(ended) => Retry::Stop(Box::new(ended)),
             },
             Next::End => match fault {
-                Fault::Outage | Fault::Refused => Retry::Stop(Box::new(Unanswered(answer.to_owned()))),
+                Fault::Outage => Retry::Stop(Box::new(Unanswered::Silent(answer.to_owned()))),
+                Fault::Refused => Retry::Stop(Box::new(Unanswered::Refused(answer.to_owned()))),
                 Fault::NoBucket | Fault::NotFound | Fault::Final => Retry::GiveUp,
             },
         }
@@ -74,10 +80,10 @@ impl RetryPolicy for Access {
                 Err(bad) => bad.to_string(),
             };
             let url = self.urls();
-            match self.after(&FailedRequest { url: &url, fault: Fault::Refused, answer: &answer, tries }) {
+            match self.after(&FailedRequest { url: &url, fault: Fault::Refused, answer: &answer, right: None, tries }) {
                 Retry::NewClient | Retry::SameClient => tries = tries.saturating_add(1),
                 Retry::GiveUp => return Err(SourceError::Unusable { url, answer }),
-                Retry::Stop(cause) => return Err(SourceError::Store { url, source: cause }),
+                Retry::Stop(cause) => return Err(SourceError::Denied { url, right: None, source: cause }),
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use indexbuild_store::Fault;
+use indexbuild_store::{Asked, Fault, missing_right};
 
 /// A table could not be read: what happened, to which file or column, and what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -200,10 +200,15 @@ pub enum SourceError {
         /// What is too large, and the limit.
         what: String,
     },
-    #[error("{url} may not be read: {source}; give the user or the credentials of this process the right to read it")]
+    #[error(
+        "{url} may not be read: {source}; {}",
+        right.as_deref().unwrap_or("give the user or the credentials of this process the right to read it")
+    )]
     Denied {
         /// The file, folder or URL.
         url: String,
+        /// The right that is missing, where a store's refusal is about one.
+        right: Option<String>,
         /// The system's or the store's answer.
         #[source]
         source: Box<dyn Error + Send + Sync>,
@@ -274,18 +279,22 @@ impl SourceError {
 
     pub(crate) fn from_io(url: &str, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::PermissionDenied {
-            Self::Denied { url: url.to_owned(), source: Box::new(source) }
+            Self::Denied { url: url.to_owned(), right: None, source: Box::new(source) }
         } else {
             Self::Io { url: url.to_owned(), source }
         }
     }
 
-    pub(crate) fn from_store(url: &str, source: object_store::Error) -> Self {
+    /// A store's answer to whoever asked this of it, for what `url` names.
+    pub(crate) fn from_store(url: &str, asked: Asked, source: object_store::Error) -> Self {
         let url = url.to_owned();
         match Fault::of(&source) {
             Fault::NotFound => Self::NoFiles { url },
             Fault::NoBucket => Self::NoBucket { url },
-            Fault::Refused => Self::Denied { url, source: Box::new(source) },
+            Fault::Refused => {
+                let right = missing_right(of_list(&url, asked), asked, &source);
+                Self::Denied { url, right, source: Box::new(source) }
+            }
             Fault::Outage => Self::Store { url, source: Box::new(source) },
             Fault::Final => match source {
                 object_store::Error::UnknownConfigurationKey { .. } => Self::Settings { url, source: Box::new(source) },
@@ -309,4 +318,14 @@ fn lasts(error: &io::Error) -> bool {
                 | io::ErrorKind::InvalidFilename
                 | io::ErrorKind::InvalidInput
         )
+}
+
+/// What a list is of: the folder before the first part that is a pattern.
+pub(crate) fn of_list(url: &str, asked: Asked) -> &str {
+    match (asked, url.find(['*', '?', '['])) {
+        (Asked::List, Some(first)) => {
+            url.get(..first).and_then(|before| before.rsplit_once('/')).map_or(url, |(folder, _)| folder)
+        }
+        _ => url,
+    }
 }

@@ -45,6 +45,8 @@ pub struct FailedRequest<'a> {
     /// Neither [`Fault::NotFound`] nor [`Fault::Final`].
     pub fault: Fault,
     pub answer: &'a str,
+    /// The right that is missing, where a refusal is about one.
+    pub right: Option<&'a str>,
     /// How often the same request has failed before.
     pub tries: u32,
 }

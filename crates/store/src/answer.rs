@@ -11,6 +11,7 @@ use indexbuild_text::{bounded, causes};
 /// What the library's own retries add around an answer: method, URL and how long it took.
 const RETRIES: &str = "Error performing ";
 const STATUS: &str = "status code: ";
+const BATCH: &str = "ulk delete request failed";
 /// The longest part of an answer that is told, in bytes.
 const LONGEST: usize = 300;
 /// Where cloud machines ask for credentials when nobody gave them any.
@@ -79,14 +80,20 @@ pub(crate) fn status_of(error: &(dyn Error + 'static)) -> Option<StatusCode> {
     status_in(&parts(error).join(": "))
 }
 
-/// Whether the answer's body has this error code.
+/// The error code in the answer's body.
+pub(crate) fn code_of(error: &(dyn Error + 'static)) -> Option<String> {
+    element(&parts(error).join(": "), "Code").map(ToOwned::to_owned)
+}
+
+/// Whether the answer's body has one of these error codes.
 pub(crate) fn has_code(error: &(dyn Error + 'static), codes: &[&str]) -> bool {
-    let whole = parts(error).join(": ");
-    element(&whole, "Code").is_some_and(|code| codes.contains(&code))
+    code_of(error).is_some_and(|code| codes.contains(&code.as_str()))
 }
 
 fn status_in(text: &str) -> Option<StatusCode> {
-    let (_, rest) = text.split_once(STATUS)?;
+    // Azure deletes in batches, whose parts have statuses of their own.
+    let of_part = || text.split_once(BATCH)?.1.split_once("(code: ");
+    let (_, rest) = text.split_once(STATUS).or_else(of_part)?;
     StatusCode::from_bytes(rest.get(..3)?.as_bytes()).ok()
 }
 

@@ -39,7 +39,9 @@ impl CaCertificates {
         let pem = std::fs::read(file()).map_err(|source| BadCaFile::Unreadable { file: file(), source })?;
         let mut trusted = RootCertStore::empty();
         let mut certificates = Vec::new();
-        for (at, certificate) in CertificateDer::pem_slice_iter(&pem).enumerate() {
+        // Some editors put a byte order mark before the first line, which then is none of a certificate's.
+        let pem = pem.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&pem);
+        for (at, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
             let damaged = |why: String| BadCaFile::Damaged { file: file(), number: at + 1, why };
             let certificate = certificate.map_err(|error| damaged(error.to_string()))?;
             // What a client would refuse is told here, where its file is known.
@@ -96,6 +98,7 @@ mod tests {
         let (one, key) = authority();
         let (two, _) = authority();
         let bundle = format!("# ours\n{one}\n{}\n# theirs\r\n{}", key.serialize_pem(), two.replace('\n', "\r\n"));
+        assert_eq!(read(format!("\u{feff}{one}")).unwrap().len(), 1, "a byte order mark before the first line");
         let read = read(bundle).unwrap();
         assert_eq!(read.len(), 2);
         assert_ne!(read.0[0], read.0[1]);

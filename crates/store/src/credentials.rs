@@ -7,6 +7,8 @@ use object_store::aws::AmazonS3ConfigKey as S3;
 use object_store::azure::AzureConfigKey as Azure;
 use object_store::gcp::GoogleConfigKey as Google;
 
+use crate::values::{trimmed, usable};
+
 /// What is missing among the variables (by their lower-case names) to sign in to the store of `url`; `None` when there
 /// is enough. `by` names where they come from.
 ///
@@ -15,6 +17,9 @@ use object_store::gcp::GoogleConfigKey as Google;
 #[must_use]
 pub fn lacking(url: &str, variables: &BTreeMap<String, String>, by: &str) -> Option<String> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase())?;
+    if let Some(bad) = variables.iter().find_map(|(name, value)| usable(name, value).err()) {
+        return Some(format!("{by}: {bad}"));
+    }
     match scheme.as_str() {
         "s3" | "s3a" => {
             let has = |key: &S3| has(variables, key);
@@ -66,7 +71,9 @@ pub fn is_known(name: &str) -> bool {
 
 /// Whether a variable sets this key, by whichever of its names, to something.
 fn has<K: FromStr + PartialEq>(variables: &BTreeMap<String, String>, key: &K) -> bool {
-    variables.iter().any(|(name, value)| !value.is_empty() && name.parse::<K>().is_ok_and(|parsed| parsed == *key))
+    variables
+        .iter()
+        .any(|(name, value)| !trimmed(value).is_empty() && name.parse::<K>().is_ok_and(|parsed| parsed == *key))
 }
 
 fn said(by: &str, wanted: &str, variables: &BTreeMap<String, String>) -> String {
@@ -107,5 +114,21 @@ mod tests {
             ("aws_secret_access_key".to_owned(), String::new()),
         ]);
         assert!(lacking("s3://lake/x", &variables, "secret lake").is_some());
+        let blank = variables.into_iter().map(|(name, value)| (name, value + "\r\n")).collect();
+        let said = lacking("s3://lake/x", &blank, "secret lake").unwrap();
+        assert!(said.contains("no AWS_SECRET_ACCESS_KEY"), "a line break alone is nothing: {said}");
+    }
+
+    #[test]
+    fn a_value_that_no_header_can_hold_is_named_with_the_secret() {
+        let key = |value: &str| {
+            BTreeMap::from([
+                ("aws_access_key_id".to_owned(), value.to_owned()),
+                ("aws_secret_access_key".to_owned(), "x".to_owned()),
+            ])
+        };
+        assert_eq!(lacking("s3://lake/x", &key("x\r\n"), "secret lake"), None);
+        let said = lacking("s3://lake/x", &key("x\ny"), "secret lake").unwrap();
+        assert!(said.contains("secret lake: AWS_ACCESS_KEY_ID holds a line break"), "{said}");
     }
 }

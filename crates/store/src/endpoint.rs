@@ -23,6 +23,11 @@ pub fn check_endpoint(endpoint: &str) -> Result<(), BadEndpoint> {
     }
 }
 
+/// Whether an endpoint is reached by plain HTTP.
+pub(crate) fn is_plain(endpoint: &str) -> bool {
+    endpoint.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::check_endpoint;

@@ -139,6 +139,11 @@ fn is_about_bucket(error: &(dyn Error + 'static)) -> bool {
     has_code(error, &BUCKET_CODES) || says(error, &BUCKET_WORDS)
 }
 
+/// Whether a request was given up because nothing moved.
+pub(crate) fn is_silence(error: &(dyn Error + 'static)) -> bool {
+    transport(error) == Some(HttpErrorKind::Timeout)
+}
+
 /// The kind of the failure on the way, if it was one.
 fn transport(error: &(dyn Error + 'static)) -> Option<HttpErrorKind> {
     causes(error).find_map(|error| error.downcast_ref::<HttpError>()).map(HttpError::kind)

@@ -1,3 +1,4 @@
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -6,6 +7,9 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// # Errors
 /// The first by the order of the items.
+///
+/// # Panics
+/// Where `work` panics, in its own words: a scope's own panic would have none of them.
 pub fn in_parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
     threads: usize,
@@ -23,8 +27,8 @@ pub fn in_parallel<T: Sync, R: Send, E: Send>(
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(at) else { break };
-                    let result = work(item);
-                    if result.is_err() {
+                    let result = catch_unwind(AssertUnwindSafe(|| work(item)));
+                    if !matches!(result, Ok(Ok(_))) {
                         // What follows is not needed any more; what came before is still finished, so that the error that
                         // is reported does not depend on the threads' timing.
                         next.fetch_max(items.len(), Ordering::Relaxed);
@@ -36,7 +40,7 @@ pub fn in_parallel<T: Sync, R: Send, E: Send>(
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_unstable_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, result)| result).collect()
+    done.into_iter().map(|(_, result)| result.unwrap_or_else(|panic| resume_unwind(panic))).collect()
 }
 
 #[cfg(test)]
@@ -56,5 +60,30 @@ mod tests {
             assert_eq!(std::mem::take(&mut *sum.lock().unwrap()), 5050);
             assert_eq!(in_parallel(&items, threads, |item| if *item >= 50 { Err(*item) } else { Ok(()) }), Err(50));
         }
+    }
+
+    #[test]
+    fn a_panic_keeps_its_words_and_comes_in_its_place_among_the_failures() {
+        let items: Vec<u64> = (1..=100).collect();
+        for threads in [1, 8] {
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                in_parallel(&items, threads, |item| match *item {
+                    20 => panic!("item {item} is cursed"),
+                    90.. => Err(*item),
+                    _ => Ok(()),
+                })
+            }));
+            let words = indexbuild_text::panic_words(outcome.unwrap_err().as_ref());
+            assert_eq!(words, "item 20 is cursed", "{threads} threads");
+        }
+        let first = in_parallel(&items, 8, |item| {
+            if *item == 3 {
+                Err("refused")
+            } else {
+                assert!(*item < 90);
+                Ok(())
+            }
+        });
+        assert_eq!(first, Err("refused"));
     }
 }

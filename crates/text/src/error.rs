@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::error::Error;
 
 /// An error, then what caused it, down to the first cause.
@@ -31,6 +32,13 @@ pub fn bounded(message: &str, longest: usize) -> String {
     format!("{}{CUT}", message.get(..end).unwrap_or_default())
 }
 
+/// What a thread said when it panicked, as whoever joins it gets it.
+#[must_use]
+pub fn panic_words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without words".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fmt;
@@ -57,6 +65,17 @@ mod tests {
         let error = Link("cannot read: disk", Some(Box::new(Link("disk", Some(Box::new(Link("EIO", None)))))));
         assert_eq!(causes(&error).count(), 3);
         assert_eq!(chain(&error), "cannot read: disk: EIO");
+    }
+
+    #[test]
+    fn a_panic_is_told_in_its_own_words() {
+        for (panic, words) in [
+            (Box::new("plain") as Box<dyn Any + Send>, "plain"),
+            (Box::new("made".to_owned()), "made"),
+            (Box::new(17), "without words"),
+        ] {
+            assert_eq!(panic_words(panic.as_ref()), words);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod float;
 mod line;
 mod table;
 
-pub use error::{bounded, causes, chain};
+pub use error::{bounded, causes, chain, panic_words};
 pub use figures::{bytes, count};
 pub use float::{float32, float64, print_float32, print_float64};
 pub use line::{one_line, short_line};

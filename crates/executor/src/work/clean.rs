@@ -118,7 +118,12 @@ fn settle(job: &Job) -> Result<Settled, WorkFailure> {
                 let bytes = tombstone(job, "the build was aborted or deleted before it was committed")?;
                 match job.objects.without_bucket().put_if_absent(names::MANIFEST, &bytes) {
                     Err(error) if error.is_no_bucket() => return Ok(Settled::NoBucket),
-                    outcome => outcome?,
+                    // A store that never creates on a condition was refused by Plan: without a plan nobody can commit. Without
+                    // a tombstone a deletion would wait for it for ever.
+                    Err(error) if error.is_final() && job.objects.get(names::PLAN)?.is_none() => {
+                        job.objects.put(names::MANIFEST, &bytes)?;
+                    }
+                    outcome => drop(outcome?),
                 };
                 created = true;
             }

@@ -4,6 +4,7 @@ pub(crate) mod clean;
 pub(crate) mod encode;
 mod latest;
 pub(crate) mod plan;
+mod probe;
 pub(crate) mod publish;
 pub(crate) mod sort;
 

@@ -37,6 +37,7 @@ const SPLIT_BYTES: u64 = 1 << 20;
 pub(crate) fn plan(job: &Job) -> Result<WorkResult, WorkFailure> {
     check_output(job)?;
     super::latest::check(job)?;
+    super::probe::conditional_writes(job)?;
     let digest = definitions::spec_digest(&job.config.build.spec).map_err(WorkFailure::internal)?;
     let (plan, bytes) = match job.objects.get(names::PLAN)? {
         Some((bytes, _)) => adopt(job, &digest, &bytes)?,

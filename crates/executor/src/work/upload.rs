@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use indexbuild_engine::BoxError;
+use indexbuild_text::panic_words;
 
 use super::Job;
 use crate::failure::WorkFailure;
@@ -56,7 +57,9 @@ pub(super) fn beside<T>(job: &Job, work: impl FnOnce(&Uploads) -> Result<T, Work
         let uploads = Uploads { sender };
         let outcome = work(&uploads);
         drop(uploads);
-        let uploaded = thread.join().unwrap_or_else(|_| Err(WorkFailure::internal("the thread that uploads panicked")));
+        let uploaded = thread.join().unwrap_or_else(|panic| {
+            Err(WorkFailure::internal(format!("the thread that uploads panicked: {}", panic_words(panic.as_ref()))))
+        });
         (outcome, uploaded)
     });
     uploaded?;

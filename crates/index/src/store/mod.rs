@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use indexbuild_store::Fault;
-pub use indexbuild_store::{BadCaFile, CaCertificates, StoreOptions};
+use indexbuild_store::{Asked, missing_right};
+pub use indexbuild_store::{BadCaFile, CaCertificates, Patience, StoreOptions};
 use url::Url;
 
 use self::local::LocalStore;
@@ -118,10 +119,15 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The remote store refuses, or cannot prove who it is.
-    #[error("{url}: the store refuses; check the credentials and their rights, and which CA vouches for the store")]
+    #[error(
+        "{url}: the store refuses; {}",
+        right.as_deref().unwrap_or("check the credentials and their rights, and which CA vouches for the store")
+    )]
     Refused {
         /// The object.
         url: String,
+        /// The right that is missing, where the refusal is about one.
+        right: Option<String>,
         /// The store's words.
         #[source]
         source: Box<object_store::Error>,
@@ -197,12 +203,24 @@ impl StoreError {
         }
     }
 
-    /// An error of a remote store, classified.
-    fn from_remote(url: String, source: object_store::Error) -> Self {
+    /// The right that is missing, where the store's refusal is about one.
+    #[must_use]
+    pub fn missing_right(&self) -> Option<&str> {
+        match self {
+            Self::Refused { right, .. } => right.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// An error of a remote store that was asked for this, classified.
+    fn from_remote(url: String, asked: Asked, source: object_store::Error) -> Self {
         match Fault::of(&source) {
             Fault::NotFound => Self::NotFound { url },
             Fault::NoBucket => Self::NoBucket { url },
-            Fault::Refused => Self::Refused { url, source: Box::new(source) },
+            Fault::Refused => {
+                let right = missing_right(&url, asked, &source);
+                Self::Refused { url, right, source: Box::new(source) }
+            }
             Fault::Outage | Fault::Final => Self::Remote { url, source: Box::new(source) },
         }
     }
@@ -364,7 +382,7 @@ impl Store {
     }
 
     /// Puts a sealed file. A folder on the same file system links it, so that it must never be
-    /// changed afterwards; remotely it goes up in parts of 8 MiB, two at a time.
+    /// changed afterwards; remotely one of more than 8 MiB goes up in parts of as much, two at a time.
     ///
     /// # Errors
     /// [`StoreError`].

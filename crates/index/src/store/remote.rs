@@ -10,7 +10,9 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use indexbuild_durable as durable;
 use indexbuild_durable::fault::{self, Op};
-use indexbuild_store::{ClientError, Fault, Provider, Retries, client};
+use indexbuild_store::{
+    Asked, ClientError, DownloadError, Fault, Patience, Provider, Retries, client, download, download_bytes, is_changed,
+};
 use object_store::path::Path as ObjectPath;
 use object_store::{
     MultipartUpload, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload, UpdateVersion,
@@ -20,10 +22,13 @@ use url::Url;
 
 use super::{PutOutcome, StoreError, StoreOptions, Version};
 
-/// Files up to this length go up in one piece.
-const WHOLE_BYTES: u64 = 16 << 20;
+/// Files up to this length go up in one piece. What goes up again after a break is one piece, or one part: on a link of
+/// 200 KB/s a part takes 40 seconds. 10 000 parts, which stores take at most, are 78 GiB.
+const WHOLE_BYTES: u64 = PART_BYTES as u64;
 const PART_BYTES: usize = 8 << 20;
 const PARTS_IN_FLIGHT: usize = 2;
+/// How often a small object that is replaced while it is read is read anew.
+const NEW_READS: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct RemoteStore {
@@ -32,6 +37,7 @@ pub(super) struct RemoteStore {
     base: String,
     /// Whether paths are percent-encoded in its URLs.
     encoded: bool,
+    patience: Patience,
 }
 
 /// A bucket's URL, and the key behind it as it is written.
@@ -80,7 +86,12 @@ impl RemoteStore {
             ObjectStoreScheme::MicrosoftAzure => client(Provider::Azure, url, options, Retries::INDEX),
             ObjectStoreScheme::Http => {
                 let allow_http = options.allow_http || parsed.scheme() == "http";
-                let options = StoreOptions { allow_http, ca: options.ca.clone(), ..StoreOptions::default() };
+                let options = StoreOptions {
+                    allow_http,
+                    ca: options.ca.clone(),
+                    patience: options.patience,
+                    ..StoreOptions::default()
+                };
                 client(Provider::Http, &parsed[..url::Position::BeforePath], &options, Retries::WEB_SERVER)
             }
             _ => return Err(unknown()),
@@ -88,16 +99,16 @@ impl RemoteStore {
         let store = opened.map_err(|error| match error {
             ClientError::Runtime(source) => StoreError::Io { url: url.to_owned(), source },
             ClientError::Store(source) => remote(source),
-            error @ (ClientError::UnknownOption(_) | ClientError::Endpoint(_)) => {
+            error @ (ClientError::UnknownOption(_) | ClientError::Endpoint(_) | ClientError::Value(_)) => {
                 StoreError::InvalidUrl { url: url.to_owned(), why: error.to_string() }
             }
         })?;
-        Ok((Self { store, base, encoded }, prefix))
+        Ok((Self { store, base, encoded, patience: options.patience }, prefix))
     }
 
     #[cfg(test)]
     pub(super) fn of(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, base: "memory://".into(), encoded: false }
+        Self { store, base: "memory://".into(), encoded: false, patience: Patience::default() }
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -111,13 +122,13 @@ impl RemoteStore {
         format!("{}/{path}", self.base)
     }
 
-    fn error(&self, path: &str, source: object_store::Error) -> StoreError {
-        StoreError::from_remote(self.url(path), source)
+    fn error(&self, asked: Asked, path: &str, source: object_store::Error) -> StoreError {
+        StoreError::from_remote(self.url(path), asked, source)
     }
 
     /// Tells an absent object, which is an answer to a read, from the other errors, such as an absent bucket.
-    fn absent(&self, path: &str, source: object_store::Error) -> Result<(), StoreError> {
-        match self.error(path, source) {
+    fn absent(&self, asked: Asked, path: &str, source: object_store::Error) -> Result<(), StoreError> {
+        match self.error(asked, path, source) {
             StoreError::NotFound { .. } => Ok(()),
             error => Err(error),
         }
@@ -127,12 +138,12 @@ impl RemoteStore {
     fn write_error(&self, path: &str, source: object_store::Error) -> StoreError {
         match Fault::of(&source) {
             Fault::NotFound | Fault::NoBucket => StoreError::NoBucket { url: self.url(path) },
-            Fault::Outage | Fault::Refused | Fault::Final => self.error(path, source),
+            Fault::Outage | Fault::Refused | Fault::Final => self.error(Asked::Write, path, source),
         }
     }
 
     fn location(&self, path: &str) -> Result<ObjectPath, StoreError> {
-        ObjectPath::parse(path).map_err(|source| self.error(path, source.into()))
+        ObjectPath::parse(path).map_err(|source| self.error(Asked::Read, path, source.into()))
     }
 
     /// A point of a remote write, where tests break it.
@@ -141,13 +152,16 @@ impl RemoteStore {
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
-        let found = match self.store.get(&self.location(path)?).await {
-            Ok(found) => found,
-            Err(source) => return self.absent(path, source).map(|()| None),
-        };
-        let version = Version { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
-        let bytes = found.bytes().await.map_err(|source| self.error(path, source))?;
-        Ok(Some((bytes, version)))
+        let location = self.location(path)?;
+        let mut reads = 1;
+        loop {
+            match download_bytes(self.store.as_ref(), &location, None, self.patience).await {
+                Ok((meta, bytes)) => return Ok(Some((bytes, Version { e_tag: meta.e_tag, version: meta.version }))),
+                // What was replaced meanwhile is as good in its new state.
+                Err(source) if is_changed(&source) && reads < NEW_READS => reads += 1,
+                Err(source) => return self.absent(Asked::Read, path, source).map(|()| None),
+            }
+        }
     }
 
     pub(super) async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -155,9 +169,9 @@ impl RemoteStore {
         if start == end {
             return Ok(Bytes::new());
         }
-        let outcome = self.store.get_range(&self.location(path)?, start..end).await;
-        let received = match outcome {
-            Ok(bytes) if bytes.len() as u64 == end.saturating_sub(start) => return Ok(bytes),
+        let location = self.location(path)?;
+        let received = match download_bytes(self.store.as_ref(), &location, Some(start..end), self.patience).await {
+            Ok((_, bytes)) if bytes.len() as u64 == end.saturating_sub(start) => return Ok(bytes),
             Ok(_) => None,
             Err(source) => Some(source),
         };
@@ -169,7 +183,7 @@ impl RemoteStore {
             None => Err(StoreError::NotFound { url: self.url(path) }),
             Some(_) => Err(received.map_or_else(
                 || StoreError::Io { url: self.url(path), source: std::io::ErrorKind::UnexpectedEof.into() },
-                |source| self.error(path, source),
+                |source| self.error(Asked::Read, path, source),
             )),
         }
     }
@@ -177,7 +191,7 @@ impl RemoteStore {
     pub(super) async fn size(&self, path: &str) -> Result<Option<u64>, StoreError> {
         match self.store.head(&self.location(path)?).await {
             Ok(meta) => Ok(Some(meta.size)),
-            Err(source) => self.absent(path, source).map(|()| None),
+            Err(source) => self.absent(Asked::Read, path, source).map(|()| None),
         }
     }
 
@@ -233,9 +247,9 @@ impl RemoteStore {
         let begun = self.store.put_multipart(&self.location(path)?).await;
         let mut upload = begun.map_err(|source| self.write_error(path, source))?;
         let sent = match send_parts(&mut *upload, &mut source).await {
-            Ok(()) => upload.complete().await.map(drop).map_err(|source| self.error(path, source)),
+            Ok(()) => upload.complete().await.map(drop).map_err(|source| self.error(Asked::Write, path, source)),
             Err(Sending::File(source)) => Err(io(source)),
-            Err(Sending::Store(source)) => Err(self.error(path, source)),
+            Err(Sending::Store(source)) => Err(self.error(Asked::Write, path, source)),
         };
         if let Err(error) = sent {
             // Parts that stay behind are billed and invisible; a lifecycle rule of the bucket takes the rest.
@@ -250,18 +264,24 @@ impl RemoteStore {
 
     pub(super) async fn fetch_to(&self, path: &str, target: &Path) -> Result<u64, StoreError> {
         let io = |source| StoreError::from_io(target.display().to_string(), source);
-        let found = self.store.get(&self.location(path)?).await.map_err(|source| self.error(path, source))?;
-        let expected = found.meta.size;
-        let mut file = durable::DurableFile::create(target).map_err(io)?;
-        let mut stream = found.into_stream();
-        let mut received = 0;
-        while let Some(bytes) = stream.try_next().await.map_err(|source| self.error(path, source))? {
-            received += bytes.len() as u64;
-            file.write_all(&bytes).map_err(io)?;
-        }
-        if received != expected {
-            return Err(StoreError::Io { url: self.url(path), source: std::io::ErrorKind::UnexpectedEof.into() });
-        }
+        // Made once there is something to write: one that was refused leaves nothing.
+        let mut file = None;
+        let write = |bytes: Bytes| {
+            let file = match &mut file {
+                Some(file) => file,
+                none => none.insert(durable::DurableFile::create(target)?),
+            };
+            file.write_all(&bytes)
+        };
+        let fetched = download(self.store.as_ref(), &self.location(path)?, None, self.patience, write).await;
+        let received = fetched.map(|meta| meta.size).map_err(|error| match error {
+            DownloadError::Store(source) => self.error(Asked::Read, path, source),
+            DownloadError::Taker(source) => io(source),
+        })?;
+        let file = match file {
+            Some(file) => file,
+            None => durable::DurableFile::create(target).map_err(io)?,
+        };
         let sealed = tokio::task::spawn_blocking(move || file.seal()).await;
         sealed.map_err(|source| io(std::io::Error::other(source)))?.map_err(io)?;
         Ok(received)
@@ -270,14 +290,14 @@ impl RemoteStore {
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
         let location = if prefix.is_empty() { None } else { Some(self.location(prefix)?) };
         let listed = self.store.list(location.as_ref()).map_ok(|meta| (meta.location.to_string(), meta.size));
-        listed.try_collect().await.map_err(|source| self.error(prefix, source))
+        listed.try_collect().await.map_err(|source| self.error(Asked::List, prefix, source))
     }
 
     pub(super) async fn delete(&self, path: &str) -> Result<(), StoreError> {
         self.before(Op::Delete, path)?;
         match self.store.delete(&self.location(path)?).await {
             Ok(()) => {}
-            Err(source) => self.absent(path, source)?,
+            Err(source) => self.absent(Asked::Delete, path, source)?,
         }
         fault::after(Op::Delete, Path::new(path));
         Ok(())

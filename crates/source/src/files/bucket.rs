@@ -4,12 +4,12 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use indexbuild_store::{ClientError, Fault, Provider, Retries, answer};
+use indexbuild_store::{Asked, ClientError, Fault, Provider, Retries, answer, missing_right};
 use object_store::ObjectStore;
 
 use super::blocking::{self, Pending};
 use super::location::Scheme;
-use crate::error::SourceError;
+use crate::error::{SourceError, of_list};
 use crate::retry::{FailedRequest, Retry, RetryPolicy};
 
 /// A request that takes longer is reported as slow: until it fails, nobody would know what is waited for.
@@ -58,19 +58,21 @@ impl Bucket {
     pub(super) fn ask<T, F>(
         &self,
         url: &str,
+        asked: Asked,
         request: impl Fn(Arc<dyn ObjectStore>) -> F,
     ) -> Result<object_store::Result<T>, SourceError>
     where
         T: Send + 'static,
         F: Future<Output = object_store::Result<T>> + Send + 'static,
     {
-        self.finish(url, self.start(url, &request)?, request)
+        self.finish(url, asked, self.start(url, &request)?, request)
     }
 
     /// Waits for a request that was started, and makes it again as long as it is not answered.
     pub(super) fn finish<T, F>(
         &self,
         url: &str,
+        asked: Asked,
         first: PendingRequest<T>,
         request: impl Fn(Arc<dyn ObjectStore>) -> F,
     ) -> Result<object_store::Result<T>, SourceError>
@@ -78,11 +80,11 @@ impl Bucket {
         T: Send + 'static,
         F: Future<Output = object_store::Result<T>> + Send + 'static,
     {
-        let mut asked = first;
+        let mut pending = first;
         let mut tries = 0_u32;
         loop {
             let outcome =
-                asked.wait(LONG, || self.policy.slow(url)).map_err(|error| SourceError::from_io(url, error))?;
+                pending.wait(LONG, || self.policy.slow(url)).map_err(|error| SourceError::from_io(url, error))?;
             let error = match outcome {
                 Ok(value) => {
                     self.policy.answered();
@@ -95,19 +97,26 @@ impl Bucket {
                 Fault::NotFound => self.policy.answered(),
                 Fault::Final => {}
                 Fault::Outage | Fault::Refused | Fault::NoBucket => {
-                    let failure = FailedRequest { url, fault, answer: &answer(&error), tries };
+                    let right = missing_right(of_list(url, asked), asked, &error);
+                    let (answer, right_told) = (answer(&error), right.as_deref());
+                    let failure = FailedRequest { url, fault, answer: &answer, right: right_told, tries };
                     match self.policy.failed(&failure) {
                         again @ (Retry::NewClient | Retry::SameClient) => {
                             if matches!(again, Retry::NewClient) {
                                 self.renew()?;
                             }
-                            asked = self.start(url, &request)?;
+                            pending = self.start(url, &request)?;
                             tries = tries.saturating_add(1);
                             continue;
                         }
                         Retry::GiveUp => {}
                         Retry::Stop(cause) => {
-                            return Err(SourceError::Store { url: url.to_owned(), source: cause });
+                            let url = url.to_owned();
+                            // Whether a store that refuses can be reached is no question.
+                            return Err(match fault {
+                                Fault::Refused => SourceError::Denied { url, right, source: cause },
+                                _ => SourceError::Store { url, source: cause },
+                            });
                         }
                     }
                 }
@@ -138,8 +147,9 @@ fn client(scheme: Scheme, base: &str, policy: &dyn RetryPolicy) -> Result<Arc<dy
     };
     indexbuild_store::client(provider, base, &options, retries).map_err(|error| match error {
         ClientError::Runtime(error) => SourceError::from_io(base, error),
-        error @ (ClientError::UnknownOption(_) | ClientError::Endpoint(_) | ClientError::Store(_)) => {
-            SourceError::Settings { url: base.to_owned(), source: Box::new(error) }
-        }
+        error @ (ClientError::UnknownOption(_)
+        | ClientError::Endpoint(_)
+        | ClientError::Value(_)
+        | ClientError::Store(_)) => SourceError::Settings { url: base.to_owned(), source: Box::new(error) },
     })
 }

@@ -1,11 +1,12 @@
 //! From URLs with patterns to the list of files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use indexbuild_store::file_url;
+use indexbuild_store::{file_url, is_readable};
+use object_store::ObjectMeta;
 use object_store::path::Path as Key;
 
 use super::location::{LocalPlace, Location, Scheme};
@@ -31,6 +32,9 @@ struct Here {
     inode: (u64, u64),
     names: u64,
 }
+
+/// Of a key that the stores' clients cannot ask for.
+const UNREADABLE: &str = "has an empty part, `.` or `..`, or a control character in it, and cannot be read; copy the object to another key, and name that";
 
 /// All files that the URLs name, each once, sorted by URL.
 pub(crate) fn list(urls: &[String], stores: &Stores) -> Result<Snapshot, SourceError> {
@@ -124,7 +128,17 @@ fn local(url: &str, place: &LocalPlace, stores: &Stores) -> Result<Vec<(PathBuf,
     }
 }
 
+/// A key, or a pattern, with parts that no client can ask for.
+fn refuse_unreadable(url: &str, scheme: Scheme, key: &str) -> Result<(), SourceError> {
+    if matches!(scheme, Scheme::S3 | Scheme::Gs | Scheme::Az) && !is_readable(key) {
+        let why = format!("the key {key:?} {UNREADABLE}");
+        return Err(SourceError::InvalidUrl { url: url.to_owned(), why });
+    }
+    Ok(())
+}
+
 fn one(url: &str, scheme: Scheme, base: &str, key: &str, stores: &Stores) -> Result<FileStamp, SourceError> {
+    refuse_unreadable(url, scheme, key)?;
     let bucket = stores.bucket(scheme, base)?;
     let path =
         Key::parse(key).map_err(|error| SourceError::InvalidUrl { url: url.to_owned(), why: error.to_string() })?;
@@ -139,6 +153,7 @@ fn matching(
     pattern: &str,
     stores: &Stores,
 ) -> Result<Vec<FileStamp>, SourceError> {
+    refuse_unreadable(url, scheme, pattern)?;
     let bucket = stores.bucket(scheme, base)?;
     let folder = pattern
         .find(['*', '?', '['])
@@ -148,13 +163,36 @@ fn matching(
         .transpose()
         .map_err(|error| SourceError::InvalidUrl { url: url.to_owned(), why: error.to_string() })?;
     let pattern = pattern_or(url, pattern)?;
+    let listed = objects(url, &bucket, folder.as_ref())?;
+    let folders = folders(&listed);
     let mut files = Vec::new();
-    for meta in objects(url, &bucket, folder.as_ref())? {
-        if pattern.matches_with(meta.location.as_ref(), MATCHING) {
-            files.push(remote_stamp(&stamp_url(scheme, base, &meta.location), &meta));
+    for meta in &listed {
+        let key = meta.location.as_ref();
+        if pattern.matches_with(key, MATCHING) && !(meta.size == 0 && marks_folder(key, &folders)) {
+            files.push(remote_stamp(&stamp_url(scheme, base, &meta.location), meta));
         }
     }
     Ok(files)
+}
+
+/// The folders in which something stands.
+fn folders(listed: &[ObjectMeta]) -> HashSet<&str> {
+    let mut folders = HashSet::new();
+    for meta in listed {
+        let mut key = meta.location.as_ref();
+        while let Some((folder, _)) = key.rsplit_once('/')
+            && folders.insert(folder)
+        {
+            key = folder;
+        }
+    }
+    folders
+}
+
+/// Whether an empty object only says that there is a folder: Hadoop's by its name, and those of Azure's hierarchical namespaces
+/// by what stands in it. Marks that end in a slash are in no list.
+fn marks_folder(key: &str, folders: &HashSet<&str>) -> bool {
+    key.ends_with("_$folder$") || folders.contains(key)
 }
 
 fn stamp_url(scheme: Scheme, base: &str, key: &Key) -> String {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use indexbuild_store::Fault;
+use indexbuild_store::{Asked, Fault, Patience, download_bytes};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use rustix::fs::{Mode, OFlags};
 
 use super::bucket::{Bucket, PendingRequest};
@@ -92,7 +92,7 @@ impl PinnedFile {
         if matches!(error, object_store::Error::NotFound { .. }) {
             self.changed("gone")
         } else {
-            SourceError::from_store(self.url(), error)
+            SourceError::from_store(self.url(), Asked::Read, error)
         }
     }
 
@@ -195,7 +195,8 @@ impl OpenFile {
     pub(crate) fn finish(&self, pending: PendingRead) -> Result<Bytes, SourceError> {
         let PendingRead { asked, start, length } = pending;
         let (bucket, path) = self.remote()?;
-        let answer = bucket.finish(self.file.url(), asked, |store| read(store, path.clone(), start, length))?;
+        let answer =
+            bucket.finish(self.file.url(), Asked::Read, asked, |store| read(store, path.clone(), start, length))?;
         let (meta, bytes) = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -280,25 +281,22 @@ async fn read(
     start: u64,
     length: usize,
 ) -> object_store::Result<(ObjectMeta, Bytes)> {
-    let range = GetRange::Bounded(start..start + length as u64);
-    let result = store.get_opts(&path, GetOptions { range: Some(range), ..GetOptions::default() }).await?;
-    let meta = result.meta.clone();
-    Ok((meta, result.bytes().await?))
+    download_bytes(store.as_ref(), &path, Some(start..start + length as u64), Patience::default()).await
 }
 
 fn head(url: &str, bucket: &Bucket, path: &Path) -> Result<object_store::Result<ObjectMeta>, SourceError> {
-    bucket.ask(url, |store| {
+    bucket.ask(url, Asked::Read, |store| {
         let path = path.clone();
         async move { store.head(&path).await }
     })
 }
 
 pub(super) fn objects(url: &str, bucket: &Bucket, prefix: Option<&Path>) -> Result<Vec<ObjectMeta>, SourceError> {
-    let listed = bucket.ask(url, |store| {
+    let listed = bucket.ask(url, Asked::List, |store| {
         let prefix = prefix.cloned();
         async move { store.list(prefix.as_ref()).try_collect::<Vec<_>>().await }
     });
-    listed?.map_err(|error| SourceError::from_store(url, error))
+    listed?.map_err(|error| SourceError::from_store(url, Asked::List, error))
 }
 
 pub(super) fn object(url: &str, bucket: &Bucket, path: &Path) -> Result<ObjectMeta, SourceError> {
@@ -310,7 +308,7 @@ pub(super) fn object(url: &str, bucket: &Bucket, path: &Path) -> Result<ObjectMe
         // The answer to this question has no body that would tell a missing bucket from a missing object; that to a list
         // has. One that may not be listed, or is a plain web server, leaves it at that.
         let folder = path.clone();
-        let listed = bucket.ask(url, |store| {
+        let listed = bucket.ask(url, Asked::List, |store| {
             let folder = folder.clone();
             async move {
                 match store.list(Some(&folder)).try_next().await {
@@ -319,7 +317,7 @@ pub(super) fn object(url: &str, bucket: &Bucket, path: &Path) -> Result<ObjectMe
                 }
             }
         });
-        listed?.map_err(|error| SourceError::from_store(url, error))?;
+        listed?.map_err(|error| SourceError::from_store(url, Asked::List, error))?;
     }
-    Err(SourceError::from_store(url, error))
+    Err(SourceError::from_store(url, Asked::Read, error))
 }

@@ -6,6 +6,7 @@ mod damage;
 mod differing_files;
 mod etags;
 mod names;
+mod odd_keys;
 mod outages;
 mod packed;
 mod parquet_tables;
