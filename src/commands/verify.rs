@@ -156,7 +156,7 @@ fn table_hashes(
             let outcome = split_hashes(&table, split, &columns, &definitions, &options);
             // Nobody bounds the memory of this command: what a file needs, it gets.
             let larger =
-                outcome.as_ref().err().and_then(|error| error.downcast_ref()).and_then(|error: &SourceError| {
+                outcome.as_ref().err().and_then(|error| error.downcast_ref::<SourceError>()).and_then(|error| {
                     let pages = error.pages_needed().map(|pages| options.with_pages(pages));
                     pages.or_else(|| Some(ReadOptions { row_budget: error.row_needed()?.saturating_mul(2), ..options }))
                 });

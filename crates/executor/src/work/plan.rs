@@ -213,8 +213,8 @@ impl Sample {
         let mut room = Room::of(job);
         let mut rest = chosen.as_slice();
         while !rest.is_empty() {
-            let some;
-            (some, rest) = rest.split_at(room.budget.threads.clamp(1, rest.len()));
+            let (some, after) = rest.split_at(room.budget.threads.clamp(1, rest.len()));
+            rest = after;
             job.shared.go_on()?;
             let options = room.options(rows_each, SPLIT_BYTES);
             // A sample is mostly waiting for a store.

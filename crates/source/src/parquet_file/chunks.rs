@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 
 use super::thrift::Octets;
@@ -150,7 +150,7 @@ impl SharedChunks {
         Ok(bytes.slice(..length))
     }
 
-    /// Reads on from a place in a chunk to its end, so many bytes at a time.
+    /// Reads on from a place in a chunk to its end, of a local file so many bytes at a time.
     pub(super) fn stream(&self, chunk: Chunk, at: u64, step: usize) -> ChunkStream {
         ChunkStream { chunks: self.clone(), chunk, at, step, bytes: Bytes::new() }
     }
@@ -173,7 +173,9 @@ impl ChunkStream {
     /// Reads more if there are none at hand; at the chunk's end there are none afterwards.
     fn fill(&mut self) -> ParquetResult<()> {
         if self.bytes.is_empty() && self.at < self.chunk.end {
-            let bytes = self.chunks.bytes_at(self.chunk, self.at, self.step);
+            // Of an object store, what the window holds: more at once would be copied together.
+            let least = if self.chunks.is_remote() { 1 } else { self.step };
+            let bytes = self.chunks.bytes_at(self.chunk, self.at, least);
             self.bytes = bytes.map_err(|error| self.chunks.refuse(error))?;
         }
         Ok(())
@@ -194,7 +196,7 @@ impl Octets for ChunkStream {
             return Err(ParquetError::EOF("it reaches beyond the column's chunk".to_owned()));
         }
         let held = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.bytes.len());
-        self.bytes = self.bytes.split_off(held);
+        self.bytes.advance(held);
         self.at += bytes;
         Ok(())
     }
@@ -204,9 +206,8 @@ impl Read for ChunkStream {
     fn read(&mut self, target: &mut [u8]) -> std::io::Result<usize> {
         self.fill().map_err(std::io::Error::other)?;
         let length = target.len().min(self.bytes.len());
-        let read = self.bytes.split_to(length);
         if let Some(target) = target.get_mut(..length) {
-            target.copy_from_slice(&read);
+            self.bytes.copy_to_slice(target);
         }
         self.at += length as u64;
         Ok(length)
