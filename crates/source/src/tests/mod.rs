@@ -5,6 +5,7 @@ mod csv_tables;
 mod damage;
 mod differing_files;
 mod etags;
+mod large_pages;
 mod names;
 mod odd_keys;
 mod outages;
