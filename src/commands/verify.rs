@@ -10,7 +10,7 @@ use indexbuild_index::definition::IndexDefinition;
 use indexbuild_index::manifest::Manifest;
 use indexbuild_index::reader::VerifyOptions;
 use indexbuild_index::{Encoder, Entries, Frame, RowPositions, Rows, SetHash, entry_hash};
-use indexbuild_source::{BatchRows, ReadOptions, SourceError, Split, Table};
+use indexbuild_source::{BatchRows, ReadColumns, ReadOptions, SourceError, Split, Table};
 use indexbuild_store::in_parallel;
 use serde::Serialize;
 
