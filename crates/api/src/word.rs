@@ -7,7 +7,7 @@ use serde::ser::{Serialize, Serializer};
 
 /// The longest word of a closed set, in bytes. A word that a later version adds is not longer: an older process cannot carry
 /// it, and so cannot read the object that it stands in.
-pub const LONGEST_WORD: usize = 63;
+pub const LONGEST_WORD: usize = 31;
 
 /// A word of a closed set that a later version has, and this one has not. It is carried as it is: one process must not make
 /// the object unreadable to another by saying something new, and whoever writes the object back says the same.

@@ -77,7 +77,7 @@ proptest! {
 
     #[test]
     fn a_word_that_is_not_known_is_carried_wherever_somebody_else_may_have_written_it(
-        word in "[A-Z][A-Za-z0-9é]{0,30}"
+        word in "[A-Z][A-Za-z0-9é]{0,15}"
     ) {
         carried("IndexBuild", &word);
         carried("EngineDirectory", &word);
