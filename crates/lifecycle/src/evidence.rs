@@ -85,7 +85,7 @@ impl EvidenceKind {
         }
     }
 
-    /// What may still bring it about while a volume is held without proof, and who.
+    /// What may bring it about while a volume is held without proof, and who, of whatever volume.
     const fn comes_when(self) -> Option<&'static str> {
         match self {
             Self::Terminated => Some("the kubelet of its node reports the pod terminated"),
@@ -107,14 +107,34 @@ impl EvidenceKind {
         }
     }
 
-    /// What would prove that the owner of a held volume is gone, and who could supply it; of a volume whose detach proves
-    /// something, and of any other.
+    /// What would prove that the owner of any held volume is gone, and who could supply it; of a volume whose detach proves
+    /// something, and of any other. Of one that is there, [`ways`] knows more.
     #[must_use]
     pub fn awaited(detach_proves: bool) -> String {
         let ways = Self::ALL.iter().filter(|kind| detach_proves || !kind.takes_a_detach());
-        let mut ways: Vec<&str> = ways.filter_map(|kind| kind.comes_when()).collect();
-        let last = ways.pop().unwrap_or_default();
-        format!("{}, or {last}", ways.join(", "))
+        listed(ways.filter_map(|kind| kind.comes_when()).collect())
+    }
+
+    /// The same of one volume, by what is seen of it now: nothing where it cannot come any more, or never could.
+    fn still_comes_when(self, world: &World, owner: LastOwner<'_>) -> Option<&'static str> {
+        let node_gone = world.node(owner.node_name).is_some_and(|node| node.gone);
+        // Whose pod has no object is heard by nobody: there is no status for a kubelet to write, and the API server takes
+        // no word from a process whose pod is not there.
+        let pod = world.pods.iter().any(|pod| pod.uid == owner.pod_uid);
+        let comes = match self {
+            Self::Terminated => pod && !node_gone,
+            Self::Released => pod && !owner.boot_nonce.is_empty(),
+            Self::NodeRebooted => !owner.boot_id.is_empty() && !owner.system_uuid.is_empty(),
+            Self::NodeGone => detach_proves(world, owner),
+            Self::OutOfService => !node_gone && detach_proves(world, owner),
+            Self::NeverClaimed | Self::Recorded => false,
+        };
+        match self {
+            _ if !comes => None,
+            Self::NodeRebooted if node_gone => Some("its machine comes back as a node, booted anew"),
+            Self::NodeGone if node_gone => Some("the volume is detached from its node, whose object is gone"),
+            _ => self.comes_when(),
+        }
     }
 
     /// The rows of the table in `docs/lifecycle.md`.
@@ -136,9 +156,20 @@ impl EvidenceKind {
     }
 }
 
+/// What may still prove that the last owner of a volume is gone, and who could supply it: the one list of it. Empty where
+/// nothing can.
+pub(crate) fn ways(world: &World, owner: LastOwner<'_>) -> String {
+    listed(EvidenceKind::ALL.iter().filter_map(|kind| kind.still_comes_when(world, owner)).collect())
+}
+
+fn listed(mut ways: Vec<&str>) -> String {
+    let last = ways.pop().unwrap_or_default();
+    if ways.is_empty() { last.to_owned() } else { format!("{}, or {last}", ways.join(", ")) }
+}
+
 /// Who owned a volume last, as the record says.
 #[derive(Clone, Copy, Debug)]
-struct LastOwner<'a> {
+pub(crate) struct LastOwner<'a> {
     claim_name: &'a str,
     pod_uid: &'a str,
     boot_nonce: &'a str,
@@ -152,12 +183,11 @@ struct LastOwner<'a> {
     recorded: bool,
 }
 
-impl Evidence {
-    /// Proof that the record's present owner is gone.
-    #[must_use]
-    pub fn of_current(world: &World, record: &Record) -> Option<Self> {
+impl<'a> LastOwner<'a> {
+    /// The record's present owner, if it has one.
+    pub(crate) fn current(record: &'a Record) -> Option<Self> {
         let grant = record.spec.grant.as_ref()?;
-        let owner = LastOwner {
+        Some(Self {
             claim_name: record.spec.volume.as_ref().map_or("", |volume| volume.claim_name.as_str()),
             pod_uid: &grant.pod_uid,
             boot_nonce: &grant.boot_nonce,
@@ -167,14 +197,12 @@ impl Evidence {
             system_uuid: &grant.system_uuid,
             attached: grant.attached.as_ref(),
             recorded: false,
-        };
-        Self::of(world, owner)
+        })
     }
 
-    /// Proof that the last owner of a volume that a slot had is gone.
-    #[must_use]
-    pub fn of_former(world: &World, volume: &FormerVolume) -> Option<Self> {
-        let owner = LastOwner {
+    /// The last owner of a volume that a slot had.
+    pub(crate) fn former(volume: &'a FormerVolume) -> Self {
+        Self {
             claim_name: &volume.claim_name,
             pod_uid: &volume.pod_uid,
             boot_nonce: &volume.boot_nonce,
@@ -184,8 +212,31 @@ impl Evidence {
             system_uuid: &volume.system_uuid,
             attached: volume.attached.as_ref(),
             recorded: volume.state == VolumeState::Idle,
-        };
-        Self::of(world, owner)
+        }
+    }
+
+    /// The claim of the volume.
+    pub(crate) const fn claim_name(&self) -> &'a str {
+        self.claim_name
+    }
+
+    /// Why its volume's detach would prove nothing; `None`: it would.
+    pub(crate) fn why_detach_proves_nothing(&self, world: &World) -> Option<String> {
+        why_detach_proves_nothing(world, self.attached)
+    }
+}
+
+impl Evidence {
+    /// Proof that the record's present owner is gone.
+    #[must_use]
+    pub fn of_current(world: &World, record: &Record) -> Option<Self> {
+        Self::of(world, LastOwner::current(record)?)
+    }
+
+    /// Proof that the last owner of a volume that a slot had is gone.
+    #[must_use]
+    pub fn of_former(world: &World, volume: &FormerVolume) -> Option<Self> {
+        Self::of(world, LastOwner::former(volume))
     }
 
     fn of(world: &World, owner: LastOwner<'_>) -> Option<Self> {
@@ -299,22 +350,26 @@ fn out_of_service(world: &World, owner: LastOwner<'_>) -> bool {
 /// That nothing attaches a volume is true of NFS too, and a driver may detach by doing nothing (democratic-csi#307,
 /// ceph-csi#3199).
 fn is_detached(world: &World, owner: LastOwner<'_>, node: &NodeView) -> bool {
-    let was_attached = owner.attached.is_some_and(|attached| attached.node == node.name);
-    node.volumes_detached && was_attached && why_detach_proves_nothing(world, owner.attached).is_none()
+    node.volumes_detached && node.name == owner.node_name && detach_proves(world, owner)
+}
+
+/// Whether a detach of the owner's volume from its node would count.
+fn detach_proves(world: &World, owner: LastOwner<'_>) -> bool {
+    let was_attached = owner.attached.is_some_and(|attached| attached.node == owner.node_name);
+    was_attached && why_detach_proves_nothing(world, owner.attached).is_none()
 }
 
 /// Why neither the loss of a node nor the out-of-service taint would prove anything about a volume; `None`: with its detach
 /// it would.
-#[must_use]
-pub fn why_detach_proves_nothing(world: &World, attached: Option<&Attached>) -> Option<String> {
+fn why_detach_proves_nothing(world: &World, attached: Option<&Attached>) -> Option<String> {
     const NO_HELP: &str = "so that neither the removal of its Node object nor the taint node.kubernetes.io/out-of-service proves anything";
     match attached {
         None => Some(format!(
-            "nothing was seen to attach it when that owner began (local volumes and those of NFS are never attached), {NO_HELP}; whoever knows that the machine is down removes the claim by hand"
+            "nothing was seen to attach it when that owner began (local volumes and those of NFS are never attached), {NO_HELP}"
         )),
         Some(Attached { driver, volume: _, node: _ }) if !world.attachments.detaching_drivers.contains(driver) => {
             Some(format!(
-                "its driver {driver} is not in the chart's evidence.detachingDrivers, {NO_HELP}; whoever knows that the machine is down removes the claim by hand; the driver is added where its detach really cuts the node off"
+                "its driver {driver} is not in the chart's evidence.detachingDrivers, {NO_HELP}; the driver is added where its detach really cuts the node off"
             ))
         }
         Some(_) => None,

@@ -302,6 +302,10 @@ pub enum Hindrance {
         claim: String,
         warning: Warning,
     },
+    /// A claim has had no volume for long: it names no storage class, and the cluster has no default one.
+    NoDefaultClass {
+        claim: String,
+    },
     /// A pod's container cannot be started, and that does not end by itself: no image, a bad configuration.
     ContainerStuck {
         pod: String,
@@ -359,6 +363,11 @@ pub enum Enforcement {
     /// It could not be tried.
     Unknown {
         /// Why, and what would change it.
+        why: String,
+    },
+    /// This observer has not tried it: what an earlier one has found out stands (I8).
+    Untried {
+        /// Why, and when it will be.
         why: String,
     },
 }

@@ -8,7 +8,7 @@ use indexbuild_api::{
     Condition, ConditionStatus, ConditionType, IndexBuildStatus, Reason, VolumeState, WorkErrorReason, names,
 };
 use indexbuild_lifecycle::plan::transition_events;
-use indexbuild_lifecycle::world::{NodeReady, PodState, World};
+use indexbuild_lifecycle::world::{NodeReady, PodState, PodView, World};
 use indexbuild_lifecycle::{Action, plan};
 use scene::*;
 
@@ -116,6 +116,9 @@ fn a_held_volume_is_told_with_pod_uid_node_and_who_could_prove_what() {
     });
     let former = stranded(1);
     assert_eq!(former.state, VolumeState::Stranded);
+    let (name, uid) = (former.pod_name.clone(), "pod-9".to_owned());
+    let node = Some("node-2".to_owned());
+    world.pods.push(PodView { name, uid, node, epoch: 2, ..world.pods[1].clone() });
     world.slots[1].record.spec.former_volumes.push(former);
     let parts = ["-v9", "(UID pod-9) on node-2", "kubelet", "out-of-service", "the build does not wait for it"];
     holds(&of_slot(&world, 1), &parts);

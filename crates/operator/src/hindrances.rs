@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use indexbuild_api::{Guarded, apart};
 use indexbuild_lifecycle::world::{Hindrance, NodeReady, Unstarted, Warning, World};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
@@ -16,6 +17,21 @@ use crate::views;
 
 /// After so many milliseconds without a container on its node, or without a volume, events are asked why.
 const LATE: u64 = 8_000;
+
+/// The words about so many claims are asked for in one pass.
+const ASKED: usize = 4;
+
+/// So long after its last word whoever could not bind or make a volume would have said it again: the controllers try every
+/// 15 s or, after many failures, every 5 minutes, and as seldom are events of one object taken.
+const STALE: SignedDuration = SignedDuration::from_mins(8);
+
+/// The kubelet's word for an image that is on its way.
+const PULLING: &str = "Pulling";
+
+/// What the controller of volumes says, as an ordinary event, where nothing can be bound to a claim.
+const FAILED_BINDING: &str = "FailedBinding";
+/// Its words where a claim had no class.
+const NO_CLASS: &str = "no storage class is set";
 
 /// Reasons of a waiting container that do not end by themselves.
 const STUCK: [&str; 6] = [
@@ -36,6 +52,7 @@ pub(crate) async fn hindrances(
     client: &Client,
     objects: &Objects,
     world: &World,
+    server: Option<Timestamp>,
     memory: &mut BuildMemory,
 ) -> Vec<Hindrance> {
     let wanted = || objects.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
@@ -53,10 +70,13 @@ pub(crate) async fn hindrances(
     let is_late = |uid: Option<String>| uid.is_some_and(|uid| late.contains(&uid));
 
     let mut hindrances: Vec<_> = wanted().filter_map(|pod| of_pod(pod)).collect();
-    if let Some(claim) = unbound.iter().find(|claim| is_late(claim.uid())) {
-        // Without a warning it waits for its pod, as it should.
-        let warning = newest(&warnings(client, &world.build.namespace, claim.uid()).await);
-        hindrances.extend(warning.map(|warning| Hindrance::ClaimUnbound { claim: claim.name_any(), warning }));
+    for claim in unbound.iter().filter(|claim| is_late(claim.uid())).take(ASKED) {
+        let told = events(client, &world.build.namespace, claim.uid()).await;
+        // Without a hindrance it waits for its pod, or for a volume that is being made, as it should.
+        if let Some(hindrance) = of_claim(claim, &told, server) {
+            hindrances.push(hindrance);
+            break;
+        }
     }
     if let Some(pod) = unstarted.iter().find(|pod| is_late(pod.uid()))
         && hindrances.is_empty()
@@ -64,10 +84,10 @@ pub(crate) async fn hindrances(
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         let lost = node.filter(|name| world.node(name).is_some_and(|node| node.ready != NodeReady::True));
         let why = match lost {
-            Some(node) => Unstarted::NodeNotReady { node: node.to_owned() },
-            None => why_unstarted(pod, &warnings(client, &world.build.namespace, pod.uid()).await),
+            Some(node) => Some(Unstarted::NodeNotReady { node: node.to_owned() }),
+            None => why_unstarted(pod, &events(client, &world.build.namespace, pod.uid()).await),
         };
-        hindrances.push(Hindrance::PodUnstarted { pod: pod.name_any(), why });
+        hindrances.extend(why.map(|why| Hindrance::PodUnstarted { pod: pod.name_any(), why }));
     }
     let failed = memory.failed_actions.iter();
     let failed = failed.map(|(slot, message)| Hindrance::ActionFailed { slot: *slot, message: message.clone() });
@@ -75,11 +95,12 @@ pub(crate) async fn hindrances(
     hindrances
 }
 
-/// The warnings about an object, as far as they can be read; none where events may not be.
-async fn warnings(client: &Client, namespace: &str, uid: Option<String>) -> Vec<Event> {
-    let about = format!("involvedObject.uid={},type=Warning", uid.unwrap_or_default());
+/// The events about an object, as far as they can be read; none where they may not be. Ordinary ones too: they tell that
+/// what a warning before them says is over.
+async fn events(client: &Client, namespace: &str, uid: Option<String>) -> Vec<Event> {
+    let about = format!("involvedObject.uid={}", uid.unwrap_or_default());
     let events = Api::<Guarded<Event>>::namespaced(client.clone(), namespace);
-    match events.list(&ListParams::default().fields(&about).limit(50)).await {
+    match events.list(&ListParams::default().fields(&about).limit(200)).await {
         Ok(events) => apart(events.items).0.into_iter().map(Arc::unwrap_or_clone).collect(),
         Err(error) => {
             tracing::debug!(%error, "events are not read");
@@ -131,27 +152,62 @@ fn is_unbound(claim: &PersistentVolumeClaim) -> bool {
     claim.metadata.deletion_timestamp.is_none() && phase == Some("Pending")
 }
 
-/// What keeps a pod from starting that its status does not say: a mount that fails is told in events alone.
-fn why_unstarted(pod: &Pod, warnings: &[Event]) -> Unstarted {
-    if let Some(warning) = newest(warnings) {
-        return Unstarted::Warned(warning);
+/// What keeps a pod from starting that its status does not say: a mount that fails is told in events alone. `None`: nothing
+/// does, as its image is being pulled. By the newest word about it, as what hindered it before that is over.
+fn why_unstarted(pod: &Pod, events: &[Event]) -> Option<Unstarted> {
+    match newest_event(events) {
+        Some(told) if is_warning(told) => return Some(Unstarted::Warned(warning(told))),
+        Some(told) if told.reason.as_deref() == Some(PULLING) => return None,
+        Some(_) | None => {}
     }
     let mounted = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let secrets: BTreeSet<_> = mounted.filter_map(|volume| volume.secret.as_ref()?.secret_name.clone()).collect();
-    Unstarted::Unknown { secrets: secrets.into_iter().collect() }
+    Some(Unstarted::Unknown { secrets: secrets.into_iter().collect() })
 }
 
-/// The newest of the warnings that say anything.
-fn newest(warnings: &[Event]) -> Option<Warning> {
-    let time = |event: &Event| {
-        let last = event.last_timestamp.as_ref().map(|time| time.0);
-        last.or_else(|| event.event_time.as_ref().map(|time| time.0))
-    };
-    let told = warnings
-        .iter()
-        .filter(|event| event.message.is_some() && event.reason.as_deref() != Some(HARMLESS))
-        .max_by_key(|event| time(event))?;
-    Some(Warning { reason: told.reason.clone().unwrap_or_default(), message: told.message.clone().unwrap_or_default() })
+fn is_warning(event: &Event) -> bool {
+    event.type_.as_deref() == Some("Warning")
+}
+
+/// When an event was seen last.
+fn time(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
+    let last = event.last_timestamp.as_ref().map(|time| time.0);
+    let first = event.event_time.as_ref().map(|time| time.0);
+    series.into_iter().chain(last).chain(first).max()
+}
+
+/// The newest of the events that say anything.
+fn newest_event(events: &[Event]) -> Option<&Event> {
+    let told = events.iter().filter(|event| event.message.is_some() && event.reason.as_deref() != Some(HARMLESS));
+    told.max_by_key(|event| time(event))
+}
+
+fn warning(event: &Event) -> Warning {
+    let Event { reason, message, .. } = event;
+    Warning { reason: reason.clone().unwrap_or_default(), message: message.clone().unwrap_or_default() }
+}
+
+/// What keeps a claim from being bound, by the newest word about it: what hindered it before that is over. A word that
+/// whoever says it has not repeated for long is over too: they try again every few seconds or minutes as long as it holds.
+/// `now`: by the API server's clock, where that is known.
+fn of_claim(claim: &PersistentVolumeClaim, events: &[Event], now: Option<Timestamp>) -> Option<Hindrance> {
+    let told = newest_event(events)?;
+    let age = now.zip(time(told)).map(|(now, told)| now.duration_since(told));
+    if age.is_some_and(|age| age > STALE) {
+        return None;
+    }
+    let name = claim.name_any();
+    let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
+    // Not a warning in Kubernetes' eyes, and the only word about it.
+    let unfound = told.reason.as_deref() == Some(FAILED_BINDING);
+    match class {
+        None if unfound => Some(Hindrance::NoDefaultClass { claim: name }),
+        // It has a class by now: the default one was marked since.
+        Some(class) if unfound && !class.is_empty() && warning(told).message.contains(NO_CLASS) => None,
+        _ if unfound || is_warning(told) => Some(Hindrance::ClaimUnbound { claim: name, warning: warning(told) }),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -217,12 +273,59 @@ mod tests {
             Event { reason: Some(HARMLESS.to_owned()), ..event("2026-01-01T00:00:09Z", "no DNS") },
         ];
         let failed = Warning { reason: "FailedMount".to_owned(), message: "secret \"lake\" not found".to_owned() };
-        assert_eq!(why_unstarted(&pod("ContainerCreating"), &events), Unstarted::Warned(failed));
-        let unknown = Unstarted::Unknown { secrets: vec!["lake".to_owned()] };
+        assert_eq!(why_unstarted(&pod("ContainerCreating"), &events), Some(Unstarted::Warned(failed)));
+        let unknown = Some(Unstarted::Unknown { secrets: vec!["lake".to_owned()] });
         assert_eq!(why_unstarted(&pod("ContainerCreating"), &[]), unknown);
+        let normal = |reason: &str| Event {
+            type_: Some("Normal".to_owned()),
+            reason: Some(reason.to_owned()),
+            ..event("2026-01-01T00:00:03Z", "the newest word")
+        };
+        let after = |reason| why_unstarted(&pod("ContainerCreating"), &[events.as_slice(), &[normal(reason)]].concat());
+        assert_eq!(after("Pulling"), None, "the secret is there by now");
+        assert_eq!(after("SuccessfulAttachVolume"), unknown);
         let claim: PersistentVolumeClaim =
             serde_json::from_value(json!({"metadata": {"name": "c"}, "status": {"phase": "Pending"}})).unwrap();
         assert!(is_unbound(&claim));
-        assert_eq!(newest(&[]), None, "it waits for its pod");
+        assert_eq!(newest_event(&[]), None, "it waits for its pod");
+    }
+
+    /// A class that was missing and is there now; a default one that never was, is, or came later.
+    #[test]
+    fn the_newest_word_about_a_claim_counts_and_no_older_one() {
+        let claim = |class: Option<&str>| -> PersistentVolumeClaim {
+            serde_json::from_value(json!({"metadata": {"name": "c"}, "spec": {"storageClassName": class},
+                "status": {"phase": "Pending"}}))
+            .unwrap()
+        };
+        let event = |time: &str, kind: &str, reason: &str, message: &str| -> Event {
+            serde_json::from_value(json!({"metadata": {}, "involvedObject": {}, "type": kind, "reason": reason,
+                "lastTimestamp": format!("2026-01-01T00:{time}Z"), "message": message}))
+            .unwrap()
+        };
+        let missing = |time| event(time, "Warning", "ProvisioningFailed", "storageclass \"fast\" not found");
+        let waits = |time| event(time, "Normal", "WaitForFirstConsumer", "waiting for first consumer to be created");
+        let unset = |time| {
+            let message = "no persistent volumes available for this claim and no storage class is set";
+            event(time, "Normal", "FailedBinding", message)
+        };
+        let now = |text: &str| Some(format!("2026-01-01T00:{text}Z").parse().unwrap());
+        let said = |class, events: &[Event], at| of_claim(&claim(class), events, now(at));
+        let fast = Some("fast");
+        let unbound = |event: &Event| Some(Hindrance::ClaimUnbound { claim: "c".to_owned(), warning: warning(event) });
+        assert_eq!(said(fast, &[], "01:00"), None);
+        assert_eq!(said(fast, &[missing("00:30")], "01:00"), unbound(&missing("00:30")));
+        assert_eq!(said(fast, &[missing("00:30"), waits("00:45")], "01:00"), None, "the class is there by now");
+        assert_eq!(
+            said(fast, &[waits("00:20"), missing("00:30")], "01:00"),
+            unbound(&missing("00:30")),
+            "it was removed"
+        );
+        assert_eq!(said(fast, &[missing("00:30")], "11:30"), None, "nobody has said so for 11 minutes");
+        assert_eq!(of_claim(&claim(fast), &[missing("00:30")], None), unbound(&missing("00:30")), "no clock is known");
+        let no_default = Some(Hindrance::NoDefaultClass { claim: "c".to_owned() });
+        assert_eq!(said(None, &[unset("00:30")], "01:00"), no_default);
+        assert_eq!(said(fast, &[unset("00:30")], "01:00"), None, "the default one was marked since");
+        assert_eq!(said(Some(""), &[unset("00:30")], "01:00"), unbound(&unset("00:30")), "volumes by hand");
     }
 }

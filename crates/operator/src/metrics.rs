@@ -1,10 +1,10 @@
 //! What the operator counts, in the OpenMetrics text format. No names of objects and no error texts as labels: their
 //! number has no bound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
@@ -82,6 +82,13 @@ pub enum ReconcileResult {
     Error,
 }
 
+/// How a build has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BuildEnd {
+    Complete,
+    Failed,
+}
+
 /// A label's value that is a name of a closed set, or a kind of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Name(std::borrow::Cow<'static, str>);
@@ -121,6 +128,10 @@ labels! {
 pub struct Metrics {
     registry: Arc<Registry>,
     builds: Family<InPhase, Gauge>,
+    ended: Family<WithResult, Counter>,
+    stalled: Family<OfReason, Gauge>,
+    /// The reasons that builds were stalled for so far: those of none now are shown as 0, and not as a gap.
+    stalled_for: Arc<Mutex<BTreeSet<Reason>>>,
     reconcile_duration: Histogram,
     reconciles: Family<WithResult, Counter>,
     reconcile_errors: Counter,
@@ -158,6 +169,9 @@ impl Metrics {
             slots: Family::default(),
             volumes: Family::default(),
             unreadable: Family::default(),
+            ended: Family::default(),
+            stalled: Family::default(),
+            stalled_for: Arc::default(),
             leader: Gauge::default(),
             ownership: Gauge::default(),
             requests: Family::default(),
@@ -169,6 +183,16 @@ impl Metrics {
         let mut root = Registry::default();
         let ours = root.sub_registry_with_prefix("indexbuild");
         ours.register("builds", "Builds by phase", this.builds.clone());
+        ours.register(
+            "builds_ended",
+            "Builds whose end this process has written: complete or failed; those that had ended before it began are in none",
+            this.ended.clone(),
+        );
+        ours.register(
+            "builds_stalled",
+            "Builds that cannot go on without somebody's help, by the reason of their condition Stalled; failed ones are in none",
+            this.stalled.clone(),
+        );
         ours.register_with_unit(
             "reconcile_duration",
             "How long one pass over a build takes",
@@ -220,6 +244,9 @@ impl Metrics {
         for reason in [Reason::NamespaceDeleted, Reason::CleanupTimedOut] {
             drop(this.left_behind.get_or_create(&with_reason(reason)));
         }
+        for end in [BuildEnd::Complete, BuildEnd::Failed] {
+            drop(this.ended.get_or_create(&with_end(end)));
+        }
         for result in [ReconcileResult::Success, ReconcileResult::Error] {
             drop(this.reconciles.get_or_create(&with_result(result)));
         }
@@ -232,6 +259,22 @@ impl Metrics {
         for phase in PHASES {
             let count = all.iter().filter(|other| **other == phase).count();
             self.builds.get_or_create(&InPhase { phase: phase_name(phase).into() }).set(whole(count));
+        }
+    }
+
+    /// One build whose end was written.
+    pub fn ended(&self, end: BuildEnd) {
+        self.ended.get_or_create(&with_end(end)).inc();
+    }
+
+    /// Why builds are stalled, each build that is once.
+    pub fn set_stalled(&self, builds: impl IntoIterator<Item = Reason>) {
+        let all: Vec<Reason> = builds.into_iter().collect();
+        let mut known = self.stalled_for.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(&all);
+        for reason in known.iter() {
+            let count = all.iter().filter(|other| *other == reason).count();
+            self.stalled.get_or_create(&with_reason(*reason)).set(whole(count));
         }
     }
 
@@ -300,7 +343,7 @@ impl Metrics {
         self.ownership.set(match enforcement {
             Enforcement::Enforced => 1,
             Enforcement::NotEnforced { .. } => 0,
-            Enforcement::Unknown { .. } => -1,
+            Enforcement::Unknown { .. } | Enforcement::Untried { .. } => -1,
         });
     }
 
@@ -319,6 +362,7 @@ impl Metrics {
         // Families that are empty until something happens show their labels too.
         self.reconciled(ReconcileResult::Success, Duration::ZERO);
         self.acted(&Action::AddFinalizer);
+        self.set_stalled([Reason::WaitingForVolume]);
         self.api_request(Verb::Get, "-", Code::None);
         let text = self.text()?;
         let mut page = String::new();
@@ -364,6 +408,14 @@ fn whole(count: usize) -> i64 {
 
 fn with_reason(reason: Reason) -> OfReason {
     OfReason { reason: Name(reason.to_string().into()) }
+}
+
+fn with_end(end: BuildEnd) -> WithResult {
+    let name = match end {
+        BuildEnd::Complete => "complete",
+        BuildEnd::Failed => "failed",
+    };
+    WithResult { result: name.into() }
 }
 
 fn with_result(result: ReconcileResult) -> WithResult {
@@ -433,6 +485,9 @@ mod tests {
         metrics.reconciled(ReconcileResult::Error, Duration::from_secs(2));
         metrics.acted(&Action::AddFinalizer);
         metrics.left_behind(Reason::NamespaceDeleted);
+        metrics.ended(BuildEnd::Failed);
+        metrics.set_stalled([Reason::WaitingForVolume, Reason::MissingPermission]);
+        metrics.set_stalled([Reason::MissingPermission, Reason::MissingPermission]);
         metrics.set_leader(true);
         metrics.set_ownership(&Enforcement::NotEnforced { message: String::new() });
         metrics.api_request(Verb::Patch, "enginedirectories/status", Code::Status(409));
@@ -457,6 +512,10 @@ mod tests {
             r#"indexbuild_unreadable_objects{kind="IndexBuild"} 0"#,
             r#"indexbuild_left_behind_total{reason="NamespaceDeleted"} 1"#,
             r#"indexbuild_left_behind_total{reason="CleanupTimedOut"} 0"#,
+            r#"indexbuild_builds_ended_total{result="failed"} 1"#,
+            r#"indexbuild_builds_ended_total{result="complete"} 0"#,
+            r#"indexbuild_builds_stalled{reason="MissingPermission"} 2"#,
+            r#"indexbuild_builds_stalled{reason="WaitingForVolume"} 0"#,
             "indexbuild_leader 1",
             "indexbuild_ownership_enforced 0",
             r#"indexbuild_api_requests_total{verb="patch",kind="enginedirectories/status",code="409"} 1"#,

@@ -19,7 +19,9 @@ use crate::objects::{self, Owner};
 /// Whether the executors of a build that is worked on go by an older spec, or one that this operator, which may have
 /// just begun, knows nothing of: they hear of a change by their file alone, and nothing else may be left to do.
 pub(crate) fn is_behind(build: &IndexBuild, world: &World, decision: &Decision, memory: &BuildMemory) -> bool {
-    let at_work = !world.slots.is_empty() && decision.end.is_none() && world.build.finalizer;
+    // Of a pause nobody is left to be told: what executors need is applied before the next of them is made.
+    let paused = world.build.spec.suspend && world.pods.is_empty();
+    let at_work = !world.slots.is_empty() && decision.end.is_none() && world.build.finalizer && !paused;
     let provided = memory.provided.as_ref().map(|provided| provided.generation);
     at_work && build.metadata.deletion_timestamp.is_none() && provided != Some(build.metadata.generation)
 }

@@ -44,7 +44,7 @@ pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<D
     let before = world.build.status.clone();
     let namespace_ends = world.build.namespace_ends;
     // What was just done may have been refused: the status is that of the build with what hinders it now.
-    let hindrances = hindrances(&context.client, &objects, &world, memory).await;
+    let hindrances = hindrances(&context.client, &objects, &world, context.moment().server, memory).await;
     if !hindrances.is_empty() {
         status = plan(&World { hindrances, ..world }).status;
     }
@@ -103,6 +103,7 @@ pub(crate) async fn write_status(
         api.patch_status(&name, &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(patch)).await;
     match written {
         Ok(written) => {
+            context.reporting.count_ends(before, &status);
             memory.wrote_status(status, now);
             memory.wrote_build(build, written.resource_version().unwrap_or_default());
             Ok(true)

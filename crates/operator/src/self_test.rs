@@ -35,7 +35,7 @@ const UNGUARDED_STAGES: &str = "The API server would have accepted a frozen stag
 const fn valid_for(answer: &Enforcement) -> Duration {
     match answer {
         Enforcement::Enforced => AGAIN,
-        Enforcement::NotEnforced { .. } | Enforcement::Unknown { .. } => SOONER,
+        Enforcement::NotEnforced { .. } | Enforcement::Unknown { .. } | Enforcement::Untried { .. } => SOONER,
     }
 }
 
@@ -102,14 +102,20 @@ impl SelfTest {
                     answer = found;
                     break;
                 }
-                None => answer = Enforcement::Unknown { why: gone(record) },
+                None => answer = Enforcement::Untried { why: gone(record) },
             }
+        }
+        // That a record was gone says nothing about the rule: what was found out before stands.
+        if matches!(answer, Enforcement::Untried { .. }) && !matches!(self.answer, Enforcement::Untried { .. }) {
+            answer = self.answer.clone();
         }
         if answer != self.answer {
             match &answer {
                 Enforcement::Enforced => info!("reports from others than the owner are refused by the API server"),
                 Enforcement::NotEnforced { message } => warn!(message, "ownership is not enforced"),
-                Enforcement::Unknown { why } => warn!(why, "it is not known whether ownership is enforced"),
+                Enforcement::Unknown { why } | Enforcement::Untried { why } => {
+                    warn!(why, "it is not known whether ownership is enforced");
+                }
             }
         }
         self.answer = answer;
@@ -119,7 +125,7 @@ impl SelfTest {
 }
 
 fn no_record() -> Enforcement {
-    Enforcement::Unknown {
+    Enforcement::Untried {
         why: "Not tried yet: it is tried on the first EngineDirectory that exists, and there is none.".to_owned(),
     }
 }

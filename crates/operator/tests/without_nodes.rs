@@ -18,6 +18,8 @@ mod readable;
 mod refused;
 #[path = "without_nodes/released.rs"]
 mod released;
+#[path = "without_nodes/restart.rs"]
+mod restart;
 mod scripted;
 #[path = "without_nodes/stages.rs"]
 mod stages;

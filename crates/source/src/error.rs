@@ -28,7 +28,7 @@ pub enum SourceError {
     },
     /// A file is not in the state in which it was when the build was planned.
     #[error(
-        "{url} changed while the index is being built: it was {was}, and is {is}; put the former file back, or start a new build over the new one"
+        "{url} changed while the index is being built: it was {was}, and is {is}; a build is over the files as they were when it began, and a new one is over them as they are then"
     )]
     FileChanged {
         url: String,

@@ -63,6 +63,11 @@ impl Pass<'_> {
         present.then_some(0)
     }
 
+    /// The one slot that the present stage's works can go to, where there is only one.
+    pub(super) fn only_slot(&self) -> Option<u32> {
+        self.pinned().filter(|_| self.stages.current().0 == SORT)
+    }
+
     /// Gives free slots the next works.
     pub(super) fn assign(&mut self) {
         match self.mode {
@@ -77,8 +82,7 @@ impl Pass<'_> {
 
     fn hand_out(&mut self, works: Vec<String>) {
         let mut works = works.into_iter().peekable();
-        let sorting = self.stages.current().0 == SORT;
-        let pinned = if sorting { self.pinned() } else { None };
+        let pinned = self.only_slot();
         let parallelism = self.world.build.spec.parallelism;
         // Those whose process is at hand first, then those that need one, then slots that are not there yet.
         let mut free: Vec<(bool, u32)> = self

@@ -1,33 +1,18 @@
 //! The conditions of a build, and what they tell people: whether it is ready, stalled, complete, failed, and what holds
 //! it up.
 
-use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildSpec, IndexBuildStatus, Phase, Reason};
+use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildStatus, Phase, Reason};
 
 use super::Pass;
-use super::budget::{Failure, Spent};
 use super::hindrances::enforced;
 use super::mode::Mode;
 use super::volumes::{Class, current_class, former_class};
-use super::waits::{describe_wait, severity, truncate};
+use super::waits::{describe_wait, severity, some_of, truncate};
 use crate::action::{Event, Wait};
+use crate::evidence::LastOwner;
+use crate::world::Enforcement;
 
 impl Pass<'_> {
-    fn spent(&self, failure: &Failure) -> (Reason, String) {
-        let IndexBuildSpec { backoff_limit, backoff_limit_per_work, .. } = &self.world.build.spec;
-        let last = format!("the last, {}: {}", failure.work_id, failure.message);
-        let message = match &failure.spent {
-            Some(Spent::Time) => return (Reason::DeadlineExceeded, failure.message.clone()),
-            Some(Spent::Work { work_id, times }) => format!(
-                "{work_id} failed {times} times, more often than backoffLimitPerWork ({backoff_limit_per_work}) allows; {last}"
-            ),
-            Some(Spent::Build) | None => {
-                let limit = backoff_limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
-                format!("more attempts failed than backoffLimit ({limit}) allows; {last}")
-            }
-        };
-        (Reason::BackoffLimitExceeded, message)
-    }
-
     /// Everything that the status says in conditions.
     pub(super) fn conditions(
         &self,
@@ -41,10 +26,7 @@ impl Pass<'_> {
         let url = status.manifest.as_ref().map(|manifest| manifest.url.clone()).unwrap_or_default();
         let said = before.condition(ConditionType::Failed);
         let (why, what) = match (&self.failing, said) {
-            (Some(failure), _) if failure.permanent => {
-                (Reason::from(failure.reason), format!("{}: {}", failure.work_id, failure.message))
-            }
-            (Some(failure), _) => self.spent(failure),
+            (Some(failure), _) => self.why_failed(failure),
             (None, Some(said)) if failed => (said.reason, said.message.clone()),
             (None, _) => (Reason::AsExpected, String::new()),
         };
@@ -153,7 +135,12 @@ impl Pass<'_> {
                 (*why, *what) = (reason, message.clone());
             }
         }
-        if let Some(enforcement) = self.world.enforcement.as_ref().filter(|_| !self.is_over(ended)) {
+        let stands = |enforcement: &Enforcement| {
+            let said = before.condition(ConditionType::OwnershipEnforced).is_some();
+            said && matches!(enforcement, Enforcement::Untried { .. })
+        };
+        let enforcement = self.world.enforcement.as_ref().filter(|_| !self.is_over(ended));
+        if let Some(enforcement) = enforcement.filter(|enforcement| !stands(enforcement)) {
             let (status, reason, message) = enforced(enforcement);
             list.push((ConditionType::OwnershipEnforced, status, reason, message));
         }
@@ -171,7 +158,29 @@ impl Pass<'_> {
             Mode::Suspend => format!(
                 "{phase} {progress}: its executors have ended and its volumes stay; it goes on when spec.suspend is false"
             ),
-            Mode::Run | Mode::Clean(_) | Mode::Drain(_) | Mode::Gone => format!("{phase} {progress}"),
+            Mode::Run => format!("{phase} {progress}{}", self.why_fewer(status)),
+            Mode::Clean(_) | Mode::Drain(_) | Mode::Gone => format!("{phase} {progress}"),
+        }
+    }
+
+    /// Why fewer slots have work than the build asks for, where that is as it should be: else `4/6` looks like a fault.
+    fn why_fewer(&self, status: &IndexBuildStatus) -> String {
+        let desired = self.world.build.spec.parallelism;
+        let wanted = self.drafts.values().filter(|draft| draft.slot() < desired);
+        let busy = wanted.filter(|draft| self.work_open(draft)).count();
+        let stage = status.works.as_ref().map_or("", |works| works.stage.as_str());
+        if busy == 0 || u32::try_from(busy).is_ok_and(|busy| busy >= desired) {
+            return String::new();
+        }
+        let has = if busy == 1 { "has" } else { "have" };
+        if self.unassigned().is_empty() {
+            format!("; {busy} of {desired} slots {has} work, as no work of the stage {stage} is left to hand out")
+        } else if let Some(slot) = self.only_slot() {
+            format!(
+                "; {busy} of {desired} slots {has} work, as the runs to sort are on the volume of slot {slot} alone"
+            )
+        } else {
+            String::new()
         }
     }
 
@@ -200,18 +209,18 @@ impl Pass<'_> {
             .filter(|volume| matches!(former_class(self.world, volume), Class::Stranded | Class::Lost(None)))
             .map(|volume| {
                 let said = format!("{} of {}", volume.claim_name, super::volumes::former_owner(volume));
-                (said, volume.attached.as_ref())
+                (said, LastOwner::former(volume))
             });
         // The present one of an owner whose claim is lost, until the next pass gives the slot another.
         let present = self.drafts.values().filter_map(|draft| {
             let lost = matches!(current_class(draft), Some(Class::Stranded | Class::Lost(None)));
             let volume = draft.view.record.spec.volume.as_ref().filter(|_| lost)?;
-            let attached = draft.view.record.spec.grant.as_ref().and_then(|grant| grant.attached.as_ref());
-            Some((format!("{} of {}", volume.claim_name, super::budget::describe(draft)), attached))
+            let owner = LastOwner::current(&draft.view.record)?;
+            Some((format!("{} of {}", volume.claim_name, super::budget::describe(draft)), owner))
         });
-        let (held, attached): (Vec<String>, Vec<_>) = held.chain(present).unzip();
+        let (held, owners): (Vec<String>, Vec<_>) = held.chain(present).unzip();
         let held: Vec<&str> = held.iter().map(String::as_str).collect();
-        let (held, proofs) = (some_of(&held), super::volumes::proofs(self.world, attached));
+        let (held, proofs) = (some_of(&held), super::volumes::proofs(self.world, &owners));
         if count == 1 {
             format!("1 volume is held, as nothing proves that its former owner is gone ({held}): it goes when {proofs}")
         } else {
@@ -321,16 +330,6 @@ pub(super) fn begins_to_wait(
     let others = waits.iter().filter(|other| other.reason == *reason).count().saturating_sub(1);
     let others = if others > 0 { format!(" (and {others} more wait)") } else { String::new() };
     Some(Event { reason: *reason, warning: true, message: format!("{what}{others}: ends when {ends_when}") })
-}
-
-/// The first few names, and how many more there are.
-fn some_of(names: &[&str]) -> String {
-    const SHOWN: usize = 5;
-    let mut text = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
-    }
-    text
 }
 
 const fn phase_reason(phase: Phase) -> Reason {

@@ -40,7 +40,7 @@ impl Pass<'_> {
             },
         );
         let message = format!(
-            "the build was active for longer than activeDeadlineSeconds ({allowed}) allows, since {}: it was {} at {}; {waited}; its volumes stay or go as volume.retention.whenFailed says; a new build with a longer time, or none, begins anew",
+            "the build was active for longer than activeDeadlineSeconds ({allowed}) allows, since {}: it was {} at {}; {waited}; its volumes stay or go as volume.retention.whenFailed says",
             start_time.unwrap_or_default(),
             phase.unwrap_or(Phase::Pending),
             progress.unwrap_or_default(),

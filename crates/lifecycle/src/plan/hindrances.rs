@@ -33,7 +33,7 @@ impl Pass<'_> {
 fn rank(hindrance: &Hindrance) -> (u8, u32) {
     match hindrance {
         // Its pod cannot start either, and says less.
-        Hindrance::ClaimUnbound { .. } => (0, 0),
+        Hindrance::ClaimUnbound { .. } | Hindrance::NoDefaultClass { .. } => (0, 0),
         Hindrance::ContainerStuck { .. } | Hindrance::PodGated { .. } | Hindrance::PodFitsNowhere { .. } => (1, 0),
         Hindrance::PodUnstarted { .. } => (2, 0),
         Hindrance::ActionFailed { slot, message: _ } => (3, slot.unwrap_or(u32::MAX)),
@@ -47,7 +47,7 @@ fn pod(hindrance: &Hindrance) -> Option<&str> {
         | Hindrance::PodGated { pod, .. }
         | Hindrance::PodFitsNowhere { pod, .. }
         | Hindrance::PodUnstarted { pod, .. } => Some(pod),
-        Hindrance::ClaimUnbound { .. } | Hindrance::ActionFailed { .. } => None,
+        Hindrance::ClaimUnbound { .. } | Hindrance::NoDefaultClass { .. } | Hindrance::ActionFailed { .. } => None,
     }
 }
 
@@ -56,7 +56,13 @@ fn describe(hindrance: &Hindrance) -> (Reason, String) {
     match hindrance {
         Hindrance::ClaimUnbound { claim, warning: Warning { reason, message } } => (
             Reason::WaitingForVolume,
-            format!("claim {claim} has no volume ({reason}): {message}; it is bound as soon as the cause is gone"),
+            format!("claim {claim} has no volume ({reason}): {message}; {}", claim_ends_when(message)),
+        ),
+        Hindrance::NoDefaultClass { claim } => (
+            Reason::WaitingForVolume,
+            format!(
+                "claim {claim} has no volume: it names no storage class, and there is no default StorageClass: set `volume.storageClassName` in a new build, or mark one as default (annotation storageclass.kubernetes.io/is-default-class: \"true\"), which the claim takes by itself"
+            ),
         ),
         Hindrance::ContainerStuck { pod, reason, said: text } => (
             Reason::WaitingForPod,
@@ -72,12 +78,52 @@ fn describe(hindrance: &Hindrance) -> (Reason, String) {
                 said(text)
             ),
         ),
-        Hindrance::PodFitsNowhere { pod, said: text } => (
-            Reason::WaitingForPod,
-            format!("pod {pod} fits on no node{}; it starts as soon as one has room for it", said(text)),
-        ),
+        Hindrance::PodFitsNowhere { pod, said: text } => {
+            let (reason, what, ends_when) = unscheduled(text.as_deref().unwrap_or_default());
+            (reason, format!("pod {pod} {what}{}; it starts as soon as {ends_when}", said(text)))
+        }
         Hindrance::PodUnstarted { pod, why } => (Reason::WaitingForPod, unstarted(pod, why)),
         Hindrance::ActionFailed { slot: _, message } => failed_action(message),
+    }
+}
+
+/// What ends that a claim is not bound, by what was said of it.
+fn claim_ends_when(message: &str) -> &'static str {
+    let says = |word: &str| message.contains(word);
+    if says("storageclass") && says("not found") {
+        "it is bound as soon as that StorageClass is made; a claim's class cannot be changed, and another one takes a new build"
+    } else {
+        "it is bound as soon as the cause is gone"
+    }
+}
+
+/// What keeps the scheduler from giving a pod a node, in its own words (of several, the first of these), and what ends that.
+/// Most of them say nothing of room, and who makes some waits for nothing.
+fn unscheduled(said: &str) -> (Reason, &'static str, &'static str) {
+    const NOWHERE: &str = "fits on no node";
+    const UNBOUND: &str = "waits for its volume";
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if says(&["unbound immediate PersistentVolumeClaims"]) {
+        let ends_when = "its claim is bound (`kubectl describe pvc` tells what that waits for)";
+        (Reason::WaitingForVolume, UNBOUND, ends_when)
+    } else if says(&["storageclass", "StorageClass"]) {
+        (Reason::WaitingForVolume, UNBOUND, "the StorageClass of its claim is there")
+    } else if says(&["persistentvolumeclaim"]) {
+        (Reason::WaitingForVolume, UNBOUND, "its claim is there and bound")
+    } else if says(&["Insufficient ", "Too many pods"]) {
+        (Reason::WaitingForPod, NOWHERE, "one has room for it")
+    } else if says(&[
+        "available persistent volumes",
+        "volume node affinity conflict",
+        "did not have enough free storage",
+    ]) {
+        (Reason::WaitingForVolume, NOWHERE, "one is there on which its volume can be used or made")
+    } else if says(&["node affinity/selector", "untolerated taint", "were unschedulable", "no nodes available"]) {
+        let ends_when =
+            "one is there that takes it: by its taints and labels, and by spec.executor's nodeSelector and tolerations";
+        (Reason::WaitingForPod, NOWHERE, ends_when)
+    } else {
+        (Reason::WaitingForPod, NOWHERE, "one has room for it")
     }
 }
 
@@ -104,7 +150,9 @@ pub(super) fn enforced(enforcement: &Enforcement) -> (ConditionStatus, Reason, S
             (ConditionStatus::True, Reason::Enforced, message.to_owned())
         }
         Enforcement::NotEnforced { message } => (ConditionStatus::False, Reason::NotEnforced, message.clone()),
-        Enforcement::Unknown { why } => (ConditionStatus::Unknown, Reason::Pending, why.clone()),
+        Enforcement::Unknown { why } | Enforcement::Untried { why } => {
+            (ConditionStatus::Unknown, Reason::Pending, why.clone())
+        }
     }
 }
 
@@ -114,7 +162,7 @@ pub(super) fn unenforced(enforcement: Option<&Enforcement>) -> Option<Event> {
         Enforcement::NotEnforced { message } => {
             Some(Event { reason: Reason::NotEnforced, warning: true, message: message.clone() })
         }
-        Enforcement::Enforced | Enforcement::Unknown { .. } => None,
+        Enforcement::Enforced | Enforcement::Unknown { .. } | Enforcement::Untried { .. } => None,
     }
 }
 
@@ -149,6 +197,67 @@ mod tests {
         assert!(told.contains("[lake]") && told.contains("kubectl describe pod p"), "{told}");
         let (reason, told) = describe(&Hindrance::ClaimUnbound { claim: "c".to_owned(), warning: warning() });
         assert!(reason == Reason::WaitingForVolume && told.contains("not found"), "{told}");
+    }
+
+    /// Room helps the third of them alone.
+    #[test]
+    fn what_the_scheduler_says_decides_what_ends_it() {
+        let (volume, node) = (Reason::WaitingForVolume, Reason::WaitingForPod);
+        for (said, reason, part) in [
+            (
+                "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
+                volume,
+                "its claim is bound",
+            ),
+            (
+                "0/3 nodes are available: storageclass.storage.k8s.io \"fast\" not found.",
+                volume,
+                "StorageClass of its claim is there",
+            ),
+            (
+                "0/3 nodes are available: 1 Insufficient memory, 2 node(s) had untolerated taint {a: b}.",
+                node,
+                "has room for it",
+            ),
+            (
+                "0/3 nodes are available: persistentvolumeclaim \"orders-0-v1\" not found.",
+                volume,
+                "its claim is there and bound",
+            ),
+            ("0/3 nodes are available: 3 node(s) had volume node affinity conflict.", volume, "its volume can be used"),
+            (
+                "0/3 nodes are available: 3 node(s) didn't find available persistent volumes to bind.",
+                volume,
+                "its volume can be used or made",
+            ),
+            (
+                "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.",
+                node,
+                "nodeSelector and tolerations",
+            ),
+            ("0/3 nodes are available: 3 node(s) were unschedulable.", node, "that takes it"),
+            ("something else", node, "has room for it"),
+        ] {
+            let pod = "p".to_owned();
+            let (found, told) = describe(&Hindrance::PodFitsNowhere { pod, said: Some(said.to_owned()) });
+            assert_eq!(found, reason, "{told}");
+            assert!(told.contains(said) && told.rsplit(';').next().unwrap().contains(part), "{part}: {told}");
+            assert_eq!(told.contains("room"), part.contains("room"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_class_that_is_missing_is_told_by_what_makes_the_claim_bound() {
+        let claim = "c".to_owned();
+        let (reason, told) = describe(&Hindrance::NoDefaultClass { claim: claim.clone() });
+        assert_eq!(reason, Reason::WaitingForVolume);
+        for part in ["no default StorageClass: set `volume.storageClassName`", "mark one as default"] {
+            assert!(told.contains(part), "{told}");
+        }
+        let message = "storageclass.storage.k8s.io \"fast\" not found".to_owned();
+        let warning = Warning { reason: "ProvisioningFailed".to_owned(), message };
+        let (_, told) = describe(&Hindrance::ClaimUnbound { claim, warning });
+        assert!(told.contains("as soon as that StorageClass is made"), "{told}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod assign;
 mod budget;
 mod conditions;
 mod deadline;
+mod failed;
 mod freeze;
 mod grants;
 mod hindrances;

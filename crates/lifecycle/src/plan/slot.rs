@@ -8,6 +8,7 @@ use super::grants::{Draft, Next, Place};
 use super::mode::Mode;
 use super::stages::{CLEAN_WORK, repair_round, repair_work};
 use crate::action::{Action, End, StopReason};
+use crate::evidence::LastOwner;
 use crate::world::{Clocks, Millis, NodeReady, PodState, PodView};
 
 /// After so long it is told that a pod which runs has not registered.
@@ -385,8 +386,8 @@ impl<'w> Pass<'w> {
             let what =
                 format!("{owner} is silent, and cannot be replaced: the slot holds {held} volumes of former owners");
             let again = draft.clocks().replace_after;
-            let attached = draft.spec.former_volumes.iter().map(|volume| volume.attached.as_ref());
-            let proofs = super::volumes::proofs(self.world, attached);
+            let formers: Vec<_> = draft.spec.former_volumes.iter().map(LastOwner::former).collect();
+            let proofs = super::volumes::proofs(self.world, &formers);
             self.wait_on(Reason::OwnerSilent, Some(draft.slot()), again, what, &proofs);
             if let Some(wait) = self.waits.last_mut() {
                 wait.stalls = true;

@@ -1,13 +1,16 @@
 //! Volumes and records that nobody needs any more: condemned, deleted, held, or kept by policy. And pods.
 
-use indexbuild_api::{Attached, DirectoryState, FormerVolume, Reason, Retention, VolumeState};
+use indexbuild_api::{
+    Condition, ConditionStatus, ConditionType, DirectoryState, FormerVolume, Phase, Reason, Retention, VolumeState,
+};
 
 use super::Pass;
 use super::grants::Draft;
 use super::mode::Mode;
 use super::returned::caught_up;
+use super::waits::{SHOWN, some_of};
 use crate::action::{Action, End, Event, StopReason};
-use crate::evidence::{Condemned, Evidence, EvidenceKind, why_detach_proves_nothing};
+use crate::evidence::{Condemned, Evidence, EvidenceKind, LastOwner, ways};
 use crate::world::{BuildView, ClaimPhase, Millis, NodeReady, PodState, PodView, World};
 
 /// What people are told about a volume that outlives its build: nothing else remembers why it is there.
@@ -80,22 +83,46 @@ pub(super) fn current_class(draft: &Draft<'_>) -> Option<Class> {
     })
 }
 
-/// What would prove that the owners of volumes are gone, and who could supply it, by what was seen to attach each volume.
-pub(super) fn proofs<'a>(world: &World, attached: impl IntoIterator<Item = Option<&'a Attached>>) -> String {
-    let mut detach_proves = false;
-    let mut why = None;
-    for attached in attached {
-        match why_detach_proves_nothing(world, attached) {
-            Some(reason) => why = why.or(Some(reason)),
-            None => detach_proves = true,
+/// What may still prove that the owners of held volumes are gone, and who could supply it; and what somebody can do who
+/// knows more than the cluster does.
+pub(super) fn proofs(world: &World, owners: &[LastOwner<'_>]) -> String {
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for owner in owners {
+        let ways = ways(world, *owner);
+        match groups.iter_mut().find(|(known, _)| *known == ways) {
+            Some((_, claims)) => claims.push(owner.claim_name()),
+            None => groups.push((ways, vec![owner.claim_name()])),
         }
     }
-    let proofs = format!("{}; the build does not wait for it", EvidenceKind::awaited(detach_proves));
-    match why {
-        Some(why) if detach_proves => format!("{proofs}. Of some of them {why}"),
+    let one = groups.len() == 1;
+    let mut told: Vec<String> = Vec::new();
+    for (ways, claims) in groups.iter().filter(|(ways, _)| !ways.is_empty()) {
+        let of = if one { String::new() } else { format!("of {}: ", some_of(claims)) };
+        told.push(format!("{of}{ways}"));
+    }
+    let claims: Vec<&str> = owners.iter().map(LastOwner::claim_name).collect();
+    let by_hand = by_hand(&world.build.namespace, &claims);
+    told.push(by_hand);
+    let told = told.join("; ");
+    let whys: Vec<_> = owners.iter().map(|owner| owner.why_detach_proves_nothing(world)).collect();
+    let proofs = format!("{told}; the build does not wait for it");
+    match whys.iter().flatten().next() {
+        Some(why) if whys.iter().any(Option::is_none) => format!("{proofs}. Of some of them {why}"),
         Some(why) => format!("{proofs}: {why}"),
         None => proofs,
     }
+}
+
+/// What ends the hold of volumes by somebody's own knowledge.
+fn by_hand(namespace: &str, claims: &[&str]) -> String {
+    let shown = claims.iter().take(SHOWN).copied().collect::<Vec<_>>().join(" ");
+    let more = if claims.len() > SHOWN { " …" } else { "" };
+    let whose = if claims.len() == 1 {
+        "its machine is down removes the claim"
+    } else {
+        "their machines are down removes the claims"
+    };
+    format!("whoever knows that {whose} by hand: `kubectl delete pvc -n {namespace} {shown}{more}`")
 }
 
 /// The last owner of a volume, in words.
@@ -347,25 +374,54 @@ impl<'w> Pass<'w> {
     /// held without proof, or by policy.
     pub(super) fn is_settled(&self, draft: &Draft<'_>) -> bool {
         let observed = &draft.view.record.spec;
+        let rests = self.was_at_rest();
         let retains = self.retention(draft) == Retention::Retain;
         let formers = observed.former_volumes.iter().map(|volume| match former_class(self.world, volume) {
             Class::Gone => false,
             Class::Foreign => true,
-            Class::Stranded | Class::Owned | Class::Lost(None) => self.gave_up_on(draft, &volume.pod_uid),
+            Class::Stranded | Class::Owned | Class::Lost(None) => rests || self.gave_up_on(draft, &volume.pod_uid),
             Class::Idle(_) | Class::Superseded(_) | Class::Lost(Some(_)) => {
-                retains || (self.used(draft.slot(), &volume.pod_uid, &volume.pod_name) && self.given_up(draft))
+                let used = || self.used(draft.slot(), &volume.pod_uid, &volume.pod_name);
+                retains || ((rests || self.given_up(draft)) && used())
             }
-            Class::Terminating => self.given_up(draft),
+            Class::Terminating => rests || self.given_up(draft),
         });
         let present = current_class(draft).map(|class| match class {
             Class::Gone | Class::Foreign => false,
-            Class::Owned | Class::Stranded | Class::Lost(None) => self.given_up(draft),
+            Class::Owned | Class::Stranded | Class::Lost(None) | Class::Terminating => rests || self.given_up(draft),
             Class::Idle(_) | Class::Superseded(_) | Class::Lost(Some(_)) => retains,
-            Class::Terminating => self.given_up(draft),
         });
         let mut all = formers.chain(present).peekable();
         // A record without volumes is removed, and until then not settled.
         all.peek().is_some() && all.all(|settled| settled)
+    }
+
+    /// Whether the build was said to have ended as it ends now: patience with all that held it up was over then. An
+    /// observer that begins to count anew does not ask for it again, or each restart would say that the build is cleaning,
+    /// and some minutes later that it is not (I8).
+    pub(super) fn was_at_rest(&self) -> bool {
+        let ended = match self.mode {
+            Mode::Drain(End::Complete) => Phase::Complete,
+            Mode::Drain(End::Failed) => Phase::Failed,
+            _ => return false,
+        };
+        self.world.build.status.as_ref().and_then(|status| status.phase) == Some(ended)
+    }
+
+    /// Whether people were told of a volume that it is held: once is enough, whoever looks at it (I8). `held`: how many are.
+    fn was_told(&self, draft: &Draft<'_>, claim: &str, held: usize) -> bool {
+        let named = format!("{claim} ");
+        let says = |condition: &&Condition| {
+            condition.status == ConditionStatus::True && condition.reason == Reason::VolumesStranded
+        };
+        let status = self.world.build.status.as_ref();
+        let of_build = status.and_then(|status| status.condition(ConditionType::VolumesHeld)).filter(says);
+        let of_slot = draft.view.record.status.conditions.iter().filter(says);
+        // The build's condition names the first few, and counts the others.
+        let counted = status.and_then(|status| status.volumes).map_or(0, |volumes| volumes.stranded);
+        let counted = usize::try_from(counted).unwrap_or(usize::MAX);
+        (held > SHOWN && of_build.is_some() && counted >= held)
+            || of_build.into_iter().chain(of_slot).any(|condition| condition.message.contains(&named))
     }
 
     /// Whether an unproved former owner is not waited for any more: it is stranded since longer than patience
@@ -384,6 +440,7 @@ impl<'w> Pass<'w> {
             node.is_none_or(|node| node.ready == NodeReady::True)
         };
         !self.lost
+            && !self.was_at_rest()
             && draft.view.grant_age < draft.clocks().replace_after
             && self.world.pods.iter().any(|pod| {
                 let superseded = pod.deleting || volume.state == VolumeState::Superseded;
@@ -405,7 +462,7 @@ impl<'w> Pass<'w> {
                     let end = if age < GIVE_WAY { GIVE_WAY } else { draft.clocks().replace_after };
                     leaving.push((draft.slot(), volume.pod_name.clone(), end.saturating_sub(age)));
                 } else {
-                    let proofs = proofs(self.world, [volume.attached.as_ref()]);
+                    let proofs = proofs(self.world, &[LastOwner::former(volume)]);
                     held.push((draft.slot(), volume.claim_name.clone(), former_owner(volume), proofs));
                 }
             }
@@ -417,13 +474,16 @@ impl<'w> Pass<'w> {
             self.wait(Reason::WaitingForEvidence, Some(slot), left.max(1), what, ends_when);
         }
         let again = self.world.build.clocks.orphan_after;
+        let count = held.len();
         for (slot, name, owner, proofs) in held {
             let what = format!("volume {name} is held, as nothing proves that its former owner is gone: {owner}");
-            self.events.push(Event {
-                reason: Reason::VolumeReleaseBlocked,
-                warning: true,
-                message: format!("slot {slot}: {what}: it goes when {proofs}"),
-            });
+            if !self.drafts.get(&slot).is_some_and(|draft| self.was_told(draft, &name, count)) {
+                self.events.push(Event {
+                    reason: Reason::VolumeReleaseBlocked,
+                    warning: true,
+                    message: format!("slot {slot}: {what}: it goes when {proofs}"),
+                });
+            }
             self.wait_on(Reason::VolumesStranded, Some(slot), again, what, &proofs);
         }
     }

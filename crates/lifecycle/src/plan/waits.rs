@@ -183,6 +183,18 @@ pub(super) fn truncate(message: &mut String) {
     *message = bounded(message, MAX_MESSAGE);
 }
 
+/// So many names are told.
+pub(super) const SHOWN: usize = 5;
+
+/// The first few names, and how many more there are.
+pub(super) fn some_of(names: &[&str]) -> String {
+    let mut text = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
