@@ -18,7 +18,7 @@ PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug generated scenarios recorded check deny image packages rocksdb python stores clean
+.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug generated scenarios recorded check deny promtool image packages rocksdb python stores clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ demo-cluster: build tools ## the same on a real 3-node cluster of this machine: 
 
 # What runs beside the tests, at the lowest priority, one after the other: cargo's lock lets no two compile at once.
 # The last one tells how long `make check` takes when everything is compiled, and runs the lifecycle's debug build.
-BESIDE := lint docs doctest check
+BESIDE := promtool lint docs doctest check
 
 test: fmt rocksdb python ## everything that CI runs
 	@$(MAKE) --no-print-directory stores || echo "tests that need s3rver and Azurite will be skipped"
@@ -106,6 +106,10 @@ check: fmt rocksdb deny ## what to run while you work: rustfmt, clippy, tests of
 deny: ## licences, banned crates and sources of the dependencies, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check bans licenses sources; \
 	    else echo "cargo-deny is not installed: licences and sources of dependencies are not checked"; fi
+
+promtool: ## test the chart's alerts: when each fires, and when not (Debian's package prometheus has promtool)
+	@scripts/install-packages.sh promtool || [ "$$(id -u)" -ne 0 ] || exit 1
+	@scripts/promtool.sh
 
 fmt: packages
 	$(CARGO) fmt --all --check

@@ -2,6 +2,7 @@
 # Installs the Debian packages that the build needs, or says which are missing and how to get them.
 #   install-packages.sh            what the build needs
 #   install-packages.sh testbed    what test clusters need besides: their tests are skipped without it
+#   install-packages.sh promtool   what tests of the chart's alerts need: they are skipped without it
 #   install-packages.sh stores     what the object stores need that tests speak to: their tests are skipped without it
 set -euo pipefail
 
@@ -39,6 +40,10 @@ if [ "${1:-}" = stores ]; then
     missing=()
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
+fi
+if [ "${1:-}" = promtool ]; then
+    missing=()
+    command -v promtool >/dev/null || missing+=(prometheus)
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use indexbuild_testbed::tools_or_skip;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::support::{chart, documents, helm, of_kind, root, template, texts};
 
@@ -44,6 +44,8 @@ pub(super) const INSTALLATIONS: [(&str, &[&str]); 8] = [
             "podAnnotations.c=d",
             "--set",
             "serviceAccount.annotations.e=f",
+            "--set-json",
+            r#"rbac.leaseReaders=[{"kind":"Group","apiGroup":"rbac.authorization.k8s.io","name":"data-team"}]"#,
         ],
     ),
     (
@@ -130,6 +132,46 @@ fn the_operators_user_and_group_are_numbers_or_left_to_the_platform() {
     for value in ["securityContext.runAsUser=0", "securityContext.privileged=true"] {
         template(&tools, &["--set", value]).expect_err(value);
     }
+}
+
+/// `kubectl indexbuild status` says when no operator runs to whoever may know it: not to everybody who has signed in.
+#[test]
+fn the_operators_lease_is_read_by_those_who_view_its_namespace_and_by_others_only_where_values_name_them() {
+    let Some(tools) = tools_or_skip("who may read the Lease") else { return };
+    let of_lease = |values: &[&str]| -> Vec<(String, Value)> {
+        let all = documents(&template(&tools, values).unwrap());
+        let roles = ["Role", "ClusterRole"].into_iter().flat_map(|kind| of_kind(&all, kind));
+        let named = |role: &Value| role["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let rules = roles.flat_map(|role| {
+            let rules = role["rules"].as_array().cloned().unwrap_or_default();
+            rules.into_iter().map(move |rule| (named(role), rule))
+        });
+        rules.filter(|(name, rule)| rule["resources"][0] == "leases" && name.ends_with("view")).collect()
+    };
+    let bindings = |values: &[&str]| -> Vec<Value> {
+        let all = documents(&template(&tools, values).unwrap());
+        let bound = ["RoleBinding", "ClusterRoleBinding"].into_iter().flat_map(|kind| of_kind(&all, kind));
+        bound.filter(|binding| binding["subjects"][0]["kind"] == "Group").cloned().collect()
+    };
+    let named = of_lease(&[]);
+    assert_eq!(named.len(), 1, "the aggregated role alone: {named:?}");
+    assert_eq!(bindings(&[]), Vec::<Value>::new(), "no group is given anything as it comes");
+    let team = r#"rbac.leaseReaders=[{"kind":"Group","apiGroup":"rbac.authorization.k8s.io","name":"data-team"}]"#;
+    let wider = of_lease(&["--set-json", team]);
+    assert_eq!(wider.len(), 2, "{wider:?}");
+    for (name, rule) in wider {
+        assert_eq!(
+            (&rule["verbs"], &rule["resourceNames"]),
+            (&json!(["get"]), &json!(["indexbuild-operator"])),
+            "{name}"
+        );
+    }
+    let bound = bindings(&["--set-json", team]);
+    assert_eq!(
+        (bound.len(), &bound[0]["subjects"][0]["name"], &bound[0]["kind"]),
+        (1, &json!("data-team"), &json!("RoleBinding"))
+    );
+    template(&tools, &["--set-json", r#"rbac.leaseReaders=[{"name":"everybody"}]"#]).expect_err("of no kind");
 }
 
 #[test]
@@ -292,6 +334,7 @@ fn dashboard_and_alerts_ask_for_nothing_that_the_operator_does_not_count() {
     let metrics = Metrics::new();
     metrics.reconciled(ReconcileResult::Error, std::time::Duration::from_millis(5));
     metrics.acted(&indexbuild_lifecycle::Action::AddFinalizer);
+    metrics.set_stalled([indexbuild_api::Reason::WaitingForVolume]);
     metrics.api_request(Verb::Get, "pods", Code::Status(200));
     let counted = metrics.text().unwrap();
     let mut asked = 0;
