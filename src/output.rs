@@ -42,7 +42,13 @@ pub(crate) fn text(text: &str) -> anyhow::Result<()> {
 
 /// Writes an error with its causes, each once.
 pub(crate) fn error(error: &anyhow::Error) {
-    message("error", "31", &chain(error.as_ref()));
+    let text = chain(error.as_ref());
+    // As kubectl prints them, whose users look for these words at the beginning.
+    if ["Error from server", "Unable to "].iter().any(|known| text.starts_with(known)) {
+        let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+        return;
+    }
+    message("error", "31", &text);
 }
 
 /// Writes a remark.

@@ -1,8 +1,12 @@
 //! A build on a cluster, as commands read it: by the user's own kubeconfig, and never more than is asked for.
 
+mod operator;
 mod ownership;
+mod refusal;
 
+pub(crate) use operator::no_operator;
 pub(crate) use ownership::{Follow, ownership};
+pub(crate) use refusal::said;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +16,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use indexbuild_api::{EngineDirectory, Guarded, IndexBuild, Unreadable, apart, labels};
 use indexbuild_operator::shallow::shallow_client;
+use jiff::SignedDuration;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -21,19 +26,51 @@ use kube::{Api, Client, Config, ResourceExt as _};
 const CONNECT: Duration = Duration::from_secs(10);
 const READ: Duration = Duration::from_secs(60);
 
-/// Which cluster, and which namespace of it
-#[derive(Clone, Debug, Args)]
+/// Which cluster, and which namespace of it. The names are kubectl's, and stand before or after a subcommand as there.
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterArgs {
     /// The build's namespace [default: the kubeconfig's]
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", global = true)]
     pub namespace: Option<String>,
     /// A context of the kubeconfig [default: its current one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     context: Option<String>,
+    /// A cluster of the kubeconfig [default: the context's]
+    #[arg(long, value_name = "NAME", global = true)]
+    cluster: Option<String>,
+    /// A user of the kubeconfig [default: the context's]
+    #[arg(long, value_name = "NAME", global = true)]
+    user: Option<String>,
     /// The kubeconfig [default: KUBECONFIG, else ~/.kube/config, else the pod's service account]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     kubeconfig: Option<PathBuf>,
+    /// Act as this user, a service account's name included
+    #[arg(long = "as", value_name = "USER", global = true)]
+    as_user: Option<String>,
+    /// Act as a member of this group; may be repeated
+    #[arg(long, value_name = "GROUP", global = true)]
+    as_group: Vec<String>,
+    /// Act as a user of this UID
+    #[arg(long, value_name = "UID", global = true)]
+    as_uid: Option<String>,
+    /// How long the API server may be silent in one request: 5, 5s, 2m, 3h; 0: as long as it likes [default: 60s]
+    #[arg(long, value_name = "TIME", global = true, value_parser = request_timeout)]
+    request_timeout: Option<Duration>,
+}
+
+/// A time as kubectl takes it: a number of seconds, or numbers with their units.
+fn request_timeout(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a time: write a number of seconds, or 30s, 2m, 1h30m; 0 is no limit");
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let known = |c: char| c.is_ascii_digit() || matches!(c, 'h' | 'm' | 's' | '.');
+    if !text.starts_with(|c: char| c.is_ascii_digit()) || !text.chars().all(known) {
+        return Err(wrong());
+    }
+    let time: SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(time).map_err(|_| wrong())
 }
 
 /// A cluster that can be asked.
@@ -57,31 +94,58 @@ pub(crate) fn ask<T>(
     runtime.block_on(async { what(Cluster::connect(arguments).await?).await })
 }
 
-impl Cluster {
-    async fn connect(arguments: &ClusterArgs) -> anyhow::Result<Self> {
-        let ClusterArgs { namespace, context, kubeconfig } = arguments;
-        let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-        let mut config = match (kubeconfig, context) {
-            (Some(file), _) => {
-                let read = Kubeconfig::read_from(file)
-                    .with_context(|| format!("the kubeconfig {} cannot be read", file.display()))?;
-                Config::from_custom_kubeconfig(read, &options)
-                    .await
-                    .with_context(|| format!("the kubeconfig {} cannot be used", file.display()))?
-            }
-            (None, Some(name)) => Config::from_kubeconfig(&options).await.with_context(|| {
-                format!("context {name} of the kubeconfig cannot be used; `kubectl config get-contexts` lists them")
-            })?,
-            (None, None) => Config::infer().await.context(
+impl ClusterArgs {
+    /// The way to the cluster, as whom it is asked, and how long that may take.
+    async fn config(&self) -> anyhow::Result<Config> {
+        let Self { namespace: _, context, cluster, user, kubeconfig, as_user, as_group, as_uid, request_timeout } =
+            self;
+        let options = KubeConfigOptions { context: context.clone(), cluster: cluster.clone(), user: user.clone() };
+        let chosen = context.is_some() || cluster.is_some() || user.is_some();
+        let mut config = if let Some(file) = kubeconfig {
+            let read = Kubeconfig::read_from(file)
+                .with_context(|| format!("the kubeconfig {} cannot be read", file.display()))?;
+            Config::from_custom_kubeconfig(read, &options)
+                .await
+                .with_context(|| format!("the kubeconfig {} cannot be used", file.display()))?
+        } else if chosen {
+            let named = [("context", context), ("cluster", cluster), ("user", user)];
+            let named: Vec<String> =
+                named.into_iter().filter_map(|(what, name)| Some(format!("{what} {}", name.as_ref()?))).collect();
+            Config::from_kubeconfig(&options).await.with_context(|| {
+                format!("{} of the kubeconfig cannot be used; `kubectl config view` lists all", named.join(", "))
+            })?
+        } else {
+            Config::infer().await.context(
                 "no access to a Kubernetes API: neither a kubeconfig (KUBECONFIG, ~/.kube/config) nor a service \
                  account of a pod was found; name one by --kubeconfig",
-            )?,
+            )?
         };
-        config.connect_timeout = Some(CONNECT);
-        config.read_timeout = Some(READ);
+        if as_user.is_none() && (as_uid.is_some() || !as_group.is_empty()) {
+            bail!("requesting uid, groups or user-extra for impersonation without a user: give --as too");
+        }
+        if as_user.is_some() {
+            // As with kubectl, all of it: who is somebody else has none of the groups that the kubeconfig may name.
+            config.auth_info.impersonate.clone_from(as_user);
+            config.auth_info.impersonate_groups = (!as_group.is_empty()).then(|| as_group.clone());
+            config.auth_info.impersonate_uid.clone_from(as_uid);
+        }
+        let silence = match request_timeout {
+            None => Some(READ),
+            Some(Duration::ZERO) => None,
+            Some(time) => Some(*time),
+        };
+        config.connect_timeout = Some(silence.map_or(CONNECT, |silence| silence.min(CONNECT)));
+        config.read_timeout = silence;
+        Ok(config)
+    }
+}
+
+impl Cluster {
+    async fn connect(arguments: &ClusterArgs) -> anyhow::Result<Self> {
+        let mut config = arguments.config().await?;
         // A command that fails says so at once, instead of retrying for minutes.
         config.default_retry = false;
-        let namespace = namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let url = config.cluster_url.to_string();
         let client = shallow_client(config).with_context(|| format!("the configuration for {url} cannot be used"))?;
         Ok(Self { client, namespace, url })
@@ -95,21 +159,9 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// The error of a failed call, with what to do next.
-    pub(crate) fn failed(&self, doing: &str, error: kube::Error) -> anyhow::Error {
-        let next = match &error {
-            kube::Error::Api(status) if status.code == 403 => {
-                "; ask an administrator of the cluster for that permission"
-            }
-            kube::Error::Api(status) if status.code == 401 => "; sign in again",
-            kube::Error::Api(status) if status.code == 404 => {
-                "; is indexbuild installed there (`kubectl get crd indexbuilds.indexbuild.dev`)?"
-            }
-            kube::Error::Api(_) => "",
-            _ => "; is the API server reachable (`kubectl version`)?",
-        };
-        let message = format!("cannot {doing} at {}: {error}{next}", self.url);
-        anyhow::Error::new(error).context(message)
+    /// The error of a failed call, in one line, with what to do next.
+    pub(crate) fn failed(&self, doing: &str, error: &kube::Error) -> anyhow::Error {
+        anyhow::anyhow!("{}; cannot {doing} at {}{}", said(error), self.url, refusal::next_step(error))
     }
 
     /// A build; one that is not there, or that cannot be read, is an error that says where it was looked for, or why.
@@ -123,8 +175,8 @@ impl Cluster {
     /// A build, if it is there. One that cannot be read is an error.
     pub(crate) async fn find_build(&self, name: &str) -> anyhow::Result<Option<IndexBuild>> {
         let found = self.api::<Guarded<IndexBuild>>().get_opt(name).await;
-        let found =
-            found.map_err(|error| self.failed(&format!("read build {name} of namespace {}", self.namespace), error))?;
+        let found = found
+            .map_err(|error| self.failed(&format!("read build {name} of namespace {}", self.namespace), &error))?;
         match found.map(|build| build.read()).transpose() {
             Ok(build) => Ok(build.map(Arc::unwrap_or_clone)),
             Err(unreadable) => bail!(
@@ -148,7 +200,7 @@ impl Cluster {
     pub(crate) async fn builds(&self, everywhere: bool) -> anyhow::Result<Vec<Guarded<IndexBuild>>> {
         let api = if everywhere { Api::all(self.client.clone()) } else { self.api::<Guarded<IndexBuild>>() };
         let listed = api.list(&ListParams::default()).await;
-        listed.map(|list| list.items).map_err(|error| self.failed("list builds", error))
+        listed.map(|list| list.items).map_err(|error| self.failed("list builds", &error))
     }
 
     /// Objects of a build, by its UID: a name can come back. Those that cannot be read are told by name.
@@ -182,7 +234,7 @@ impl Cluster {
             + std::fmt::Debug,
     {
         let listed = self.api::<Guarded<K>>().list(&ListParams::default().labels(labels)).await;
-        let mut items = listed.map_err(|error| self.failed(&format!("list {what} of build {build}"), error))?.items;
+        let mut items = listed.map_err(|error| self.failed(&format!("list {what} of build {build}"), &error))?.items;
         items.sort_by_key(kube::ResourceExt::name_any);
         let (read, unreadable) = apart(items);
         Ok((read.into_iter().map(Arc::unwrap_or_clone).collect(), unreadable))
@@ -253,6 +305,67 @@ mod tests {
             }
         });
         url
+    }
+
+    #[test]
+    fn a_time_is_read_as_kubectl_reads_it() {
+        for (text, seconds) in [("0", 0), ("5", 5), ("5s", 5), ("2m", 120), ("1h30m", 5_400)] {
+            assert_eq!(request_timeout(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "s", "-5s", "five", "5 s", "5d", "P1D"] {
+            assert!(request_timeout(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[derive(Debug, clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(subcommand)]
+        command: Sub,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Sub {
+        Status {
+            #[command(flatten)]
+            cluster: ClusterArgs,
+        },
+    }
+
+    /// kubectl takes them anywhere, and a cluster's name, a user and a time without a limit change what is connected to.
+    #[test]
+    fn the_flags_of_kubectl_are_taken_before_and_after_the_subcommand_and_decide_whom_the_server_sees() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "a",
+            "clusters": [{"name": "one", "cluster": {"server": "http://one:1"}}, {"name": "two", "cluster": {"server": "http://two:2"}}],
+            "users": [{"name": "x", "user": {"token": "x"}}, {"name": "y", "user": {"token": "y", "as": "other", "as-groups": ["theirs"]}}],
+            "contexts": [{"name": "a", "context": {"cluster": "one", "user": "x", "namespace": "shop"}}],
+        });
+        std::fs::write(&file, kubeconfig.to_string()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let config = |before: &str, after: &str| {
+            let words = format!("program --kubeconfig {} {before} status {after}", file.display());
+            let program: Program = clap::Parser::try_parse_from(words.split_whitespace()).unwrap();
+            let Sub::Status { cluster } = program.command;
+            assert_eq!(format!("{:?}", program.cluster), format!("{cluster:?}"), "the same on both sides");
+            runtime.block_on(cluster.config())
+        };
+        let plain = config("", "").unwrap();
+        assert_eq!((plain.cluster_url.host(), plain.read_timeout), (Some("one"), Some(READ)));
+        assert_eq!(plain.auth_info.impersonate, None);
+        let flags = "--cluster two --user y --as jane --as-group a --as-group b --as-uid 7 --request-timeout 0";
+        for (before, after) in [(flags, ""), ("", flags)] {
+            let config = config(before, after).unwrap();
+            assert_eq!((config.cluster_url.host(), config.read_timeout), (Some("two"), None));
+            let auth = config.auth_info;
+            assert_eq!((auth.impersonate.as_deref(), auth.impersonate_uid.as_deref()), (Some("jane"), Some("7")));
+            assert_eq!(auth.impersonate_groups.unwrap_or_default(), ["a", "b"]);
+        }
+        assert!(config("", "--as-group a").unwrap_err().to_string().contains("--as"));
+        assert_eq!(config("--request-timeout 2s", "").unwrap().connect_timeout, Some(Duration::from_secs(2)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indexbuild_api::{ConditionStatus, ConditionType, Guarded, IndexBuild, apart, labels};
 use indexbuild_executor::backoff::{Pace, later};
+use indexbuild_text::one_line;
 use indexbuild_timeline::cluster::{OwnershipHistory, PodEnd, SlotWarning};
 use indexbuild_timeline::{Timeline, timeline_until};
 use k8s_openapi::api::core::v1::Pod;
@@ -64,7 +65,7 @@ pub(crate) async fn ownership(
                 say("the build was deleted meanwhile");
                 break;
             }
-            Err(error) if failures >= 60 => return Err(cluster.failed("read the build", error)),
+            Err(error) if failures >= 60 => return Err(cluster.failed("read the build", &error)),
             Err(_) => failures += 1,
         }
     }
@@ -132,7 +133,7 @@ fn warning(event: &Event) -> Option<SlotWarning> {
     if event.type_.as_deref() != Some("Warning") {
         return None;
     }
-    let text = event.note.clone()?;
+    let text = one_line(event.note.as_deref()?);
     let (_, rest) = text.split_once("slot ")?;
     let slot = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
     let at = event.event_time.as_ref().map(|time| time.0.to_string())?;

@@ -66,7 +66,7 @@ pub(super) fn run(args: CancelArgs) -> anyhow::Result<ExitCode> {
         let parameters =
             DeleteParams::background().preconditions(Preconditions { uid: uid.clone(), resource_version: None });
         let deleted = cluster.api::<Guarded<IndexBuild>>().delete(&name, &parameters).await;
-        deleted.map_err(|error| cluster.failed(&format!("delete build {place}"), error))?;
+        deleted.map_err(|error| cluster.failed(&format!("delete build {place}"), &error))?;
         let Some(limit) = wait else {
             return crate::output::text(&format!(
                 "build {place} is cancelled: its executors end, and what it wrote is removed\n"
@@ -94,7 +94,7 @@ async fn gone(cluster: &Cluster, name: &str, uid: Option<&str>, limit: Duration)
     let start = Instant::now();
     loop {
         let found = cluster.api::<Guarded<IndexBuild>>().get_opt(name).await;
-        let found = found.map_err(|error| cluster.failed("read the build", error))?;
+        let found = found.map_err(|error| cluster.failed("read the build", &error))?;
         let Some(build) = found.filter(|build| build.uid().as_deref() == uid) else {
             return Ok(());
         };

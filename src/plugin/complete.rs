@@ -106,7 +106,7 @@ mod tests {
     fn commands_flags_their_values_and_builds_are_completed() {
         assert!(names(&["s"]).contains(&"suspend".to_owned()));
         assert!(names(&["logs", "--"]).contains(&"--follow".to_owned()));
-        assert_eq!(names(&["status", "-o", ""]), ["table", "json", "yaml"]);
+        assert_eq!(names(&["status", "-o", ""]), ["table", "wide", "json", "yaml"]);
         assert_eq!(names(&["status", ""]), ["builds of None"]);
         assert_eq!(names(&["status", "-n", "shop", ""]), ["builds of Some(\"shop\")"]);
     }

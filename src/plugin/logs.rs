@@ -83,7 +83,7 @@ fn of_pod(cluster: &Cluster, pod: String, parameters: LogParams) -> impl futures
                 log.lines().map(said).boxed_local()
             }
             Err(error) => {
-                crate::output::note(&format!("{:#}", cluster.failed(&format!("read the log of pod {pod}"), error)));
+                crate::output::note(&format!("{}", cluster.failed(&format!("read the log of pod {pod}"), &error)));
                 futures::stream::empty().boxed_local()
             }
         }

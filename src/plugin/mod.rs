@@ -13,10 +13,14 @@ mod volumes;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
+use crate::cluster::ClusterArgs;
 use crate::commands::timeline;
 use crate::logging::{LogLevel, Logging};
+use crate::output::OutputFormat;
+use table::Cells;
 
 /// The name under which kubectl finds the plugin.
 pub(crate) const NAME: &str = "kubectl-indexbuild";
@@ -30,6 +34,8 @@ struct Plugin {
     /// Log more to standard error: -v info, -vv debug
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -73,7 +79,33 @@ enum Command {
 pub(crate) struct Output {
     /// How the result is written
     #[arg(short, long, value_enum, default_value_t)]
-    output: crate::output::OutputFormat,
+    output: Form,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people; long messages are cut.
+    #[default]
+    Table,
+    /// For people, with whole messages.
+    Wide,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+impl Output {
+    /// Writes a result: `table` gives its form for people.
+    fn write<T: Serialize>(self, value: &T, table: impl FnOnce(&T, Cells) -> String) -> anyhow::Result<()> {
+        let (format, cells) = match self.output {
+            Form::Table => (OutputFormat::Table, Cells::Short),
+            Form::Wide => (OutputFormat::Table, Cells::Whole),
+            Form::Json => (OutputFormat::Json, Cells::Whole),
+            Form::Yaml => (OutputFormat::Yaml, Cells::Whole),
+        };
+        crate::output::write(format, value, |value| table(value, cells))
+    }
 }
 
 /// Runs the plugin, if this process was called by one of its names.
@@ -89,13 +121,15 @@ pub(crate) fn run_if_called() -> Option<ExitCode> {
 }
 
 fn run() -> ExitCode {
-    let Plugin { verbose, command } = Plugin::parse();
+    let Plugin { verbose, cluster, command } = Plugin::parse();
     let level = match verbose {
         0 => LogLevel::Error,
         1 => LogLevel::Info,
         _ => LogLevel::Debug,
     };
     Logging { level, format: None }.start();
+    // Each command has the same, wherever they were typed.
+    tracing::debug!(?cluster, "asking");
     let done = match command {
         Command::Status(args) => status::run(args),
         Command::Logs(args) => logs::run(args),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use clap::Args;
 use indexbuild_api::{Condition, ConditionStatus, ConditionType, EngineDirectory, IndexBuild, IndexBuildStatus, apart};
+use indexbuild_text::one_line;
 use indexbuild_timeline::{Timeline, text};
 use kube::ResourceExt as _;
 use serde::Serialize;
 
 use super::Output;
-use super::table::{age, or_none, table};
-use crate::cluster::{Cluster, ClusterArgs, Follow, ask, note_unreadable, ownership};
+use super::table::{Cells, age, or_none, table};
+use crate::cluster::{Cluster, ClusterArgs, Follow, ask, no_operator, note_unreadable, ownership};
 
 /// Show builds, or one build with its slots and who owned what
 #[derive(Debug, Args)]
@@ -27,6 +28,9 @@ pub(super) struct StatusArgs {
     /// Builds of all namespaces
     #[arg(short = 'A', long, conflicts_with_all = ["build", "namespace"])]
     all_namespaces: bool,
+    /// The Lease by which the operator leads, where neither the build's records nor the cluster's Leases tell it
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    operator_lease: Option<String>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -39,10 +43,14 @@ struct Detail {
     build: IndexBuild,
     directories: Vec<EngineDirectory>,
     timeline: Timeline,
+    /// That no operator runs, where that is so and may be known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_operator: Option<String>,
 }
 
 pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let StatusArgs { build, all_namespaces, output: Output { output }, cluster } = args;
+    let StatusArgs { build, all_namespaces, operator_lease, output, cluster } = args;
+    let lease = operator_lease.as_deref();
     match build {
         None => {
             let builds = ask(&cluster, async |cluster: Cluster| {
@@ -52,9 +60,12 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
                 }
                 let (builds, unreadable) = apart(builds);
                 note_unreadable(&unreadable);
+                if let Some(said) = no_operator(&cluster, lease).await {
+                    crate::output::note(&said);
+                }
                 Ok(builds.into_iter().map(Arc::unwrap_or_clone).collect::<Vec<_>>())
             })?;
-            crate::output::write(output, &builds, |builds| list(builds, all_namespaces))?;
+            output.write(&builds, |builds, cells| list(builds, all_namespaces, cells))?;
         }
         Some(name) => {
             let detail = ask(&cluster, async |cluster: Cluster| {
@@ -62,9 +73,10 @@ pub(super) fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
                 let (directories, unreadable) = cluster.records(&build).await?;
                 note_unreadable(&unreadable);
                 let timeline = ownership(&cluster, &build, Follow::No, crate::output::note).await?;
-                Ok(Detail { build, directories, timeline })
+                let no_operator = no_operator(&cluster, lease).await;
+                Ok(Detail { build, directories, timeline, no_operator })
             })?;
-            crate::output::write(output, &detail, show)?;
+            output.write(&detail, |detail, _| show(detail))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -78,7 +90,7 @@ fn ready(status: &IndexBuildStatus) -> Option<&Condition> {
     status.condition(ConditionType::Ready)
 }
 
-fn list(builds: &[IndexBuild], namespaces: bool) -> String {
+fn list(builds: &[IndexBuild], namespaces: bool, cells: Cells) -> String {
     let head = ["namespace", "name", "ready", "phase", "progress", "executors", "rows", "age", "message"];
     let rows = builds.iter().map(|build| {
         let status = status_of(build);
@@ -94,7 +106,7 @@ fn list(builds: &[IndexBuild], namespaces: bool) -> String {
             or_none(status.executors.clone()),
             or_none(status.rows),
             age(build.metadata.creation_timestamp.as_ref()),
-            or_none(ready(&status).map(|ready| ready.message.clone())),
+            or_none(ready(&status).map(|ready| cells.message(&ready.message))),
         ]);
         row
     });
@@ -102,9 +114,13 @@ fn list(builds: &[IndexBuild], namespaces: bool) -> String {
 }
 
 fn show(detail: &Detail) -> String {
-    let Detail { build, directories, timeline } = detail;
+    let Detail { build, directories, timeline, no_operator } = detail;
     let status = status_of(build);
-    let mut out = list(std::slice::from_ref(build), true);
+    // What is cut here stands below in full.
+    let mut out = list(std::slice::from_ref(build), true, Cells::Short);
+    if let Some(said) = no_operator {
+        out.push_str(&format!("\nATTENTION: {said}\n"));
+    }
     out.push_str("\nCONDITIONS\n");
     let said = status.conditions.iter().filter(|condition| tells_something(condition));
     out.push_str(&table(
@@ -119,7 +135,7 @@ fn show(detail: &Detail) -> String {
         out.push_str(&format!("\nThe index: {}\n", manifest.url));
     }
     if let Some(error) = &status.last_error {
-        out.push_str(&format!("\nLast error, of {}: {}: {}\n", error.work_id, error.reason, error.message));
+        out.push_str(&format!("\nLast error, of {}: {}: {}\n", error.work_id, error.reason, one_line(&error.message)));
     }
     out.push_str("\nSLOTS\n");
     out.push_str(&table(

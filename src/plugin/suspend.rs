@@ -71,7 +71,7 @@ fn set(name: &str, cluster: &ClusterArgs, suspend: bool) -> anyhow::Result<ExitC
         let patch = json!({"metadata": {"uid": build.uid()}, "spec": {"suspend": suspend}});
         let parameters = PatchParams { field_manager: Some("kubectl-indexbuild".to_owned()), ..PatchParams::default() };
         let patched = cluster.api::<Guarded<IndexBuild>>().patch(name, &parameters, &Patch::Merge(patch)).await;
-        patched.map_err(|error| cluster.failed(&format!("change spec.suspend of build {place}"), error))?;
+        patched.map_err(|error| cluster.failed(&format!("change spec.suspend of build {place}"), &error))?;
         Ok(if suspend {
             format!(
                 "build {place} is paused: its executors end, its volumes stay; `kubectl indexbuild resume {name}` lets it go on"

@@ -57,7 +57,7 @@ struct Volume {
 }
 
 pub(super) fn run(args: VolumesArgs) -> anyhow::Result<ExitCode> {
-    let VolumesArgs { build, output: Output { output }, cluster } = args;
+    let VolumesArgs { build, output, cluster } = args;
     let volumes = ask(&cluster, async |cluster: Cluster| {
         let Some(found) = cluster.find_build(&build).await? else {
             let (records, unread_records) =
@@ -78,7 +78,7 @@ pub(super) fn run(args: VolumesArgs) -> anyhow::Result<ExitCode> {
         note_unreadable(&unread_claims);
         Ok(volumes(&records, &claims, &unread_claims, Build::There))
     })?;
-    crate::output::write(output, &volumes, |volumes| {
+    output.write(&volumes, |volumes, _| {
         let head =
             ["slot", "claim", "state", "owner", "node", "claim is", "volume", "size", "condemned", "when deleted"];
         table(&head, volumes.iter().map(row))

@@ -34,6 +34,9 @@ pub const RECONCILE: &str = "indexbuild.dev/reconcile";
 pub const RECONCILE_DISABLED: &str = "disabled";
 /// The annotation of a pod by which it is seen whether the build asks for another one by now.
 pub const POD_DIGEST: &str = "indexbuild.dev/pod-digest";
+/// The annotation of a record that names the Lease of the operator that made it, as `<namespace>/<name>`: whoever looks at a
+/// build finds out by it whether an operator runs.
+pub const OPERATOR_LEASE: &str = "indexbuild.dev/operator-lease";
 /// The one finalizer, on `IndexBuild` only.
 pub const FINALIZER: &str = "indexbuild.dev/cleanup";
 /// The one field manager of the operator.

@@ -255,7 +255,7 @@ impl Hands<'_> {
     }
 
     async fn create_directory(&self, slot: u32, spec: EngineDirectorySpec) -> Result<(), OperatorError> {
-        let directory = objects::directory(self.owner, slot, spec);
+        let directory = objects::directory(self.owner, slot, spec, &self.context.reporting.events.lease());
         let name = directory.name_any();
         let api = self.api::<EngineDirectory>();
         created(api.create(&post(), &Guarded::readable(directory)).await, &api, "EngineDirectory", &name, self.owner)

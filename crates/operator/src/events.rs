@@ -58,6 +58,12 @@ impl Announcer {
         Self { home, ..self }
     }
 
+    /// The Lease by which the operator leads, as `<namespace>/<name>`; empty: by none.
+    pub(crate) fn lease(&self) -> String {
+        let ObjectReference { namespace, name, .. } = &self.home;
+        namespace.iter().zip(name).map(|(namespace, name)| format!("{namespace}/{name}")).collect()
+    }
+
     /// Publishes, in the operator's own namespace, what is left of a build that goes: an event lives in the namespace of
     /// what it is about, and that of the build may be going too.
     pub(crate) async fn tell_at_home(&self, event: &Event) {

@@ -2,8 +2,10 @@
 
 mod error;
 mod figures;
+mod line;
 mod table;
 
 pub use error::{bounded, causes, chain};
 pub use figures::{bytes, count};
+pub use line::{one_line, short_line};
 pub use table::aligned;

@@ -161,7 +161,7 @@ fn listed<K>(
 where
     K: kube::Resource<DynamicType = ()> + Clone,
 {
-    let (read, unreadable) = apart(listed.map_err(|error| cluster.failed(what, error))?.items);
+    let (read, unreadable) = apart(listed.map_err(|error| cluster.failed(what, &error))?.items);
     Ok((read.into_iter().map(Arc::unwrap_or_clone).collect(), unreadable))
 }
 
