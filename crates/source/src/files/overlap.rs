@@ -126,7 +126,8 @@ mod tests {
             ("file:///none/t/*.csv", "file:///none/t/index/default/orders", false),
             ("file:///none/t/*", "s3://none/t/index/default/orders", false),
         ] {
-            let found = pattern_over(&[url.to_owned()], folder).unwrap();
+            let urls = [url.to_owned()];
+            let found = pattern_over(&urls, folder).unwrap();
             assert_eq!(found.is_some(), over, "{url} and {folder}");
         }
     }
