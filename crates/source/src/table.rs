@@ -180,7 +180,8 @@ impl Table {
             Format::Parquet(footers) => {
                 let per_file = in_parallel(&numbered, FILES_AT_ONCE, |(number, file)| {
                     let held = held(*number, file)?;
-                    let mut groups = row_groups(file.url(), &*footers.get(*number, file)?, &held)?;
+                    let footer = footers.get(*number, file)?;
+                    let mut groups = row_groups(file.url(), &footer, &held)?;
                     // What a file does not hold takes room, too: without this, a table that is read for its folders' names
                     // alone were one split.
                     let others = (columns.len() - held.len()) as u64 * OTHER_BYTES;

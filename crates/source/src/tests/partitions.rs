@@ -116,7 +116,7 @@ fn each_folder_that_says_nothing_clear_is_refused_with_its_file() {
     ] {
         for (_folder, table) in tables(&folders) {
             let error = build_reads(&table, &["id", used], &rules(Fail, &typed)).unwrap_err();
-            for part in parts.iter() {
+            for part in &parts {
                 assert!(error.to_string().contains(part), "{part} in {error}");
             }
             assert!(!error.is_retryable());

@@ -10,8 +10,10 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::file::properties::WriterProperties;
 use tempfile::tempdir;
 
+use super::differing_files::{build_reads, rules};
 use super::parquet_tables::write;
 use super::*;
+use crate::MissingColumns;
 use crate::files::Stores;
 
 struct Bucket {
@@ -83,6 +85,24 @@ fn parquet_objects_are_listed_by_pattern_and_read_in_blocks() {
     let local = read_all(&super::table(&parquet_spec(&path)).unwrap(), &columns).unwrap();
     assert_eq!(rows[..150_000], local);
     assert_eq!(rows[150_009].0, 1);
+}
+
+#[test]
+fn folders_of_objects_are_columns_and_an_object_without_a_column_that_is_used_is_named() {
+    let bucket = Bucket::new();
+    bucket.put("t/at=10%3A30/c=__HIVE_DEFAULT_PARTITION__/a.parquet", parquet(2, 0));
+    bucket.put("t/at=11%3A00/c=x/b.parquet", parquet(1, 0));
+    let table = bucket.table(&spec("s3://lake/t/*/*/*.parquet")).unwrap();
+    let fail = rules(MissingColumns::Fail, &[("at", "time")]);
+    let (_, rows) = build_reads(&table, &["at", "c"], &fail).unwrap();
+    assert_eq!(rows, [["10:30:00", "NULL"], ["10:30:00", "NULL"], ["11:00:00", "x"]]);
+
+    bucket.put("t/at=12%3A00/other/c.parquet", parquet(1, 0));
+    let table = bucket.table(&spec("s3://lake/t/*/*/*.parquet")).unwrap();
+    let error = build_reads(&table, &["at", "c"], &fail).unwrap_err().to_string();
+    assert!(error.contains("s3://lake/t/at=12%3A00/other/c.parquet has no column \"c\""), "{error}");
+    let (_, rows) = build_reads(&table, &["c"], &rules(MissingColumns::Null, &[])).unwrap();
+    assert_eq!(rows.concat(), ["NULL", "NULL", "x", "NULL"]);
 }
 
 #[test]
