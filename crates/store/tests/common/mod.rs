@@ -36,15 +36,8 @@ impl Server {
     /// One that hands each request to `answer`, with its number from 0 and a connection from which the body is not read yet.
     /// The connection is closed then.
     pub(crate) fn start(answer: impl Fn(usize, &Request, &mut TcpStream) + Send + Sync + 'static) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        // A small window: what a server does not read soon cannot be sent.
-        let listener = runtime.block_on(async {
-            let socket = tokio::net::TcpSocket::new_v4().unwrap();
-            socket.set_recv_buffer_size(32 << 10).unwrap();
-            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            socket.listen(64).unwrap().into_std().unwrap()
-        });
-        listener.set_nonblocking(false).unwrap();
+        // On a thread of its own: its caller may be inside a runtime.
+        let listener = std::thread::spawn(listen).join().unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked: Arc<Mutex<Vec<Request>>> = Arc::default();
         let server = Self { url, asked: Arc::clone(&asked) };
@@ -69,6 +62,19 @@ impl Server {
     pub(crate) fn asked(&self) -> Vec<Request> {
         self.asked.lock().unwrap().clone()
     }
+}
+
+/// With a small window: what a server does not read soon cannot be sent.
+fn listen() -> std::net::TcpListener {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(32 << 10).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.listen(64).unwrap().into_std().unwrap()
+    });
+    listener.set_nonblocking(false).unwrap();
+    listener
 }
 
 /// Up to the end of the headers, and no byte of the body.
