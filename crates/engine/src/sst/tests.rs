@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use indexbuild_index::Compression;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use rocksdb::{ColumnFamilyDescriptor, DB, IngestExternalFileOptions, IteratorMode, Options, SstFileWriter};
 
 use super::*;
