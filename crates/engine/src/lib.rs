@@ -23,6 +23,7 @@ mod quarantine;
 mod route;
 mod run;
 mod sort;
+mod sst;
 mod test_switches;
 mod threads;
 mod volume;

@@ -13,4 +13,7 @@ pub struct TestSwitches {
     pub leak_engine_handle: bool,
     /// A Sort takes what it reads of runs for what was sealed, without a look at the digests (I3 is off).
     pub trust_runs: bool,
+    /// Files are written by RocksDB's `SstFileWriter`, which is the oracle of our own writer: the same entries, and other
+    /// bytes in each file (of I10 the digests hold, not the bytes).
+    pub rocksdb_writes_files: bool,
 }

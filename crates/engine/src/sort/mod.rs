@@ -12,6 +12,7 @@ mod long_entries;
 mod part;
 mod range;
 mod recut;
+mod rocksdb_file;
 mod seal_files;
 mod sealed;
 mod writer;
@@ -36,7 +37,7 @@ use self::part::{Part, SpillFolder};
 use self::range::RangeSorter;
 use self::recut::{cuts_within, sample_pieces};
 use self::seal_files::{SealJob, hand_on, seal_files};
-use self::writer::{RangeContext, RangeWriter};
+use self::writer::{FileFormat, RangeContext, RangeWriter};
 use crate::attempt::Attempt;
 use crate::control::{JobControl, Step, StepTimes, nanos, thread_cpu, timed};
 use crate::error::{BoxError, EngineError};
@@ -339,7 +340,13 @@ fn sort_ranges(
     // The largest first: threads then end at about the same time.
     unsorted.sort_by_key(|range| (std::cmp::Reverse(range.entries), range.range));
 
-    let options = indexbuild_index::sst::sst_options(job.index_plan.compression);
+    let compression = job.index_plan.compression;
+    let options = indexbuild_index::sst::sst_options(compression);
+    let format = if job.attempt.test_switches.rocksdb_writes_files {
+        FileFormat::RocksDb(&options)
+    } else {
+        FileFormat::Own(compression)
+    };
     let threads = job.threads.clamp(1, unsorted.len().max(1));
     let next = AtomicUsize::new(0);
     let mut finish_stats = StepTimes::default();
@@ -357,7 +364,7 @@ fn sort_ranges(
                 sorter: Sorter::default(),
                 stats: StepTimes::default(),
             };
-            take_ranges(&mut sorter, &unsorted, &next, &options, &sender.clone())?;
+            take_ranges(&mut sorter, &unsorted, &next, format, &sender.clone())?;
             sorter.stats.cpu = thread_cpu();
             Ok(sorter.stats)
         });
@@ -390,7 +397,7 @@ fn take_ranges<'o>(
     sorter: &mut RangeSorter<'_, '_>,
     unsorted: &[UnsortedRange],
     next: &AtomicUsize,
-    options: &'o rocksdb::Options,
+    format: FileFormat<'o>,
     sender: &SyncSender<SealJob<'o>>,
 ) -> Result<(), EngineError> {
     let job = sorter.job;
@@ -404,7 +411,7 @@ fn take_ranges<'o>(
             range: range.range,
             target_file_bytes: job.index_plan.target_file_bytes,
         };
-        let mut writer = RangeWriter::new(context, options, |full| send(SealJob::File(range.range, full)));
+        let mut writer = RangeWriter::new(context, format, |full| send(SealJob::File(range.range, full)));
         for part in parts {
             sorter.part(part, &mut writer)?;
         }

@@ -1,4 +1,4 @@
-//! Finishes and seals files in a thread beside those that sort: RocksDB's last blocks, the flush, the digest of the bytes,
+//! Finishes and seals files in a thread beside those that sort: the last blocks, the flush, the digest of the bytes,
 //! the seal, the range's sidecar, and the hand-on. A slow disk or upload then does not stop the sorting.
 
 use std::collections::BTreeMap;
@@ -66,9 +66,12 @@ pub(crate) fn hand_on(job: &SortJob<'_>, range: &SealedRange) -> Result<(), Engi
 
 fn seal_file(full: FullSst<'_>) -> Result<SealedSst, EngineError> {
     let FullSst { mut file, content_digest, first_key, last_key, entries, entry_bytes } = full;
-    file.finish()?;
+    let written = file.finish(content_digest)?;
     let path = file.target().to_owned();
-    let (bytes, file_digest) = FileDigest::of_file(&path).at("read", &path)?;
+    let (bytes, file_digest) = match written {
+        Some(written) => written,
+        None => FileDigest::of_file(&path).at("read", &path)?,
+    };
     Ok(SealedSst {
         name: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         path,

@@ -1,20 +1,20 @@
 //! Writes one range, entry by entry in order: cuts files, digests, counts, notes duplicates.
 
-use std::fs;
 use std::mem;
 use std::path::{Path, PathBuf};
 
-use indexbuild_durable as durable;
-use indexbuild_durable::fault::{self, Op};
+use indexbuild_durable::DurableFile;
 use indexbuild_index::value::to_hex;
-use indexbuild_index::{ContentDigest, Frame, IndexDefinition, PackedLayout, SetHash, entry_hash};
-use rocksdb::{Options, SstFileWriter};
+use indexbuild_index::{Compression, ContentDigest, Frame, IndexDefinition, PackedLayout, SetHash, entry_hash};
+use rocksdb::Options;
 
 use super::duplicates::{Duplicates, describe};
+use super::rocksdb_file::RocksDbFile;
 use super::sealed::sst_path;
 use crate::attempt::Attempt;
 use crate::error::{At as _, EngineError};
 use crate::frames::FrameRef;
+use crate::sst::{BlockCompression, Finished, SstWriter, WriteError};
 
 /// A file with all its entries, still to be finished, flushed and sealed.
 pub(crate) struct FullSst<'o> {
@@ -26,33 +26,61 @@ pub(crate) struct FullSst<'o> {
     pub(crate) entry_bytes: u64,
 }
 
+/// How files are written.
+#[derive(Clone, Copy)]
+pub(crate) enum FileFormat<'o> {
+    Own(Compression),
+    /// By RocksDB's `SstFileWriter`, the oracle: with a test switch.
+    RocksDb(&'o Options),
+}
+
 /// An SST file under its temporary name. Dropped, it is removed.
 pub(crate) struct OpenSst<'o> {
-    sst: SstFileWriter<'o>,
-    temporary: PathBuf,
+    writer: Writer<'o>,
     target: PathBuf,
-    sealed: bool,
+}
+
+enum Writer<'o> {
+    Own(Box<SstWriter<DurableFile>>),
+    RocksDb(RocksDbFile<'o>),
+    Sealed,
 }
 
 impl<'o> OpenSst<'o> {
-    fn create(options: &'o Options, target: PathBuf) -> Result<Self, EngineError> {
-        let temporary = durable::temporary_for(&target).at("create", &target)?;
-        fault::before(Op::Create, &temporary).at("create", &temporary)?;
-        let sst = SstFileWriter::create(options);
-        sst.open(&temporary).map_err(|error| EngineError::rocks("create", &temporary, error))?;
-        fault::after(Op::Create, &temporary);
-        Ok(Self { sst, temporary, target, sealed: false })
+    fn create(format: FileFormat<'o>, target: PathBuf) -> Result<Self, EngineError> {
+        let writer = match format {
+            FileFormat::Own(compression) => {
+                let file = DurableFile::create(&target).at("create", &target)?;
+                let compression = BlockCompression::new(compression).at("create", &target)?;
+                Writer::Own(Box::new(SstWriter::new(file, compression)))
+            }
+            FileFormat::RocksDb(options) => Writer::RocksDb(RocksDbFile::create(options, &target)?),
+        };
+        Ok(Self { writer, target })
     }
 
-    /// Writes what RocksDB still holds back, flushes, and gives the file its final name.
-    pub(crate) fn finish(&mut self) -> Result<(), EngineError> {
-        let Self { sst, temporary, target, sealed } = self;
-        fault::before(Op::Write, temporary).at("write", temporary)?;
-        sst.finish().map_err(|error| EngineError::rocks("finish", temporary, error))?;
-        fault::after(Op::Write, temporary);
-        durable::seal(temporary, target).at("seal", target)?;
-        *sealed = true;
-        Ok(())
+    #[inline]
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
+        match &mut self.writer {
+            Writer::Own(writer) => writer.put(key, value).map_err(|error| refused(&self.target, error)),
+            Writer::RocksDb(file) => file.put(key, value),
+            Writer::Sealed => Ok(()),
+        }
+    }
+
+    /// Writes what is held back, flushes, and gives the file its final name. Its length and digest, where they are known
+    /// without reading it.
+    pub(crate) fn finish(&mut self, content_digest: u128) -> Result<Option<(u64, String)>, EngineError> {
+        match mem::replace(&mut self.writer, Writer::Sealed) {
+            Writer::Own(writer) => {
+                let Finished { file, bytes, digest } =
+                    writer.finish(content_digest).map_err(|error| refused(&self.target, error))?;
+                file.seal().at("seal", &self.target)?;
+                Ok(Some((bytes, digest)))
+            }
+            Writer::RocksDb(file) => file.finish(&self.target).map(|()| None),
+            Writer::Sealed => Ok(None),
+        }
     }
 
     pub(crate) fn target(&self) -> &Path {
@@ -60,12 +88,11 @@ impl<'o> OpenSst<'o> {
     }
 }
 
-impl Drop for OpenSst<'_> {
-    fn drop(&mut self) {
-        if !self.sealed {
-            // Best effort: a leftover is recognised by its name.
-            let _ = fs::remove_file(&self.temporary);
-        }
+#[cold]
+fn refused(target: &Path, error: WriteError) -> EngineError {
+    match error {
+        WriteError::Io(error) => EngineError::io("write", target, error),
+        WriteError::OutOfOrder => EngineError::rocks("write", target, error),
     }
 }
 
@@ -98,7 +125,7 @@ pub(crate) struct RangeTotals {
 /// range's begin: memory, threads and parts have no say in it (I10).
 pub(crate) struct RangeWriter<'o, 'c, F> {
     context: RangeContext<'c>,
-    options: &'o Options,
+    format: FileFormat<'o>,
     current: Option<CurrentSst<'o>>,
     totals: RangeTotals,
     last: Frame,
@@ -108,10 +135,10 @@ pub(crate) struct RangeWriter<'o, 'c, F> {
 
 impl<'o, 'c, F: FnMut(FullSst<'o>) -> Result<(), EngineError>> RangeWriter<'o, 'c, F> {
     /// `full` takes each file that has all its entries.
-    pub(crate) fn new(context: RangeContext<'c>, options: &'o Options, full: F) -> Self {
+    pub(crate) fn new(context: RangeContext<'c>, format: FileFormat<'o>, full: F) -> Self {
         Self {
             context,
-            options,
+            format,
             current: None,
             totals: RangeTotals::default(),
             last: Frame::new(),
@@ -148,7 +175,7 @@ impl<'o, 'c, F: FnMut(FullSst<'o>) -> Result<(), EngineError>> RangeWriter<'o, '
             none @ None => {
                 let target = sst_path(self.context.attempt, self.context.range, self.totals.files);
                 none.insert(CurrentSst {
-                    file: OpenSst::create(self.options, target)?,
+                    file: OpenSst::create(self.format, target)?,
                     content: ContentDigest::new(),
                     first_key: to_hex(self.next.key()),
                     entries: 0,
@@ -157,11 +184,10 @@ impl<'o, 'c, F: FnMut(FullSst<'o>) -> Result<(), EngineError>> RangeWriter<'o, '
             }
         };
         let (key, value) = (self.next.key(), self.next.value());
-        if let Err(error) = current.file.sst.put(key, value) {
+        if let Err(error) = current.file.put(key, value) {
             // SstFileWriter forgets a refused put and would finish the file without it: drop it.
-            let path = current.file.temporary.clone();
             self.current = None;
-            return Err(EngineError::rocks("write", &path, error));
+            return Err(error);
         }
         current.entries += 1;
         current.entry_bytes += (key.len() + value.len()) as u64;
