@@ -10,7 +10,6 @@ use indexbuild_engine::{
     encode as encode_splits, leak_engine, need_of_encode,
 };
 use indexbuild_source::Table;
-use indexbuild_text::chain;
 
 use super::Job;
 use super::adopt::{Former, TakenOver, UploadedRun, former_objects, object_path, uploaded_runs};
