@@ -23,6 +23,9 @@ const DICTIONARY: i64 = 200;
 /// One of so many texts is long, where most are short.
 const RARE: i64 = 256;
 
+/// Names and values of columns.
+type Columns = Vec<(String, ArrayRef)>;
+
 struct Kind {
     /// Rows that are written at once.
     at_once: i64,
@@ -30,7 +33,7 @@ struct Kind {
     is_group: bool,
     properties: fn(WriterPropertiesBuilder) -> WriterPropertiesBuilder,
     /// The columns besides the first, of the rows from one on.
-    columns: fn(i64, i64, usize) -> Result<Vec<(String, ArrayRef)>, Box<dyn Error>>,
+    columns: fn(i64, i64, usize) -> Result<Columns, Box<dyn Error>>,
 }
 
 fn kind(name: &str, rows: i64) -> Option<Kind> {

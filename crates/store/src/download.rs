@@ -36,7 +36,7 @@ pub struct Changed {
 /// Whether an error says that an object changed while it was read ([`download`]).
 #[must_use]
 pub fn is_changed(error: &object_store::Error) -> bool {
-    indexbuild_text::causes(error).any(|cause| cause.is::<Changed>())
+    indexbuild_text::causes(error).any(<dyn std::error::Error + 'static>::is::<Changed>)
 }
 
 /// Reads an object, or those bytes of it, and hands them over in their order, each once. Where the connection breaks, it goes

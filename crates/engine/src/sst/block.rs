@@ -49,7 +49,7 @@ impl DataBlock {
 
     /// Adds an entry. `shared` bytes of its key are those of the last one's.
     pub(super) fn put(&mut self, key: &[u8], value: &[u8], shared: usize) {
-        let shared = if self.entries % RESTART_INTERVAL == 0 {
+        let shared = if self.entries.is_multiple_of(RESTART_INTERVAL) {
             // A block past 4 GiB is a single entry's, and begins at 0.
             self.restarts.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
             0

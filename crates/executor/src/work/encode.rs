@@ -19,7 +19,7 @@ use super::room::Room;
 use super::upload::{self, Upload, Uploads};
 use crate::attempt_state::{Ending, WaitsFor};
 use crate::definitions;
-use crate::failure::{WorkFailure, file_of};
+use crate::failure::WorkFailure;
 use crate::memory::run_bytes;
 use crate::objects::PATIENCE;
 use crate::plan_file::PlanFile;

@@ -384,7 +384,7 @@ impl<'w> Pass<'w> {
                 // the claim waits for the pod's object to go (pvc-protection), and would for ever.
                 let needed = former.is_some_and(|volume| {
                     let told = matches!(volume.state, VolumeState::Idle | VolumeState::Terminating);
-                    !told && !(volume.condemned && Evidence::is_in_record(self.world, volume))
+                    !(told || volume.condemned && Evidence::is_in_record(self.world, volume))
                 });
                 if !needed && !pod.deleting {
                     ended.push(Action::StopPod { name, uid, reason: StopReason::Ended });

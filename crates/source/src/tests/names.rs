@@ -74,7 +74,7 @@ fn a_pattern_finds_each_file_whatever_letters_its_name_and_its_folder_have() {
         assert_eq!(all.len(), 2, "{all:?}");
         // Literally, by each form of its URL.
         for url in [file_url(&inner.join(&file)), readable_file_url(&inner.join(&file))] {
-            assert_eq!(listed(&inner, &[url.clone()]).unwrap(), [PathBuf::from(&file)], "{url}");
+            assert_eq!(listed(&inner, std::slice::from_ref(&url)).unwrap(), [PathBuf::from(&file)], "{url}");
         }
     }
 }
@@ -146,7 +146,7 @@ fn what_is_no_file_is_refused_at_once_by_its_name() {
         ("orders.csv/*.csv", ["orders.csv", "could not be read"]),
     ] {
         let url = if url.starts_with('/') { url.to_owned() } else { format!("{}/{url}", root.display()) };
-        let error = Table::pin(&spec(&[url.clone()]), &StoreOptions::default()).unwrap_err();
+        let error = Table::pin(&spec(std::slice::from_ref(&url)), &StoreOptions::default()).unwrap_err();
         assert!(!error.is_retryable(), "{url}: {error}");
         for part in parts {
             assert!(error.to_string().contains(part), "{part} in {error}");
