@@ -60,23 +60,51 @@ pub enum SourceError {
         other: String,
         difference: String,
     },
-    /// A Parquet page does not fit into the memory that may be used for it.
+    /// A Parquet file, or columns of it, are encrypted.
     #[error(
-        "{url}: a page of column {column:?} in row group {row_group} takes {bytes} bytes, and the budget is {budget}; give the executors more memory, or write the file with smaller pages"
+        "{url}: {what} encrypted, and no keys can be given here; write the file without encryption, or leave out what is encrypted"
+    )]
+    Encrypted {
+        url: String,
+        /// What is, with the verb.
+        what: String,
+    },
+    /// A Parquet file has something that the format allows and that is not read.
+    #[error("{url}: {what}, which is not supported; write the file in another way, or leave the column out")]
+    Unsupported { url: String, what: String },
+    /// The bytes of a Parquet page are not those of which its checksum is.
+    #[error(
+        "{url}: {page} of column {column:?} in row group {row_group} is damaged: its checksum is {found:08x}, and its header says {expected:08x}; write the file again, or leave it out"
+    )]
+    WrongChecksum {
+        url: String,
+        /// The row group's number, from 0.
+        row_group: usize,
+        column: String,
+        /// The page: its number among those of data, from 0, or that it is the dictionary.
+        page: String,
+        expected: u32,
+        found: u32,
+    },
+    /// A Parquet page does not fit into the memory that may be used for pages.
+    #[error(
+        "{url}: a page of column {column:?} in row group {row_group} takes {bytes} bytes, and the budget of pages is {budget} bytes, where {needed} suffice; give the executors more memory, or write the file with smaller pages"
     )]
     PageTooLarge {
         url: String,
         /// The row group's number, from 0.
         row_group: usize,
         column: String,
-        /// The page's bytes, the larger of compressed and uncompressed.
+        /// The bytes that it takes while it is read.
         bytes: u64,
-        /// The budget in bytes.
+        /// The budget of all pages in bytes.
         budget: u64,
+        /// A budget with which the file's pages can be read.
+        needed: u64,
     },
     /// The Parquet pages that must be in memory at once do not fit into what may be used for them.
     #[error(
-        "{url}: the pages that {columns} columns need at once, with the next one of column {column:?} in row group {row_group}, take {bytes} bytes, and the budget is {budget}; give the executors more memory, use fewer columns, or write the file with smaller pages"
+        "{url}: the pages that {columns} columns need at once, with the next one of column {column:?} in row group {row_group}, take {bytes} bytes, and the budget of pages is {budget} bytes, where {needed} suffice; give the executors more memory, use fewer columns, or write the file with smaller pages"
     )]
     PagesTooLarge {
         url: String,
@@ -89,6 +117,8 @@ pub enum SourceError {
         bytes: u64,
         /// The budget in bytes.
         budget: u64,
+        /// A budget with which the file's pages can be read.
+        needed: u64,
     },
     /// A Parquet value, or a row with it, does not fit into the memory that may be used for a row.
     #[error(
@@ -201,6 +231,9 @@ impl SourceError {
             | Self::AmbiguousColumn { .. }
             | Self::UnsupportedType { .. }
             | Self::SchemaMismatch { .. }
+            | Self::Encrypted { .. }
+            | Self::Unsupported { .. }
+            | Self::WrongChecksum { .. }
             | Self::PageTooLarge { .. }
             | Self::PagesTooLarge { .. }
             | Self::ValueTooLarge { .. }
@@ -213,6 +246,24 @@ impl SourceError {
             | Self::Settings { .. }
             | Self::Unusable { .. }
             | Self::Internal { .. } => false,
+        }
+    }
+
+    /// The budget of Parquet pages that suffices, in bytes, where that is what was too small; see [`ReadOptions::with_pages`].
+    ///
+    /// [`ReadOptions::with_pages`]: crate::ReadOptions::with_pages
+    pub fn pages_needed(&self) -> Option<u64> {
+        match self {
+            Self::PageTooLarge { needed, .. } | Self::PagesTooLarge { needed, .. } => Some(*needed),
+            _ => None,
+        }
+    }
+
+    /// The bytes of the row, or of its largest value, where that is what the budget of a row was too small for.
+    pub fn row_needed(&self) -> Option<u64> {
+        match self {
+            Self::ValueTooLarge { bytes, .. } => Some(*bytes),
+            _ => None,
         }
     }
 

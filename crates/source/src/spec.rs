@@ -65,9 +65,17 @@ pub struct ReadOptions {
     pub batch_bytes: u64,
     /// The most bytes of the values of one row.
     pub row_budget: u64,
-    /// The most bytes of one Parquet page, compressed or not, and of one CSV row as it is in the file. The pages that a
-    /// reader holds, of all its columns, take twice as many bytes at most.
+    /// The most bytes of one CSV row as it is in the file. The Parquet pages that a reader holds, of all its columns, take
+    /// twice as many at most.
     pub page_budget: u64,
+}
+
+impl ReadOptions {
+    /// The same, with a budget of `bytes` for all Parquet pages together.
+    #[must_use]
+    pub fn with_pages(self, bytes: u64) -> Self {
+        Self { page_budget: bytes.div_ceil(2), ..self }
+    }
 }
 
 impl Default for ReadOptions {

@@ -7,14 +7,21 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::FOOTER_SIZE;
+use parquet::file::metadata::{
+    PageIndexPolicy, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+};
 
+use super::footer_scan::{self, Findings};
 use super::leaves::{Leaf, flat_schema, leaves, read_schema};
+use super::page_reader::place;
 use crate::error::SourceError;
 use crate::files::{OpenFile, PinnedFile};
 
 /// The first read from a file's end; most footers fit.
 const FIRST_READ: u64 = 64 << 10;
+/// The last bytes of a file whose footer is encrypted.
+const ENCRYPTED: &[u8] = b"PARE";
 /// Bytes of footers that a table keeps. The last one used is kept however large it is.
 const CACHE_BYTES: usize = 16 << 20;
 /// Row positions hold 40 bits of row in file.
@@ -35,7 +42,7 @@ impl Footer {
 
     pub(crate) fn read(file: &OpenFile) -> Result<Self, SourceError> {
         let url = file.file().url();
-        let metadata = metadata(file)?;
+        let (metadata, findings) = metadata(file)?;
         check(url, file.file().size(), &metadata)?;
         let corrupt = |error: ParquetError| corrupt(url, error);
         let wanted = read_schema(metadata.file_metadata().schema_descr()).map_err(corrupt)?;
@@ -44,7 +51,7 @@ impl Footer {
             .with_page_index_policy(PageIndexPolicy::Skip)
             .with_schema(Arc::clone(&wanted));
         let arrow = ArrowReaderMetadata::try_new(Arc::new(metadata), options).map_err(corrupt)?;
-        let leaves = leaves(&wanted);
+        let leaves = leaves(&wanted, &findings.encrypted);
         let schema = flat_schema(&leaves);
         Ok(Self { arrow, leaves, schema })
     }
@@ -59,19 +66,34 @@ pub(crate) fn corrupt(url: &str, error: ParquetError) -> SourceError {
     }
 }
 
-fn metadata(file: &OpenFile) -> Result<ParquetMetaData, SourceError> {
+fn metadata(file: &OpenFile) -> Result<(ParquetMetaData, Findings), SourceError> {
+    let url = file.file().url();
     let size = file.file().size();
     let mut length = size.min(FIRST_READ);
     loop {
         let end = file.read(size - length, usize::try_from(length).unwrap_or(usize::MAX))?;
-        let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
+        if end.ends_with(ENCRYPTED) {
+            return Err(SourceError::Encrypted { url: url.to_owned(), what: "its footer is".to_owned() });
+        }
+        // Statistics are not used, and of many row groups they are most of the memory.
+        let options = ParquetMetaDataOptions::new()
+            .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
+            .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
+        let mut reader = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Skip)
+            .with_metadata_options(Some(options));
         match decode(&mut reader, &end, size) {
-            Ok(metadata) => return Ok(metadata),
+            Ok(metadata) => return Ok((metadata, scanned(&end).unwrap_or_default())),
             // The library asks for as many bytes from the end as the footer's length field says.
             Err(ParquetError::NeedMoreData(needed)) if needed as u64 > length && needed as u64 <= size => {
                 length = needed as u64;
             }
-            Err(error) => return Err(corrupt(file.file().url(), error)),
+            Err(error) => {
+                return Err(match scanned(&end).and_then(|findings| findings.unknown) {
+                    Some(what) => SourceError::Unsupported { url: url.to_owned(), what },
+                    None => corrupt(url, error),
+                });
+            }
         }
     }
 }
@@ -79,6 +101,13 @@ fn metadata(file: &OpenFile) -> Result<ParquetMetaData, SourceError> {
 fn decode(reader: &mut ParquetMetaDataReader, end: &Bytes, size: u64) -> Result<ParquetMetaData, ParquetError> {
     reader.try_parse_sized(end, size)?;
     reader.finish()
+}
+
+/// What there is to find in the footer at the end of these bytes.
+fn scanned(end: &[u8]) -> Option<Findings> {
+    let (before, tail) = end.split_last_chunk::<FOOTER_SIZE>()?;
+    let length = u32::from_le_bytes(*tail.first_chunk()?) as usize;
+    footer_scan::scan(before.get(before.len().checked_sub(length)?..)?).ok()
 }
 
 /// Checks what the decoder takes for granted: without it, it panics.
@@ -90,17 +119,21 @@ fn check(url: &str, size: u64, metadata: &ParquetMetaData) -> Result<(), SourceE
         let in_group = u64::try_from(group.num_rows())
             .map_err(|_| corrupt(format!("row group {number} says that it has {} rows", group.num_rows())))?;
         rows = rows.saturating_add(in_group);
+        if in_group == 0 {
+            // Nothing is read of it; some write any offsets.
+            continue;
+        }
         for column in group.columns() {
-            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
-            let length = column.compressed_size();
+            let (start, end) = place(column);
             let inside = column.data_page_offset() >= 0
                 && column.uncompressed_size() >= 0
-                && matches!((u64::try_from(start), u64::try_from(length)),
-                    (Ok(start), Ok(length)) if start.checked_add(length).is_some_and(|end| end <= size));
+                && column.compressed_size() >= 0
+                && end <= size;
             if !inside {
                 return Err(corrupt(format!(
-                    "column {} of row group {number} should have {length} bytes at {start}, and the file has {size}",
-                    column.column_path().string()
+                    "column {} of row group {number} should have {} bytes at {start}, and the file has {size}",
+                    column.column_path().string(),
+                    column.compressed_size()
                 )));
             }
         }

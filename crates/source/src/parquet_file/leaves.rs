@@ -1,5 +1,6 @@
 //! A Parquet schema as flat columns: the leaves of structs become columns named `a.b`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
@@ -17,6 +18,7 @@ pub(crate) struct Leaf {
     pub(crate) column: Option<usize>,
     /// The names of the structs around it, outermost first, then its own.
     pub(crate) path: Vec<String>,
+    pub(crate) encrypted: bool,
 }
 
 /// The Arrow types in which the columns are read.
@@ -65,11 +67,16 @@ fn leaf_count(data_type: &DataType) -> usize {
 }
 
 /// The flat columns of a schema made by [`read_schema`].
-pub(crate) fn leaves(schema: &Schema) -> Vec<Leaf> {
+///
+/// `encrypted`: the numbers of the Parquet leaves that are.
+pub(crate) fn leaves(schema: &Schema, encrypted: &BTreeSet<usize>) -> Vec<Leaf> {
     let mut found = Vec::new();
     let mut next = 0;
     for field in schema.fields() {
         walk(field, &mut Vec::new(), &mut next, &mut found);
+    }
+    for leaf in &mut found {
+        leaf.encrypted = leaf.column.is_some_and(|column| encrypted.contains(&column));
     }
     found
 }
@@ -87,6 +94,7 @@ fn walk(field: &Field, around: &mut Vec<String>, next: &mut usize, found: &mut V
             data_type: field.data_type().clone(),
             column: (!is_repeated(field.data_type())).then_some(*next),
             path: around.clone(),
+            encrypted: false,
         });
         *next += count;
     }
@@ -120,6 +128,9 @@ pub(super) fn find<'a>(url: &str, leaves: &'a [Leaf], column: &str) -> Result<&'
             data_type: leaf.data_type.to_string(),
             hint: "lists and maps have no single value per row; leave the column out".to_owned(),
         });
+    }
+    if leaf.encrypted {
+        return Err(SourceError::Encrypted { url: url.to_owned(), what: format!("column {column:?} is") });
     }
     Ok(leaf)
 }

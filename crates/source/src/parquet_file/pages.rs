@@ -7,20 +7,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use parquet::basic::{Compression, Encoding, Type as PhysicalType};
-use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
+use parquet::basic::{Encoding, Type as PhysicalType};
+use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader as PageSource};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
-use parquet::file::serialized_reader::SerializedPageReader;
 
-use super::chunks::SharedChunks;
+use super::chunks::{SharedChunks, most_read_ahead};
+use super::page_needs::{self, MOST_SPANNED, PER_DICTIONARY_VALUE, PER_LENGTH, PER_TWO_LENGTHS, Wanted};
+use super::page_reader::{PageReader, Way};
 use super::value_lengths::{self, Lengths};
-
-/// Bytes that a decoder takes for each value of a dictionary of texts, besides the page.
-const PER_DICTIONARY_VALUE: u64 = 16;
-/// Bytes for each length of a page of `DELTA_LENGTH_BYTE_ARRAY` and, twice, of `DELTA_BYTE_ARRAY`.
-const PER_LENGTH: u64 = 4;
-const PER_TWO_LENGTHS: u64 = 8;
+use crate::error::SourceError;
 
 /// How the lengths of a page's values are read; `None`: the page is damaged.
 type ReadLengths = fn(&[u8]) -> Option<Lengths>;
@@ -64,10 +60,10 @@ impl PageMemory {
 /// Whether a page that takes `takes` bytes may be read beside pages that take `held` of the budget's bytes, `spanned` of
 /// them only because batches reach over several pages. Where nothing else can be done first, `must` is true.
 ///
-/// A quarter of the budget is for batches that reach over pages; so what every column must have at once, its dictionary
+/// A quarter of the budget, and no more than helps, is for batches that reach over pages; so what every column must have at once, its dictionary
 /// and one page, finds the rest, in whatever order the columns come to their pages' ends.
 fn may_read(takes: u64, held: u64, spanned: u64, budget: u64, must: bool) -> bool {
-    held.saturating_add(takes) <= budget && (must || spanned <= budget / 4)
+    held.saturating_add(takes) <= budget && (must || spanned <= (budget / 4).min(MOST_SPANNED))
 }
 
 /// Rows that may be decoded at once where the longest value has this many bytes, so that they are at most `bytes`.
@@ -80,6 +76,8 @@ pub(super) struct ColumnSource {
     pub(super) chunks: SharedChunks,
     pub(super) metadata: Arc<ParquetMetaData>,
     pub(super) memory: Arc<PageMemory>,
+    /// All columns of the reader.
+    pub(super) wanted: Arc<[Wanted]>,
     pub(super) leaf: usize,
     pub(super) column: usize,
     /// Whether decoded values lie in the pages, instead of being copied out of them.
@@ -104,7 +102,7 @@ struct State {
     row_group: usize,
     /// The rows that the row group should have.
     rows: u64,
-    reader: Option<SerializedPageReader<SharedChunks>>,
+    reader: Option<PageReader>,
     ahead: Option<FetchedPage>,
     /// The chunk's dictionary: for text it is given again to each decoder that goes on in the chunk.
     dictionary: Option<Page>,
@@ -154,9 +152,10 @@ impl Pages {
         let chunk = group.and_then(|group| Some((group.columns().get(state.source.leaf)?, group.num_rows())));
         let (chunk, rows) = chunk.ok_or_else(|| ParquetError::General(format!("there is no row group {row_group}")))?;
         let expected = usize::try_from(rows).unwrap_or(0);
-        let reader = SerializedPageReader::new(Arc::new(state.source.chunks.clone()), chunk, expected, None)?;
+        let reader = PageReader::new(state.source.chunks.clone(), state.source.column, row_group, chunk);
         state.source.memory.column(state.source.column, |held| *held = HeldBytes::default());
-        state.reader = Some(reader);
+        // What an empty row group says of its chunks is of no interest.
+        state.reader = (expected > 0).then_some(reader);
         state.row_group = row_group;
         state.rows = expected as u64;
         (state.ahead, state.dictionary, state.dictionary_due) = (None, None, false);
@@ -204,27 +203,26 @@ impl State {
     /// `last`: no page could be given up first to make room.
     fn fetch_page(&mut self, last: bool) -> ParquetResult<bool> {
         while self.ahead.is_none() {
-            // If the page did not fit the last time, its header was read already.
-            self.source.chunks.expect_header(self.source.column);
+            let more = self.given < self.rows;
             let Some(reader) = &mut self.reader else { return Ok(false) };
-            if reader.peek_next_page()?.is_none() {
+            if reader.peek(more)?.is_none() {
                 return Ok(false);
             }
-            let sizes = self.source.chunks.sizes(self.source.column);
-            let (uncompressed, compressed) =
-                sizes.ok_or_else(|| self.damaged("the header of a page has no sizes where they belong"))?;
-            let unpacked = self.chunk().is_some_and(|chunk| chunk.compression() != Compression::UNCOMPRESSED);
-            let takes = uncompressed.saturating_add(if unpacked { compressed } else { 0 });
-            if !self.may_read(takes) {
-                // A decoder of numbers does not begin anew in the middle of a chunk.
-                return if last || !self.has_rows() && !self.is_text() {
-                    Err(self.too_large(takes))
-                } else {
-                    Ok(false)
-                };
-            }
+            let whole = reader.takes(Way::Whole)?.unwrap_or(u64::MAX);
+            let way = if self.may_read(whole) {
+                Way::Whole
+            } else if !last && (self.has_rows() || self.is_text()) {
+                return Ok(false);
+            } else {
+                // A decoder of numbers does not begin anew in the middle of a chunk: this is the last way for it, too.
+                let streamed = self.reader.as_ref().map_or(Ok(None), |reader| reader.takes(Way::Streamed))?;
+                match streamed {
+                    Some(takes) if self.may_read(takes) => Way::Streamed,
+                    _ => return Err(self.too_large(whole.min(streamed.unwrap_or(u64::MAX)))),
+                }
+            };
             let Some(reader) = &mut self.reader else { return Ok(false) };
-            match reader.get_next_page()? {
+            match reader.read(way)? {
                 Some(page @ Page::DictionaryPage { .. }) => self.keep_dictionary(page)?,
                 // The decoder would take a page without rows for the end.
                 Some(page) if page.num_values() == 0 => {}
@@ -248,9 +246,20 @@ impl State {
         may_read(takes, held, spanned + stays, memory.budget, !self.has_rows())
     }
 
+    /// `takes`: bytes of the page that does not fit beside those held.
     fn too_large(&self, takes: u64) -> ParquetError {
-        let ColumnSource { chunks, memory, column, .. } = &self.source;
-        chunks.refuse_pages(*column, self.row_group, memory.sum().0.saturating_add(takes), memory.budget)
+        let ColumnSource { chunks, metadata, memory, wanted, column, .. } = &self.source;
+        let bytes = memory.sum().0.saturating_add(takes);
+        let needed = page_needs::of(chunks, metadata, wanted).max(bytes);
+        // What is read ahead grows with the budget.
+        let needed = needed.saturating_add(if chunks.is_remote() { most_read_ahead(chunks.columns()) } else { 0 });
+        let (url, column, row_group, budget) = (chunks.url(), chunks.column(*column), self.row_group, memory.budget);
+        chunks.refuse(if takes > budget {
+            SourceError::PageTooLarge { url, row_group, column, bytes: takes, budget, needed }
+        } else {
+            let columns = chunks.columns();
+            SourceError::PagesTooLarge { url, row_group, column, columns, bytes, budget, needed }
+        })
     }
 
     fn damaged(&self, detail: &str) -> ParquetError {
@@ -405,7 +414,7 @@ impl Iterator for Pages {
     }
 }
 
-impl PageReader for Pages {
+impl PageSource for Pages {
     fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
         self.state().next()
     }
@@ -423,7 +432,7 @@ impl PageReader for Pages {
 pub(super) struct OneChunk(pub(super) Option<Pages>);
 
 impl Iterator for OneChunk {
-    type Item = ParquetResult<Box<dyn PageReader>>;
+    type Item = ParquetResult<Box<dyn PageSource>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let pages = self.0.take()?;

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, SchemaRef};
+use parquet::basic::Compression;
+use parquet::file::metadata::ColumnChunkMetaData;
 
 use super::batch_limits::{Fit, Limits, fixed_bytes, is_text};
-use super::chunks::{Chunk, SharedChunks};
+use super::chunks::SharedChunks;
 use super::column::{Column, ColumnError, TextLengths, as_views, copied_text};
 use super::footer::{Footer, corrupt};
 use super::leaves::{Leaf, find};
+use super::page_needs::Wanted;
 use super::pages::{ColumnSource, PageMemory, Pages};
 use crate::batch::{BatchRows, SourceBatch};
 use crate::error::SourceError;
@@ -43,6 +46,18 @@ pub(crate) struct ReadRequest<'a> {
     pub(crate) options: ReadOptions,
 }
 
+/// An error if a column chunk is of a kind that is not read.
+fn readable(url: &str, row_group: usize, column: &str, chunk: &ColumnChunkMetaData) -> Result<(), SourceError> {
+    let unsupported = |what: String| Err(SourceError::Unsupported { url: url.to_owned(), what });
+    if let Some(file) = chunk.file_path().filter(|file| !file.is_empty()) {
+        return unsupported(format!("column {column:?} of row group {row_group} lies in another file, {file:?}"));
+    }
+    match chunk.compression() {
+        Compression::LZO => unsupported(format!("column {column:?} of row group {row_group} is packed by LZO")),
+        _ => Ok(()),
+    }
+}
+
 impl ParquetReader {
     pub(crate) fn open(footer: &Footer, request: ReadRequest<'_>) -> Result<Self, SourceError> {
         let ReadRequest { file, number, first, count, columns, schema, options } = request;
@@ -73,17 +88,14 @@ impl ParquetReader {
         let next = rows_of(&before);
         let end = next + rows_of(&groups);
 
-        let mut chunks = Vec::new();
         for group in &groups {
-            let row_group = metadata.row_group(*group);
-            for (column, (at, _)) in needed.iter().enumerate() {
-                let Some(chunk) = row_group.columns().get(*at) else { return Err(foreign()) };
-                let (start, length) = chunk.byte_range();
-                chunks.push(Chunk { start, end: start + length, row_group: *group, column });
+            for (at, leaf) in &needed {
+                let Some(chunk) = metadata.row_group(*group).columns().get(*at) else { return Err(foreign()) };
+                readable(file.url(), *group, &leaf.name, chunk)?;
             }
         }
         let names = needed.iter().map(|(_, leaf)| leaf.name.clone()).collect();
-        let chunks = SharedChunks::new(file.open()?, chunks, names, options.page_budget);
+        let chunks = SharedChunks::new(file.open()?, names, options.page_budget);
         let descriptors = footer.arrow.parquet_schema();
         let fixed: Vec<u64> =
             needed.iter().map(|(at, leaf)| fixed_bytes(&leaf.data_type, &descriptors.column(*at))).collect();
@@ -95,6 +107,8 @@ impl ParquetReader {
         // Bytes that are read ahead come out of the same memory: that of two pages.
         let of_pages = options.page_budget.saturating_mul(2).saturating_sub(chunks.read_ahead());
         let memory = PageMemory::new(of_pages.max(options.page_budget), needed.len());
+        let wanted: Arc<[Wanted]> =
+            needed.iter().map(|(at, leaf)| Wanted { leaf: *at, is_text: is_text(&leaf.data_type) }).collect();
         let views = as_views(footer.arrow.schema().fields());
         let of_text = needed.iter().filter(|(_, leaf)| is_text(&leaf.data_type)).count() as u64;
         let column = |(column, (at, leaf)): (usize, &(usize, &Leaf))| {
@@ -102,6 +116,7 @@ impl ParquetReader {
                 chunks: chunks.clone(),
                 metadata: Arc::clone(footer.arrow.metadata()),
                 memory: Arc::clone(&memory),
+                wanted: Arc::clone(&wanted),
                 leaf: *at,
                 column,
                 borrows: is_text(&leaf.data_type),

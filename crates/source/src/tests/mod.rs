@@ -3,6 +3,7 @@
 mod csv_tables;
 mod damage;
 mod etags;
+mod large_pages;
 mod outages;
 mod parquet_tables;
 mod remote;

@@ -175,34 +175,6 @@ fn timestamps_of_96_bits_are_read_as_microseconds() {
 }
 
 #[test]
-fn a_page_over_the_budget_is_refused_before_it_is_unpacked() {
-    let folder = tempdir().unwrap();
-    let path = folder.path().join("t.parquet");
-    // Packs to next to nothing: only the page's header says what it takes.
-    let long = "x".repeat(300_000);
-    let texts: ArrayRef = Arc::new(StringArray::from(vec![long.as_str(); 4]));
-    let ids: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3, 4]));
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_dictionary_enabled(false)
-        .set_max_row_group_row_count(Some(2))
-        .build();
-    write(&path, vec![("id", ids), ("v", texts)], properties);
-    let table = table(&parquet_spec(&path)).unwrap();
-    let options = ReadOptions { page_budget: 200_000, ..ReadOptions::default() };
-    let error = read_sized(&table, &names(&["v"]), 1, &options).unwrap_err();
-    match &error {
-        SourceError::PageTooLarge { url, row_group: 0, column, bytes, budget: 200_000 } => {
-            assert!(url.ends_with("/t.parquet") && column == "v" && *bytes > 600_000, "{error}");
-        }
-        other => panic!("{other}"),
-    }
-    assert!(!error.is_retryable());
-    assert_eq!(read_sized(&table, &names(&["id"]), 1, &options).unwrap().len(), 4, "the other columns can be read");
-    assert_eq!(read_all(&table, &names(&["v"])).unwrap().len(), 4);
-}
-
-#[test]
 fn long_values_make_small_batches() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("t.parquet");
