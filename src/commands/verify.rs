@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use indexbuild_executor::StoreAccess;
+use indexbuild_index::definition::IndexDefinition;
 use indexbuild_index::manifest::Manifest;
 use indexbuild_index::reader::VerifyOptions;
 use indexbuild_index::{Encoder, Entries, Frame, RowPositions, Rows, SetHash, entry_hash};
-use indexbuild_source::{BatchRows, ReadOptions, Table};
+use indexbuild_source::{BatchRows, ReadOptions, SourceError, Split, Table};
 use indexbuild_store::in_parallel;
 use serde::Serialize;
 
@@ -150,27 +151,51 @@ fn table_hashes(
     let splits = table.splits(&columns)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let parts = in_parallel(&splits, threads, |split| {
-        let mut sums = vec![(0, SetHash::default()); definitions.len()];
-        let encoders = definitions.iter().map(|definition| Encoder::new(Arc::clone(definition)));
-        let mut encoders = encoders.collect::<Result<Vec<_>, _>>()?;
-        for batch in table.read(split, &columns, &ReadOptions::default())? {
-            let batch = batch?;
-            let rows = match &batch.rows {
-                BatchRows::From(first) => Rows::From(*first),
-                BatchRows::Each(places) => Rows::Each(places),
-            };
-            let at = RowPositions { file: batch.file, rows };
-            for (encoder, sum) in encoders.iter_mut().zip(&mut sums) {
-                add(encoder, &batch.batch, &at, sum)?;
+        let mut options = ReadOptions::default();
+        loop {
+            let outcome = split_hashes(&table, split, &columns, &definitions, &options);
+            // Nobody bounds the memory of this command: what a file needs, it gets.
+            let larger =
+                outcome.as_ref().err().and_then(|error| error.downcast_ref::<SourceError>()).and_then(|error| {
+                    let pages = error.pages_needed().map(|pages| options.with_pages(pages));
+                    pages.or_else(|| Some(ReadOptions { row_budget: error.row_needed()?.saturating_mul(2), ..options }))
+                });
+            match larger {
+                Some(larger) if larger != options => options = larger,
+                Some(_) | None => return outcome,
             }
         }
-        anyhow::Ok(sums)
     })?;
     let mut sums = vec![(0, SetHash::default()); definitions.len()];
     for part in parts {
         for (sum, (rows, hash)) in sums.iter_mut().zip(part) {
             sum.0 += rows;
             sum.1.merge(hash);
+        }
+    }
+    Ok(sums)
+}
+
+/// What [`table_hashes`] sums up, of one split.
+fn split_hashes(
+    table: &Table,
+    split: &Split,
+    columns: &[String],
+    definitions: &[Arc<IndexDefinition>],
+    options: &ReadOptions,
+) -> anyhow::Result<Vec<(u64, SetHash)>> {
+    let mut sums = vec![(0, SetHash::default()); definitions.len()];
+    let encoders = definitions.iter().map(|definition| Encoder::new(Arc::clone(definition)));
+    let mut encoders = encoders.collect::<Result<Vec<_>, _>>()?;
+    for batch in table.read(split, columns, options)? {
+        let batch = batch?;
+        let rows = match &batch.rows {
+            BatchRows::From(first) => Rows::From(*first),
+            BatchRows::Each(places) => Rows::Each(places),
+        };
+        let at = RowPositions { file: batch.file, rows };
+        for (encoder, sum) in encoders.iter_mut().zip(&mut sums) {
+            add(encoder, &batch.batch, &at, sum)?;
         }
     }
     Ok(sums)

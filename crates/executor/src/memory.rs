@@ -19,6 +19,9 @@
 //! | Sort: the RocksDB that checks the files | 12 MiB | 12 |
 //! | Sort: entries being scattered and sorted | the rest | 134 |
 //!
+//! A file whose pages, or a row whose values, need more than that ([`Needs`]) are read by one thread, which leaves less for
+//! entries: as long as 20 MiB are left for those, and eight times the largest row.
+//!
 //! Encode and Sort never run at once in one process. Threads are as many as the table has room for,
 //! at most those asked for.
 
@@ -29,6 +32,38 @@ const WRITER: u64 = 6 * MIB;
 const ENGINE: u64 = 12 * MIB;
 /// The least that a thread can work with, in either stage, with its share of the buffers.
 const LEAST_PER_THREAD: u64 = 20 * MIB;
+
+/// What a table was found to need at once, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// All pages that must be in memory.
+    pub pages: u64,
+    /// The largest row.
+    pub row: u64,
+}
+
+impl Needs {
+    /// The larger of both, each.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { pages: self.pages.max(other.pages), row: self.row.max(other.row) }
+    }
+
+    /// With the pages that come with such a row, however they are packed, and those of other columns.
+    fn settled(self) -> Self {
+        self.and(Self { pages: 8 * MIB + 2 * self.row, row: 0 })
+    }
+
+    /// What is left for entries, and for the row as it is read, where that is least.
+    fn beside_pages(self) -> u64 {
+        (9 * self.row).max(LEAST_PER_THREAD)
+    }
+
+    /// The least limit of an executor's memory that suffices.
+    pub(crate) fn limit(self) -> u64 {
+        let left = (self.settled().pages + self.beside_pages()).saturating_mul(10).div_ceil(9);
+        (FIXED + UPLOAD + left).next_multiple_of(MIB).max(128 * MIB)
+    }
+}
 
 /// A process's memory, divided; all sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +106,18 @@ impl Budget {
         Self { threads, page, batch, row, encode, window, windows, sort }
     }
 
+    /// Divides `limit` bytes for a table of such needs, which one thread reads. `None`: they do not fit.
+    pub(crate) fn with_needs(limit: u64, needs: Needs) -> Option<Self> {
+        let (usual, needs) = (Self::new(limit, 1), needs.settled());
+        let left = limit.max(128 * MIB) - FIXED - UPLOAD;
+        let usable = left - left / 10;
+        let most = usable.checked_sub(needs.beside_pages()).filter(|most| *most >= needs.pages)?;
+        let pages = needs.pages.max((2 * usual.page).min(most));
+        let rest = usable - pages;
+        let row = usual.row.min(rest / 9).max(needs.row);
+        Some(Self { page: pages.div_ceil(2), batch: row.min(4 * MIB), row, encode: rest - row, ..usual })
+    }
+
     /// Rows per batch at most, for rows of `row_bytes` bytes on average: as many as the batch's share
     /// of the memory holds, and never so many that giving way waits long for the batch in hand. The
     /// average is a guess; the reader counts what it decodes, and ends a batch earlier.
@@ -104,6 +151,28 @@ mod tests {
                 assert!(sort <= limit, "sort at {limit}, {threads} threads: {sort}, {budget:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_named_limit_is_the_least_that_suffices_and_is_never_exceeded() {
+        for pages in [0, 1, 20, 96, 500, 2_000] {
+            for row in [0, 1, 16, 300] {
+                let needs = Needs { pages: pages * MIB + 7, row: row * MIB };
+                let limit = needs.limit();
+                let budget = Budget::with_needs(limit, needs).unwrap();
+                assert!(2 * budget.page >= needs.pages && budget.row >= needs.row, "{needs:?}: {budget:?}");
+                assert!(
+                    FIXED + UPLOAD + 2 * budget.page + budget.row + budget.encode <= limit,
+                    "{needs:?}: {budget:?}"
+                );
+                assert!(budget.encode >= 8 * budget.row && budget.threads == 1, "{needs:?}: {budget:?}");
+                if limit > 128 * MIB {
+                    assert_eq!(Budget::with_needs(limit - 2 * MIB, needs), None, "{needs:?}");
+                }
+            }
+        }
+        let page = Needs { pages: 100_000_000, row: 0 };
+        assert!(page.limit() <= 256 * MIB, "a page of 100 MB needs {} MiB", page.limit() / MIB);
     }
 
     #[test]

@@ -9,13 +9,14 @@ use indexbuild_engine::{
     BoxError, EncodeJob, EncodeOutcome, EngineError, EntrySum, FoundAttempt, SealedRun, adopt_runs,
     encode as encode_splits, leak_engine, need_of_encode,
 };
-use indexbuild_source::{ReadOptions, Table};
+use indexbuild_source::Table;
 use indexbuild_text::chain;
 
 use super::Job;
 use super::adopt::{Former, TakenOver, UploadedRun, former_objects, object_path, uploaded_runs};
 use super::disk::Workplace;
 use super::reader::TableReader;
+use super::room::Room;
 use super::upload::{self, Upload, Uploads};
 use crate::attempt_state::WaitsFor;
 use crate::failure::{WorkFailure, file_of};
@@ -43,18 +44,11 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
     job.shared.set_step(None);
 
     let here: Vec<u32> = splits.iter().copied().filter(|split| !taken.elsewhere(*split)).collect();
-    let options = ReadOptions {
-        batch_rows: job.rate.batch_rows(job.budget.batch_rows(plan.estimated_row_bytes)),
-        batch_bytes: job.budget.batch,
-        row_budget: job.budget.row,
-        page_budget: job.budget.page,
-    };
-    let reader = TableReader { job, plan: &plan, table, options };
     let outcome = match job.work.runs {
         RunLocation::Store => {
-            upload::beside(job, |uploads| run(job, &plan, &place, &here, &taken, &reader, Some(uploads)))?
+            upload::beside(job, |uploads| run(job, &plan, &place, &here, &taken, &table, Some(uploads)))?
         }
-        RunLocation::Volume => run(job, &plan, &place, &here, &taken, &reader, None)?,
+        RunLocation::Volume => run(job, &plan, &place, &here, &taken, &table, None)?,
     };
     job.shared.set_waiting(WaitsFor::Room, None);
     if !outcome.missing.is_empty() {
@@ -205,7 +199,7 @@ fn run(
     place: &Workplace,
     splits: &[u32],
     taken: &TakenOver<SealedRun>,
-    reader: &TableReader<'_>,
+    table: &Table,
     uploads: Option<&Uploads>,
 ) -> Result<EncodeOutcome, WorkFailure> {
     let covered = taken.covered();
@@ -228,15 +222,19 @@ fn run(
     };
     let mut already = taken.sealed.clone();
     let mut outage: Option<(usize, Duration)> = None;
+    let mut room = Room::of(job);
     loop {
+        let batch_rows = job.rate.batch_rows(room.budget.batch_rows(plan.estimated_row_bytes));
+        let options = room.options(batch_rows, room.budget.batch);
+        let reader = TableReader { job, plan, table: table.clone(), options };
         let outcome = encode_splits(EncodeJob {
             attempt: &place.attempt,
             indexes: &plan.indexes,
             splits,
             already: already.clone(),
-            reader,
-            threads: job.budget.threads,
-            memory: job.budget.encode,
+            reader: &reader,
+            threads: room.budget.threads,
+            memory: room.budget.encode,
             run_bytes,
             control: job.shared.control(),
             on_sealed: &on_sealed,
@@ -246,6 +244,9 @@ fn run(
             Err(error) => error,
         };
         already = sealed.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        if room.grow(&error) {
+            continue;
+        }
         match failure(plan, &error) {
             WorkFailure::NoSpace(message) => place.wait_for_room(job, &message)?,
             WorkFailure::Failed(WorkError {
@@ -268,7 +269,10 @@ fn run(
                 let counted = if job.shared.in_contact() { start.elapsed() } else { Duration::ZERO };
                 outage = Some((already.len(), waited + counted));
             }
-            other @ (WorkFailure::Ended | WorkFailure::Failed(_)) => return Err(other),
+            WorkFailure::Failed(failed) => {
+                return Err(WorkFailure::Failed(WorkError { message: room.told(&error, failed.message), ..failed }));
+            }
+            WorkFailure::Ended => return Err(WorkFailure::Ended),
         }
     }
 }

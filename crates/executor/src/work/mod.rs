@@ -10,6 +10,7 @@ pub(crate) mod sort;
 mod adopt;
 mod disk;
 mod reader;
+mod room;
 mod runs;
 mod upload;
 

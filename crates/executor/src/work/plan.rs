@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use indexbuild_api::{Compression as ApiCompression, IndexBuildSpec, WorkErrorReason, WorkResult};
+use indexbuild_api::{Compression as ApiCompression, IndexBuildSpec, WorkError, WorkErrorReason, WorkResult};
 use indexbuild_engine::{IndexPlan, plan_index};
 use indexbuild_index::definition::{Compression, IndexDefinition};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::Document;
 use indexbuild_index::{Encoder, Entries, RowPositions, Rows};
-use indexbuild_source::{BatchRows, ReadOptions, SourceBatch, Split, SplitPart, Table};
+use indexbuild_source::{BatchRows, SourceBatch, SourceError, Split, SplitPart, Table};
 use indexbuild_store::in_parallel;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
+use super::room::Room;
 use crate::definitions::{self, definitions, projection};
 use crate::failure::WorkFailure;
 use crate::names;
@@ -209,16 +210,22 @@ impl Sample {
         let chosen = choose(splits);
         let rows_each = rows_each(splits, chosen.len());
         job.shared.set_total(chosen.len() as u64);
-        let options = ReadOptions {
-            batch_rows: rows_each,
-            batch_bytes: SPLIT_BYTES,
-            row_budget: job.budget.row,
-            page_budget: job.budget.page,
-        };
-        for some in chosen.chunks(job.budget.threads.max(1)) {
+        let mut room = Room::of(job);
+        let mut rest = chosen.as_slice();
+        while !rest.is_empty() {
+            let (some, after) = rest.split_at(room.budget.threads.clamp(1, rest.len()));
+            rest = after;
             job.shared.go_on()?;
+            let options = room.options(rows_each, SPLIT_BYTES);
             // A sample is mostly waiting for a store.
-            for batch in in_parallel(some, some.len(), |split| table.sample(split, columns, &options))? {
+            let sampled = in_parallel(some, some.len(), |split| {
+                Ok::<_, WorkFailure>((*split, table.sample(split, columns, &options)))
+            })?;
+            for (split, outcome) in sampled {
+                let batch = match outcome {
+                    Ok(batch) => batch,
+                    Err(error) => alone(table, split, columns, rows_each, &mut room, error)?,
+                };
                 job.shared.add_done(1);
                 // Whichever thread read it: the plan is the same with one thread and with many.
                 if let Some(batch) = batch
@@ -288,6 +295,29 @@ impl Sample {
         let estimate = u128::from(sampled) * u128::from(rows) / u128::from(self.rows.max(1));
         u64::try_from(estimate).unwrap_or(u64::MAX)
     }
+}
+
+/// Samples a split again, and nothing else meanwhile, with the memory that it was found to need.
+fn alone(
+    table: &Table,
+    split: &Split,
+    columns: &[String],
+    rows_each: usize,
+    room: &mut Room,
+    mut error: SourceError,
+) -> Result<Option<SourceBatch>, WorkFailure> {
+    while room.grow(&error) {
+        match table.sample(split, columns, &room.options(rows_each, SPLIT_BYTES)) {
+            Ok(batch) => return Ok(batch),
+            Err(other) => error = other,
+        }
+    }
+    Err(match WorkFailure::from_error(&error) {
+        WorkFailure::Failed(failed) => {
+            WorkFailure::Failed(WorkError { message: room.told(&error, failed.message), ..failed })
+        }
+        other @ (WorkFailure::Ended | WorkFailure::NoSpace(_)) => other,
+    })
 }
 
 /// The splits that are sampled: all, or as many as the limit allows, in an order by hash, so that those before any limit
