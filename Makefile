@@ -51,7 +51,7 @@ test-long: build tools ## what takes longer: 50 million rows; every write swept;
 	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
 	    --test without_nodes --test scale -- --nocapture
 
-memory: build ## 10 million rows within 256 MiB, and values of 1 MB within 128 MiB
+memory: build ## 10 million rows within 256 MiB, long values, pages and many row groups within little more
 	@$(CARGO) build $(PROFILE) --locked --quiet --workspace --example long_values
 	@scripts/memory.sh $(INDEXBUILD) $(TARGET)/release/examples/long_values 10000000
 

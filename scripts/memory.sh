@@ -3,8 +3,12 @@
 # counts it with the page cache, where one can be made.
 #   memory.sh INDEXBUILD LONG_VALUES ROWS
 # - an index on an integer and one on a 120-character string over many rows, each process within 256 MiB;
-# - one that includes texts of 64 KB and of 1 MB, of a dictionary and plain, within 128 MiB. LONG_VALUES is the program
-#   that writes such tables (crates/source/examples/long_values.rs).
+# - one that includes texts of 64 KB and of 1 MB, of a dictionary and plain, within 128 MiB;
+# - one over 24 columns, each with a dictionary, and one over 10,000 row groups of one row, within 128 MiB;
+# - one that includes a column whose texts are one page of 100 MB, within 256 MiB;
+# - one that includes texts of 16 MB among short ones: refused within 128 MiB, without taking more, and done within the limit
+#   that the refusal names.
+# LONG_VALUES is the program that writes such tables (crates/source/examples/long_values.rs).
 set -euo pipefail
 indexbuild=$(realpath "$1")
 long_values=$(realpath "$2")
@@ -48,22 +52,29 @@ killed() {
     done
 }
 
-# The build of build.yaml, its children within $2 bytes each, of which there are $3 at once.
+# The build of build.yaml, its children within $1 bytes each, of which there are $2 at once. Who is killed for memory fails all.
+bounded() {
+    local limit=$1 children=$2 outcome=0
+    if make_group $((limit * children + parent)); then
+        (echo "$BASHPID" > "$group/cgroup.procs" && exec "$indexbuild" run build.yaml -o json > summary.json) || outcome=$?
+        local kills
+        kills=$(killed)
+        rmdir "$group"
+        group=
+        # Nothing that a caller expects, as a refusal is.
+        [ "${kills:-0}" -eq 0 ] || { echo "$kills processes were killed for memory" | tee killed >&2; return 1; }
+        echo "in a cgroup of $(((limit * children + parent) / 1048576)) MiB, nobody was killed"
+    else
+        echo "no cgroup can be made here: only what each child tells is checked"
+        "$indexbuild" run build.yaml -o json > summary.json || outcome=$?
+    fi
+    return "$outcome"
+}
+
 run() {
     local name=$1 limit=$2 children=$3
     echo "== $name"
-    if make_group $((limit * children + parent)); then
-        (echo "$BASHPID" > "$group/cgroup.procs" && exec "$indexbuild" run build.yaml -o json > summary.json)
-        local kills
-        kills=$(killed)
-        [ "${kills:-0}" -eq 0 ] || { echo "$kills processes were killed for memory" >&2; exit 1; }
-        echo "in a cgroup of $(((limit * children + parent) / 1048576)) MiB, nobody was killed"
-        rmdir "$group"
-        group=
-    else
-        echo "no cgroup can be made here: only what each child tells is checked"
-        "$indexbuild" run build.yaml -o json > summary.json
-    fi
+    bounded "$limit" "$children" || exit
     python3 - "$limit" <<'PYTHON'
 import json, sys
 limit = int(sys.argv[1])
@@ -97,7 +108,9 @@ spec:
 YAML
 run "$rows rows of short values" $((256 * 1024 * 1024)) 2
 
-cat > build.yaml <<'YAML'
+# build.yaml over table.parquet: an index that includes the columns $1, within $2 MiB.
+including() {
+    cat > build.yaml <<YAML
 apiVersion: indexbuild.dev/v1alpha1
 kind: IndexBuild
 metadata: {name: long-values}
@@ -106,11 +119,14 @@ spec:
     parquet: {urls: [table.parquet]}
   rowId: {columns: [id]}
   indexes:
-    - {name: by_id, columns: [{name: id}], include: [v]}
+    - {name: by_id, columns: [{name: id}], include: [$1]}
   output: {url: indexes}
   parallelism: 1
-  executor: {resources: {requests: {cpu: "1"}, limits: {memory: 128Mi}}}
+  executor: {resources: {requests: {cpu: "1"}, limits: {memory: ${2}Mi}}}
 YAML
+}
+
+including v 128
 for kind in dictionary plain; do
     for size in "8192 65536" "512 1000000"; do
         read -r count bytes <<< "$size"
@@ -118,3 +134,26 @@ for kind in dictionary plain; do
         run "$count values of $bytes bytes, $kind: $(stat -c %s table.parquet) bytes in the file" $((128 * 1024 * 1024)) 1
     done
 done
+
+including "$(printf 'v%s,' {0..22})v23" 128
+"$long_values" columns 100000 1000 table.parquet
+run "24 columns, each with a dictionary of 200 KB: $(stat -c %s table.parquet) bytes in the file" $((128 * 1024 * 1024)) 1
+
+including v 128
+"$long_values" groups 10000 1000 table.parquet
+run "10000 row groups of one row: $(stat -c %s table.parquet) bytes in the file" $((128 * 1024 * 1024)) 1
+
+including v 256
+"$long_values" page 100000 1000 table.parquet
+run "one page of 100 MB: $(stat -c %s table.parquet) bytes in the file" $((256 * 1024 * 1024)) 1
+
+"$long_values" rare 2048 16000000 table.parquet
+including v 128
+echo "== texts of 16 MB among short ones, within 128 MiB"
+refusal=$(! bounded $((128 * 1024 * 1024)) 1 2>&1)
+limit=$(grep -o 'limits.memory of [0-9]*Mi suffices' <<< "$refusal $(cat summary.json)" | grep -o '[0-9]*' | sort -n | tail -1)
+[ ! -e killed ] || exit 1
+[ -n "$limit" ] || { echo "no limit that suffices is named: $refusal $(cat summary.json)" >&2; exit 1; }
+rm -rf indexes .indexbuild
+including v "$limit"
+run "texts of 16 MB among short ones, within the $limit MiB that were named" $((limit * 1024 * 1024)) 1
