@@ -67,6 +67,7 @@ fn record() -> EngineDirectorySpec {
         chosen: vec![chosen("plan", 1)],
         past: Past { first_epoch: 1, ..Past::default() },
         after_build: Some(AfterBuild { volumes: Retention::Retain, replace_after: Duration::from_secs(600) }),
+        untold: Vec::new(),
     }
 }
 

@@ -77,7 +77,10 @@ fn ended(phase: Phase, former: fn(&mut World)) -> World {
     panic!("it does not come to rest: {:?}", plan(&world));
 }
 
-const FORMERS: [(&str, fn(&mut World)); 5] = [
+/// What a case is called, and what it changes.
+type Case = (&'static str, fn(&mut World));
+
+const FORMERS: [Case; 5] = [
     ("its node is silent", |world| world.nodes[2].ready = NodeReady::Unknown),
     ("its pod is not there", |world| world.pods.retain(|pod| pod.uid != "pod-9")),
     ("its pod hangs on a node that answers", |_| {}),

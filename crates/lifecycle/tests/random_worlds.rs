@@ -70,6 +70,7 @@ fn of_one_machine(mut world: World) -> World {
         gone: false,
         volumes_detached: false,
         cordoned: false,
+        pressed: false,
     };
     world.nodes = vec![node];
     world.attachments = Attachments::default();

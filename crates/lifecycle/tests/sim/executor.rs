@@ -153,6 +153,7 @@ impl Sim {
             encode_works: (work.kind == WorkKind::Plan).then_some(self.plan_works.0),
             sort_works: (work.kind == WorkKind::Plan).then_some(self.plan_works.1),
             committed: false,
+            finished: None,
         };
         // Runs that were on a volume which is gone are damage to whoever reads them.
         let missing = work.kind == WorkKind::Sort && {

@@ -59,6 +59,7 @@ impl Sim {
             let build = BuildView::gone(UID.to_owned(), "orders".to_owned(), "shop".to_owned());
             let (now, wall) = (self.now, self.wall());
             return World {
+                platform: indexbuild_lifecycle::Platform::Kubernetes,
                 now,
                 wall,
                 build,
@@ -95,6 +96,7 @@ impl Sim {
         let records: Vec<_> = self.records().collect();
         let (stages, frozen) = sort_out(&build, &records, &self.stage_objects());
         World {
+            platform: indexbuild_lifecycle::Platform::Kubernetes,
             now: self.now,
             wall: self.wall(),
             build,

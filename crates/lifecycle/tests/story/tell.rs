@@ -191,7 +191,7 @@ fn tell_action(world: &World, action: &Action) -> String {
         Action::StopPod { name, uid: _, reason } => format!("{}: {reason:?}", short(name)),
         Action::DeleteClaim { name, uid: _, condemned: _, evidence }
         | Action::KeepClaim { slot: _, name, uid: _, evidence } => {
-            format!("{}, as {}", short(name), evidence.kind().describe())
+            format!("{}, as {}", short(name), evidence.kind().describe(indexbuild_lifecycle::Platform::Kubernetes))
         }
         Action::RecordStages { stages } => {
             stages.last().map_or_else(|| "none yet".to_owned(), |stage| stage.name.clone())
