@@ -25,6 +25,8 @@ const RARE: i64 = 256;
 
 /// Names and values of columns.
 type Columns = Vec<(String, ArrayRef)>;
+/// Makes the columns of so many rows from one on, with values of a size.
+type MakeColumns = fn(i64, i64, usize) -> Result<Columns, Box<dyn Error>>;
 
 struct Kind {
     /// Rows that are written at once.
@@ -33,7 +35,7 @@ struct Kind {
     is_group: bool,
     properties: fn(WriterPropertiesBuilder) -> WriterPropertiesBuilder,
     /// The columns besides the first, of the rows from one on.
-    columns: fn(i64, i64, usize) -> Result<Columns, Box<dyn Error>>,
+    columns: MakeColumns,
 }
 
 fn kind(name: &str, rows: i64) -> Option<Kind> {
