@@ -227,7 +227,7 @@ pub fn html(timeline: &Timeline, title: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timeline::tests::incident;
+    use crate::timeline::tests::{idle, incident};
     use crate::timeline::timeline;
 
     #[test]
@@ -240,6 +240,12 @@ mod tests {
             assert!(picture.contains(part), "{part}");
         }
         assert!(!picture.contains("http://www.w3.org/1999") && !picture.contains("<script"), "needs nothing else");
+    }
+
+    #[test]
+    fn an_owner_that_waits_for_other_slots_is_shown_idle() {
+        let picture = svg(&idle(), "t");
+        assert_eq!(picture.matches("idle since").count(), 1, "{picture}");
     }
 
     #[test]
