@@ -40,7 +40,10 @@ fn spec(urls: &[String]) -> TableSpec {
 fn listed(root: &Path, urls: &[String]) -> Result<Vec<PathBuf>, SourceError> {
     let snapshot = Table::pin(&spec(urls), &StoreOptions::default())?;
     Table::open(&spec(urls), &StoreOptions::default(), &snapshot)?;
-    let path = |url: &str| path_of_file_url(url).unwrap().strip_prefix(root).unwrap().to_owned();
+    let path = |url: &str| {
+        let path = path_of_file_url(url).unwrap();
+        path.strip_prefix(root).unwrap_or_else(|_| panic!("{path:?} of {url} is not below {root:?}")).to_owned()
+    };
     Ok(snapshot.files.iter().map(|file| path(&file.url)).collect())
 }
 
