@@ -23,7 +23,7 @@ fn build(name: &str, source: &str, columns: &[&str], more: &str) -> String {
 }
 
 fn csv_source(columns: &[(&str, &str)]) -> String {
-    let typed: String = columns.iter().map(|(name, kind)| format!(", {{name: {name}, type: \"{kind}\"}}")).collect();
+    let typed: String = columns.iter().map(|(name, kind)| format!(", {{name: {name:?}, type: \"{kind}\"}}")).collect();
     format!("csv: {{urls: [table.csv], columns: [{{name: id, type: int64}}{typed}]}}")
 }
 
