@@ -217,8 +217,10 @@ pub(crate) fn files_below(folder: &Path) -> BTreeMap<String, u64> {
 
 /// A build over `table.parquet` with an index on k and, where wanted, one on c.
 pub(crate) fn build_yaml(name: &str, columns: &[&str], more: &str) -> String {
-    let indexes: String =
-        columns.iter().map(|column| format!("    - {{name: by_{column}, columns: [{{name: {column:?}}}]}}\n")).collect();
+    let indexes: String = columns
+        .iter()
+        .map(|column| format!("    - {{name: by_{column}, columns: [{{name: {column:?}}}]}}\n"))
+        .collect();
     format!(
         "apiVersion: indexbuild.dev/v1alpha1\nkind: IndexBuild\nmetadata: {{name: {name}}}\nspec:\n  source:\n    parquet: {{urls: [table.parquet]}}\n  rowId: {{columns: [id]}}\n  indexes:\n{indexes}  output: {{url: indexes}}\n{more}"
     )

@@ -139,7 +139,7 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    /// The columns that are used and anywhere in the table, then those that `first`, the first file, has besides.
+    /// The columns that `first`, the first file, has, and those that are used and are elsewhere in the table.
     pub(crate) fn finish(self, first_url: &str, first: &Schema) -> Result<SchemaRef, SourceError> {
         let folders = Folders::of(first_url)?;
         if let Some(Unseen { name, partition }) = self.unseen.first() {
@@ -171,14 +171,19 @@ impl<'a> Survey<'a> {
             }
             fields.push(Field::new(*name, data_type, true));
         }
+        // In the order of the first file, as whoever wrote it knows them.
         let others = first.fields().iter().map(|field| field.as_ref().clone());
         let others = others.chain(folders.names().map(|name| Field::new(name, self.partition_type(name), true)));
+        let mut ordered: Vec<Field> = Vec::new();
         for other in others {
-            if !self.used.iter().any(|used| used.name == other.name()) {
-                fields.push(other);
+            match fields.iter().position(|used| used.name() == other.name()) {
+                Some(place) => ordered.push(fields.remove(place)),
+                None if self.used.iter().any(|used| used.name == other.name()) => {}
+                None => ordered.push(other),
             }
         }
-        Ok(Arc::new(Schema::new(fields)))
+        ordered.extend(fields);
+        Ok(Arc::new(Schema::new(ordered)))
     }
 }
 

@@ -97,8 +97,8 @@ impl Table {
         Ok(Self { inner: Arc::new(Inner { files, format, schema }) })
     }
 
-    /// The columns that are used and are anywhere in the table, each with the least type that holds its values in all files
-    /// unchanged; then what the first file has besides, and the folders in its path.
+    /// The columns of the first file and the folders in its path, and what is used and is elsewhere in the table: what is used,
+    /// with the least type that holds its values in all files unchanged.
     ///
     /// Reads every footer or header. A pure function of the set of files, whatever their order (I10).
     pub fn survey(&self, columns: &[String], rules: &ColumnRules) -> Result<SchemaRef, SourceError> {
