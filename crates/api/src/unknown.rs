@@ -70,7 +70,7 @@ mod tests {
     fn spec() -> Value {
         json!({
             "source": {"parquet": {"urls": ["s3://lake/a"]}},
-            "indexes": [{"name": "a", "columns": [{"name": "b", "order": "Descending"}]}],
+            "indexes": [{"name": "a", "columns": [{"name": "b", "order": "Desc"}]}],
             "output": {"url": "s3://indexes/s", "compression": "Zstd"},
             "volume": {"size": "10Gi", "storageClassName": null},
             "executor": {

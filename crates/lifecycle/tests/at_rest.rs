@@ -130,7 +130,12 @@ fn a_fresh_observer_of_a_build_that_is_cleaning_has_all_patience_before_it() {
         assert_eq!(decision.status.phase, Some(Phase::Cleaning));
         act(&mut world, &decision);
     }
-    ages(&mut world, 100_000);
+    // Each write of a record is followed by another look.
+    for _ in 0..5 {
+        ages(&mut world, 100_000);
+        let decision = plan(&world);
+        act(&mut world, &decision);
+    }
     assert_eq!(plan(&world).status.phase, Some(Phase::Complete));
 }
 

