@@ -44,13 +44,17 @@ impl Footer {
         let url = file.file().url();
         let (metadata, findings) = metadata(file)?;
         check(url, file.file().size(), &metadata)?;
-        let corrupt = |error: ParquetError| corrupt(url, error);
-        let wanted = read_schema(metadata.file_metadata().schema_descr()).map_err(corrupt)?;
+        // What the library stumbles over may be what the scan knows by name.
+        let refused = |error: ParquetError| match &findings.unknown {
+            Some(what) => SourceError::Unsupported { url: url.to_owned(), what: what.clone() },
+            None => corrupt(url, error),
+        };
+        let wanted = read_schema(metadata.file_metadata().schema_descr()).map_err(refused)?;
         let options = ArrowReaderOptions::new()
             .with_skip_arrow_metadata(true)
             .with_page_index_policy(PageIndexPolicy::Skip)
             .with_schema(Arc::clone(&wanted));
-        let arrow = ArrowReaderMetadata::try_new(Arc::new(metadata), options).map_err(corrupt)?;
+        let arrow = ArrowReaderMetadata::try_new(Arc::new(metadata), options).map_err(refused)?;
         let leaves = leaves(&wanted, &findings.encrypted);
         let schema = flat_schema(&leaves);
         Ok(Self { arrow, leaves, schema })
