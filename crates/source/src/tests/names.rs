@@ -76,7 +76,9 @@ fn a_pattern_finds_each_file_whatever_letters_its_name_and_its_folder_have() {
         let all = listed(&root, &within(&root, "**/*.csv")).unwrap();
         assert_eq!(all.len(), 2, "{all:?}");
         // Literally, by each form of its URL.
-        for url in [file_url(&inner.join(&file)), readable_file_url(&inner.join(&file))] {
+        // The URL that is told of a file leaves letters of patterns as they are: as a source it is a pattern.
+        let told = Some(file_url(&inner.join(&file))).filter(|url| !url.contains(['*', '[']));
+        for url in told.into_iter().chain([readable_file_url(&inner.join(&file))]) {
             assert_eq!(listed(&inner, std::slice::from_ref(&url)).unwrap(), [PathBuf::from(&file)], "{url}");
         }
     }
