@@ -107,7 +107,9 @@ fn pages_of_numbers_and_of_several_columns_are_refused_and_accepted_like_those_o
     for version in VERSIONS {
         for codec in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default())] {
             let factor = 0x9e37_79b9_7f4a_7c15_u64.cast_signed();
-            let numbers: Vec<i64> = (0..50_000_i64).map(|row| row.wrapping_mul(factor)).collect();
+            // Mixed, so that their differences pack no better than they do.
+            let mixed = |row: i64| (row.wrapping_mul(factor) ^ (row.wrapping_mul(factor) >> 29)).wrapping_mul(factor);
+            let numbers: Vec<i64> = (0..50_000_i64).map(mixed).collect();
             let column = || -> ArrayRef { Arc::new(Int64Array::from(numbers.clone())) };
             written(&path, vec![("v", column()), ("w", column())], in_one(version, codec));
             let table = table(&parquet_spec(&path)).unwrap();
