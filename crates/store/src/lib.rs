@@ -6,7 +6,7 @@
 //! client, a request may be sent on a connection that the other one opened and does not drive just now, and hangs until its
 //! time is up. A store that closes each connection hides that; most do not.
 //!
-//! How long a store may be silent is [`Patience`], and [`download`] goes on where a connection broke: both count from the
+//! How long a store may be silent is [`Patience`], and [`download()`] goes on where a connection broke: both count from the
 //! last byte. Lists come without the keys that cannot be read ([`is_readable`]).
 //!
 //! [`in_parallel`] makes many small requests, a few at once.
