@@ -18,7 +18,7 @@ use crate::scripted::ledger::Kind;
 use crate::scripted::{Bench, Script};
 
 const NAMESPACE: &str = "restart";
-const WITHIN: Duration = Duration::from_secs(90);
+const WITHIN: Duration = Duration::from_secs(180);
 /// Longer than any patience of these builds: what is counted anew comes to its end within it.
 const QUIET: Duration = Duration::from_secs(45);
 
