@@ -240,7 +240,7 @@ fn a_build_that_is_given_up_leaves_its_tombstone_and_nothing_else() {
 fn a_failed_build_names_its_cause_and_the_corrected_file_begins_anew() {
     let workspace = workspace("");
     let yaml = build_yaml("small", &["k"], "");
-    workspace.write("build.yaml", &yaml.replace("{name: k}", "{name: kk}"));
+    workspace.write("build.yaml", &yaml.replace("\"k\"", "\"kk\""));
     let failed = workspace.indexbuild(&RUN);
     assert_eq!(failed.code, Some(1), "{}", failed.text());
     assert!(failed.stderr.contains("\"kk\"") && failed.stderr.contains("id, k"), "{}", failed.stderr);
@@ -263,7 +263,7 @@ fn a_failed_build_names_its_cause_and_the_corrected_file_begins_anew() {
     let sealed = workspace.join("state").join(&kept[0]).with_file_name("sealed");
     assert_eq!(std::fs::read_to_string(sealed).unwrap(), "of the build that failed");
     // What is complete is not changed by a file that says something else.
-    workspace.write("build.yaml", &yaml.replace("{name: k}", "{name: id}"));
+    workspace.write("build.yaml", &yaml.replace("\"k\"", "\"id\""));
     let refused = workspace.indexbuild(&RUN);
     assert_eq!(refused.code, Some(2), "{}", refused.text());
     assert!(
@@ -278,7 +278,7 @@ fn a_failed_build_names_its_cause_and_the_corrected_file_begins_anew() {
 fn the_volumes_of_a_failed_build_go_where_its_policy_says_so() {
     let workspace = workspace("  volume: {retention: {whenFailed: Delete}}\n");
     let yaml = std::fs::read_to_string(workspace.join("build.yaml")).unwrap();
-    workspace.write("build.yaml", &yaml.replace("{name: k}", "{name: kk}"));
+    workspace.write("build.yaml", &yaml.replace("\"k\"", "\"kk\""));
     assert_eq!(workspace.indexbuild(&RUN).code, Some(1));
     assert_clean(&workspace);
     workspace.write("build.yaml", &yaml);

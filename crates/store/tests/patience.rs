@@ -20,8 +20,8 @@ const SILENCE: Duration = Duration::from_secs(3);
 const GIVEN_UP: Duration = Duration::from_secs(30);
 
 fn patience() -> Patience {
-    // Nothing is forgiven for what a kernel holds: the bytes of these tests move fast enough.
-    Patience { silence: SILENCE, slowest: u64::MAX, fruitless: 3, long: Duration::from_millis(300), repeats: 3 }
+    // Two seconds are forgiven for the 4 MiB that a kernel holds.
+    Patience { silence: SILENCE, slowest: 2 << 20, fruitless: 3, long: Duration::from_millis(300), repeats: 3 }
 }
 
 fn builder(endpoint: &str) -> AmazonS3Builder {
@@ -131,7 +131,7 @@ async fn a_silent_store_is_given_up_after_the_bound() {
         let took = begun.elapsed();
         assert!(took >= SILENCE && took < GIVEN_UP, "{until:?}: {took:?}");
         assert_eq!(Fault::of(&error), Fault::Outage, "{error:?}");
-        assert!(answer(&error).contains("silent for 1.5 s"), "{}", answer(&error));
+        assert!(answer(&error).contains(&format!("silent for {} s", SILENCE.as_secs())), "{}", answer(&error));
     }
 }
 
@@ -235,7 +235,7 @@ async fn an_upload_over_a_slow_link_is_taken_as_long_as_its_bytes_are() {
     });
     let begun = Instant::now();
     put(&server, PutOptions::default()).await.unwrap();
-    assert!(begun.elapsed() > SILENCE * 2, "fast enough for anybody");
+    assert!(begun.elapsed() > SILENCE * 2, "within what is forgiven at most");
     assert_eq!(server.asked().len(), 1);
 }
 
