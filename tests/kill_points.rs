@@ -12,7 +12,7 @@ use common::{Workspace, build_yaml, files_below};
 const ROWS: u64 = 3_000;
 
 fn workspace() -> Workspace {
-    let workspace = Workspace::new();
+    let workspace = Workspace::in_memory();
     workspace.sample(ROWS, "table.parquet", &["--columns", "id,k", "--row-group-rows", "1000"]);
     workspace.write("build.yaml", &build_yaml("small", &["k"], "  parallelism: 1\n"));
     workspace

@@ -11,7 +11,7 @@ use indexbuild_durable::test_switches;
 use indexbuild_executor::kubernetes::{KubernetesControl, Place};
 use indexbuild_executor::livez::{heartbeat, serve};
 use indexbuild_executor::machine::BOOT_ID_FILE;
-use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, build_file};
+use indexbuild_executor::{ExecutorConfig, ExitStatus, Site, StoreAccess, mounted_build};
 use indexbuild_local::ChildArgs;
 use kube::ResourceExt as _;
 
@@ -107,7 +107,7 @@ async fn run_process(args: ExecutorArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("--kubernetes needs --build, --slot, --pod-name, --pod-uid and --volume");
     };
     let build_file = build;
-    let build = match build_file::read(&build_file) {
+    let build = match mounted_build::read(&build_file) {
         Ok(build) => build,
         Err(error) => {
             tracing::error!("{error}");

@@ -214,7 +214,7 @@ pub struct Report {
     pub step: Option<String>,
     /// What the owner waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waiting: Option<Waiting>,
+    pub waiting: Option<ReportedWait>,
     /// The work's result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<WorkResult>,
@@ -229,7 +229,7 @@ pub struct Report {
 /// What an owner waits for.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Waiting {
+pub struct ReportedWait {
     /// Why, in one word.
     pub reason: Reason,
     /// For what, and what would end it.

@@ -41,7 +41,7 @@ pub use directory::{
 };
 pub use directory_status::{
     Claim, DirectoryState, EngineDirectoryStatus, HISTORY_LENGTH, OwnerChange, OwnerChangeReason, Release, Report,
-    Waiting, WorkError, WorkResult,
+    ReportedWait, WorkError, WorkResult,
 };
 pub use disruption::{DisruptionSpec, renew_interval};
 pub use duration::{DURATION_PATTERN, Duration, ParseDurationError};

@@ -42,7 +42,7 @@ pub fn claim(build_name: &str, build_uid: &str, slot: u32, generation: u32) -> S
 
 /// The immutable `ConfigMap` of a stage: `plan`, `encode`, `encode-r1`, `sort`.
 #[must_use]
-pub fn stage(build_name: &str, build_uid: &str, stage: &str) -> String {
+pub fn config_map(build_name: &str, build_uid: &str, stage: &str) -> String {
     format!("{build_name}-{}-{stage}", short_uid(build_uid))
 }
 
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(directory("orders", UID, 3), "orders-0b7e1c9a-3");
         assert_eq!(pod("orders", UID, 3, 17), "orders-0b7e1c9a-3-e17");
         assert_eq!(claim("orders", UID, 3, 2), "orders-0b7e1c9a-3-v2");
-        assert_eq!(stage("orders", UID, "encode-r1"), "orders-0b7e1c9a-encode-r1");
+        assert_eq!(config_map("orders", UID, "encode-r1"), "orders-0b7e1c9a-encode-r1");
         assert!(pod(&build, UID, 999, 9_999_999).len() <= 63);
     }
 }

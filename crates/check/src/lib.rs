@@ -39,7 +39,8 @@ pub enum PlaceOf {
 }
 
 /// As [`check_build`], for a local run: each place in `source` and `output` is first replaced by what
-/// `resolve` makes of it, so that a path beside the file can stand where a cluster needs a URL.
+/// `resolve` makes of it, so that a path beside the file can stand where a cluster needs a URL. A bare
+/// `missingColumns: Null` is taken for the word.
 ///
 /// # Errors
 /// What is wrong, where (`file:line:column` and field path), and the way out.
@@ -56,6 +57,8 @@ pub fn check_build_in(
     ] {
         document.replace_texts(path, &|place| resolve(of, place));
     }
+    // An API server drops a null before anybody sees it. Here the file itself is seen, and what was meant is not left out.
+    document.take_null_for_a_word(&["spec", "source", yaml::ANY, "missingColumns"], text);
     if let Some(problems) = wrong_kind(&document) {
         return Err(failed(problems));
     }
@@ -179,4 +182,46 @@ fn wrong_kind(document: &Node) -> Option<Vec<Problem>> {
         }
     }
     (!problems.is_empty()).then_some(problems)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use indexbuild_api::MissingColumns;
+
+    use super::check_build;
+
+    #[test]
+    fn a_bare_null_is_the_word_for_missing_columns_and_an_empty_field_is_absent() {
+        let null = Some(MissingColumns::Null);
+        for (written, expected) in [
+            ("missingColumns: Null", null),
+            ("missingColumns:   null # as YAML spells it", null),
+            ("missingColumns: \"Null\"", null),
+            ("missingColumns: Fail", Some(MissingColumns::Fail)),
+            ("missingColumns:", Some(MissingColumns::Fail)),
+            ("missingColumns: ~", Some(MissingColumns::Fail)),
+            ("missingColumns: nullable", None),
+        ] {
+            for (format, line) in
+                [("parquet", written.to_owned()), ("csv", format!("delimiter: \";\"\n      {written}"))]
+            {
+                let text = format!(
+                    "apiVersion: indexbuild.dev/v1alpha1\nkind: IndexBuild\nmetadata: {{name: a}}\nspec:\n  source:\n    {format}:\n      urls: [\"s3://a/b\"]\n      {line}\n  indexes: [{{name: by_k, columns: [{{name: k}}]}}]\n  rowId: {{columns: [id]}}\n  output: {{url: \"s3://a/i\"}}\n",
+                );
+                let found = check_build("build.yaml", &text);
+                match expected {
+                    Some(expected) => {
+                        let build = found.unwrap();
+                        assert_eq!(build.spec.source.files().next().unwrap().missing_columns, expected, "{text}");
+                    }
+                    None => assert!(found.unwrap_err().to_string().contains("missingColumns"), "{text}"),
+                }
+            }
+        }
+        let flow = "apiVersion: indexbuild.dev/v1alpha1\nkind: IndexBuild\nmetadata: {name: a}\nspec:\n  source: {parquet: {urls: [\"s3://ä/b\"], missingColumns: Null}}\n  indexes: [{name: by_k, columns: [{name: k}]}]\n  rowId: {columns: [id]}\n  output: {url: \"s3://a/i\"}\n";
+        let build = check_build("build.yaml", flow).unwrap();
+        assert_eq!(build.spec.source.files().next().unwrap().missing_columns, MissingColumns::Null);
+    }
 }

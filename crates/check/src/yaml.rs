@@ -60,6 +60,28 @@ impl Node {
         }
     }
 
+    /// Makes the bare word `Null` at a path of fields in `file` the text that YAML does not take it for. A field that is left
+    /// empty, and a `~`, stay nothing.
+    pub(crate) fn take_null_for_a_word(&mut self, path: &[&str], file: &str) {
+        match (path.split_first(), &mut self.content) {
+            (None, content @ Content::Null) => {
+                let before = |place: u64| usize::try_from(place.saturating_sub(1)).unwrap_or(usize::MAX);
+                let (line, column) = self.place;
+                let line = file.lines().nth(before(line)).unwrap_or_default();
+                let written: String = line.chars().skip(before(column)).take(4).collect();
+                if written.eq_ignore_ascii_case("null") {
+                    *content = Content::Text("Null".to_owned());
+                }
+            }
+            (Some((name, rest)), Content::Map(fields)) => {
+                for (_, node) in fields.iter_mut().filter(|(key, _)| *name == ANY || key.name == *name) {
+                    node.take_null_for_a_word(rest, file);
+                }
+            }
+            (None | Some(_), _) => {}
+        }
+    }
+
     /// The name of the value's type, as schemas call it.
     pub(crate) fn type_name(&self) -> &'static str {
         match &self.content {

@@ -12,19 +12,19 @@ use indexbuild_text::{chain, panic_words};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::attempt_state::{AttemptState, Ending, View, WaitsFor};
+use crate::attempt_state::{AttemptState, EndRequest, View, WaitsFor};
 use crate::config::ExecutorConfig;
 use crate::control::ControlPlane;
 use crate::definitions::{output_lacks, output_options};
 use crate::failure::WorkFailure;
-use crate::memory::Budget;
-use crate::objects::{Objects, OpenError};
+use crate::memory_budget::Budget;
 use crate::outage::{FIRST_ANSWER_WITHIN, FIRST_ANSWER_WITHIN_WHEN_CLEANING, Watch};
 use crate::plan_file::PlanFile;
 use crate::rate::RateLimit;
 use crate::release::Lease;
 use crate::results::AttemptName;
 use crate::stats::Meter;
+use crate::stored_objects::{Objects, OpenError};
 use crate::work::{Job, clean, perform};
 
 /// What outlives attempts in one process.
@@ -53,7 +53,7 @@ pub(crate) struct Attempt {
 
 /// An attempt did not end within its time (G11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hung;
+pub(crate) struct StillRunning;
 
 impl Attempt {
     /// Starts to work, on a thread of its own.
@@ -114,7 +114,7 @@ impl Attempt {
             // A thread that ends without a word was never started.
             let mut outcome =
                 done.await.unwrap_or_else(|_| Err(WorkFailure::internal("the thread that works ended without a word")));
-            if outcome == Err(WorkFailure::Ended) && self.shared.ending() == Ending::No {
+            if outcome == Err(WorkFailure::Ended) && self.shared.ending() == EndRequest::No {
                 outcome = Err(WorkFailure::internal("the work ended early, and nobody had told it to"));
             }
             match &outcome {
@@ -142,13 +142,18 @@ impl Attempt {
     ///
     /// # Errors
     /// [`Hung`]: the thread still works, or hangs in a close.
-    pub(crate) async fn close(&mut self, ending: Ending, grace: Duration, within: Duration) -> Result<(), Hung> {
+    pub(crate) async fn close(
+        &mut self,
+        ending: EndRequest,
+        grace: Duration,
+        within: Duration,
+    ) -> Result<(), StillRunning> {
         self.shared.end(ending);
-        if ending == Ending::Seal && tokio::time::timeout(grace, self.ended()).await.is_err() {
+        if ending == EndRequest::Seal && tokio::time::timeout(grace, self.ended()).await.is_err() {
             tracing::warn!("sealing takes too long; ending at once");
         }
-        self.shared.end(Ending::Now);
-        tokio::time::timeout(within, self.ended()).await.map_err(|_| Hung)
+        self.shared.end(EndRequest::Now);
+        tokio::time::timeout(within, self.ended()).await.map_err(|_| StillRunning)
     }
 
     pub(crate) fn report(&self) -> Report {
@@ -281,7 +286,7 @@ pub(crate) async fn retire(process: &Process, attempt: AttemptName, within: Dura
         Ok(Ok(Err(error))) => tracing::warn!("what came late may stay in the store: {}", chain(&error)),
         Ok(Err(error)) => tracing::warn!(%error, "what came late may stay in the store"),
         Err(_) => {
-            shared.end(Ending::Now);
+            shared.end(EndRequest::Now);
             tracing::warn!("what came late may stay in the store: it does not answer in time");
         }
     }

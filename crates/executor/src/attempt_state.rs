@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indexbuild_api::Waiting;
+use indexbuild_api::ReportedWait;
 use indexbuild_engine::{JobControl, Step};
 use tokio::sync::watch;
 
 /// Whether an attempt is to end, and how soon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Ending {
+pub(crate) enum EndRequest {
     #[default]
     No,
     /// It seals what is whole, uploads it, and ends (SIGTERM).
@@ -47,17 +47,17 @@ pub(crate) struct View {
     pub bytes: u64,
     pub step: String,
     /// Why it stands still, if it does (I5).
-    pub waiting: Option<Waiting>,
+    pub waiting: Option<ReportedWait>,
 }
 
 /// One attempt's shared state.
 #[derive(Debug)]
 pub(crate) struct AttemptState {
     control: Arc<JobControl>,
-    ending: watch::Sender<Ending>,
+    ending: watch::Sender<EndRequest>,
     bell: Condvar,
-    ended: Mutex<Ending>,
-    shown: Mutex<Shown>,
+    ended: Mutex<EndRequest>,
+    shown: Mutex<CurrentState>,
     waits: watch::Sender<bool>,
     in_contact: AtomicBool,
     done: AtomicU64,
@@ -65,9 +65,9 @@ pub(crate) struct AttemptState {
 }
 
 #[derive(Debug, Default)]
-struct Shown {
+struct CurrentState {
     step: Option<&'static str>,
-    waiting: BTreeMap<WaitsFor, Waiting>,
+    waiting: BTreeMap<WaitsFor, ReportedWait>,
 }
 
 impl Default for AttemptState {
@@ -82,10 +82,10 @@ impl AttemptState {
     pub(crate) fn new() -> Self {
         Self {
             control: Arc::new(JobControl::new()),
-            ending: watch::Sender::new(Ending::No),
+            ending: watch::Sender::new(EndRequest::No),
             bell: Condvar::new(),
-            ended: Mutex::new(Ending::No),
-            shown: Mutex::new(Shown::default()),
+            ended: Mutex::new(EndRequest::No),
+            shown: Mutex::new(CurrentState::default()),
             waits: watch::Sender::new(false),
             in_contact: AtomicBool::new(true),
             done: AtomicU64::new(0),
@@ -99,7 +99,7 @@ impl AttemptState {
     }
 
     /// Tells the attempt to end. A sooner end replaces a later one, never the other way round.
-    pub(crate) fn end(&self, ending: Ending) {
+    pub(crate) fn end(&self, ending: EndRequest) {
         {
             let mut ended = lock(&self.ended);
             if *ended >= ending {
@@ -108,22 +108,22 @@ impl AttemptState {
             *ended = ending;
         }
         match ending {
-            Ending::No => {}
-            Ending::Seal => self.control.stop_after_seal(),
-            Ending::Now => self.control.cancel(),
+            EndRequest::No => {}
+            EndRequest::Seal => self.control.stop_after_seal(),
+            EndRequest::Now => self.control.cancel(),
         }
         self.ending.send_replace(ending);
         self.bell.notify_all();
     }
 
     /// Whether and how the attempt is to end.
-    pub(crate) fn ending(&self) -> Ending {
+    pub(crate) fn ending(&self) -> EndRequest {
         *lock(&self.ended)
     }
 
     /// Ends the attempt's own doing where it was told to end, in whatever way.
     pub(crate) fn go_on(&self) -> Result<(), Ended> {
-        if self.ending() == Ending::No { Ok(()) } else { Err(Ended) }
+        if self.ending() == EndRequest::No { Ok(()) } else { Err(Ended) }
     }
 
     /// Waits, on a thread of the attempt's own.
@@ -134,7 +134,7 @@ impl AttemptState {
         let until = Instant::now() + time;
         let mut ended = lock(&self.ended);
         loop {
-            if *ended != Ending::No {
+            if *ended != EndRequest::No {
                 return Err(Ended);
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -149,7 +149,7 @@ impl AttemptState {
     pub(crate) async fn cancelled(&self) {
         let mut ending = self.ending.subscribe();
         // An error means that the sender is gone, and with it the attempt.
-        let _ = ending.wait_for(|ending| *ending == Ending::Now).await;
+        let _ = ending.wait_for(|ending| *ending == EndRequest::Now).await;
     }
 
     /// Whether the control plane answered lately: time during a partition counts against nothing.
@@ -178,7 +178,7 @@ impl AttemptState {
     }
 
     /// Says why the work stands still, or that it goes on.
-    pub(crate) fn set_waiting(&self, what: WaitsFor, waiting: Option<Waiting>) {
+    pub(crate) fn set_waiting(&self, what: WaitsFor, waiting: Option<ReportedWait>) {
         let mut shown = lock(&self.shown);
         if shown.waiting.get(&what) == waiting.as_ref() {
             return;
@@ -241,10 +241,10 @@ mod tests {
             let shared = Arc::clone(&shared);
             move || shared.sleep(Duration::from_secs(600))
         });
-        shared.end(Ending::Now);
+        shared.end(EndRequest::Now);
         assert_eq!(waiter.join().unwrap(), Err(Ended));
-        shared.end(Ending::Seal);
-        assert_eq!(shared.ending(), Ending::Now);
+        shared.end(EndRequest::Seal);
+        assert_eq!(shared.ending(), EndRequest::Now);
         assert!(shared.control().is_cancelled());
     }
 
@@ -252,7 +252,7 @@ mod tests {
     async fn that_a_wait_begins_or_ends_is_heard_at_once() {
         let shared = Arc::new(AttemptState::new());
         shared.waits(false).await;
-        let waiting = |message: &str| Waiting {
+        let waiting = |message: &str| ReportedWait {
             reason: indexbuild_api::Reason::WaitingForStore,
             message: message.to_owned(),
             needs_help: false,
@@ -273,14 +273,14 @@ mod tests {
     #[tokio::test]
     async fn sealing_does_not_cancel_what_is_on_its_way() {
         let shared = AttemptState::new();
-        shared.end(Ending::Seal);
+        shared.end(EndRequest::Seal);
         assert!(shared.control().is_stopping() && !shared.control().is_cancelled());
         tokio::select! {
             biased;
             () = shared.cancelled() => panic!("cancelled"),
             () = std::future::ready(()) => {}
         }
-        shared.end(Ending::Now);
+        shared.end(EndRequest::Now);
         shared.cancelled().await;
     }
 }

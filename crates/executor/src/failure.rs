@@ -12,8 +12,8 @@ use indexbuild_text::{bounded, causes, chain};
 
 use crate::attempt_state::Ended;
 use crate::definitions::DefinitionError;
-use crate::objects::ObjectError;
 use crate::source_access::Unanswered;
+use crate::stored_objects::ObjectError;
 
 /// The longest message that a report carries, in characters.
 const LONGEST_MESSAGE: usize = 4_000;

@@ -250,7 +250,7 @@ impl ControlPlane for KubernetesControl {
     async fn stage(&self, name: &str) -> Result<Option<StageRead>, ContactError> {
         let Place { namespace, build_name, build_uid, slot: _ } = &self.place;
         let maps: Api<ConfigMap> = Api::namespaced(self.client(), namespace);
-        let map_name = names::stage(build_name, build_uid, name);
+        let map_name = names::config_map(build_name, build_uid, name);
         let Some(map) = self.read(maps.get_opt(&map_name)).await? else {
             return Ok(None);
         };

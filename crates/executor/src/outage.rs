@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{Reason, Waiting};
+use indexbuild_api::{Reason, ReportedWait};
 use indexbuild_process::{Pauses, about};
 use indexbuild_store::Fault;
 use jiff::Timestamp;
@@ -163,7 +163,8 @@ impl Watch {
         };
         let message = format!("{store}, since {}: {what}: {answer}; {way_out}", failing.from);
         failing.told = Some((fault, answer));
-        self.shared.set_waiting(self.which, Some(Waiting { reason: Reason::WaitingForStore, message, needs_help }));
+        self.shared
+            .set_waiting(self.which, Some(ReportedWait { reason: Reason::WaitingForStore, message, needs_help }));
     }
 }
 

@@ -15,17 +15,17 @@ use indexbuild_index::manifest::BuildRef;
 use indexbuild_lifecycle::owner::{Current, ExitReason, GiveWayReason, OwnerState, Seen, Step, next};
 use indexbuild_lifecycle::world::{Millis, Record};
 
-use crate::attempt::{Attempt, Hung, Process, retire};
-use crate::attempt_state::Ending;
+use crate::attempt::{Attempt, Process, StillRunning, retire};
+use crate::attempt_state::EndRequest;
 use crate::backoff::{Backoff, LONGEST_PAUSE, Pace, look_within};
-use crate::build_file::{Limits, WatchedFile};
 use crate::config::ExecutorConfig;
 use crate::control::{ContactError, ControlPlane, WriteError};
 use crate::exit::ExitStatus;
 use crate::failure::WorkFailure;
 use crate::grace::{CLOSE_WITHIN, HANDLES_WITHIN, LAST_REPORT_WITHIN, RETIRE_WITHIN, SEAL_WITHIN};
 use crate::machine;
-use crate::memory::Budget;
+use crate::memory_budget::Budget;
+use crate::mounted_build::{Limits, WatchedFile};
 use crate::rate::RateLimit;
 use crate::release::{self, VolumeAccess, handles_closed};
 use crate::test_switches::TestSwitches;
@@ -437,7 +437,7 @@ impl RunLoop {
     /// Begins a granted work, after the one in hand was ended and closed.
     async fn start(&mut self, epoch: u64, work: Work) -> Result<(), ExitStatus> {
         self.state.claimed = true;
-        self.close(Ending::Now).await;
+        self.close(EndRequest::Now).await;
         if self.leaked {
             return Err(ExitStatus::HandleLeaked);
         }
@@ -477,7 +477,7 @@ impl RunLoop {
                 self.reported.outcome = ended;
                 if ended && failed {
                     // The kernel closes everything; the next attempt is another process.
-                    self.close(Ending::Now).await;
+                    self.close(EndRequest::Now).await;
                     return Some(if self.leaked { ExitStatus::HandleLeaked } else { ExitStatus::WorkFailed });
                 }
                 if ended && self.leaked {
@@ -510,12 +510,12 @@ impl RunLoop {
     }
 
     /// Ends the attempt in hand and waits for it. One that hangs ends the process, here and now.
-    async fn close(&mut self, ending: Ending) {
+    async fn close(&mut self, ending: EndRequest) {
         let Some(mut attempt) = self.attempt.take() else {
             return;
         };
         if !attempt.has_ended()
-            && let Err(Hung) = attempt.close(ending, SEAL_WITHIN, CLOSE_WITHIN).await
+            && let Err(StillRunning) = attempt.close(ending, SEAL_WITHIN, CLOSE_WITHIN).await
         {
             tracing::error!(epoch = attempt.epoch(), "the attempt does not close; the process ends under it");
             std::process::exit(i32::from(ExitStatus::CloseHung.code()));
@@ -528,11 +528,11 @@ impl RunLoop {
         let finished = self.reported.outcome;
         tracing::info!(?reason, finished, "giving way");
         let (ending, status) = match reason {
-            GiveWayReason::StopRequested => (Ending::Seal, ExitStatus::Stopped),
-            GiveWayReason::Orphaned => (Ending::Now, ExitStatus::Orphaned),
-            GiveWayReason::SecondNonce => (Ending::Now, ExitStatus::ClaimRefused),
+            GiveWayReason::StopRequested => (EndRequest::Seal, ExitStatus::Stopped),
+            GiveWayReason::Orphaned => (EndRequest::Now, ExitStatus::Orphaned),
+            GiveWayReason::SecondNonce => (EndRequest::Now, ExitStatus::ClaimRefused),
             GiveWayReason::HigherEpoch | GiveWayReason::Revoked | GiveWayReason::WorkChanged => {
-                (Ending::Now, if finished { ExitStatus::Done } else { ExitStatus::GaveWay })
+                (EndRequest::Now, if finished { ExitStatus::Done } else { ExitStatus::GaveWay })
             }
         };
         self.close(ending).await;
@@ -560,7 +560,7 @@ impl RunLoop {
     }
 
     async fn exit(&mut self, reason: ExitReason) -> ExitStatus {
-        self.close(Ending::Now).await;
+        self.close(EndRequest::Now).await;
         let status = match reason {
             ExitReason::StopRequested => ExitStatus::Stopped,
             ExitReason::Orphaned => ExitStatus::Orphaned,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use indexbuild_source::{FailedRequest, Retry, RetryPolicy, SourceError, StoreOptions, TableSpec};
 use indexbuild_store::Fault;
 
-use crate::attempt_state::{AttemptState, Ended, Ending, WaitsFor};
+use crate::attempt_state::{AttemptState, EndRequest, Ended, WaitsFor};
 use crate::config::ExecutorConfig;
 use crate::definitions::{self, DefinitionError};
 use crate::outage::{FIRST_ANSWER_WITHIN, Next, Watch, pause, reopens};
@@ -23,7 +23,7 @@ pub(crate) enum Unanswered {
 pub(crate) fn source(
     config: &Arc<ExecutorConfig>,
     shared: &Arc<AttemptState>,
-    ends_at: Ending,
+    ends_at: EndRequest,
 ) -> Result<(TableSpec, Arc<dyn RetryPolicy>), DefinitionError> {
     let source = definitions::source(&config.build.spec)?;
     let watch = Watch::new(WaitsFor::Source, config.site, Arc::clone(shared), FIRST_ANSWER_WITHIN);
@@ -35,7 +35,7 @@ struct Access {
     config: Arc<ExecutorConfig>,
     shared: Arc<AttemptState>,
     watch: Watch,
-    ends_at: Ending,
+    ends_at: EndRequest,
 }
 
 impl Access {

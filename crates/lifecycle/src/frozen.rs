@@ -60,7 +60,7 @@ impl Frozen {
 /// work on yet gets an empty list, so that none of that holds for it.
 #[must_use]
 pub fn sort_out(build: &BuildView, records: &[&EngineDirectorySpec], objects: &[StageObject]) -> (Vec<Stage>, Frozen) {
-    let prefix = names::stage(&build.name, &build.uid, "");
+    let prefix = names::config_map(&build.name, &build.uid, "");
     let named = objects.iter().filter_map(|object| {
         let stage = object.name.strip_prefix(&prefix)?;
         // `encode-r01` can be read as a stage, and is the name of none.

@@ -80,7 +80,7 @@ pub struct BuildView {
     pub finalizer: bool,
     /// Whether it is to be left alone (`indexbuild.dev/reconcile: disabled`).
     pub reconcile_disabled: bool,
-    pub clocks: Clocks,
+    pub timeouts: Timeouts,
     /// What it is told of the budget that all builds have together.
     pub share: Share,
     /// How fast it advances, in percent of the whole per second, where the observer has measured it.
@@ -123,7 +123,7 @@ impl BuildView {
             active_age: 0,
             finalizer: false,
             reconcile_disabled: false,
-            clocks: Clocks { renew_interval: 0, replace_after: Millis::MAX, orphan_after: Millis::MAX },
+            timeouts: Timeouts { renew_interval: 0, replace_after: Millis::MAX, orphan_after: Millis::MAX },
             share: Share::default(),
             percent_per_second: None,
             gone: true,
@@ -132,7 +132,7 @@ impl BuildView {
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clocks {
+pub struct Timeouts {
     /// How often an owner renews its report.
     pub renew_interval: Millis,
     /// After so long without a word from an owner, another one takes its place.

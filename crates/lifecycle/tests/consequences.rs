@@ -6,7 +6,7 @@ mod scene;
 
 use indexbuild_api::{
     Claim, Condition, ConditionStatus, ConditionType, DirectoryState, FormerVolume, Grant, IndexBuildStatus,
-    OwnerChangeReason, Reason, Report, Waiting, WorkErrorReason, WorkFailures,
+    OwnerChangeReason, Reason, Report, ReportedWait, WorkErrorReason, WorkFailures,
 };
 use indexbuild_lifecycle::world::{ClaimPhase, ClaimView, NodeReady, NodeView, PodState, PodView, World};
 use indexbuild_lifecycle::{Action, Decision, Evidence, EvidenceKind, StopReason, plan};
@@ -49,7 +49,7 @@ fn who_waits_for_room_on_a_full_disk_or_store_is_left_alone_however_long_it_take
     {
         let mut world = encoding();
         report_mut(&mut world, 0).waiting =
-            Some(Waiting { reason, message: "5 GiB are lacking".to_owned(), needs_help: true });
+            Some(ReportedWait { reason, message: "5 GiB are lacking".to_owned(), needs_help: true });
         world.slots[0].report_age = 100;
         world.slots[0].progress_age = 31_000;
         let decision = plan(&world);
@@ -490,7 +490,7 @@ fn pods_that_run_and_never_register_are_counted_told_and_come_to_an_end() {
 
     // Told within two minutes, long before patience is over.
     let mut world = one_slot();
-    world.build.clocks.replace_after = 600_000;
+    world.build.timeouts.replace_after = 600_000;
     world.slots[0].record.spec.grant.as_mut().unwrap().boot_nonce.clear();
     world.slots[0].record.status.claim = None;
     world.nodes[0].readiness_age = 1_000_000;

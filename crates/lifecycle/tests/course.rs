@@ -92,8 +92,11 @@ fn progress_not_liveness_tells_a_stall_and_it_ends_at_its_deadline() {
     let decision = plan(&world);
     let stalled = decision.status.condition(ConditionType::Stalled).unwrap();
     assert_eq!((stalled.status, stalled.reason), (ConditionStatus::True, Reason::NoProgress));
-    report_mut(&mut world, 0).waiting =
-        Some(Waiting { reason: Reason::WaitingForSpace, message: "12 MiB are missing".to_owned(), needs_help: false });
+    report_mut(&mut world, 0).waiting = Some(ReportedWait {
+        reason: Reason::WaitingForSpace,
+        message: "12 MiB are missing".to_owned(),
+        needs_help: false,
+    });
     let decision = plan(&world);
     let stalled = decision.status.condition(ConditionType::Stalled).unwrap();
     assert!(stalled.reason == Reason::WaitingForSpace && stalled.message.contains("12 MiB"));

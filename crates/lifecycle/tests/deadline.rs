@@ -6,7 +6,7 @@ mod scene;
 
 use indexbuild_api::{
     Chosen, Condition, ConditionStatus, ConditionType, DeletionPolicy, IndexBuildStatus, LastWait, Phase, Reason,
-    Waiting,
+    ReportedWait,
 };
 use indexbuild_lifecycle::world::World;
 use indexbuild_lifecycle::{Action, Decision, End, plan};
@@ -115,8 +115,11 @@ fn a_pause_takes_the_start_away_and_who_goes_on_has_all_of_the_time_again() {
 #[test]
 fn what_was_waited_for_last_outlasts_the_wait_and_is_in_the_message() {
     let mut world = an_hour();
-    let waiting =
-        Waiting { reason: Reason::WaitingForStore, message: "s3://lake does not answer".to_owned(), needs_help: false };
+    let waiting = ReportedWait {
+        reason: Reason::WaitingForStore,
+        message: "s3://lake does not answer".to_owned(),
+        needs_help: false,
+    };
     report_mut(&mut world, 0).waiting = Some(waiting);
     world.wall = "2026-01-01T00:10:00Z".to_owned();
     world = settled(world);

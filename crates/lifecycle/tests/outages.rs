@@ -3,7 +3,7 @@
 
 mod scene;
 
-use indexbuild_api::{ConditionStatus, ConditionType, Reason, Waiting, WorkErrorReason};
+use indexbuild_api::{ConditionStatus, ConditionType, Reason, ReportedWait, WorkErrorReason};
 use indexbuild_lifecycle::world::{NodeView, World};
 use indexbuild_lifecycle::{Decision, plan};
 use scene::*;
@@ -11,7 +11,7 @@ use scene::*;
 const SAID: &str = "the output's store, since 2026-01-01T00:00:00Z: cannot read plan.json: 503 Service Unavailable";
 
 fn waits(world: &mut World, slot: usize, reason: Reason, needs_help: bool) {
-    report_mut(world, slot).waiting = Some(Waiting { reason, message: SAID.to_owned(), needs_help });
+    report_mut(world, slot).waiting = Some(ReportedWait { reason, message: SAID.to_owned(), needs_help });
 }
 
 /// For how long the slot's owner has reported the same.

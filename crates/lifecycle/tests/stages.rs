@@ -11,7 +11,11 @@ use indexbuild_lifecycle::*;
 use scene::*;
 
 fn object(stage: &Stage) -> StageObject {
-    StageObject { name: names::stage("orders", UID, &stage.name), text: Some(stage.text().unwrap()), well_formed: true }
+    StageObject {
+        name: names::config_map("orders", UID, &stage.name),
+        text: Some(stage.text().unwrap()),
+        well_formed: true,
+    }
 }
 
 /// A world that sees these objects.
@@ -64,7 +68,7 @@ fn g6_an_object_is_believed_by_the_digest_in_the_status_and_by_nothing_else() {
         assert_eq!((world.stages.len(), world.frozen.lost.len(), world.frozen.unproved.len()), (0, 1, 1));
     }
     // Under a name that only reads as one, and with another stage's content.
-    let elsewhere = StageObject { name: names::stage("orders", UID, "encode-r01"), ..object(&plan_stage) };
+    let elsewhere = StageObject { name: names::config_map("orders", UID, "encode-r01"), ..object(&plan_stage) };
     let world = seeing(saying(Some(&[&plan_stage])), &[elsewhere]);
     assert_eq!((world.stages.len(), world.frozen.unproved.len()), (0, 0));
 }
@@ -241,7 +245,7 @@ fn neither_a_strangers_nor_a_lost_stage_hinders_a_deletion_or_a_complete_build()
             }
         }
         assert!(!world.build.finalizer, "lost: {lost}, it does not end: {:#?}", plan(&world));
-        assert!(world.build.deletion_age < world.build.clocks.orphan_after, "and not for want of time");
+        assert!(world.build.deletion_age < world.build.timeouts.orphan_after, "and not for want of time");
     }
     // A commit outlives what holds it.
     let all = [&stages[0], &stages[1], &stages[2], &stage("publish", &["publish"]), &stage("clean", &["clean"])];

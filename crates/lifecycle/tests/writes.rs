@@ -231,8 +231,8 @@ proptest! {
                 }
                 let seen = observer.slots(vec![record.clone()], now);
                 let mut world = scene::encoding();
-                world.build.clocks.replace_after = replace_after;
-                world.build.clocks.orphan_after = 100_000_000;
+                world.build.timeouts.replace_after = replace_after;
+                world.build.timeouts.orphan_after = 100_000_000;
                 world.slots[0] = seen[0].clone();
                 world.slots[0].grant_age = 100_000_000;
                 world.slots[0].progress_age = 0;
@@ -261,8 +261,8 @@ fn an_owner_that_was_told_to_report_seldom_is_waited_for_three_intervals_and_no_
 fn an_owner_is_silent_only_after_three_of_the_intervals_that_it_was_told() {
     let state = |silence: u64| {
         let mut world = settled(encoding());
-        world.build.clocks.replace_after = 100_000;
-        world.build.clocks.orphan_after = 200_000;
+        world.build.timeouts.replace_after = 100_000;
+        world.build.timeouts.orphan_after = 200_000;
         world.slots[0].longest_interval = 20_000;
         silent(&mut world, 0, silence);
         update(&plan(&world), 0).map(|(_, state, _)| state)

@@ -13,7 +13,7 @@ use indexbuild_lifecycle::world::Record;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::protocol::{Answer, Ask, PROTOCOL_VERSION, Request, receive, send};
+use crate::protocol::{Answer, PROTOCOL_VERSION, Request, RequestBody, receive, send};
 
 /// How long one call may take. A parent that is there answers within milliseconds; one that is cut
 /// off never does.
@@ -41,7 +41,7 @@ impl ParentClient {
         Self { limit, ..self }
     }
 
-    async fn call(&self, ask: Ask, limit: Duration) -> Result<Answer, ContactError> {
+    async fn call(&self, ask: RequestBody, limit: Duration) -> Result<Answer, ContactError> {
         let exchange = async {
             let mut stream = UnixStream::connect(&self.socket).await?;
             let request = Request { version: PROTOCOL_VERSION, pod_uid: self.pod_uid.clone(), ask };
@@ -57,7 +57,7 @@ impl ParentClient {
         }
     }
 
-    async fn write(&self, ask: Ask) -> Result<(), WriteError> {
+    async fn write(&self, ask: RequestBody) -> Result<(), WriteError> {
         match self.call(ask, self.limit).await? {
             Answer::Done => Ok(()),
             Answer::Refused { message } => Err(WriteError::Refused(message)),
@@ -76,7 +76,7 @@ fn odd(answer: &Answer) -> ContactError {
 #[async_trait]
 impl ControlPlane for ParentClient {
     async fn record(&self) -> Result<Option<Record>, ContactError> {
-        match self.call(Ask::Record, self.limit).await? {
+        match self.call(RequestBody::Record, self.limit).await? {
             Answer::Record(record) => Ok(record.map(|record| *record)),
             other => Err(odd(&other)),
         }
@@ -85,7 +85,7 @@ impl ControlPlane for ParentClient {
     async fn changed(&self, version: &str, within: Duration) -> Result<(), ContactError> {
         // Never less than was asked for: an answer before its time would be one that tells of a change.
         let within_ms = u64::try_from(within.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
-        let ask = Ask::Changed { version: version.to_owned(), within_ms };
+        let ask = RequestBody::Changed { version: version.to_owned(), within_ms };
         match self.call(ask, self.limit.saturating_add(within)).await? {
             Answer::Done => Ok(()),
             other => Err(odd(&other)),
@@ -93,19 +93,19 @@ impl ControlPlane for ParentClient {
     }
 
     async fn claim(&self, claim: Claim) -> Result<(), WriteError> {
-        self.write(Ask::Claim(claim)).await
+        self.write(RequestBody::Claim(claim)).await
     }
 
     async fn report(&self, report: Report) -> Result<(), WriteError> {
-        self.write(Ask::Report(Box::new(report))).await
+        self.write(RequestBody::Report(Box::new(report))).await
     }
 
     async fn release(&self, word: LastWord) -> Result<(), WriteError> {
-        self.write(Ask::Release(word)).await
+        self.write(RequestBody::Release(word)).await
     }
 
     async fn stage(&self, name: &str) -> Result<Option<StageRead>, ContactError> {
-        match self.call(Ask::Stage { name: name.to_owned() }, self.limit).await? {
+        match self.call(RequestBody::Stage { name: name.to_owned() }, self.limit).await? {
             Answer::Stage(stage) => Ok(stage.map(StageRead::said)),
             other => Err(odd(&other)),
         }

@@ -16,7 +16,7 @@ use indexbuild_text::chain;
 use tokio::task::JoinSet;
 
 use crate::build::StoredBuild;
-use crate::fault::kind_name;
+use crate::requested_fault::kind_name;
 use crate::summary::StageSummary;
 
 /// The figures of the results that were chosen so far.

@@ -16,7 +16,7 @@ use crate::build::StoredBuild;
 use crate::folder::{self, StateError};
 use crate::hub::{Hub, State};
 use crate::pods::PodFile;
-use crate::process::{self, Birth};
+use crate::process::{self, SpawnSpec};
 use crate::records::{Change, RecordError};
 use crate::test_switches;
 use crate::volumes;
@@ -55,7 +55,7 @@ pub(crate) struct ProcessSpecs {
 
 /// Carries out actions on this machine.
 #[derive(Debug)]
-pub(crate) struct Hands<'a> {
+pub(crate) struct ActionRunner<'a> {
     /// What is known and written.
     pub hub: &'a Arc<Hub>,
     pub build: &'a mut StoredBuild,
@@ -63,7 +63,7 @@ pub(crate) struct Hands<'a> {
     pub process_specs: &'a ProcessSpecs,
 }
 
-impl Hands<'_> {
+impl ActionRunner<'_> {
     /// Carries out one action. What it finds done already counts as done.
     ///
     /// # Errors
@@ -200,7 +200,7 @@ impl Hands<'_> {
         if let Some(file) = ca_file {
             arguments.extend(["--ca-file".into(), file.into()]);
         }
-        let birth = Birth {
+        let birth = SpawnSpec {
             executable,
             arguments,
             environment: environment(hub, state, slot),

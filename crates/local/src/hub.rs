@@ -16,7 +16,7 @@ use crate::folder::Layout;
 use crate::inject::{InjectedFault, Injector};
 use crate::journal::Journal;
 use crate::pods::Pods;
-use crate::protocol::{Answer, Ask, PROTOCOL_VERSION, Request};
+use crate::protocol::{Answer, PROTOCOL_VERSION, Request, RequestBody};
 use crate::records::{Machine, RecordError, Records};
 use crate::volumes::Volume;
 use indexbuild_timeline::SlotEvent;
@@ -105,19 +105,21 @@ impl Hub {
             return Outcome::Lost;
         }
         match ask {
-            Ask::Record => {
+            RequestBody::Record => {
                 let record = state.records.get(slot);
                 let kind = record.as_ref().and_then(|record| in_hand(record, &pod_uid));
                 let strikes = kind.map(|kind| state.injector.due(slot, kind, 0)).unwrap_or_default();
                 Outcome::Answer(Box::new(Answer::Record(record.map(Box::new))), strikes)
             }
-            Ask::Changed { version, within_ms } => Outcome::Wait(slot, version, Duration::from_millis(within_ms)),
-            Ask::Claim(claim) => {
+            RequestBody::Changed { version, within_ms } => {
+                Outcome::Wait(slot, version, Duration::from_millis(within_ms))
+            }
+            RequestBody::Claim(claim) => {
                 let written = state.records.claim(slot, &pod_uid, claim);
                 self.written(&written);
                 Outcome::Answer(Box::new(answer_of(written)), Vec::new())
             }
-            Ask::Report(report) => {
+            RequestBody::Report(report) => {
                 if let Some(pod) = state.pods.iter_mut().find(|pod| pod.file.uid == pod_uid) {
                     pod.measure();
                 }
@@ -140,12 +142,12 @@ impl Hub {
                 self.written(&written);
                 Outcome::Answer(Box::new(answer_of(written)), Vec::new())
             }
-            Ask::Release(word) => {
+            RequestBody::Release(word) => {
                 let written = state.records.release(slot, &pod_uid, word);
                 self.written(&written);
                 Outcome::Answer(Box::new(answer_of(written)), Vec::new())
             }
-            Ask::Stage { name } => {
+            RequestBody::Stage { name } => {
                 Outcome::Answer(Box::new(Answer::Stage(state.stages.get(&name).cloned())), Vec::new())
             }
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indexbuild_api::WorkKind;
 
-use crate::fault::{Fault, When};
+use crate::requested_fault::{Fault, When};
 
 /// What happens to a slot's process now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use indexbuild_api::{Retention, VolumeRetention};
 use indexbuild_lifecycle::Platform;
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{
-    Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, Millis, NodeReady, NodeView, PodState, PodView,
-    Share, Stage, Termination, World,
+    Attachments, BuildView, ClaimPhase, ClaimView, Frozen, Millis, NodeReady, NodeView, PodState, PodView, Share,
+    Stage, Termination, Timeouts, World,
 };
 
 use crate::build::StoredBuild;
@@ -17,7 +17,7 @@ use crate::pods::Pod;
 /// What a run is told beside the build: it changes nothing that is written down.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunSettings {
-    pub clocks: Clocks,
+    pub timeouts: Timeouts,
     /// The build pauses: the run was interrupted.
     pub suspend: bool,
     /// Volumes stay at the end.
@@ -76,7 +76,7 @@ pub(crate) fn observe(
             active_age: observer.active(start, started, now),
             finalizer: build.finalizer,
             reconcile_disabled: false,
-            clocks: settings.clocks,
+            timeouts: settings.timeouts,
             share: Share::default(),
             percent_per_second: observer.percent_per_second(now),
             gone: false,

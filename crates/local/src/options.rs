@@ -7,9 +7,9 @@ use indexbuild_api::IndexBuild;
 
 use crate::build::BuildError;
 use crate::execute::ActionError;
-use crate::fault::Fault;
 use crate::folder::StateError;
 use crate::progress::ProgressSink;
+use crate::requested_fault::Fault;
 
 /// How often an owner of a local run renews its report: the parent is near.
 pub(crate) const RENEW_INTERVAL: Duration = Duration::from_millis(250);

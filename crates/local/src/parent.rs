@@ -8,7 +8,7 @@ use indexbuild_api::{IndexBuildStatus, Phase};
 use indexbuild_durable as durable;
 use indexbuild_executor::StoreAccess;
 use indexbuild_lifecycle::observer::Observer;
-use indexbuild_lifecycle::world::{Clocks, Stage};
+use indexbuild_lifecycle::world::{Stage, Timeouts};
 use indexbuild_lifecycle::{Decision, End, World, plan};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::build::StoredBuild;
 use crate::collect::Collector;
-use crate::execute::{Hands, ProcessSpecs};
+use crate::execute::{ActionRunner, ProcessSpecs};
 use crate::folder::{self, Folder, StateError};
 use crate::hub::{Hub, State};
 use crate::inject::{Injector, Over};
@@ -75,7 +75,7 @@ impl Parent {
         } = options;
         let layout = folder.layout().clone();
         let disruption = build.spec.disruption_or_default();
-        let clocks = Clocks {
+        let timeouts = Timeouts {
             renew_interval: millis(overrides.renew_interval.unwrap_or(RENEW_INTERVAL)),
             replace_after: overrides.replace_after.map_or_else(|| disruption.replace_after.as_millis(), millis),
             orphan_after: overrides.orphan_after.map_or_else(|| disruption.orphan_after.as_millis(), millis),
@@ -84,7 +84,7 @@ impl Parent {
             executable,
             threads: overrides.threads.unwrap_or_else(|| threads(&build)),
             memory_limit: overrides.memory.unwrap_or_else(|| build.spec.memory_limit_bytes()),
-            orphan_after_ms: clocks.orphan_after,
+            orphan_after_ms: timeouts.orphan_after,
             ca_file: ca_file.clone(),
         };
         let mut build = build;
@@ -127,7 +127,7 @@ impl Parent {
             hub: Arc::new(Hub::new(layout, this_machine(), state)),
             build,
             process_specs,
-            settings: RunSettings { clocks, suspend: false, keep_volumes },
+            settings: RunSettings { timeouts, suspend: false, keep_volumes },
             progress,
             collector,
             observer: Observer::default(),
@@ -204,7 +204,7 @@ impl Parent {
     fn execute(&mut self, decision: &Decision) -> Result<bool, RunError> {
         let mut changed = false;
         let Self { hub, build, process_specs, .. } = self;
-        let mut hands = Hands { hub, build, process_specs };
+        let mut hands = ActionRunner { hub, build, process_specs };
         for action in decision.actions.iter().cloned() {
             match hands.carry_out(action) {
                 Ok(()) => changed = true,

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::folder::try_lock;
 
 #[derive(Debug)]
-pub(crate) struct Birth<'a> {
+pub(crate) struct SpawnSpec<'a> {
     pub executable: &'a Path,
     pub arguments: Vec<std::ffi::OsString>,
     pub environment: Vec<(String, String)>,
@@ -30,8 +30,8 @@ pub(crate) struct Birth<'a> {
 
 /// Starts a process in a process group of its own (a Ctrl-C in the terminal is the parent's to
 /// interpret), holding its lock.
-pub(crate) fn start(birth: &Birth<'_>) -> io::Result<tokio::process::Child> {
-    let Birth { executable, arguments, environment, without, lock, log } = birth;
+pub(crate) fn start(birth: &SpawnSpec<'_>) -> io::Result<tokio::process::Child> {
+    let SpawnSpec { executable, arguments, environment, without, lock, log } = birth;
     let lock_file = open_lock(lock)?;
     if !try_lock(&lock_file)? {
         return Err(io::Error::new(
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn sleeper(folder: &Path) -> tokio::process::Child {
-        start(&Birth {
+        start(&SpawnSpec {
             executable: Path::new("/bin/sh"),
             arguments: vec!["-c".into(), "echo started; exec sleep 60".into()],
             environment: Vec::new(),
@@ -151,7 +151,7 @@ mod tests {
     async fn a_lock_that_is_held_lets_no_second_process_start() {
         let folder = tempfile::tempdir().unwrap();
         let mut child = sleeper(folder.path());
-        let second = start(&Birth {
+        let second = start(&SpawnSpec {
             executable: Path::new("/bin/true"),
             arguments: Vec::new(),
             environment: Vec::new(),

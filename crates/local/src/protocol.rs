@@ -27,12 +27,12 @@ pub(crate) struct Request {
     pub version: u32,
     /// Which pod speaks. The parent checks it against the process at the other end.
     pub pod_uid: String,
-    pub ask: Ask,
+    pub ask: RequestBody,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) enum Ask {
+pub(crate) enum RequestBody {
     Record,
     /// An answer as soon as the record is no longer at this version.
     Changed {
@@ -103,7 +103,7 @@ mod tests {
         let request = Request {
             version: PROTOCOL_VERSION,
             pod_uid: "a\nb".to_owned(),
-            ask: Ask::Changed { version: "17".to_owned(), within_ms: 250 },
+            ask: RequestBody::Changed { version: "17".to_owned(), within_ms: 250 },
         };
         let sent = request.clone();
         let sender = tokio::spawn(async move { send(&mut here, &sent).await });

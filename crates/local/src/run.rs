@@ -10,11 +10,11 @@ use indexbuild_executor::StoreAccess;
 use rustix::process::Signal;
 
 use crate::build::{DEFAULT_NAMESPACE, StoredBuild};
-use crate::fault::Process;
 use crate::folder::{self, Folder, Layout, StateError};
 use crate::options::{RunError, RunOptions};
 use crate::parent::Parent;
 use crate::process;
+use crate::requested_fault::Process;
 use crate::source_now;
 use crate::summary::RunSummary;
 use crate::test_switches::suffered_by;

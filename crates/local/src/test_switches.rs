@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use indexbuild_durable::test_switches::{FAULTS, Faults, SWITCHES, from_environment};
 use indexbuild_executor::TestSwitches;
 
-use crate::fault::{Fault, Process};
+use crate::requested_fault::{Fault, Process};
 
 /// What the durable steps of a process suffer; of a slot, those of its first one.
 pub(crate) fn suffered_by(process: Process, faults: &[Fault]) -> Faults {

@@ -26,7 +26,7 @@ pub(crate) fn progress(world: &World, status: &IndexBuildStatus, elapsed: Durati
         works: status.works.as_ref().map(|works| (works.stage.clone(), works.done, works.total)),
         eta,
         elapsed,
-        slots: world.slots.iter().map(|slot| of_slot(slot, world.build.clocks.renew_interval)).collect(),
+        slots: world.slots.iter().map(|slot| of_slot(slot, world.build.timeouts.renew_interval)).collect(),
     }
 }
 

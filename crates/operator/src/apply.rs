@@ -26,7 +26,7 @@ use crate::memory::BuildMemory;
 use crate::objects::{self, Owner, PodPlace};
 use crate::observe::Objects;
 use crate::plan::Pass;
-use crate::provide;
+use crate::prerequisites;
 use crate::views::{self, is_of_build, is_owned_by};
 
 /// So many writes of one kind are on their way at once.
@@ -45,8 +45,8 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
     // stages while they run.
     let follows = memory.provided.is_some() && !decision.actions.is_empty();
     let follows = follows && !world.slots.is_empty() && decision.end.is_none() && world.build.finalizer;
-    let provided = if makes_pods || follows || provide::is_behind(build, world, decision, memory) {
-        provide::provide(&context.client, build, owner, world, memory).await
+    let provided = if makes_pods || follows || prerequisites::is_behind(build, world, decision, memory) {
+        prerequisites::provide(&context.client, build, owner, world, memory).await
     } else {
         Ok(())
     };
@@ -63,7 +63,7 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
             false
         }
     };
-    let hands = Hands { context, build: Some(build), owner, objects, world };
+    let hands = ActionRunner { context, build: Some(build), owner, objects, world };
     for alike in decision.actions.chunk_by(|one, next| one.name() == next.name()) {
         if !provided && matches!(alike, [Action::CreatePod { .. }, ..]) {
             continue;
@@ -120,7 +120,7 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
 }
 
 /// Carries out actions about one build.
-pub(crate) struct Hands<'a> {
+pub(crate) struct ActionRunner<'a> {
     pub context: &'a Context,
     /// The build, as it was read. `None`: it is gone, and nothing is made for it any more.
     pub build: Option<&'a IndexBuild>,
@@ -181,7 +181,7 @@ fn remove(path: &'static str) -> PatchOperation {
     PatchOperation::Remove(RemoveOperation { path: json_patch::jsonptr::PointerBuf::parse(path).unwrap_or_default() })
 }
 
-impl Hands<'_> {
+impl ActionRunner<'_> {
     /// Answers are read by the guard: what was written is written, whether or not the whole of it can be read.
     fn api<K>(&self) -> Api<Guarded<K>>
     where

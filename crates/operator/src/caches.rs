@@ -17,7 +17,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::client::WATCH_SECONDS;
-use crate::ended::Ended;
+use crate::pod_ends::Ended;
 
 /// How many objects a page of a list has.
 const PAGE: u32 = 500;

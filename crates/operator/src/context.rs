@@ -21,7 +21,7 @@ use crate::reporting::Reporting;
 use crate::server_time::Moment;
 use crate::test_switches::TestSwitches;
 use crate::turns::Turns;
-use crate::unreadable::Blind;
+use crate::unreadable::UnreadableObjects;
 use crate::unstarted;
 
 pub(crate) struct Context {
@@ -141,7 +141,7 @@ impl Context {
         status: Option<IndexBuildStatus>,
         objects: &Objects,
         memory: &mut BuildMemory,
-    ) -> Result<World, Blind> {
+    ) -> Result<World, UnreadableObjects> {
         let observed = Observed { build, status, moment: self.moment() };
         let objects = self.switches.hide(objects);
         let mut world = world(observed, &objects, memory, &mut lock(&self.node_observer))?;
@@ -152,7 +152,12 @@ impl Context {
     }
 
     /// The lifecycle's view of what a build left whose object is gone.
-    pub(crate) fn remains(&self, owner: &Owner, objects: &Objects, memory: &mut BuildMemory) -> Result<World, Blind> {
+    pub(crate) fn remains(
+        &self,
+        owner: &Owner,
+        objects: &Objects,
+        memory: &mut BuildMemory,
+    ) -> Result<World, UnreadableObjects> {
         let Owner { namespace, name, uid } = owner.clone();
         let build = BuildView::gone(uid, name, namespace);
         let objects = self.switches.hide(objects);

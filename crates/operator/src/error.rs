@@ -1,7 +1,7 @@
 //! What can go wrong in a pass over a build, and whether looking again is all there is to do.
 
 use crate::objects::BadPodPart;
-use crate::unreadable::Blind;
+use crate::unreadable::UnreadableObjects;
 
 /// The cause that the API server names where it makes nothing in a namespace that is being deleted.
 const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
@@ -28,7 +28,7 @@ pub(crate) enum OperatorError {
     #[error(transparent)]
     PodPart(#[from] BadPodPart),
     #[error(transparent)]
-    Blind(#[from] Blind),
+    UnreadableObjects(#[from] UnreadableObjects),
     #[error("{what} cannot be written as JSON: {source}")]
     Json { what: &'static str, source: serde_json::Error },
 }
@@ -48,7 +48,7 @@ impl OperatorError {
             | Self::OldDefinition { .. }
             | Self::Gone { .. }
             | Self::PodPart(_)
-            | Self::Blind(_)
+            | Self::UnreadableObjects(_)
             | Self::Json { .. } => false,
         }
     }

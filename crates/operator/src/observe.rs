@@ -12,7 +12,7 @@ use indexbuild_api::{
 };
 use indexbuild_lifecycle::observer::NodeObserver;
 use indexbuild_lifecycle::world::{
-    Attachments, BuildView, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodView, Share, World,
+    Attachments, BuildView, ClaimView, Frozen, NodeReady, NodeView, PodView, Share, Timeouts, World,
 };
 use indexbuild_lifecycle::{Platform, frozen};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod};
@@ -26,7 +26,7 @@ use crate::error::{OperatorError, is_status};
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::server_time::Moment;
-use crate::unreadable::Blind;
+use crate::unreadable::UnreadableObjects;
 use crate::views::{self, is_of_build};
 
 /// A build as the API server has it now, whether or not it can be read; `None`: it is not there, or another one has its name.
@@ -267,9 +267,9 @@ pub(crate) struct Observed<'a> {
     pub moment: Moment,
 }
 
-pub(crate) fn clocks(spec: &IndexBuildSpec) -> Clocks {
+pub(crate) fn timeouts(spec: &IndexBuildSpec) -> Timeouts {
     let disruption = spec.disruption_or_default();
-    Clocks {
+    Timeouts {
         renew_interval: spec.renew_interval().as_millis(),
         replace_after: disruption.replace_after.as_millis(),
         orphan_after: disruption.orphan_after.as_millis(),
@@ -283,7 +283,7 @@ pub(crate) fn world(
     objects: &Objects,
     memory: &mut BuildMemory,
     nodes: &mut NodeObserver,
-) -> Result<World, Blind> {
+) -> Result<World, UnreadableObjects> {
     let Observed { build, status, moment } = observed;
     let now = moment.now;
     let owner = Owner::of(build);
@@ -310,7 +310,7 @@ pub(crate) fn world(
             .annotations()
             .get(labels::RECONCILE)
             .is_some_and(|value| value == labels::RECONCILE_DISABLED),
-        clocks: clocks(&build.spec),
+        timeouts: timeouts(&build.spec),
         share: Share::default(),
         percent_per_second: memory.observer.percent_per_second(now),
         gone: false,
@@ -330,12 +330,12 @@ pub(crate) fn remains(
     objects: &Objects,
     memory: &mut BuildMemory,
     nodes: &mut NodeObserver,
-) -> Result<World, Blind> {
+) -> Result<World, UnreadableObjects> {
     let mut unreadable = objects.unreadable.clone();
     let pods = viewed(&objects.pods, |pod| views::pod(pod, &build.uid), &build, &mut unreadable);
     let claims = viewed(&objects.claims, views::claim, &build, &mut unreadable);
     if !unreadable.is_empty() {
-        return Err(Blind(unreadable));
+        return Err(UnreadableObjects(unreadable));
     }
     let mut records: Vec<_> = objects.directories.iter().map(|directory| views::record(directory)).collect();
     records.sort_by_key(|record| record.spec.slot);
@@ -425,8 +425,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::ended::Ended;
     use crate::objects::tests::build;
+    use crate::pod_ends::Ended;
 
     const BEYOND: &str = "9999-12-31T23:59:59Z";
 
@@ -452,7 +452,7 @@ mod tests {
     }
 
     /// What the lifecycle sees of a build with one slot, on node n1.
-    fn seen(there: There) -> Result<World, Blind> {
+    fn seen(there: There) -> Result<World, UnreadableObjects> {
         let build = build("");
         let owner = Owner::of(&build);
         let There { records, pods, claims, stages, nodes } = there;

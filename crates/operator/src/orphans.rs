@@ -9,14 +9,14 @@ use indexbuild_api::{EngineDirectory, Guarded, IndexBuild};
 use indexbuild_lifecycle::plan;
 use kube::{Api, ResourceExt as _};
 
-use crate::apply::Hands;
+use crate::apply::ActionRunner;
 use crate::caches::readable;
 use crate::context::Context;
 use crate::error::OperatorError;
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::observe::Objects;
-use crate::unreadable::Blind;
+use crate::unreadable::UnreadableObjects;
 
 /// The builds of records whose own build is not there, as far as the caches tell. One that cannot be read is there. Of a
 /// record that cannot be read, nobody knows whose it is: it is left alone.
@@ -42,7 +42,7 @@ pub(crate) async fn reap(context: &Context, memories: &mut BTreeMap<String, Buil
     for owner in owners {
         let memory = memories.entry(owner.uid.clone()).or_default();
         let reaped = reap_one(context, &owner, memory).await;
-        if let Err(OperatorError::Blind(Blind(unreadable))) = reaped {
+        if let Err(OperatorError::UnreadableObjects(UnreadableObjects(unreadable))) = reaped {
             memory.observer.count_anew();
             context.reporting.tell_unreadable(&unreadable).await;
         } else if let Err(error) = reaped {
@@ -70,7 +70,7 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
     for action in plan(&world).actions {
         let name = action.name();
         let counted = action.clone();
-        let hands = Hands { context, build: None, owner, objects: &objects, world: &world };
+        let hands = ActionRunner { context, build: None, owner, objects: &objects, world: &world };
         match hands.carry_out(action).await {
             Ok(_) => {
                 context.reporting.metrics.acted(&counted);

@@ -10,8 +10,8 @@ use crate::error::OperatorError;
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::observe::{self, Objects};
-use crate::unreadable::Blind;
-use crate::{provide, unstarted};
+use crate::unreadable::UnreadableObjects;
+use crate::{prerequisites, unstarted};
 
 /// One pass over a build: what was observed of it, and what is to be done.
 pub(crate) struct Pass<'a> {
@@ -27,9 +27,9 @@ pub(crate) enum Planned<'a> {
     Decided(Box<Pass<'a>>),
     /// Something of it cannot be read. That would be absent from what is decided on: it would be made again, or taken
     /// for gone.
-    Undecided(Arc<IndexBuild>, Blind),
+    Undecided(Arc<IndexBuild>, UnreadableObjects),
     /// It cannot be read itself, or asks for what this version does not know.
-    Unread(Box<Guarded<IndexBuild>>, Blind),
+    Unread(Box<Guarded<IndexBuild>>, UnreadableObjects),
     /// It is not there any more.
     Gone,
 }
@@ -50,7 +50,7 @@ pub(crate) async fn decide<'a>(
         // A stage that the caches lack is not gone for that: the event of its object may be the one that was lost.
         let idle = decision.actions.is_empty()
             && world.frozen.lost.is_empty()
-            && !provide::is_behind(&build, &world, &decision, memory);
+            && !prerequisites::is_behind(&build, &world, &decision, memory);
         if idle && !memory.live_look_is_due(decision.end.is_some() || memory.share.queued.is_some(), context.now()) {
             return Ok(Planned::Decided(Box::new(Pass { context, owner, build, objects, world, decision })));
         }
@@ -62,7 +62,7 @@ pub(crate) async fn decide<'a>(
     };
     let build = match live.read() {
         Ok(build) => build,
-        Err(unreadable) => return Ok(Planned::Unread(Box::new(live), Blind(vec![unreadable]))),
+        Err(unreadable) => return Ok(Planned::Unread(Box::new(live), UnreadableObjects(vec![unreadable]))),
     };
     let objects = Objects::live(&context.client, &context.nodes, owner, memory)
         .await

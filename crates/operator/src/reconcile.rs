@@ -18,7 +18,7 @@ use crate::objects::Owner;
 use crate::observe;
 use crate::plan::{Planned, decide};
 use crate::report::{AT_REST, AT_WORK, report, report_undecided, report_unread, tell_what_stays, write_status};
-use crate::unreadable::Blind;
+use crate::unreadable::UnreadableObjects;
 
 /// Pauses where somebody else wrote first. A cache that lags, or that is cut off from its watch, loses every write until
 /// it has caught up.
@@ -54,14 +54,14 @@ async fn in_turn(build: Arc<Guarded<IndexBuild>>, context: &Context) -> Result<R
             Ok(whole) => pass(whole, context).await,
             Err(unreadable) => {
                 let memory = context.memory(&build.uid().unwrap_or_default());
-                unread(&build, Blind(vec![unreadable]), context, &mut *memory.lock().await).await
+                unread(&build, UnreadableObjects(vec![unreadable]), context, &mut *memory.lock().await).await
             }
         },
         Ok(None) => Ok(AT_WORK),
         Err(error) => Err(error),
     };
     let outcome = match outcome {
-        Err(OperatorError::Blind(Blind(unreadable))) => {
+        Err(OperatorError::UnreadableObjects(UnreadableObjects(unreadable))) => {
             context.reporting.tell_unreadable(&unreadable).await;
             Ok(AT_WORK)
         }
@@ -117,7 +117,7 @@ async fn read(build: &Guarded<IndexBuild>, context: &Context) -> Result<Option<G
 /// so, where its status can be written. The event that tells of it depends on nothing.
 async fn unread(
     build: &Guarded<IndexBuild>,
-    unreadable: Blind,
+    unreadable: UnreadableObjects,
     context: &Context,
     memory: &mut BuildMemory,
 ) -> Result<Duration, OperatorError> {

@@ -17,7 +17,7 @@ use crate::hindrances::hindrances;
 use crate::memory::BuildMemory;
 use crate::objects::Owner;
 use crate::plan::Pass;
-use crate::unreadable::Blind;
+use crate::unreadable::UnreadableObjects;
 
 /// The longest time between two looks at a build that is worked on.
 pub(crate) const AT_WORK: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<D
 pub(crate) async fn report_undecided(
     context: &Context,
     build: &IndexBuild,
-    blind: &Blind,
+    blind: &UnreadableObjects,
     memory: &mut BuildMemory,
 ) -> Result<(), OperatorError> {
     context.reporting.events.publish(build, &[unreadable_event(&blind.0)]).await;
@@ -82,7 +82,7 @@ pub(crate) async fn report_undecided(
 pub(crate) async fn report_unread(
     context: &Context,
     build: &Guarded<IndexBuild>,
-    blind: &Blind,
+    blind: &UnreadableObjects,
     memory: &mut BuildMemory,
 ) -> Result<(), OperatorError> {
     match build.status() {
@@ -95,7 +95,7 @@ async fn stall(
     context: &Context,
     build: &ObjectMeta,
     before: Option<&IndexBuildStatus>,
-    blind: &Blind,
+    blind: &UnreadableObjects,
     memory: &mut BuildMemory,
 ) -> Result<(), OperatorError> {
     memory.observer.count_anew();

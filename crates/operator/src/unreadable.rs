@@ -16,7 +16,7 @@ pub(crate) const AT_ONCE: usize = 16;
 /// What is there of a build and cannot be read, so that nothing may be decided about it: at least one object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub(crate) struct Blind(pub Vec<Unreadable>);
+pub(crate) struct UnreadableObjects(pub Vec<Unreadable>);
 
 /// Objects that cannot be read.
 #[derive(Debug, Default)]

@@ -124,7 +124,7 @@ async fn the_rules_are_found_enforced_only_while_they_are_and_each_message_is_an
 
     // A report to a record that is not there shows nothing.
     let missing = becomes(&admin, &record_there, |_| true).await;
-    assert!(matches!(&missing, Answer::Unknown { why } if why.contains("gone")), "{missing:?}");
+    assert!(matches!(&missing, Answer::Untried { why } if why.contains("gone")), "{missing:?}");
 
     let record = records.create(&PostParams::default(), &record).await.unwrap();
     let open = becomes(&admin, &record, |_| true).await;

@@ -8,7 +8,7 @@ use indexbuild_engine::{BoxError, ReadAt, RunSidecar, RunTable, SealedRun};
 use super::Job;
 use crate::failure::WorkFailure;
 use crate::names;
-use crate::objects::{ObjectError, Objects};
+use crate::stored_objects::{ObjectError, Objects};
 
 /// What older attempts at this work left, and what of it is used: runs, or ranges.
 pub(super) struct TakenOver<T> {

@@ -17,8 +17,8 @@ use indexbuild_store::in_parallel;
 use super::{Job, latest};
 use crate::failure::WorkFailure;
 use crate::names;
-use crate::objects::{OBJECTS_AT_ONCE, ObjectError, Objects};
 use crate::results::{AttemptName, CleanResult, seal};
+use crate::stored_objects::{OBJECTS_AT_ONCE, ObjectError, Objects};
 
 /// Removes what no index needs, in the store and, where nobody wants that, on this slot's volume.
 pub(crate) fn clean(job: &Job) -> Result<WorkResult, WorkFailure> {

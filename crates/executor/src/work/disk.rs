@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use indexbuild_api::{Reason, Waiting, WorkId};
+use indexbuild_api::{Reason, ReportedWait, WorkId};
 use indexbuild_engine::{Attempt, EngineError, FoundAttempt, Owner, Volume};
 use indexbuild_text::chain;
 
@@ -168,6 +168,6 @@ fn remove(volume: &Volume, former: &FoundAttempt) -> Result<(), EngineError> {
 
 fn show(job: &Job, message: &str) {
     let message = message.to_owned();
-    let waiting = Waiting { reason: Reason::WaitingForSpace, message, needs_help: false };
+    let waiting = ReportedWait { reason: Reason::WaitingForSpace, message, needs_help: false };
     job.shared.set_waiting(WaitsFor::Room, Some(waiting));
 }

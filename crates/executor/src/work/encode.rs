@@ -17,14 +17,14 @@ use super::disk::Workplace;
 use super::reader::TableReader;
 use super::room::Room;
 use super::upload::{self, Upload, Uploads};
-use crate::attempt_state::{Ending, WaitsFor};
+use crate::attempt_state::{EndRequest, WaitsFor};
 use crate::definitions;
 use crate::failure::WorkFailure;
-use crate::memory::run_bytes;
-use crate::objects::PATIENCE;
+use crate::memory_budget::run_bytes;
 use crate::plan_file::PlanFile;
 use crate::results::{EncodeResult, RunPlace, RunRef};
 use crate::source_access;
+use crate::stored_objects::PATIENCE;
 
 const SOURCE_RETRY: Duration = Duration::from_secs(1);
 
@@ -38,7 +38,7 @@ pub(crate) fn encode(job: &Job, round: u32, number: u32) -> Result<WorkResult, W
     }
     job.shared.set_step(Some("taking over what is sealed"));
     let taken = take_over(job, &place, &splits)?;
-    let (source, policy) = source_access::source(&job.config, &job.shared, Ending::Now)?;
+    let (source, policy) = source_access::source(&job.config, &job.shared, EndRequest::Now)?;
     let table = Table::open_with(&source, policy, &plan.snapshot)?;
     job.shared.set_total(taken.rows_ahead(&plan, &splits));
     job.shared.set_step(None);

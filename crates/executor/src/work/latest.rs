@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::Job;
 use crate::failure::WorkFailure;
 use crate::names;
-use crate::objects::Objects;
+use crate::stored_objects::Objects;
 
 /// What stands at `LATEST` is ours to replace: found out before the table is read, and before the commit, after which
 /// a build cannot fail any more.

@@ -32,14 +32,14 @@ use crate::backoff::Backoff;
 use crate::config::ExecutorConfig;
 use crate::control::{ContactError, ControlPlane, StageRead};
 use crate::failure::WorkFailure;
-use crate::memory::Budget;
+use crate::memory_budget::Budget;
 use crate::names;
-use crate::objects::Objects;
 use crate::plan_file::PlanFile;
 use crate::rate::RateLimit;
 use crate::release::Lease;
 use crate::results::{self, AttemptName, PlanResult, RESULT_VERSION, Sealed};
 use crate::stats::Meter;
+use crate::stored_objects::Objects;
 
 /// How long a stage that a work names may be missing before that is an error.
 const STAGE_PATIENCE: Duration = Duration::from_secs(30);

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Job;
 use super::room::Room;
-use crate::attempt_state::Ending;
+use crate::attempt_state::EndRequest;
 use crate::definitions::{self, definitions, projection};
 use crate::failure::WorkFailure;
 use crate::names;
@@ -142,7 +142,7 @@ fn create(job: &Job, spec_digest: &str) -> Result<(PlanFile, Bytes), WorkFailure
 /// The plan: a pure function of the table's files and the spec, but for the grouping into works.
 fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
     let spec = &job.config.build.spec;
-    let (source, policy) = source_access::source(&job.config, &job.shared, Ending::Seal)?;
+    let (source, policy) = source_access::source(&job.config, &job.shared, EndRequest::Seal)?;
     job.shared.set_step(Some("pinning the table's files"));
     let output = format!("{}/{}/{}", spec.output.url.trim_end_matches('/'), job.build.namespace, job.build.name);
     refuse_overlap(spec, &output)?;

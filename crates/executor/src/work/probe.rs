@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::Job;
 use crate::failure::WorkFailure;
-use crate::objects::{ObjectError, Objects};
+use crate::stored_objects::{ObjectError, Objects};
 
 /// So many creators race for one object.
 const CREATORS: usize = 8;

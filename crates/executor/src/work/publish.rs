@@ -12,9 +12,9 @@ use super::{Job, latest, plan};
 use crate::assemble::{AssembleError, ChosenResults, assemble};
 use crate::failure::WorkFailure;
 use crate::names;
-use crate::objects::OBJECTS_AT_ONCE;
 use crate::results::PublishResult;
 use crate::stats::Statistics;
+use crate::stored_objects::OBJECTS_AT_ONCE;
 
 /// Commits the build: what is chosen, and nothing else (I1).
 pub(crate) fn publish(job: &Job) -> Result<WorkResult, WorkFailure> {

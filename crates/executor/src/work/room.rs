@@ -6,7 +6,7 @@ use indexbuild_source::{ReadOptions, SourceError};
 use indexbuild_text::causes;
 
 use super::Job;
-use crate::memory::{Budget, Needs};
+use crate::memory_budget::{Budget, Needs};
 
 /// What an attempt has found out about what its table needs.
 pub(super) struct Room {

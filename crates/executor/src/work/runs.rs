@@ -14,8 +14,8 @@ use indexbuild_text::chain;
 use super::Job;
 use super::adopt::StoredRun;
 use crate::failure::WorkFailure;
-use crate::objects::{OBJECTS_AT_ONCE, ObjectError};
 use crate::results::{RunPlace, RunRef};
+use crate::stored_objects::{OBJECTS_AT_ONCE, ObjectError};
 
 enum Place {
     File(PathBuf),

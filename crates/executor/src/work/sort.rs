@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use indexbuild_api::{Reason, StageName, Waiting, WorkErrorReason, WorkId, WorkResult};
+use indexbuild_api::{Reason, ReportedWait, StageName, WorkErrorReason, WorkId, WorkResult};
 use indexbuild_engine::{
     Adopted, BoxError, EngineError, EntrySum, FoundAttempt, Lane, SealedRange, SortJob, SortOutcome, adopt_ranges,
     need_of_sort, sort as sort_lane,
@@ -201,7 +201,7 @@ impl Task<'_> {
                     // same directory again.
                     let message = chain(&error);
                     tracing::error!("{message}");
-                    let waiting = Waiting { reason: Reason::InternalError, message, needs_help: false };
+                    let waiting = ReportedWait { reason: Reason::InternalError, message, needs_help: false };
                     job.shared.set_waiting(WaitsFor::Engine, Some(waiting));
                     job.shared.sleep(SHARED_RETRY)?;
                 }
@@ -273,7 +273,9 @@ fn lost_run(error: &EngineError, runs: &ChosenRuns<'_>, otherwise: WorkFailure) 
     let gone = source
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof))
-        || source.downcast_ref::<crate::objects::ObjectError>().is_some_and(crate::objects::ObjectError::is_loss);
+        || source
+            .downcast_ref::<crate::stored_objects::ObjectError>()
+            .is_some_and(crate::stored_objects::ObjectError::is_loss);
     match runs.inputs.iter().find(|input| input.name == *run) {
         Some(input) if gone => WorkFailure::damaged(input.splits.clone(), chain(error)),
         Some(_) | None => otherwise,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use indexbuild_api::{OwnerChangeReason, Reason};
 
-use super::grants::{self, Draft, Next, Place};
+use super::grants::{self, NextOwner, RecordDraft, VolumeMove};
 use super::mode::Mode;
 use super::stages::CLEAN_WORK;
 use super::{Pass, SORT};
@@ -24,12 +24,12 @@ impl Pass<'_> {
     fn cleaner(&self) -> u32 {
         let views = || self.world.slots.iter().filter(|view| view.record.spec.build_uid == self.world.build.uid);
         let cleaning = views().filter(|view| {
-            let draft = Draft::of(self.world, view);
+            let draft = RecordDraft::of(self.world, view);
             view.record.spec.work.as_ref().is_some_and(|work| work.id == CLEAN_WORK)
                 && !self.is_done(&draft, CLEAN_WORK)
         });
         let at_hand = views().filter(|view| {
-            let draft = Draft::of(self.world, view);
+            let draft = RecordDraft::of(self.world, view);
             draft.in_contact() && draft.volume_is_sound()
         });
         cleaning
@@ -140,13 +140,13 @@ impl Pass<'_> {
     }
 
     /// Whether the slot can take a work: it has none to do, and its owner is at hand or certainly none.
-    fn is_free(&self, draft: &Draft<'_>) -> bool {
+    fn is_free(&self, draft: &RecordDraft<'_>) -> bool {
         !draft.bumped() && !self.work_open(draft) && (draft.in_contact() || !draft.claimed())
     }
 
     fn assign_clean(&mut self, end: End) {
         let slot = self.cleaner();
-        let chosen = |draft: &Draft<'_>| draft.spec.chosen.iter().any(|chosen| chosen.work_id == CLEAN_WORK);
+        let chosen = |draft: &RecordDraft<'_>| draft.spec.chosen.iter().any(|chosen| chosen.work_id == CLEAN_WORK);
         let just_done = self.drafts.values().any(|draft| chosen(draft) && self.is_done(draft, CLEAN_WORK));
         if just_done
             || self.stages.done(CLEAN_WORK)
@@ -157,13 +157,14 @@ impl Pass<'_> {
             return;
         }
         if end != End::Complete && !self.others_are_quiet(slot) {
-            let clocks = self.world.build.clocks;
+            let timeouts = self.world.build.timeouts;
             let others = self.drafts.values().filter(|draft| draft.slot() != slot && !self.is_quiet(draft));
-            let (slots, youngest) = others.fold((Vec::new(), clocks.replace_after), |(mut slots, youngest), draft| {
-                slots.push(draft.slot().to_string());
-                (slots, youngest.min(draft.view.grant_age))
-            });
-            let left = clocks.replace_after.saturating_sub(youngest).max(clocks.renew_interval);
+            let (slots, youngest) =
+                others.fold((Vec::new(), timeouts.replace_after), |(mut slots, youngest), draft| {
+                    slots.push(draft.slot().to_string());
+                    (slots, youngest.min(draft.view.grant_age))
+                });
+            let left = timeouts.replace_after.saturating_sub(youngest).max(timeouts.renew_interval);
             let what = format!(
                 "Clean waits until the revoked executors of slots {} have ended, so that none uploads behind it",
                 slots.join(", ")
@@ -179,14 +180,24 @@ impl Pass<'_> {
             // Whoever works here gives way to the next epoch, be it his own.
             Some(draft) if draft.in_contact() || !draft.claimed() => grant(draft, work, reason),
             Some(draft) if draft.evidence().is_some() && draft.volume_is_sound() => {
-                draft.bump(reason.unwrap_or(OwnerChangeReason::OwnerEnded), Some(work), Next::NewPod, Place::Keep);
+                draft.bump(
+                    reason.unwrap_or(OwnerChangeReason::OwnerEnded),
+                    Some(work),
+                    NextOwner::NewPod,
+                    VolumeMove::Keep,
+                );
             }
-            Some(draft) if draft.silence() >= draft.clocks().replace_after && !self.lost => {
+            Some(draft) if draft.silence() >= draft.timeouts().replace_after && !self.lost => {
                 let state = indexbuild_api::VolumeState::Stranded;
-                draft.bump(reason.unwrap_or(OwnerChangeReason::Replaced), Some(work), Next::NewPod, Place::New(state));
+                draft.bump(
+                    reason.unwrap_or(OwnerChangeReason::Replaced),
+                    Some(work),
+                    NextOwner::NewPod,
+                    VolumeMove::New(state),
+                );
             }
             Some(draft) => {
-                let left = draft.clocks().replace_after.saturating_sub(draft.silence());
+                let left = draft.timeouts().replace_after.saturating_sub(draft.silence());
                 self.wait(
                     Reason::OwnerSilent,
                     Some(slot),
@@ -207,8 +218,8 @@ impl Pass<'_> {
         self.drafts.values().filter(|draft| draft.slot() != cleaner).all(|draft| self.is_quiet(draft))
     }
 
-    fn is_quiet(&self, draft: &Draft<'_>) -> bool {
-        let patience_over = draft.view.grant_age >= draft.clocks().replace_after;
+    fn is_quiet(&self, draft: &RecordDraft<'_>) -> bool {
+        let patience_over = draft.view.grant_age >= draft.timeouts().replace_after;
         let formers_gone = draft
             .view
             .record
@@ -222,18 +233,18 @@ impl Pass<'_> {
 }
 
 /// Grants a work to a free slot: to the process that is there, else to a new pod.
-fn grant(draft: &mut Draft<'_>, work: indexbuild_api::Work, reason: Option<OwnerChangeReason>) {
+fn grant(draft: &mut RecordDraft<'_>, work: indexbuild_api::Work, reason: Option<OwnerChangeReason>) {
     let first = draft.view.record.spec.grant.is_none();
     let usual = if first { OwnerChangeReason::FirstOwner } else { OwnerChangeReason::NextWork };
     let reason = reason.unwrap_or(usual);
     let sound = draft.volume_is_sound();
     if sound && draft.in_contact() {
         // G3: another work is another epoch, for the same process too.
-        draft.bump(reason, Some(work), Next::SameProcess, Place::Keep);
+        draft.bump(reason, Some(work), NextOwner::SameProcess, VolumeMove::Keep);
     } else if sound && draft.evidence().is_some() {
-        draft.bump(reason, Some(work), Next::NewPod, Place::Keep);
+        draft.bump(reason, Some(work), NextOwner::NewPod, VolumeMove::Keep);
     } else {
         let state = draft.volume_state();
-        draft.bump(reason, Some(work), Next::NewPod, Place::New(state));
+        draft.bump(reason, Some(work), NextOwner::NewPod, VolumeMove::New(state));
     }
 }

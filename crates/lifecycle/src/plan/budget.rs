@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexbuild_api::{IndexBuildSpec, OwnerChangeReason, WorkErrorReason, WorkFailures};
 
-use super::grants::Draft;
+use super::grants::RecordDraft;
 use super::stages::CLEAN_WORK;
 use crate::evidence::EvidenceKind;
 use crate::owner::ORPHANED_EXIT_CODE;
@@ -42,7 +42,7 @@ pub(super) struct Failure {
 }
 
 /// How the present attempt failed, if it did: as its owner reported, or as the kubelet says that its process ended.
-pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
+pub(super) fn failure(draft: &RecordDraft<'_>, done: bool) -> Option<Failure> {
     let work = draft.view.record.spec.work.as_ref()?;
     if done || draft.result().is_some() {
         return None;
@@ -107,7 +107,7 @@ pub(super) fn failure(draft: &Draft<'_>, done: bool) -> Option<Failure> {
 /// Whether nobody is seen to have asked the owner's pod to end, and its node is well. A kubelet that ends a pod above its own
 /// limit of ephemeral storage signals its containers, and says nothing in the pod: as ours ends in peace then, its phase
 /// is `Succeeded`, without a reason.
-fn ended_unasked(draft: &Draft<'_>) -> bool {
+fn ended_unasked(draft: &RecordDraft<'_>) -> bool {
     let Some(pod) = draft.pod() else {
         return false;
     };
@@ -124,7 +124,7 @@ fn ended_unasked(draft: &Draft<'_>) -> bool {
 
 /// Whether how an owner ended that has released its volume is still to be heard: its word comes before the kubelet's, which
 /// alone says whether the cluster had a reason to end it.
-pub(super) fn is_unexplained(draft: &Draft<'_>) -> bool {
+pub(super) fn is_unexplained(draft: &RecordDraft<'_>) -> bool {
     let released = draft.evidence().is_some_and(|evidence| evidence.kind() == EvidenceKind::Released);
     let runs = draft.pod().is_some_and(|pod| matches!(pod.state, PodState::Running | PodState::Unknown));
     released && runs && ended_unasked(draft) && draft.silence() <= draft.kubelet_limit()
@@ -132,9 +132,9 @@ pub(super) fn is_unexplained(draft: &Draft<'_>) -> bool {
 
 /// The failure that it is when a pod runs on a node that stays well, and never registers: the next one would not
 /// either. Of one on a node that is away, or was, nothing is known.
-pub(super) fn never_registered(draft: &Draft<'_>, pod: &PodView, nodes_lost: bool) -> Option<Failure> {
+pub(super) fn never_registered(draft: &RecordDraft<'_>, pod: &PodView, nodes_lost: bool) -> Option<Failure> {
     let node = pod.node.as_deref()?;
-    let waited = draft.view.grant_age.min(draft.clocks().replace_after);
+    let waited = draft.view.grant_age.min(draft.timeouts().replace_after);
     let stayed_well = |node: &NodeView| node.ready == NodeReady::True && node.readiness_age >= waited;
     let well = draft.world().node(node).is_some_and(stayed_well);
     let work = draft.spec.work.as_ref()?;
@@ -156,7 +156,7 @@ pub(super) fn never_registered(draft: &Draft<'_>, pod: &PodView, nodes_lost: boo
 
 /// Counts a failed attempt in the write that ends it, so that each is counted once: not in a pass that cannot end it (a
 /// record that is full of former volumes), which would count it again and again.
-pub(super) fn count(draft: &mut Draft<'_>, failure: Option<&Failure>) {
+pub(super) fn count(draft: &mut RecordDraft<'_>, failure: Option<&Failure>) {
     let counted = failure.filter(|failure| draft.bumped() && failure.counts && failure.work_id != CLEAN_WORK);
     let Some(Failure { work_id, .. }) = counted else {
         return;
@@ -175,7 +175,7 @@ pub(super) fn count(draft: &mut Draft<'_>, failure: Option<&Failure>) {
     }
 }
 
-pub(super) fn describe(draft: &Draft<'_>) -> String {
+pub(super) fn describe(draft: &RecordDraft<'_>) -> String {
     let grant = draft.view.record.spec.grant.as_ref();
     grant.map_or_else(
         || format!("slot {}", draft.slot()),
@@ -224,7 +224,7 @@ pub(super) fn spent(world: &World, pending: &[&str]) -> Option<Spent> {
 }
 
 /// How often the slot's work has failed, since it last advanced. Ends that are nobody's fault do not count.
-pub(super) const fn failed_tries(draft: &Draft<'_>) -> u32 {
+pub(super) const fn failed_tries(draft: &RecordDraft<'_>) -> u32 {
     draft.view.record.spec.past.failed_tries
 }
 
@@ -232,26 +232,26 @@ pub(super) const fn failed_tries(draft: &Draft<'_>) -> u32 {
 /// work. After an end that is nobody's fault (a drain, a reboot, a replacement): exponential in how often in a row it
 /// happened, and the first is not waited for, whatever failed before. An owner that returned is not waited for: what
 /// happened to its replacement is undone, and it can happen again only after another `replaceAfter`.
-pub(super) fn backoff(draft: &Draft<'_>) -> Millis {
+pub(super) fn backoff(draft: &RecordDraft<'_>) -> Millis {
     let past = &draft.view.record.spec.past;
     let tries =
         if has_failed(draft) { past.tries } else { past.ends_in_a_row.saturating_add(past.replacements_in_a_row) };
     if tries == 0 || (tries == 1 && !has_failed(draft)) {
         return 0;
     }
-    let clocks = &draft.clocks();
-    let first = clocks.renew_interval.saturating_mul(2);
-    let longest = first.max((clocks.replace_after / 2).min(300_000));
+    let timeouts = &draft.timeouts();
+    let first = timeouts.renew_interval.saturating_mul(2);
+    let longest = first.max((timeouts.replace_after / 2).min(300_000));
     first.saturating_mul(1_u64.checked_shl(tries - 1).unwrap_or(u64::MAX)).min(longest)
 }
 
 /// Whether the last change of owner was because its attempt failed.
-pub(super) const fn has_failed(draft: &Draft<'_>) -> bool {
+pub(super) const fn has_failed(draft: &RecordDraft<'_>) -> bool {
     draft.view.record.spec.past.failures_in_a_row > 0
 }
 
 /// Whether the last owner ended before it had registered. It is told to people, and decides nothing.
-pub(super) fn never_began(draft: &Draft<'_>) -> bool {
+pub(super) fn never_began(draft: &RecordDraft<'_>) -> bool {
     let record = &draft.view.record;
     let last =
         record.spec.untold.last().filter(|last| record.status.history.iter().all(|told| told.epoch < last.epoch));

@@ -6,7 +6,7 @@ use indexbuild_api::{Condition, ConditionStatus, ConditionType, IndexBuildStatus
 use super::Pass;
 use super::hindrances::enforced;
 use super::mode::Mode;
-use super::volumes::{Class, current_class, former_class};
+use super::volumes::{VolumeFate, current_class, former_class};
 use super::waits::{describe_wait, severity, some_of, truncate};
 use crate::action::{Event, Wait};
 use crate::evidence::LastOwner;
@@ -215,7 +215,7 @@ impl Pass<'_> {
             formers.iter().filter(|volume| !self.gives_way(draft, volume))
         });
         let held = formers
-            .filter(|volume| matches!(former_class(self.world, volume), Class::Stranded | Class::Lost(None)))
+            .filter(|volume| matches!(former_class(self.world, volume), VolumeFate::Stranded | VolumeFate::Lost(None)))
             .map(|volume| {
                 let said =
                     format!("{} of {}", volume.claim_name, super::volumes::former_owner(self.world.platform, volume));
@@ -223,7 +223,7 @@ impl Pass<'_> {
             });
         // The present one of an owner whose claim is lost, until the next pass gives the slot another.
         let present = self.drafts.values().filter_map(|draft| {
-            let lost = matches!(current_class(draft), Some(Class::Stranded | Class::Lost(None)));
+            let lost = matches!(current_class(draft), Some(VolumeFate::Stranded | VolumeFate::Lost(None)));
             let volume = draft.view.record.spec.volume.as_ref().filter(|_| lost)?;
             let owner = LastOwner::current(&draft.view.record)?;
             Some((format!("{} of {}", volume.claim_name, super::budget::describe(draft)), owner))

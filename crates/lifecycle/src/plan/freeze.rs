@@ -56,7 +56,7 @@ impl Pass<'_> {
 
     fn stage_is_lost(&mut self, lost: &FrozenStage) {
         let build = &self.world.build;
-        let object = names::stage(&build.name, &build.uid, &lost.name);
+        let object = names::config_map(&build.name, &build.uid, &lost.name);
         let what = format!(
             "stage {} was frozen, and ConfigMap {object} of namespace {}, which held it, is gone; which results count is \
              never decided twice, so that nothing is decided until then",
@@ -66,7 +66,7 @@ impl Pass<'_> {
             "somebody puts back what was there (a backup, `kubectl indexbuild report`; its digest is {}), or deletes the build",
             lost.digest
         );
-        self.wait_on(Reason::StageLost, None, build.clocks.replace_after, what, &ends_when);
+        self.wait_on(Reason::StageLost, None, build.timeouts.replace_after, what, &ends_when);
     }
 
     fn stage_is_foreign(&mut self, unproved: &Unproved) {
@@ -82,7 +82,7 @@ impl Pass<'_> {
              not believed, and {follows}"
         );
         let ends_when = format!("it is removed: `kubectl delete configmap {object} -n {}`", build.namespace);
-        self.wait_on(Reason::ForeignObject, None, build.clocks.replace_after, what, &ends_when);
+        self.wait_on(Reason::ForeignObject, None, build.timeouts.replace_after, what, &ends_when);
     }
 
     /// Freezes a stage whose works are all chosen; or gives up cleaning, when its tries or its time are spent.

@@ -10,7 +10,7 @@ use super::past::past_after;
 use crate::action::Action;
 use crate::evidence::{Evidence, EvidenceKind, machine_of};
 use crate::record::{first_owner, is_passing, note_change, untold};
-use crate::world::{ClaimPhase, ClaimView, Clocks, Millis, PodState, PodView, SlotView, World};
+use crate::world::{ClaimPhase, ClaimView, Millis, PodState, PodView, SlotView, Timeouts, World};
 use crate::writes::{INTERVALS_OF_PATIENCE, patience};
 
 /// The most volumes that a record remembers.
@@ -22,7 +22,7 @@ const TOLD_AFTER: Millis = 60_000;
 
 /// Who gets the next epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextOwner {
     /// A pod that does not exist yet.
     NewPod,
     /// The process that has the present one.
@@ -30,7 +30,7 @@ pub(super) enum Next {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum VolumeMove {
     Keep,
     /// On a new one; the present one is held as this.
     New(VolumeState),
@@ -42,7 +42,7 @@ pub(super) enum Place {
 
 /// A slot's record as this pass would leave it. Written by one compare-and-set (G1).
 #[derive(Debug)]
-pub(super) struct Draft<'w> {
+pub(super) struct RecordDraft<'w> {
     world: &'w World,
     pub view: &'w SlotView,
     pub spec: EngineDirectorySpec,
@@ -51,7 +51,7 @@ pub(super) struct Draft<'w> {
     change: Option<OwnerChangeReason>,
 }
 
-impl<'w> Draft<'w> {
+impl<'w> RecordDraft<'w> {
     pub(super) fn of(world: &'w World, view: &'w SlotView) -> Self {
         let mut spec = view.record.spec.clone();
         // Of a build that is gone, the record says what holds.
@@ -123,18 +123,18 @@ impl<'w> Draft<'w> {
 
     /// The times that hold for the slot: those of the build; of one that is gone, those that the record carries, and
     /// without them patience has no end. An owner that was told to report seldom is waited for as long as that takes.
-    pub(super) fn clocks(&self) -> Clocks {
-        let Clocks { renew_interval, replace_after, orphan_after } = self.asked_clocks();
+    pub(super) fn timeouts(&self) -> Timeouts {
+        let Timeouts { renew_interval, replace_after, orphan_after } = self.asked_clocks();
         let replace_after = patience(replace_after, self.view.longest_interval);
-        Clocks { renew_interval, replace_after, orphan_after: orphan_after.max(replace_after) }
+        Timeouts { renew_interval, replace_after, orphan_after: orphan_after.max(replace_after) }
     }
 
-    fn asked_clocks(&self) -> Clocks {
+    fn asked_clocks(&self) -> Timeouts {
         if !self.world.build.gone {
-            return self.world.build.clocks;
+            return self.world.build.timeouts;
         }
         let EngineDirectorySpec { renew_interval, after_build, .. } = &self.view.record.spec;
-        Clocks {
+        Timeouts {
             renew_interval: renew_interval.as_millis(),
             replace_after: after_build.map_or(Millis::MAX, |after| after.replace_after.as_millis()),
             // No attempt is judged any more.
@@ -144,18 +144,18 @@ impl<'w> Draft<'w> {
 
     /// After so long without progress an attempt is ended, whatever its owner says.
     pub(super) fn no_progress_limit(&self) -> Millis {
-        self.clocks().orphan_after
+        self.timeouts().orphan_after
     }
 
     /// After so long without a word an owner counts as silent.
     pub(super) fn quiet_limit(&self) -> Millis {
-        let interval = self.clocks().renew_interval.max(self.view.longest_interval);
+        let interval = self.timeouts().renew_interval.max(self.view.longest_interval);
         interval.saturating_mul(INTERVALS_OF_PATIENCE)
     }
 
     /// So long after an owner's own last word its kubelet has to say how it ended.
     pub(super) fn kubelet_limit(&self) -> Millis {
-        self.clocks().renew_interval.saturating_mul(INTERVALS_OF_PATIENCE)
+        self.timeouts().renew_interval.saturating_mul(INTERVALS_OF_PATIENCE)
     }
 
     /// The proof that the record's present owner is gone, if there is one. One that has released its volume and ended, and
@@ -330,7 +330,7 @@ impl<'w> Draft<'w> {
     /// Raises the epoch by one, and with it changes the owner, the work, the volume (G1, G3). At most once in
     /// a pass. The former owner loses its right to be chosen: always safe. Keeping the volume is for the caller
     /// to justify: evidence, or the same process.
-    pub(super) fn bump(&mut self, reason: OwnerChangeReason, work: Option<Work>, next: Next, place: Place) {
+    pub(super) fn bump(&mut self, reason: OwnerChangeReason, work: Option<Work>, next: NextOwner, place: VolumeMove) {
         if self.bumped() {
             return;
         }
@@ -339,7 +339,7 @@ impl<'w> Draft<'w> {
         let Some(epoch) = old.as_ref().map_or(Some(self.first_epoch()), |grant| grant.epoch.checked_add(1)) else {
             return;
         };
-        let changes_volume = place != Place::Keep;
+        let changes_volume = place != VolumeMove::Keep;
         if changes_volume && self.spec.volume.is_some() && self.spec.former_volumes.len() >= MAX_FORMER {
             return;
         }
@@ -348,8 +348,8 @@ impl<'w> Draft<'w> {
             return;
         }
         let generation = match place {
-            Place::Keep | Place::None(_) => 0,
-            Place::New(_) | Place::Back(_) => {
+            VolumeMove::Keep | VolumeMove::None(_) => 0,
+            VolumeMove::New(_) | VolumeMove::Back(_) => {
                 let Some(generation) = self.new_generation(epoch) else {
                     return;
                 };
@@ -357,15 +357,15 @@ impl<'w> Draft<'w> {
             }
         };
         match place {
-            Place::Keep => {}
-            Place::New(state) => {
+            VolumeMove::Keep => {}
+            VolumeMove::New(state) => {
                 self.hold_volume(state);
                 let claim_name = names::claim(&build.name, &build.uid, self.spec.slot, generation);
                 self.spec.volume =
                     Some(VolumeRef { claim_name, claim_uid: String::new(), generation, condemned: false });
             }
-            Place::None(state) => self.hold_volume(state),
-            Place::Back(former) => {
+            VolumeMove::None(state) => self.hold_volume(state),
+            VolumeMove::Back(former) => {
                 self.hold_volume(VolumeState::Superseded);
                 self.spec.former_volumes.retain(|volume| volume.claim_name != former.claim_name);
                 let FormerVolume { claim_name, claim_uid, .. } = *former;
@@ -373,9 +373,9 @@ impl<'w> Draft<'w> {
             }
         }
         self.spec.grant = Some(match (next, old) {
-            (Next::SameProcess, Some(old)) => Grant { epoch, ..old },
+            (NextOwner::SameProcess, Some(old)) => Grant { epoch, ..old },
             // G10: the name contains the epoch that the pod is made for.
-            (Next::SameProcess | Next::NewPod, _) => Grant {
+            (NextOwner::SameProcess | NextOwner::NewPod, _) => Grant {
                 epoch,
                 pod_name: names::pod(&build.name, &build.uid, self.spec.slot, epoch),
                 ..Grant::default()
@@ -450,7 +450,7 @@ impl<'w> Draft<'w> {
 
     /// Whether the owner changed only a moment ago.
     pub(super) fn is_fresh(&self) -> bool {
-        self.view.grant_age < self.clocks().renew_interval
+        self.view.grant_age < self.timeouts().renew_interval
     }
 
     /// Whether the spec says something new. What changes nothing waits for the record's next write, as writes of its own
@@ -516,7 +516,7 @@ fn claim_of<'w>(world: &'w World, volume: &VolumeRef) -> Option<&'w ClaimView> {
 /// How often an owner that is told now is to report.
 fn renew_interval(world: &World) -> indexbuild_api::Duration {
     let build = &world.build;
-    indexbuild_api::Duration::from_millis(build.clocks.renew_interval.max(build.share.interval))
+    indexbuild_api::Duration::from_millis(build.timeouts.renew_interval.max(build.share.interval))
 }
 
 /// The first epoch of a slot: above any that its pods, its claims' generations or any choice show.

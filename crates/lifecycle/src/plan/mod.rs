@@ -30,7 +30,7 @@ use indexbuild_api::WorkErrorReason;
 use crate::action::{Action, Decision, End, Event, Wait};
 use crate::world::World;
 use budget::Failure;
-use grants::Draft;
+use grants::RecordDraft;
 use mode::Mode;
 use stages::Stages;
 
@@ -89,7 +89,7 @@ pub(crate) struct Pass<'w> {
     world: &'w World,
     mode: Mode,
     stages: Stages<'w>,
-    drafts: BTreeMap<u32, Draft<'w>>,
+    drafts: BTreeMap<u32, RecordDraft<'w>>,
     /// What does not change a record: in the order in which it is done.
     steps: Vec<Action>,
     /// What takes something away: at most one of these is done.
@@ -117,7 +117,7 @@ impl<'w> Pass<'w> {
         for view in &world.slots {
             // A record of another build that has this name again is not ours to touch.
             if view.record.spec.build_uid == world.build.uid {
-                drafts.entry(view.record.spec.slot).or_insert_with(|| Draft::of(world, view));
+                drafts.entry(view.record.spec.slot).or_insert_with(|| RecordDraft::of(world, view));
             }
         }
         Self {
@@ -146,14 +146,14 @@ impl<'w> Pass<'w> {
     }
 
     /// Whether a work of the slot is still to be done.
-    fn work_open(&self, draft: &Draft<'_>) -> bool {
+    fn work_open(&self, draft: &RecordDraft<'_>) -> bool {
         let Some(work) = &draft.spec.work else {
             return false;
         };
         !self.is_done(draft, &work.id)
     }
 
-    fn is_done(&self, draft: &Draft<'_>, work_id: &str) -> bool {
+    fn is_done(&self, draft: &RecordDraft<'_>, work_id: &str) -> bool {
         let grant = draft.view.record.spec.grant.as_ref();
         // A Clean that was done for the commit is not the Clean that a deletion asks for afterwards.
         let removes_index = draft.spec.work.as_ref().is_some_and(|work| work.removes_index);
@@ -263,7 +263,7 @@ impl<'w> Pass<'w> {
 
     /// The first of the two steps of a choice, and the end of the second: a choice whose stage is frozen leaves
     /// the record (G2).
-    fn choose(&self, draft: &mut Draft<'w>) {
+    fn choose(&self, draft: &mut RecordDraft<'w>) {
         if let Some(result) = draft.result()
             && !self.is_done(draft, &result.work_id)
         {

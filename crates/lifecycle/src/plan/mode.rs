@@ -97,7 +97,7 @@ fn retention(build: &BuildView) -> VolumeRetention {
 pub(super) fn after_build(build: &BuildView) -> AfterBuild {
     AfterBuild {
         volumes: retention(build).when_deleted,
-        replace_after: Duration::from_millis(build.clocks.replace_after),
+        replace_after: Duration::from_millis(build.timeouts.replace_after),
     }
 }
 
@@ -154,10 +154,10 @@ pub(super) fn deletion_is_over(build: &BuildView) -> bool {
 
 /// Whether a deletion was asked for so many times `orphanAfter` ago, and this observer has had its chance as often.
 fn deletion_has_lasted(build: &BuildView, times: Millis) -> bool {
-    let BuildView { deleting, deletion_age, deletion_unseen, clocks, .. } = build;
-    let chance = CHANCE.min(clocks.orphan_after / 4).saturating_mul(times);
+    let BuildView { deleting, deletion_age, deletion_unseen, timeouts, .. } = build;
+    let chance = CHANCE.min(timeouts.orphan_after / 4).saturating_mul(times);
     *deleting
-        && *deletion_age >= clocks.orphan_after.saturating_mul(times)
+        && *deletion_age >= timeouts.orphan_after.saturating_mul(times)
         && deletion_age.saturating_sub(*deletion_unseen) >= chance
 }
 

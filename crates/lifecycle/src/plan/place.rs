@@ -1,7 +1,7 @@
 //! Where an owner runs, in words.
 
 use super::Pass;
-use super::grants::Draft;
+use super::grants::RecordDraft;
 use crate::platform::Platform;
 use crate::world::NodeReady;
 
@@ -15,7 +15,7 @@ impl Pass<'_> {
     }
 
     /// Where the owner runs, and how that node is.
-    pub(super) fn place_of(&self, draft: &Draft<'_>) -> String {
+    pub(super) fn place_of(&self, draft: &RecordDraft<'_>) -> String {
         let grant = draft.view.record.spec.grant.as_ref();
         let Some(name) = grant.map(|grant| grant.node_name.as_str()).filter(|name| !name.is_empty()) else {
             return String::new();

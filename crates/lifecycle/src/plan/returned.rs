@@ -3,7 +3,7 @@
 use indexbuild_api::{FormerVolume, OwnerChangeReason, Reason, VolumeState};
 
 use super::Pass;
-use super::grants::{Draft, Next, Place};
+use super::grants::{NextOwner, RecordDraft, VolumeMove};
 use super::mode::Mode;
 use crate::action::Event;
 use crate::evidence::Evidence;
@@ -18,7 +18,7 @@ impl<'w> Pass<'w> {
     /// replacement has caught up. A process that saw a higher epoch gives way and exits (G11); what comes back is
     /// its directory, with all that it has sealed. Only a volume that was stranded by a replacement returns, and
     /// only after evidence: so two volumes never take turns.
-    pub(super) fn returnable(&self, draft: &Draft<'w>) -> Option<FormerVolume> {
+    pub(super) fn returnable(&self, draft: &RecordDraft<'w>) -> Option<FormerVolume> {
         if self.mode != Mode::Run || self.lost || draft.bumped() || caught_up(draft) {
             return None;
         }
@@ -36,10 +36,10 @@ impl<'w> Pass<'w> {
         (sound && Evidence::of_former(self.world, former).is_some()).then(|| former.clone())
     }
 
-    pub(super) fn take_back(&mut self, draft: &mut Draft<'w>, former: FormerVolume) {
+    pub(super) fn take_back(&mut self, draft: &mut RecordDraft<'w>, former: FormerVolume) {
         let work = self.same_work(draft);
         let (name, slot) = (former.claim_name.clone(), draft.slot());
-        draft.bump(OwnerChangeReason::Returned, work, Next::NewPod, Place::Back(Box::new(former)));
+        draft.bump(OwnerChangeReason::Returned, work, NextOwner::NewPod, VolumeMove::Back(Box::new(former)));
         if draft.bumped() {
             self.events.push(Event {
                 reason: Reason::OwnerReturned,
@@ -52,7 +52,7 @@ impl<'w> Pass<'w> {
 
 /// Whether a replacement has caught up with the owner that it replaced: it has reported half of its work, or has
 /// ended one work since. How far the other one was is not known any more: its last report is overwritten.
-pub(super) fn caught_up(draft: &Draft<'_>) -> bool {
+pub(super) fn caught_up(draft: &RecordDraft<'_>) -> bool {
     let record = &draft.view.record;
     let replaced_at = record.spec.former_volumes.iter().map(|volume| volume.epoch).max().unwrap_or(0);
     let went_on = record.spec.past.next_work_epoch > replaced_at;

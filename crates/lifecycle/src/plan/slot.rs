@@ -4,13 +4,13 @@ use indexbuild_api::{DirectoryState, OwnerChangeReason, Reason, VolumeState, Wor
 
 use super::Pass;
 use super::budget::{self, Failure};
-use super::grants::{Draft, Next, Place};
+use super::grants::{NextOwner, RecordDraft, VolumeMove};
 use super::mode::Mode;
 use super::stages::{CLEAN_WORK, repair_round, repair_work};
 use crate::action::{Action, End, StopReason};
 use crate::evidence::LastOwner;
 use crate::platform::Platform;
-use crate::world::{Clocks, Millis, PodState, PodView};
+use crate::world::{Millis, PodState, PodView, Timeouts};
 
 /// After so long it is told that a pod which runs has not registered.
 const TELL_UNREGISTERED: Millis = 60_000;
@@ -33,7 +33,7 @@ enum Duty {
 
 impl<'w> Pass<'w> {
     /// Fills in the claim's UID, once.
-    pub(super) fn bind_claim(&self, draft: &mut Draft<'w>) {
+    pub(super) fn bind_claim(&self, draft: &mut RecordDraft<'w>) {
         let Some(volume) = draft.spec.volume.as_mut().filter(|volume| volume.claim_uid.is_empty()) else {
             return;
         };
@@ -43,7 +43,7 @@ impl<'w> Pass<'w> {
     }
 
     /// What is to be done about the slot's owner.
-    pub(super) fn owner(&mut self, draft: &mut Draft<'w>) {
+    pub(super) fn owner(&mut self, draft: &mut RecordDraft<'w>) {
         let clean = draft.spec.work.as_ref().is_some_and(|work| work.id == CLEAN_WORK);
         let open = self.work_open(draft)
             && match self.mode {
@@ -70,7 +70,7 @@ impl<'w> Pass<'w> {
 
     // ---- a grant that no process is bound to ----
 
-    fn unclaimed(&mut self, draft: &mut Draft<'w>, duty: Duty) {
+    fn unclaimed(&mut self, draft: &mut RecordDraft<'w>, duty: Duty) {
         if duty != Duty::Work {
             // No pod is made for a work that is not wanted here: another slot can have it from the next look on.
             if matches!(self.mode, Mode::Drain(_)) {
@@ -97,7 +97,7 @@ impl<'w> Pass<'w> {
         if !draft.volume_is_sound() {
             let work = self.same_work(draft);
             let state = draft.volume_state();
-            draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, Place::New(state));
+            draft.bump(OwnerChangeReason::Replaced, work, NextOwner::NewPod, VolumeMove::New(state));
             return;
         }
         match (pod, draft.foreign_pod()) {
@@ -108,7 +108,7 @@ impl<'w> Pass<'w> {
     }
 
     /// The grant's pod is not there.
-    fn unborn(&mut self, draft: &mut Draft<'w>) {
+    fn unborn(&mut self, draft: &mut RecordDraft<'w>) {
         let grant = draft.spec.grant.clone().unwrap_or_default();
         if !grant.pod_uid.is_empty() {
             // It was there, and nobody claimed. Its name is never used again (G10).
@@ -151,14 +151,14 @@ impl<'w> Pass<'w> {
             });
         }
         let again =
-            draft.clocks().replace_after.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
+            draft.timeouts().replace_after.saturating_sub(draft.view.grant_age).max(draft.timeouts().renew_interval);
         let platform = self.world.platform;
         let what = format!("{} {} of slot {slot} is not made yet", platform.pod(), grant.pod_name);
         self.wait_on(Reason::WaitingForPod, Some(slot), again, what, platform.is_made_when());
     }
 
     /// The grant's pod is there, and no process of it is bound.
-    fn born(&mut self, draft: &mut Draft<'w>, pod: &'w PodView) {
+    fn born(&mut self, draft: &mut RecordDraft<'w>, pod: &'w PodView) {
         let slot = draft.slot();
         if matches!(pod.state, PodState::Terminated(_)) || pod.deleting {
             let failure = budget::failure(draft, false);
@@ -188,10 +188,10 @@ impl<'w> Pass<'w> {
             self.unstarted(draft, pod);
             return;
         }
-        let patience = draft.clocks().replace_after;
+        let patience = draft.timeouts().replace_after;
         let unregistered = budget::never_registered(draft, pod, self.lost);
         if draft.view.grant_age < patience || self.lost {
-            let left = patience.saturating_sub(draft.view.grant_age).max(draft.clocks().renew_interval);
+            let left = patience.saturating_sub(draft.view.grant_age).max(draft.timeouts().renew_interval);
             let platform = self.world.platform;
             let place = match &pod.node {
                 Some(node) if unregistered.is_some() => {
@@ -219,7 +219,7 @@ impl<'w> Pass<'w> {
         if let Some(failure) = unregistered {
             self.error = Some(failure.clone());
             let work = self.same_work(draft);
-            draft.bump(OwnerChangeReason::AttemptFailed, work, Next::NewPod, Place::New(VolumeState::Idle));
+            draft.bump(OwnerChangeReason::AttemptFailed, work, NextOwner::NewPod, VolumeMove::New(VolumeState::Idle));
             budget::count(draft, Some(&failure));
             if draft.bumped() {
                 self.tell_failure(draft, &failure);
@@ -227,14 +227,14 @@ impl<'w> Pass<'w> {
             return;
         }
         // The volume may be held by the node that this one was lost with. It is idle: nobody claimed it.
-        let place = if draft.is_bound() { Place::New(VolumeState::Idle) } else { Place::Keep };
+        let place = if draft.is_bound() { VolumeMove::New(VolumeState::Idle) } else { VolumeMove::Keep };
         let work = self.same_work(draft);
-        draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, place);
+        draft.bump(OwnerChangeReason::Replaced, work, NextOwner::NewPod, place);
     }
 
     // ---- a grant that a process is bound to ----
 
-    fn claimed(&mut self, draft: &mut Draft<'w>, duty: Duty) {
+    fn claimed(&mut self, draft: &mut RecordDraft<'w>, duty: Duty) {
         if duty == Duty::Work
             && self.mode == Mode::Run
             && let Some(former) = self.returnable(draft)
@@ -252,7 +252,7 @@ impl<'w> Pass<'w> {
     }
 
     /// The owner is proved gone.
-    fn gone(&mut self, draft: &mut Draft<'w>, duty: Duty) {
+    fn gone(&mut self, draft: &mut RecordDraft<'w>, duty: Duty) {
         let failure = budget::failure(draft, false);
         match duty {
             // Said in the record at once: what proves it may not be there any more at the next look.
@@ -281,9 +281,9 @@ impl<'w> Pass<'w> {
     }
 
     /// The owner has something to do, and nothing proves it gone.
-    fn working(&mut self, draft: &mut Draft<'w>, wanted: bool) {
+    fn working(&mut self, draft: &mut RecordDraft<'w>, wanted: bool) {
         let slot = draft.slot();
-        let clocks = draft.clocks();
+        let timeouts = draft.timeouts();
         let silence = draft.silence();
         let error = draft.error().is_some();
         let waiting = draft.report().and_then(|report| report.waiting.as_ref());
@@ -304,18 +304,18 @@ impl<'w> Pass<'w> {
             draft.bump(
                 OwnerChangeReason::Replaced,
                 work,
-                Next::NewPod,
-                if wanted { Place::New(state) } else { Place::None(state) },
+                NextOwner::NewPod,
+                if wanted { VolumeMove::New(state) } else { VolumeMove::None(state) },
             );
             return;
         }
-        if silence >= clocks.replace_after && !self.lost {
+        if silence >= timeouts.replace_after && !self.lost {
             self.replace(draft, wanted);
         } else if draft.pod().is_some_and(|pod| pod.own_exit.is_some()) {
             // The process is gone. Its volume moves when the pod has ended, which has it mounted.
             self.stop(draft, StopReason::OwnerEnded);
         } else if silence > draft.quiet_limit() {
-            let left = clocks.replace_after.saturating_sub(silence).max(clocks.renew_interval);
+            let left = timeouts.replace_after.saturating_sub(silence).max(timeouts.renew_interval);
             let what = format!("{} is silent{}", budget::describe(draft), self.place_of(draft));
             let ends_when = format!(
                 "it is heard from, or proved gone; after replaceAfter another one takes its place {}",
@@ -326,13 +326,13 @@ impl<'w> Pass<'w> {
             } else {
                 self.wait(Reason::OwnerSilent, Some(slot), left, what, &ends_when);
             }
-        } else if error && draft.stall() >= clocks.renew_interval.saturating_mul(4) {
+        } else if error && draft.stall() >= timeouts.renew_interval.saturating_mul(4) {
             // Its process should have ended by itself: the kernel closes what it may have left open.
             self.stop(draft, StopReason::NoProgress);
         } else if draft.stall() >= draft.no_progress_limit() && !waiting.is_some_and(super::waits::is_outage) {
             self.stop(draft, StopReason::NoProgress);
         } else if error || draft.pod().is_some_and(|pod| pod.deleting) {
-            let left = clocks.replace_after.saturating_sub(silence);
+            let left = timeouts.replace_after.saturating_sub(silence);
             let what = format!("{} is ending{}", budget::describe(draft), self.place_of(draft));
             let ends_when = format!(
                 "{}; after replaceAfter without a word another one takes its place",
@@ -341,7 +341,7 @@ impl<'w> Pass<'w> {
             self.wait(Reason::WaitingForEvidence, Some(slot), left, what, &ends_when);
         } else if let Some(waiting) = waiting {
             self.owner_waits(draft, waiting);
-        } else if draft.stall() >= clocks.replace_after {
+        } else if draft.stall() >= timeouts.replace_after {
             let left = draft.no_progress_limit().saturating_sub(draft.stall());
             let what = format!("{} reports, but does not advance", budget::describe(draft));
             self.wait(
@@ -356,7 +356,7 @@ impl<'w> Pass<'w> {
 
     /// The owner is silent for too long, and nothing proves it gone: the epoch rises, which is always safe, and a
     /// new owner works on a new volume. The old one is stranded (failure-modes.md #5, #8).
-    fn replace(&mut self, draft: &mut Draft<'w>, wanted: bool) {
+    fn replace(&mut self, draft: &mut RecordDraft<'w>, wanted: bool) {
         let failure = budget::failure(draft, false);
         let failed = failure.is_some();
         let counted = failure.clone();
@@ -369,9 +369,9 @@ impl<'w> Pass<'w> {
                 }
                 Some(_) | None => self.same_work(draft),
             };
-            draft.bump(reason, work, Next::NewPod, Place::New(VolumeState::Stranded));
+            draft.bump(reason, work, NextOwner::NewPod, VolumeMove::New(VolumeState::Stranded));
         } else {
-            draft.bump(self.why_unwanted(), None, Next::NewPod, Place::None(VolumeState::Stranded));
+            draft.bump(self.why_unwanted(), None, NextOwner::NewPod, VolumeMove::None(VolumeState::Stranded));
         }
         budget::count(draft, counted.as_ref());
         if draft.bumped() {
@@ -388,7 +388,7 @@ impl<'w> Pass<'w> {
             let held = draft.spec.former_volumes.len();
             let what =
                 format!("{owner} is silent, and cannot be replaced: the slot holds {held} volumes of former owners");
-            let again = draft.clocks().replace_after;
+            let again = draft.timeouts().replace_after;
             let formers: Vec<_> = draft.spec.former_volumes.iter().map(LastOwner::former).collect();
             let proofs = super::volumes::proofs(self.world, &formers);
             self.wait_on(Reason::OwnerSilent, Some(draft.slot()), again, what, &proofs);
@@ -399,8 +399,8 @@ impl<'w> Pass<'w> {
     }
 
     /// The owner has nothing to do, and nothing proves it gone.
-    fn idle(&mut self, draft: &mut Draft<'w>, wanted: bool) {
-        let alive_long = draft.silence() < draft.clocks().replace_after;
+    fn idle(&mut self, draft: &mut RecordDraft<'w>, wanted: bool) {
+        let alive_long = draft.silence() < draft.timeouts().replace_after;
         draft.state = Some(DirectoryState::Idle);
         if draft.pod().is_some_and(|pod| pod.own_exit.is_some()) {
             self.stop(draft, StopReason::OwnerEnded);
@@ -409,7 +409,12 @@ impl<'w> Pass<'w> {
         match self.mode {
             Mode::Run if wanted => {
                 if !alive_long && !self.lost && !self.unassigned().is_empty() {
-                    draft.bump(OwnerChangeReason::Replaced, None, Next::NewPod, Place::None(VolumeState::Stranded));
+                    draft.bump(
+                        OwnerChangeReason::Replaced,
+                        None,
+                        NextOwner::NewPod,
+                        VolumeMove::None(VolumeState::Stranded),
+                    );
                 }
             }
             Mode::Suspend => self.stop(draft, StopReason::Suspended),
@@ -425,12 +430,12 @@ impl<'w> Pass<'w> {
     /// The epoch of an owner that is not needed any more is over: it gives way as soon as it sees that (G11). Its pod
     /// is not deleted while it runs: the object of a deleted pod goes within a second of its end, and with it the
     /// kubelet's word, which a control plane that was away at that moment would never hear (G8).
-    fn revoke(&mut self, draft: &mut Draft<'w>) {
+    fn revoke(&mut self, draft: &mut RecordDraft<'w>) {
         if self.lost && !draft.in_contact() {
             return;
         }
         let reason = self.why_unwanted();
-        draft.bump(reason, None, Next::NewPod, Place::None(VolumeState::Stranded));
+        draft.bump(reason, None, NextOwner::NewPod, VolumeMove::None(VolumeState::Stranded));
         self.condemn_early(draft);
         if !draft.bumped() {
             // The record can hold no more volumes: then its pod is asked to end, and the volume stays where it is.
@@ -439,7 +444,7 @@ impl<'w> Pass<'w> {
     }
 
     /// Asks the owner's pod to end, with its full grace, once; and says what is waited for.
-    fn stop(&mut self, draft: &mut Draft<'w>, reason: StopReason) {
+    fn stop(&mut self, draft: &mut RecordDraft<'w>, reason: StopReason) {
         let slot = draft.slot();
         let Some(pod) = draft.pod() else {
             return;
@@ -456,7 +461,7 @@ impl<'w> Pass<'w> {
             Platform::Kubernetes => "the kubelet reports it terminated, or its node is proved gone",
             Platform::OneMachine => "it has ended",
         };
-        let Clocks { renew_interval, replace_after, .. } = draft.clocks();
+        let Timeouts { renew_interval, replace_after, .. } = draft.timeouts();
         if draft.silence() < replace_after {
             let left = replace_after.saturating_sub(draft.silence()).max(renew_interval);
             self.wait(Reason::WaitingForEvidence, Some(slot), left, what, ends_when);
@@ -467,7 +472,7 @@ impl<'w> Pass<'w> {
     }
 
     /// The same work, or its mending, for a new pod after an owner that is proved gone or never claimed.
-    fn retry(&mut self, draft: &mut Draft<'w>, failure: Option<Failure>) {
+    fn retry(&mut self, draft: &mut RecordDraft<'w>, failure: Option<Failure>) {
         let Some(failure) = failure else {
             let reason = if draft.claimed() { OwnerChangeReason::Rebound } else { OwnerChangeReason::OwnerEnded };
             let work = self.same_work(draft);
@@ -497,7 +502,7 @@ impl<'w> Pass<'w> {
             work
         } else {
             let slot = draft.slot();
-            let left = draft.clocks().replace_after;
+            let left = draft.timeouts().replace_after;
             let what = format!("{} waits for a repair round that another slot does", failure.work_id);
             self.wait_on(Reason::Repairing, Some(slot), left, what, "that round's results are chosen");
             return;
@@ -516,7 +521,7 @@ impl<'w> Pass<'w> {
         }
     }
 
-    fn tell_failure(&mut self, draft: &Draft<'w>, failure: &Failure) {
+    fn tell_failure(&mut self, draft: &RecordDraft<'w>, failure: &Failure) {
         let limit = self.world.build.spec.backoff_limit_per_work;
         let Failure { work_id, message, .. } = failure;
         let at_work = draft.spec.work_failures.iter().find(|work| work.work_id == *work_id);
@@ -530,7 +535,7 @@ impl<'w> Pass<'w> {
 
     /// What follows a report of damaged runs: the next repair round; the same work with rounds that are done since
     /// as further inputs; or nothing yet (`None`) while another slot does a round.
-    fn repair(&mut self, draft: &Draft<'w>, failure: &Failure) -> Option<Option<Work>> {
+    fn repair(&mut self, draft: &RecordDraft<'w>, failure: &Failure) -> Option<Option<Work>> {
         let rounds = self.stages.rounds();
         let work = draft.view.record.spec.work.as_ref()?;
         let knows_all = (1..=rounds).all(|round| work.inputs.contains(&super::stages::repair_stage(round)));
@@ -560,26 +565,26 @@ impl<'w> Pass<'w> {
     }
 
     /// The draft's work as it is read today: rounds may have been added to its inputs.
-    pub(super) fn same_work(&self, draft: &Draft<'w>) -> Option<Work> {
+    pub(super) fn same_work(&self, draft: &RecordDraft<'w>) -> Option<Work> {
         let work = draft.spec.work.as_ref()?;
         let splits: &[u32] = if repair_round(&work.id).is_some() { &work.splits } else { &[] };
         Some(self.stages.work(&work.id, splits))
     }
 
     /// A new pod on the same volume, whose owner is proved gone (evidence), or on a new one where this is not sound.
-    fn rebind(&self, draft: &mut Draft<'w>, reason: OwnerChangeReason, work: Option<Work>) {
+    fn rebind(&self, draft: &mut RecordDraft<'w>, reason: OwnerChangeReason, work: Option<Work>) {
         let sound = draft.volume_is_sound() && draft.evidence().is_some();
-        let place = if sound { Place::Keep } else { Place::New(draft.volume_state()) };
-        draft.bump(reason, work, Next::NewPod, place);
+        let place = if sound { VolumeMove::Keep } else { VolumeMove::New(draft.volume_state()) };
+        draft.bump(reason, work, NextOwner::NewPod, place);
     }
 
     /// No work, no owner; the volume stays where it is sound and its owner is proved gone.
-    fn release(&self, draft: &mut Draft<'w>, reason: OwnerChangeReason) {
+    fn release(&self, draft: &mut RecordDraft<'w>, reason: OwnerChangeReason) {
         let unusable =
             draft.spec.volume.as_ref().is_some_and(|volume| volume.condemned || draft.is_held(&volume.claim_name));
         let keep = !unusable && draft.evidence().is_some();
-        let place = if keep { Place::Keep } else { Place::None(draft.volume_state()) };
-        draft.bump(reason, None, Next::NewPod, place);
+        let place = if keep { VolumeMove::Keep } else { VolumeMove::None(draft.volume_state()) };
+        draft.bump(reason, None, NextOwner::NewPod, place);
     }
 
     fn why_unwanted(&self) -> OwnerChangeReason {

@@ -8,11 +8,11 @@ use indexbuild_api::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pass;
-use super::grants::Draft;
+use super::grants::RecordDraft;
 use super::left;
 use super::mode::{self, Mode};
 use super::stages::{ENCODE, PLAN, SORT};
-use super::volumes::{Class, current_class, former_class};
+use super::volumes::{VolumeFate, current_class, former_class};
 use crate::action::{Action, Decision, End};
 use crate::texts::Fitted as _;
 use crate::world::Millis;
@@ -29,7 +29,7 @@ impl Pass<'_> {
         }
         let ended = self.ended(looked);
         if self.lost && looked {
-            let again = self.world.build.clocks.replace_after;
+            let again = self.world.build.timeouts.replace_after;
             let what = self.lost_nodes();
             self.wait_on(Reason::MostNodesLost, None, again, what, "half of the nodes or more are ready again");
         }
@@ -72,7 +72,7 @@ impl Pass<'_> {
         let said = actions.iter().any(|action| matches!(action, Action::RecordStages { .. }));
         let requeue = if said { 1 } else { requeue };
         let requeue =
-            if actions.is_empty() { requeue } else { requeue.min(world.build.clocks.renew_interval / 5).max(1) };
+            if actions.is_empty() { requeue } else { requeue.min(world.build.timeouts.renew_interval / 5).max(1) };
         Decision { actions, status, requeue, end, waits, events, leaves }
     }
 
@@ -95,7 +95,7 @@ impl Pass<'_> {
     /// Whether a record outlives a build that is deleted now: it was seen to be a tombstone. Its write may be refused
     /// once more, and a record that still has its owner reference goes with the build, and with it all that is known
     /// of its volumes.
-    fn stands_alone(&self, draft: &Draft<'_>) -> bool {
+    fn stands_alone(&self, draft: &RecordDraft<'_>) -> bool {
         self.mode != Mode::Drain(End::Aborted) || draft.view.record.status.state == DirectoryState::Tombstone
     }
 
@@ -145,9 +145,9 @@ impl Pass<'_> {
     }
 
     fn requeue(&self) -> Millis {
-        let clocks = self.world.build.clocks;
+        let timeouts = self.world.build.timeouts;
         let next = self.waits.iter().map(|wait| wait.until.saturating_sub(self.world.now)).min();
-        next.unwrap_or(clocks.renew_interval.saturating_mul(2)).clamp(1, clocks.replace_after.max(1))
+        next.unwrap_or(timeouts.renew_interval.saturating_mul(2)).clamp(1, timeouts.replace_after.max(1))
     }
 
     fn status(&self, ended: bool) -> IndexBuildStatus {
@@ -283,18 +283,18 @@ impl Pass<'_> {
             let retains = matches!(self.mode, Mode::Drain(_)) && self.retention(draft) == Retention::Retain;
             let formers =
                 draft.view.record.spec.former_volumes.iter().map(|volume| match former_class(self.world, volume) {
-                    Class::Stranded if self.gives_way(draft, volume) => Class::Owned,
+                    VolumeFate::Stranded if self.gives_way(draft, volume) => VolumeFate::Owned,
                     class => class,
                 });
             for class in formers.chain(current_class(draft)) {
                 match class {
-                    Class::Gone | Class::Foreign => {}
-                    Class::Owned | Class::Terminating => counts.held += 1,
-                    Class::Stranded | Class::Lost(None) => {
+                    VolumeFate::Gone | VolumeFate::Foreign => {}
+                    VolumeFate::Owned | VolumeFate::Terminating => counts.held += 1,
+                    VolumeFate::Stranded | VolumeFate::Lost(None) => {
                         counts.held += 1;
                         counts.stranded += 1;
                     }
-                    Class::Idle(_) | Class::Superseded(_) | Class::Lost(Some(_)) => {
+                    VolumeFate::Idle(_) | VolumeFate::Superseded(_) | VolumeFate::Lost(Some(_)) => {
                         counts.held += 1;
                         counts.retained += u32::from(retains);
                     }

@@ -4,7 +4,7 @@
 use indexbuild_api::{OwnerChangeReason, Reason, VolumeState};
 
 use super::Pass;
-use super::grants::{Draft, Next, Place};
+use super::grants::{NextOwner, RecordDraft, VolumeMove};
 use super::mode::Mode;
 use crate::action::{End, Event};
 use crate::world::{Millis, NodeReady, NodeView, PodState, PodView};
@@ -31,21 +31,21 @@ enum Kept {
 
 impl<'w> Pass<'w> {
     /// The grant's pod is there, and its process was not started, as far as anybody said.
-    pub(super) fn unstarted(&mut self, draft: &mut Draft<'w>, pod: &'w PodView) {
+    pub(super) fn unstarted(&mut self, draft: &mut RecordDraft<'w>, pod: &'w PodView) {
         let kept = self.kept(draft, pod);
         let place = match kept {
             _ if self.lost => None,
-            Kept::Outdated | Kept::OfUnknownMaking => Some(Place::Keep),
+            Kept::Outdated | Kept::OfUnknownMaking => Some(VolumeMove::Keep),
             // The volume is idle: nobody claimed it.
-            Kept::ByAnOutdatedClaim => Some(Place::New(VolumeState::Idle)),
-            Kept::ByItsVolume(0) | Kept::ByALostNode(0) if draft.is_bound() => Some(Place::New(VolumeState::Idle)),
-            Kept::ByALostNode(0) => Some(Place::Keep),
+            Kept::ByAnOutdatedClaim => Some(VolumeMove::New(VolumeState::Idle)),
+            Kept::ByItsVolume(0) | Kept::ByALostNode(0) if draft.is_bound() => Some(VolumeMove::New(VolumeState::Idle)),
+            Kept::ByALostNode(0) => Some(VolumeMove::Keep),
             Kept::ByItsVolume(_) | Kept::ByALostNode(_) | Kept::ByWhatLasts | Kept::Queued => None,
         };
         match place {
             Some(place) => {
                 let work = self.same_work(draft);
-                draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, place);
+                draft.bump(OwnerChangeReason::Replaced, work, NextOwner::NewPod, place);
             }
             None => self.wait_for_start(draft, pod, kept),
         }
@@ -53,9 +53,9 @@ impl<'w> Pass<'w> {
 
     /// Somebody else's pod has the name that the grant's is to have. It is nobody's business here: neither taken for ours, which
     /// would let its process claim, nor removed. The next epoch has another name (G10).
-    pub(super) fn name_is_taken(&mut self, draft: &mut Draft<'w>, foreign: &PodView) {
+    pub(super) fn name_is_taken(&mut self, draft: &mut RecordDraft<'w>, foreign: &PodView) {
         let work = self.same_work(draft);
-        draft.bump(OwnerChangeReason::Replaced, work, Next::NewPod, Place::Keep);
+        draft.bump(OwnerChangeReason::Replaced, work, NextOwner::NewPod, VolumeMove::Keep);
         if draft.bumped() {
             let next = draft.spec.grant.as_ref().map(|grant| grant.pod_name.clone()).unwrap_or_default();
             self.events.push(Event {
@@ -71,8 +71,8 @@ impl<'w> Pass<'w> {
         }
     }
 
-    fn kept(&self, draft: &Draft<'w>, pod: &PodView) -> Kept {
-        let patience = draft.clocks().replace_after;
+    fn kept(&self, draft: &RecordDraft<'w>, pod: &PodView) -> Kept {
+        let patience = draft.timeouts().replace_after;
         let left = patience.saturating_sub(draft.view.grant_age);
         let unbound = draft.volume_claim().filter(|_| !draft.is_bound());
         match (pod.as_asked, &pod.node) {
@@ -93,7 +93,7 @@ impl<'w> Pass<'w> {
 
     /// Whether a pod that the scheduler finds no node for would find one, or could be given one, but for its volume: none of
     /// the nodes that this can be used on takes pods, or another one would take it.
-    fn is_held_by_its_volume(&self, draft: &Draft<'w>, pod: &PodView) -> bool {
+    fn is_held_by_its_volume(&self, draft: &RecordDraft<'w>, pod: &PodView) -> bool {
         let Some(nodes) = draft.volume_claim().and_then(|claim| claim.nodes.as_ref()).filter(|_| draft.is_bound())
         else {
             return false;
@@ -104,7 +104,7 @@ impl<'w> Pass<'w> {
         closed || open.any(|node| !of_volume(node) && pod.suited.contains(&node.name))
     }
 
-    fn wait_for_start(&mut self, draft: &mut Draft<'w>, pod: &PodView, kept: Kept) {
+    fn wait_for_start(&mut self, draft: &mut RecordDraft<'w>, pod: &PodView, kept: Kept) {
         let slot = draft.slot();
         let platform = self.world.platform;
         let place = match &pod.node {
@@ -113,15 +113,27 @@ impl<'w> Pass<'w> {
             None => "is on no node yet".to_owned(),
         };
         let what = format!("{} {} of slot {slot} {place} ({})", platform.pod(), pod.name, platform.tells_why());
-        let again = draft.clocks().replace_after;
+        let again = draft.timeouts().replace_after;
         match kept {
             Kept::ByItsVolume(left) if !self.lost => {
                 let ends_when = "one of the nodes that its volume is bound to takes it; after replaceAfter another one is made on a new volume";
-                self.wait(Reason::WaitingForPod, Some(slot), left.max(draft.clocks().renew_interval), what, ends_when);
+                self.wait(
+                    Reason::WaitingForPod,
+                    Some(slot),
+                    left.max(draft.timeouts().renew_interval),
+                    what,
+                    ends_when,
+                );
             }
             Kept::ByALostNode(left) if !self.lost => {
                 let ends_when = "its node is back and starts it; after replaceAfter another one is made, on a new volume where this one is bound";
-                self.wait(Reason::WaitingForPod, Some(slot), left.max(draft.clocks().renew_interval), what, ends_when);
+                self.wait(
+                    Reason::WaitingForPod,
+                    Some(slot),
+                    left.max(draft.timeouts().renew_interval),
+                    what,
+                    ends_when,
+                );
             }
             Kept::Queued => {
                 let ends_when = "the scheduler finds it a node, or says that none has room for it";
@@ -139,8 +151,8 @@ impl<'w> Pass<'w> {
             }
         }
         // Nobody mends what nobody knows of; a build that others work for goes on, and one that is published lacks nothing.
-        let late = draft.view.grant_age >= draft.clocks().replace_after && self.mode != Mode::Clean(End::Complete);
-        let mut others = self.world.slots.iter().map(|view| Draft::of(self.world, view));
+        let late = draft.view.grant_age >= draft.timeouts().replace_after && self.mode != Mode::Clean(End::Complete);
+        let mut others = self.world.slots.iter().map(|view| RecordDraft::of(self.world, view));
         if late
             && !others.any(|other| other.in_contact())
             && let Some(wait) = self.waits.last_mut()

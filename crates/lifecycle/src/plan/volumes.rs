@@ -5,7 +5,7 @@ use indexbuild_api::{
 };
 
 use super::Pass;
-use super::grants::Draft;
+use super::grants::RecordDraft;
 use super::mode::Mode;
 use super::returned::caught_up;
 use super::waits::{SHOWN, some_of};
@@ -31,7 +31,7 @@ pub fn kept_claim(world: &World, slot: u32, claim: &str) -> Event {
 
 /// Of which class a volume is. Exhaustive: only `Idle` and `Superseded` may be reused or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(super) enum VolumeFate {
     /// Its claim is not there any more.
     Gone,
     Owned,
@@ -48,39 +48,39 @@ pub(super) enum Class {
     Foreign,
 }
 
-pub(super) fn former_class(world: &World, volume: &FormerVolume) -> Class {
+pub(super) fn former_class(world: &World, volume: &FormerVolume) -> VolumeFate {
     let Some(claim) = world.claim(&volume.claim_name).filter(|claim| claim.uid == volume.claim_uid) else {
-        return Class::Gone;
+        return VolumeFate::Gone;
     };
     if claim.foreign {
-        return Class::Foreign;
+        return VolumeFate::Foreign;
     }
     let evidence = Evidence::of_former(world, volume);
     match (claim.phase, evidence) {
-        (ClaimPhase::Terminating, _) => Class::Terminating,
-        (ClaimPhase::Lost, evidence) => Class::Lost(evidence),
-        (ClaimPhase::Pending | ClaimPhase::Bound, Some(evidence)) => Class::Superseded(evidence),
-        (ClaimPhase::Pending | ClaimPhase::Bound, None) => Class::Stranded,
+        (ClaimPhase::Terminating, _) => VolumeFate::Terminating,
+        (ClaimPhase::Lost, evidence) => VolumeFate::Lost(evidence),
+        (ClaimPhase::Pending | ClaimPhase::Bound, Some(evidence)) => VolumeFate::Superseded(evidence),
+        (ClaimPhase::Pending | ClaimPhase::Bound, None) => VolumeFate::Stranded,
     }
 }
 
 /// The class of the volume that a slot has as observed; `None`: it has none. Claim and evidence are both of the record
 /// as observed: in the same pass another volume may take its place, which has another claim and no owner yet.
-pub(super) fn current_class(draft: &Draft<'_>) -> Option<Class> {
+pub(super) fn current_class(draft: &RecordDraft<'_>) -> Option<VolumeFate> {
     let volume = draft.view.record.spec.volume.as_ref()?;
     let Some(claim) = draft.observed_claim() else {
-        return Some(Class::Gone);
+        return Some(VolumeFate::Gone);
     };
     debug_assert_eq!(volume.claim_name, claim.name);
     if claim.foreign {
-        return Some(Class::Foreign);
+        return Some(VolumeFate::Foreign);
     }
     let evidence = draft.evidence();
     Some(match (claim.phase, evidence) {
-        (ClaimPhase::Terminating, _) => Class::Terminating,
-        (ClaimPhase::Lost, evidence) => Class::Lost(evidence),
-        (ClaimPhase::Pending | ClaimPhase::Bound, Some(evidence)) => Class::Idle(evidence),
-        (ClaimPhase::Pending | ClaimPhase::Bound, None) => Class::Owned,
+        (ClaimPhase::Terminating, _) => VolumeFate::Terminating,
+        (ClaimPhase::Lost, evidence) => VolumeFate::Lost(evidence),
+        (ClaimPhase::Pending | ClaimPhase::Bound, Some(evidence)) => VolumeFate::Idle(evidence),
+        (ClaimPhase::Pending | ClaimPhase::Bound, None) => VolumeFate::Owned,
     })
 }
 
@@ -161,7 +161,7 @@ fn is_alive(pod: &PodView) -> bool {
 
 impl<'w> Pass<'w> {
     /// What is to be done about the slot's volumes, and about its record when none is left.
-    pub(super) fn volumes(&mut self, draft: &mut Draft<'w>) {
+    pub(super) fn volumes(&mut self, draft: &mut RecordDraft<'w>) {
         self.former_volumes(draft);
         let leaving = !self.wanted(draft.slot()) && !matches!(self.mode, Mode::Suspend);
         if leaving && !draft.bumped() {
@@ -170,11 +170,11 @@ impl<'w> Pass<'w> {
         }
     }
 
-    fn former_volumes(&mut self, draft: &mut Draft<'w>) {
+    fn former_volumes(&mut self, draft: &mut RecordDraft<'w>) {
         let observed = &draft.view.record;
         let world = self.world;
         // Those of which nothing is left are accounted for.
-        draft.spec.former_volumes.retain(|volume| former_class(world, volume) != Class::Gone);
+        draft.spec.former_volumes.retain(|volume| former_class(world, volume) != VolumeFate::Gone);
         // Of a slot that nobody needs nothing returns: the proof is written down, before what it was seen in is gone.
         let returnable = self.returnable(draft).filter(|_| self.wanted(draft.slot()));
         let mut kept = Vec::new();
@@ -191,12 +191,12 @@ impl<'w> Pass<'w> {
                 continue;
             }
             let (state, evidence) = match former_class(world, &volume) {
-                Class::Gone => continue,
-                Class::Owned | Class::Stranded => (VolumeState::Stranded, None),
-                Class::Idle(evidence) | Class::Superseded(evidence) => (VolumeState::Idle, Some(evidence)),
-                Class::Lost(evidence) => (VolumeState::Lost, evidence),
-                Class::Terminating => (VolumeState::Terminating, None),
-                Class::Foreign => (VolumeState::Foreign, None),
+                VolumeFate::Gone => continue,
+                VolumeFate::Owned | VolumeFate::Stranded => (VolumeState::Stranded, None),
+                VolumeFate::Idle(evidence) | VolumeFate::Superseded(evidence) => (VolumeState::Idle, Some(evidence)),
+                VolumeFate::Lost(evidence) => (VolumeState::Lost, evidence),
+                VolumeFate::Terminating => (VolumeState::Terminating, None),
+                VolumeFate::Foreign => (VolumeState::Foreign, None),
             };
             let unused = !self.used(draft.slot(), &volume.pod_uid, &volume.pod_name);
             let Some(evidence) = evidence else {
@@ -244,7 +244,7 @@ impl<'w> Pass<'w> {
 
     /// Where the build has ended, nothing returns to the volume of an owner that is revoked: it is condemned in the same write
     /// (G7), where it is to go, and deleted when that owner is proved gone.
-    pub(super) fn condemn_early(&self, draft: &mut Draft<'_>) {
+    pub(super) fn condemn_early(&self, draft: &mut RecordDraft<'_>) {
         let ends = matches!(self.mode, Mode::Clean(_) | Mode::Drain(_));
         if !ends || !draft.bumped() || self.retention(draft) != Retention::Delete {
             return;
@@ -257,7 +257,7 @@ impl<'w> Pass<'w> {
     }
 
     /// What becomes of a volume of the slot that nobody needs, and whose owner is proved gone.
-    pub(super) fn retention(&self, draft: &Draft<'_>) -> Retention {
+    pub(super) fn retention(&self, draft: &RecordDraft<'_>) -> Retention {
         self.mode.retention(&self.world.build, draft.view.record.spec.after_build.as_ref())
     }
 
@@ -269,23 +269,25 @@ impl<'w> Pass<'w> {
     }
 
     /// The present volume of a slot that is not wanted any more.
-    fn present_volume(&mut self, draft: &mut Draft<'w>) {
+    fn present_volume(&mut self, draft: &mut RecordDraft<'w>) {
         let observed = &draft.view.record;
         let Some(class) = current_class(draft) else {
             return;
         };
         let evidence = match class {
-            Class::Gone => {
+            VolumeFate::Gone => {
                 draft.spec.volume = None;
                 return;
             }
-            Class::Idle(evidence) | Class::Superseded(evidence) | Class::Lost(Some(evidence)) => evidence,
-            Class::Foreign => {
+            VolumeFate::Idle(evidence) | VolumeFate::Superseded(evidence) | VolumeFate::Lost(Some(evidence)) => {
+                evidence
+            }
+            VolumeFate::Foreign => {
                 // Never ours to touch: the record lets go of the name.
                 draft.spec.volume = None;
                 return;
             }
-            Class::Owned | Class::Stranded | Class::Terminating | Class::Lost(None) => return,
+            VolumeFate::Owned | VolumeFate::Stranded | VolumeFate::Terminating | VolumeFate::Lost(None) => return,
         };
         let grant = observed.spec.grant.clone().unwrap_or_default();
         let held = observed.spec.volume.as_ref().is_some_and(|volume| draft.is_held(&volume.claim_name));
@@ -320,7 +322,7 @@ impl<'w> Pass<'w> {
     }
 
     /// The record of a slot that is not wanted any more: removed when all its volumes are accounted for.
-    fn record(&mut self, draft: &mut Draft<'w>) {
+    fn record(&mut self, draft: &mut RecordDraft<'w>) {
         // Of this pass: what was seen to be gone is accounted for, and its removal needs no write of its own.
         let spec = &draft.spec;
         let empty = spec.volume.is_none() && spec.former_volumes.is_empty();
@@ -343,8 +345,8 @@ impl<'w> Pass<'w> {
     }
 
     /// Whether patience with the slot's pods is over: they are unreachable, and not waited for any more.
-    fn given_up(&self, draft: &Draft<'_>) -> bool {
-        draft.silence() >= draft.clocks().replace_after
+    fn given_up(&self, draft: &RecordDraft<'_>) -> bool {
+        draft.silence() >= draft.timeouts().replace_after
     }
 
     /// Pods of older epochs: they are asked to end, but for one whose volume may still return (failure-modes.md #13).
@@ -407,24 +409,28 @@ impl<'w> Pass<'w> {
 
     /// Whether nothing is left to do about a slot while its build ends: its record is kept for volumes that are
     /// held without proof, or by policy.
-    pub(super) fn is_settled(&self, draft: &Draft<'_>) -> bool {
+    pub(super) fn is_settled(&self, draft: &RecordDraft<'_>) -> bool {
         let observed = &draft.view.record.spec;
         let rests = self.was_at_rest();
         let retains = self.retention(draft) == Retention::Retain;
         let formers = observed.former_volumes.iter().map(|volume| match former_class(self.world, volume) {
-            Class::Gone => false,
-            Class::Foreign => true,
-            Class::Stranded | Class::Owned | Class::Lost(None) => rests || self.gave_up_on(draft, &volume.pod_uid),
-            Class::Idle(_) | Class::Superseded(_) | Class::Lost(Some(_)) => {
+            VolumeFate::Gone => false,
+            VolumeFate::Foreign => true,
+            VolumeFate::Stranded | VolumeFate::Owned | VolumeFate::Lost(None) => {
+                rests || self.gave_up_on(draft, &volume.pod_uid)
+            }
+            VolumeFate::Idle(_) | VolumeFate::Superseded(_) | VolumeFate::Lost(Some(_)) => {
                 let used = || self.used(draft.slot(), &volume.pod_uid, &volume.pod_name);
                 retains || ((rests || self.given_up(draft)) && used())
             }
-            Class::Terminating => rests || self.given_up(draft),
+            VolumeFate::Terminating => rests || self.given_up(draft),
         });
         let present = current_class(draft).map(|class| match class {
-            Class::Gone | Class::Foreign => false,
-            Class::Owned | Class::Stranded | Class::Lost(None) | Class::Terminating => rests || self.given_up(draft),
-            Class::Idle(_) | Class::Superseded(_) | Class::Lost(Some(_)) => retains,
+            VolumeFate::Gone | VolumeFate::Foreign => false,
+            VolumeFate::Owned | VolumeFate::Stranded | VolumeFate::Lost(None) | VolumeFate::Terminating => {
+                rests || self.given_up(draft)
+            }
+            VolumeFate::Idle(_) | VolumeFate::Superseded(_) | VolumeFate::Lost(Some(_)) => retains,
         });
         let mut all = formers.chain(present).peekable();
         // A record without volumes is removed, and until then not settled.
@@ -444,7 +450,7 @@ impl<'w> Pass<'w> {
     }
 
     /// Whether people were told of a volume that it is held: once is enough, whoever looks at it (I8). `held`: how many are.
-    fn was_told(&self, draft: &Draft<'_>, claim: &str, held: usize) -> bool {
+    fn was_told(&self, draft: &RecordDraft<'_>, claim: &str, held: usize) -> bool {
         let named = format!("{claim} ");
         let says = |condition: &&Condition| {
             condition.status == ConditionStatus::True && condition.reason == Reason::VolumesStranded
@@ -461,22 +467,22 @@ impl<'w> Pass<'w> {
 
     /// Whether an unproved former owner is not waited for any more: it is stranded since longer than patience
     /// lasts, or its pod is not there to be heard of, and what was seen of its end has had the time to arrive.
-    fn gave_up_on(&self, draft: &Draft<'_>, pod_uid: &str) -> bool {
+    fn gave_up_on(&self, draft: &RecordDraft<'_>, pod_uid: &str) -> bool {
         let unheard = !self.world.pods.iter().any(|pod| pod.uid == pod_uid);
-        self.given_up(draft) || (unheard && draft.view.grant_age >= draft.clocks().renew_interval)
+        self.given_up(draft) || (unheard && draft.view.grant_age >= draft.timeouts().renew_interval)
     }
 
     /// Whether the last owner of a volume, which nothing proves gone yet, is on its way out: nobody needs its slot, or
     /// it was superseded or asked to end; its pod is there on a node that answers, and patience with it is not over. It
     /// is no reason for an alarm.
-    pub(super) fn gives_way(&self, draft: &Draft<'_>, volume: &FormerVolume) -> bool {
+    pub(super) fn gives_way(&self, draft: &RecordDraft<'_>, volume: &FormerVolume) -> bool {
         let answers = |pod: &PodView| {
             let node = pod.node.as_deref().and_then(|name| self.world.node(name));
             node.is_none_or(|node| node.ready == NodeReady::True)
         };
         !self.lost
             && !self.was_at_rest()
-            && draft.view.grant_age < draft.clocks().replace_after
+            && draft.view.grant_age < draft.timeouts().replace_after
             && self.world.pods.iter().any(|pod| {
                 let superseded = pod.deleting || volume.state == VolumeState::Superseded;
                 let leaves = superseded || !self.wanted(draft.slot());
@@ -489,12 +495,12 @@ impl<'w> Pass<'w> {
         let mut leaving = Vec::new();
         for draft in self.drafts.values() {
             for volume in &draft.view.record.spec.former_volumes {
-                if former_class(self.world, volume) != Class::Stranded {
+                if former_class(self.world, volume) != VolumeFate::Stranded {
                     continue;
                 }
                 if self.gives_way(draft, volume) {
                     let age = draft.view.grant_age;
-                    let end = if age < GIVE_WAY { GIVE_WAY } else { draft.clocks().replace_after };
+                    let end = if age < GIVE_WAY { GIVE_WAY } else { draft.timeouts().replace_after };
                     leaving.push((draft.slot(), volume.pod_name.clone(), end.saturating_sub(age)));
                 } else {
                     let proofs = proofs(self.world, &[LastOwner::former(volume)]);
@@ -514,7 +520,7 @@ impl<'w> Pass<'w> {
                 format!("it ends by itself; after some seconds it is asked to, and {}", platform.terminated());
             self.wait(Reason::WaitingForEvidence, Some(slot), left.max(1), what, &ends_when);
         }
-        let again = self.world.build.clocks.orphan_after;
+        let again = self.world.build.timeouts.orphan_after;
         let count = held.len();
         for (slot, name, owner, proofs) in held {
             let volume = self.world.platform.volume();

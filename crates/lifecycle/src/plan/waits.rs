@@ -3,12 +3,12 @@
 //! A text says the same as long as the same is waited for, so that it is written once (I8): its deadline is a time of
 //! day that stays as it was said first while it is about right.
 
-use indexbuild_api::{Condition, ConditionStatus, ConditionType, Reason, Waiting};
+use indexbuild_api::{Condition, ConditionStatus, ConditionType, Reason, ReportedWait};
 use indexbuild_text::bounded;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pass;
-use super::grants::Draft;
+use super::grants::RecordDraft;
 use super::mode::Mode;
 use crate::action::Wait;
 use crate::world::{Millis, Queued, World};
@@ -47,21 +47,21 @@ impl Pass<'_> {
              Kubernetes API more than {budget} times a second, which is what all builds have together"
         );
         let ends_when = "those before it have begun and some of them have ended, or the operator has a larger budget (--writes-per-second)";
-        let again = self.world.build.clocks.renew_interval;
+        let again = self.world.build.timeouts.renew_interval;
         self.wait_on(Reason::WaitingForBudget, None, again, what, ends_when);
     }
 
     /// What a slot's owner says that it waits for. A store is waited for as long as it takes: that it is away, or refuses,
     /// is nobody's fault, and an attempt that is ended would find the same.
-    pub(super) fn owner_waits(&mut self, draft: &Draft<'_>, waiting: &Waiting) {
-        let Waiting { reason, message, needs_help } = waiting;
-        let (clocks, stall, slot) = (draft.clocks(), draft.stall(), draft.slot());
+    pub(super) fn owner_waits(&mut self, draft: &RecordDraft<'_>, waiting: &ReportedWait) {
+        let ReportedWait { reason, message, needs_help } = waiting;
+        let (timeouts, stall, slot) = (draft.timeouts(), draft.stall(), draft.slot());
         let what = format!("{}: {message}", super::budget::describe(draft));
-        let late = clocks.replace_after.saturating_sub(stall);
+        let late = timeouts.replace_after.saturating_sub(stall);
         let stalls = *needs_help || late == 0;
         if is_outage(waiting) {
             // Looked at again when it has lasted so long that somebody should know.
-            let again = if late == 0 { clocks.replace_after } else { late }.max(clocks.renew_interval);
+            let again = if late == 0 { timeouts.replace_after } else { late }.max(timeouts.renew_interval);
             let ends_when = match reason {
                 Reason::WaitingForSpace => "there is room again",
                 _ => "the store does what it is asked",
@@ -84,7 +84,7 @@ impl Pass<'_> {
     }
 
     /// The conditions of a slot's record: what it waits for. None until it has waited for something.
-    pub(super) fn slot_conditions(&self, draft: &Draft<'_>) -> Vec<Condition> {
+    pub(super) fn slot_conditions(&self, draft: &RecordDraft<'_>) -> Vec<Condition> {
         let before = &draft.view.record.status.conditions;
         let old = before.iter().find(|condition| condition.condition_type == ConditionType::Waiting);
         // A pod that has just been made is on its way, and so is an owner that was just told to give way.
@@ -156,7 +156,7 @@ fn near(said: Timestamp, deadline: Timestamp, left: Millis) -> bool {
 }
 
 /// Whether an owner waits for what another attempt would wait for too: a store that is away or refuses, or a full disk.
-pub(super) fn is_outage(waiting: &Waiting) -> bool {
+pub(super) fn is_outage(waiting: &ReportedWait) -> bool {
     matches!(waiting.reason, Reason::WaitingForStore | Reason::WaitingForSpace)
 }
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use indexbuild_api::{
     AfterBuild, Attached, Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState,
     Duration, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus,
-    OutputSpec, OwnerChangeReason, Past, Reason, Release, Report, Retention, RunLocation, VolumeRef, VolumeRetention,
-    VolumeSpec, VolumeState, Waiting, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
+    OutputSpec, OwnerChangeReason, Past, Reason, Release, Report, ReportedWait, Retention, RunLocation, VolumeRef,
+    VolumeRetention, VolumeSpec, VolumeState, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::Platform;
 use indexbuild_lifecycle::world::*;
@@ -155,7 +155,7 @@ fn report() -> impl Strategy<Value = Report> {
             error,
             ending,
             rows: Some(u64::MAX),
-            waiting: waits.then(|| Waiting {
+            waiting: waits.then(|| ReportedWait {
                 reason: if store { Reason::WaitingForStore } else { Reason::WaitingForSpace },
                 message: "what".to_owned(),
                 needs_help,
@@ -442,7 +442,7 @@ fn doubtful(doubts: &[(&str, u8, Vec<Chosen>)], unsaid: bool) -> Frozen {
                 let forged = Stage { chosen: Vec::new(), ..stage.clone() };
                 if *kind == 1 { (stage, said.digest) } else { (forged.clone(), forged.frozen().unwrap().digest) }
             });
-            let object = names::stage("orders", UID, name);
+            let object = names::config_map("orders", UID, name);
             frozen.unproved.push(Unproved { stage: (*name).to_owned(), object, holds });
         }
     }
@@ -580,7 +580,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                         active_age,
                         finalizer,
                         reconcile_disabled: disabled,
-                        clocks: Clocks { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
+                        timeouts: Timeouts { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
                         share: Share::default(),
                         percent_per_second: Some(0.5),
                         gone,

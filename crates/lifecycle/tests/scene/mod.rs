@@ -7,8 +7,8 @@ use indexbuild_api::{
     VolumeRef, VolumeState, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::world::{
-    Attachments, BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record,
-    Share, SlotView, Stage, Termination, World,
+    Attachments, BuildView, ClaimPhase, ClaimView, Frozen, NodeReady, NodeView, PodState, PodView, Record, Share,
+    SlotView, Stage, Termination, Timeouts, World,
 };
 use indexbuild_lifecycle::{Action, Decision, Platform, plan};
 
@@ -37,7 +37,7 @@ pub(crate) fn world() -> World {
             active_age: 0,
             finalizer: true,
             reconcile_disabled: false,
-            clocks: Clocks { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
+            timeouts: Timeouts { renew_interval: 1_000, replace_after: 10_000, orphan_after: 30_000 },
             share: Share::default(),
             percent_per_second: None,
             gone: false,

@@ -44,7 +44,7 @@ impl Sim {
         sim.by_hand = true;
         sim.driver = Some(Driver::Detaches);
         sim.tick = 1_000;
-        sim.clocks = Clocks {
+        sim.timeouts = Timeouts {
             renew_interval: renew_interval(parallelism).as_millis(),
             replace_after: replace_after.as_millis(),
             orphan_after: orphan_after.as_millis(),
@@ -120,7 +120,7 @@ impl Sim {
     }
 
     /// The work does not advance any more, or again; its owner may say for what it waits.
-    pub(crate) fn hold_up(&mut self, work_id: &str, stuck: bool, waiting: Option<Waiting>) -> Result<(), String> {
+    pub(crate) fn hold_up(&mut self, work_id: &str, stuck: bool, waiting: Option<ReportedWait>) -> Result<(), String> {
         let index = self.worker(work_id)?;
         (self.processes[index].stuck, self.processes[index].waiting) = (stuck, waiting);
         Ok(())
@@ -197,8 +197,8 @@ impl Sim {
     }
 
     /// How an owner says that it waits for a store.
-    pub(crate) fn outage(needs_help: bool) -> Waiting {
-        Waiting {
+    pub(crate) fn outage(needs_help: bool) -> ReportedWait {
+        ReportedWait {
             reason: Reason::WaitingForStore,
             message: "cannot write to s3://indexes: 503 Service Unavailable".to_owned(),
             needs_help,

@@ -17,15 +17,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{
     Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, IndexBuildSpec, IndexBuildStatus, Report,
-    Retention, VolumeRetention, VolumeSpec, Waiting, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
+    ReportedWait, Retention, VolumeRetention, VolumeSpec, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
 use indexbuild_lifecycle::admission::{self, OPERATOR};
 use indexbuild_lifecycle::frozen::{StageObject, sort_out};
 use indexbuild_lifecycle::owner::{self, Current, OwnerState, Seen, Step};
 use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::{
-    BuildView, ClaimPhase, ClaimView, Clocks, Frozen, NodeReady, NodeView, PodState, PodView, Record, Share, SlotView,
-    Stage, Termination, World,
+    BuildView, ClaimPhase, ClaimView, Frozen, NodeReady, NodeView, PodState, PodView, Record, Share, SlotView, Stage,
+    Termination, Timeouts, World,
 };
 use indexbuild_lifecycle::{Action, Decision, End, plan};
 
@@ -175,7 +175,7 @@ struct Process {
     progress: f64,
     rows: u64,
     stuck: bool,
-    waiting: Option<Waiting>,
+    waiting: Option<ReportedWait>,
     outcome: Option<Result<WorkResult, WorkError>>,
     work: Option<indexbuild_api::Work>,
     sent: bool,
@@ -204,7 +204,7 @@ pub(crate) struct Sim {
     pub faults: Faults,
     pub now: u64,
     pub tick: u64,
-    pub clocks: Clocks,
+    pub timeouts: Timeouts,
     /// Whether works end, and how, as somebody says, and not by themselves.
     by_hand: bool,
     /// Whether a volume is found for a new claim.
@@ -295,7 +295,7 @@ impl Sim {
             faults,
             now: 1_000,
             tick: TICK,
-            clocks: Clocks { renew_interval: RENEW, replace_after: REPLACE, orphan_after: ORPHAN },
+            timeouts: Timeouts { renew_interval: RENEW, replace_after: REPLACE, orphan_after: ORPHAN },
             by_hand: false,
             claims_bind: true,
             containers_wait: false,

@@ -237,7 +237,7 @@ impl Sim {
                     owner: OwnerState {
                         pod_uid: uid,
                         boot_nonce: nonce,
-                        orphan_after: self.clocks.orphan_after,
+                        orphan_after: self.timeouts.orphan_after,
                         last_contact: now,
                         claimed: false,
                         current: None,

@@ -88,7 +88,7 @@ impl Sim {
             active_age: self.active_age(),
             finalizer: self.finalizer,
             reconcile_disabled: false,
-            clocks: self.clocks,
+            timeouts: self.timeouts,
             share: Share::default(),
             percent_per_second: None,
             gone: false,

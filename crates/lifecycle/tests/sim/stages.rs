@@ -7,7 +7,7 @@ impl Sim {
     pub(super) fn stage_objects(&self) -> Vec<StageObject> {
         let hidden = |name: &String| self.strangers.contains_key(name) || self.removed.contains(name);
         let object = |(name, stage): (&String, &Stage)| StageObject {
-            name: names::stage("orders", UID, name),
+            name: names::config_map("orders", UID, name),
             text: Some(stage.text().unwrap()),
             well_formed: true,
         };

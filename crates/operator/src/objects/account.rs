@@ -24,7 +24,7 @@ pub fn service_account(build: &IndexBuild, owner: &Owner) -> Option<ServiceAccou
 /// The role of a build's executors. Every object is named: no executor reads or writes what is another build's.
 pub fn role(owner: &Owner, slots: impl Iterator<Item = u32>, stages: &[String]) -> Role {
     let directories: Vec<String> = slots.map(|slot| names::directory(&owner.name, &owner.uid, slot)).collect();
-    let maps = stages.iter().map(|stage| names::stage(&owner.name, &owner.uid, stage)).collect();
+    let maps = stages.iter().map(|stage| names::config_map(&owner.name, &owner.uid, stage)).collect();
     let rule = |group: &str, resource: &str, verbs: &[&str], resource_names| PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
         resources: Some(vec![resource.to_owned()]),

@@ -31,7 +31,7 @@ pub fn build_file(build: &IndexBuild, owner: &Owner) -> ConfigMap {
         "spec": build.spec,
     });
     ConfigMap {
-        metadata: owner.owned(names::stage(&owner.name, &owner.uid, BUILD)),
+        metadata: owner.owned(names::config_map(&owner.name, &owner.uid, BUILD)),
         data: Some(BTreeMap::from([(BUILD_KEY.to_owned(), text.to_string())])),
         ..ConfigMap::default()
     }

@@ -161,7 +161,7 @@ fn volumes(owner: &Owner, claim: String, secrets: &[Mounted], fs_group: Option<i
         },
         core::Volume {
             config_map: Some(core::ConfigMapVolumeSource {
-                name: indexbuild_api::names::stage(&owner.name, &owner.uid, BUILD),
+                name: indexbuild_api::names::config_map(&owner.name, &owner.uid, BUILD),
                 ..core::ConfigMapVolumeSource::default()
             }),
             ..volume("build")

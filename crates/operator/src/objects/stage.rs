@@ -13,7 +13,7 @@ use super::{Owner, with_label};
 /// # Errors
 /// It cannot be written as JSON.
 pub fn stage(owner: &Owner, stage: &Stage) -> Result<ConfigMap, serde_json::Error> {
-    let name = names::stage(&owner.name, &owner.uid, &stage.name);
+    let name = names::config_map(&owner.name, &owner.uid, &stage.name);
     Ok(ConfigMap {
         metadata: with_label(owner.owned(name), labels::STAGE, &stage.name),
         immutable: Some(true),

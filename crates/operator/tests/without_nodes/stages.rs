@@ -60,7 +60,7 @@ fn forgery(build: &IndexBuild, stage: &str, work: &str, plain: bool) -> ConfigMa
     let mut labels = labels::of_build(&name, &uid);
     labels.insert(labels::STAGE.to_owned(), stage.to_owned());
     let owner = json!([{"apiVersion": "indexbuild.dev/v1alpha1", "kind": "IndexBuild", "name": name, "uid": uid, "controller": true}]);
-    let mut metadata = json!({"name": names::stage(&name, &uid, stage)});
+    let mut metadata = json!({"name": names::config_map(&name, &uid, stage)});
     if !plain {
         metadata["labels"] = json!(labels);
         metadata["ownerReferences"] = owner;
@@ -107,7 +107,7 @@ async fn completes(bench: &Bench, namespace: &str) {
     // Each stage holds what the status says, and that was said once.
     for FrozenStage { name, digest: said } in said(&build(bench, namespace).await) {
         let uid = build(bench, namespace).await.uid().unwrap();
-        let map = maps(bench, namespace).get_opt(&names::stage(BUILD, &uid, &name)).await.unwrap();
+        let map = maps(bench, namespace).get_opt(&names::config_map(BUILD, &uid, &name)).await.unwrap();
         let text = map.and_then(|map| map.data).map(|data| data[names::STAGE_KEY].clone());
         assert!(text.is_none_or(|text| digest(&text) == said), "{namespace}: {name} is not what was said");
     }
@@ -140,7 +140,7 @@ async fn made_before(bench: &Bench, plain: bool) {
     let proxy = bench.proxy().await;
     let operator = operator(bench, &proxy, namespace, TestSwitches::default()).await;
     let uid = there.uid().unwrap();
-    let plan = names::stage(BUILD, &uid, "plan");
+    let plan = names::config_map(BUILD, &uid, "plan");
     until("it stalls by the stranger's, and the plan that was chosen is said", || async {
         let build = build(bench, namespace).await;
         is_stalled(&build, Reason::ForeignObject, if plain { &plan } else { "ConfigMap orders-" })?;
@@ -156,7 +156,7 @@ async fn made_before(bench: &Bench, plain: bool) {
         "nothing is published by a stranger's word"
     );
     for stage in ["plan", "publish"] {
-        let name = names::stage(BUILD, &uid, stage);
+        let name = names::config_map(BUILD, &uid, stage);
         maps(bench, namespace).delete(&name, &DeleteParams::default()).await.unwrap();
     }
     completes(bench, namespace).await;
@@ -172,7 +172,7 @@ async fn removed_and_changed(bench: &Bench) {
     let operator = operator(bench, &proxy, namespace, TestSwitches::default()).await;
     held(bench, namespace).await;
     let there = build(bench, namespace).await;
-    let (maps, name) = (maps(bench, namespace), names::stage(BUILD, &there.uid().unwrap(), "plan"));
+    let (maps, name) = (maps(bench, namespace), names::config_map(BUILD, &there.uid().unwrap(), "plan"));
     let mut plan = maps.get(&name).await.unwrap();
     (plan.metadata.uid, plan.metadata.resource_version) = (None, None);
     maps.delete(&name, &DeleteParams::default()).await.unwrap();

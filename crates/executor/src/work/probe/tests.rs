@@ -12,9 +12,9 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::attempt_state::{AttemptState, WaitsFor};
-use crate::objects::OpenError;
 use crate::outage::{Site, Watch};
 use crate::stats::Meter;
+use crate::stored_objects::OpenError;
 
 /// How a store takes conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use indexbuild_api::{Reason, Waiting};
+use indexbuild_api::{Reason, ReportedWait};
 use indexbuild_index::store::{Fault, PutOutcome, Store, StoreError, Version};
 use indexbuild_text::chain;
 use tokio::runtime::Handle;
@@ -390,7 +390,7 @@ impl Objects {
 
     fn show(&self, reason: Reason, what: &str, error: &StoreError, way_out: &str) {
         let message = format!("{what}: {}; {way_out}", chain(error));
-        self.shared.set_waiting(WaitsFor::Room, Some(Waiting { reason, message, needs_help: false }));
+        self.shared.set_waiting(WaitsFor::Room, Some(ReportedWait { reason, message, needs_help: false }));
     }
 }
 
