@@ -141,7 +141,7 @@ impl Attempt {
     /// before it must end at once.
     ///
     /// # Errors
-    /// [`Hung`]: the thread still works, or hangs in a close.
+    /// [`StillRunning`]: the thread still works, or hangs in a close.
     pub(crate) async fn close(
         &mut self,
         ending: EndRequest,
