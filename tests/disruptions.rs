@@ -23,6 +23,8 @@ mod evictions;
 mod incident;
 #[path = "operator/late_start.rs"]
 mod late_start;
+#[path = "../crates/operator/tests/scripted/later_version.rs"]
+mod later_version;
 #[path = "operator/many_nodes_lost.rs"]
 mod many_nodes_lost;
 #[path = "operator/partition.rs"]

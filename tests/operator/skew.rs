@@ -8,33 +8,18 @@ use std::time::Duration;
 use indexbuild_testbed::{Options, Tools, tools_or_skip};
 use serde_json::{Value, json};
 
+use crate::later_version::{FIELD, WORD, later};
 use crate::short_timers::{SMALL, slow};
 use crate::support::operator_process::OperatorOptions;
 use crate::support::{Fixture, NAMESPACE, history, text};
 
 const BUILDS: [&str; 2] = ["rolled-one", "rolled-two"];
 const WITHIN: Duration = Duration::from_secs(60);
-const FIELD: &str = "laterVersion";
-const WORD: &str = "LaterVersion";
 
 #[test]
 fn an_operator_is_rolled_forward_and_back_under_builds_and_no_executor_and_no_row_is_lost_by_it_i10() {
     let Some(tools) = tools_or_skip("operators of two versions on real nodes") else { return };
     run(&tools);
-}
-
-/// The definitions as a later version's chart has them.
-fn later(schema: &mut Value) {
-    if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
-        words.push(json!(WORD));
-    }
-    if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        fields.values_mut().for_each(later);
-        fields.insert(FIELD.to_owned(), json!({"type": "string", "maxLength": 63}));
-    }
-    if let Some(items) = schema.get_mut("items") {
-        later(items);
-    }
 }
 
 fn define_later(fixture: &Fixture) {

@@ -409,25 +409,11 @@ pub struct InvalidDefinition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::columnar::arbitrary::ALL_TYPES;
 
     #[test]
     fn a_type_is_indexed_as_itself_when_it_goes_to_arrow_and_back() {
-        let mut types = vec![
-            ColumnType::Bool,
-            ColumnType::Int8,
-            ColumnType::Int16,
-            ColumnType::Int32,
-            ColumnType::Int64,
-            ColumnType::UInt8,
-            ColumnType::UInt16,
-            ColumnType::UInt32,
-            ColumnType::UInt64,
-            ColumnType::Float32,
-            ColumnType::Float64,
-            ColumnType::Date,
-            ColumnType::String,
-            ColumnType::Bytes,
-        ];
+        let mut types = ALL_TYPES.to_vec();
         for unit in [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond] {
             types.push(ColumnType::Time { unit });
             types.extend([true, false].map(|utc| ColumnType::Timestamp { unit, utc }));

@@ -11,21 +11,6 @@ use indexbuild_lifecycle::world::{ClaimPhase, Enforcement, NodeReady, World};
 use indexbuild_lifecycle::{Action, Decision, plan};
 use scene::*;
 
-/// Carries out what changes objects too.
-fn act(world: &mut World, decision: &Decision) {
-    carry_out(world, decision);
-    for action in &decision.actions {
-        match action {
-            Action::DeleteDirectory { slot, .. } => world.slots.retain(|view| view.record.spec.slot != *slot),
-            Action::DeleteClaim { name, .. } => world.claims.retain(|claim| claim.name != *name),
-            Action::StopPod { uid, .. } => {
-                world.pods.iter_mut().filter(|pod| pod.uid == *uid).for_each(|pod| pod.deleting = true);
-            }
-            _ => {}
-        }
-    }
-}
-
 fn ages(world: &mut World, age: u64) {
     for view in &mut world.slots {
         (view.report_age, view.progress_age, view.grant_age) = (age, age, age);
@@ -68,7 +53,7 @@ fn ended(phase: Phase, former: fn(&mut World)) -> World {
         ages(&mut world, 100_000);
         let decision = plan(&world);
         let done = decision.actions.is_empty() && world.build.status.as_ref() == Some(&decision.status);
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
         if done {
             assert_eq!(decision.status.phase, Some(phase), "{:?}", decision.status);
             return world;
@@ -128,13 +113,13 @@ fn a_fresh_observer_of_a_build_that_is_cleaning_has_all_patience_before_it() {
         ages(&mut world, 1_000);
         let decision = plan(&world);
         assert_eq!(decision.status.phase, Some(Phase::Cleaning));
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
     }
     // Each write of a record is followed by another look.
     for _ in 0..5 {
         ages(&mut world, 100_000);
         let decision = plan(&world);
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
     }
     assert_eq!(plan(&world).status.phase, Some(Phase::Complete));
 }
@@ -152,7 +137,7 @@ fn a_proof_that_comes_after_a_build_has_ended_frees_its_volume() {
             Action::DeleteClaim { name, .. } => Some(name.clone()),
             _ => None,
         }));
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
     }
     assert_eq!(deleted, [names::claim("orders", UID, 0, 9)]);
     assert_eq!(world.build.status.unwrap().phase, Some(Phase::Complete));

@@ -9,25 +9,10 @@ use indexbuild_api::{
     OwnerChangeReason, Reason, Report, ReportedWait, WorkErrorReason, WorkFailures,
 };
 use indexbuild_lifecycle::world::{ClaimPhase, ClaimView, NodeReady, NodeView, PodState, PodView, World};
-use indexbuild_lifecycle::{Action, Decision, Evidence, EvidenceKind, StopReason, plan};
+use indexbuild_lifecycle::{Action, Evidence, EvidenceKind, StopReason, plan};
 use scene::{
-    carry_out, changed, encoding, replaced, report_mut, reports_error, silent, stage, stranded, terminated, update,
+    carry_out_all, changed, encoding, replaced, report_mut, reports_error, silent, stage, stranded, terminated, update,
 };
-
-/// Carries out what changes objects too.
-fn act(world: &mut World, decision: &Decision) {
-    carry_out(world, decision);
-    for action in &decision.actions {
-        match action {
-            Action::DeleteDirectory { slot, .. } => world.slots.retain(|view| view.record.spec.slot != *slot),
-            Action::DeleteClaim { name, .. } => world.claims.retain(|claim| claim.name != *name),
-            Action::StopPod { uid, .. } => {
-                world.pods.iter_mut().filter(|pod| pod.uid == *uid).for_each(|pod| pod.deleting = true);
-            }
-            _ => {}
-        }
-    }
-}
 
 fn failed_attempts(world: &World, slot: usize) -> u32 {
     world.slots[slot].record.spec.failed_attempts
@@ -96,7 +81,7 @@ fn a_failure_is_counted_once_though_the_record_can_hold_no_more_volumes() {
         }
         for _ in 0..3 {
             let decision = plan(&world);
-            act(&mut world, &decision);
+            carry_out_all(&mut world, &decision);
         }
         assert_eq!(failed_attempts(&world, 0), u32::from(formers == 63), "{formers} former volumes");
     }
@@ -108,13 +93,13 @@ fn failures_of_a_slot_that_went_stay_counted_and_later_ones_are_added() {
     world.slots[0].record.spec.failed_attempts = 2;
     world.slots[1].record.spec.failed_attempts = 3;
     let decision = plan(&world);
-    act(&mut world, &decision);
+    carry_out_all(&mut world, &decision);
     assert_eq!(world.build.status.as_ref().unwrap().failed_attempts, Some(5));
     // The second slot goes: nobody needs it, its pod has ended and its volume is gone.
     world.build.spec.parallelism = 1;
     for round in 0..8 {
         let decision = plan(&world);
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
         world.slots.iter_mut().for_each(|view| view.grant_age += 2_000);
         if round == 1 {
             world.pods[1].deleting = true;
@@ -125,7 +110,7 @@ fn failures_of_a_slot_that_went_stay_counted_and_later_ones_are_added() {
     world.pods.retain(|pod| pod.slot == 0);
     for _ in 0..4 {
         let decision = plan(&world);
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
     }
     world.slots[0].record.spec.failed_attempts = 4; // two more failures
     assert_eq!(plan(&world).status.failed_attempts, Some(7));
@@ -144,7 +129,7 @@ fn who_is_evicted_or_preempted_has_not_failed_and_who_is_killed_for_memory_has()
         world.pods[0].state = terminated(137);
         world.pods[0].disrupted = disrupted;
         let decision = plan(&world);
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
         assert_eq!(failed_attempts(&world, 0), counted, "disrupted: {disrupted}");
         let reason = if disrupted { OwnerChangeReason::Rebound } else { OwnerChangeReason::AttemptFailed };
         assert_eq!(changed(&decision, 0), Some(reason));
@@ -156,7 +141,7 @@ fn fails_once(world: &mut World) {
     reports_error(world, 0, WorkErrorReason::Internal, true, vec![]);
     world.pods[0].state = terminated(10);
     let decision = plan(world);
-    act(world, &decision);
+    carry_out_all(world, &decision);
     let grant = world.slots[0].record.spec.grant.as_mut().unwrap();
     (grant.pod_uid, grant.boot_nonce) = ("pod-0".to_owned(), "nonce-0".to_owned());
     let (epoch, name) = (grant.epoch, grant.pod_name.clone());
@@ -210,7 +195,7 @@ fn the_first_work_that_fails_too_often_fails_the_build_and_many_works_that_fail_
     fails_once(&mut world);
     for _ in 0..3 {
         let decision = plan(&world);
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
     }
     let left = &world.slots[0].record.spec.work_failures;
     assert!(left.iter().all(|work| work.work_id != "encode-0"), "{left:?}");
@@ -223,7 +208,7 @@ fn what_ran_before_a_reboot_has_not_failed_though_the_kubelet_that_comes_back_re
         world.nodes[0].boot_id = boot_id.to_owned();
         world.pods[0].state = terminated(255);
         let decision = plan(&world);
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
         assert_eq!(failed_attempts(&world, 0), counted, "{boot_id}");
     }
 }
@@ -238,7 +223,7 @@ fn a_pod_that_starts_after_its_node_rebooted_is_not_proved_gone() {
     (record.status.claim, record.status.report) = (None, None);
     world.pods[0].state = PodState::Pending;
     let decision = plan(&world);
-    act(&mut world, &decision);
+    carry_out_all(&mut world, &decision);
     assert_eq!(world.slots[0].record.spec.grant.as_ref().unwrap().pod_uid, "pod-0");
 
     world.nodes[0].boot_id = "boot-2".to_owned();
@@ -246,7 +231,7 @@ fn a_pod_that_starts_after_its_node_rebooted_is_not_proved_gone() {
     let claim = Claim { pod_uid: "pod-0".to_owned(), boot_nonce: "x".to_owned(), boot_id: "boot-2".to_owned() };
     world.slots[0].record.status.claim = Some(claim);
     let decision = plan(&world);
-    act(&mut world, &decision);
+    carry_out_all(&mut world, &decision);
     let proof = |world: &World| Evidence::of_current(world, &world.slots[0].record).map(|evidence| evidence.kind());
     assert_eq!(world.slots[0].record.spec.grant.as_ref().unwrap().boot_nonce, "x");
     assert_eq!(proof(&world), None, "it runs");
@@ -270,7 +255,7 @@ fn a_pause_that_waits_for_proof_writes_nothing_once_patience_is_over_i8() {
         world.wall = format!("2026-01-01T00:{:02}:{:02}Z", round * 2 / 60, round * 2 % 60);
         let decision = plan(&world);
         written.push(update(&decision, 0).is_some());
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
     }
     assert!(written.iter().skip(10).all(|written| !written), "{written:?}");
 }
@@ -286,11 +271,11 @@ fn the_end_of_our_container_ends_the_owner_and_its_volume_moves_when_the_pod_has
         );
         assert!(stop, "at once, not after replaceAfter: {:?}", decision.actions);
         assert_eq!(changed(&decision, 0), None, "the container beside it has the volume mounted");
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
         assert_eq!(changed(&plan(&world), 0), None);
         world.pods[0].state = terminated(code);
         let decision = plan(&world);
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
         assert!(changed(&decision, 0).is_some());
         assert_eq!(failed_attempts(&world, 0), counted, "exit code {code}, though the pod was asked to end");
     }
@@ -305,7 +290,7 @@ fn times_given_up(mut world: World, exit_code: i32, drained: bool) -> usize {
         let empty =
             |action: &&Action| matches!(action, Action::RecordStages { stages } if stages.contains(&without_choice));
         given_up += decision.actions.iter().filter(empty).count();
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
         if given_up > 0 || world.slots.is_empty() {
             break;
         }
@@ -421,7 +406,7 @@ fn the_finalizer_goes_only_after_the_tombstone_was_seen() {
     let decision = plan(&world);
     assert_eq!(update(&decision, 0).map(|(_, state, _)| state), Some(DirectoryState::Tombstone));
     assert!(!decision.actions.contains(&Action::RemoveFinalizer), "a compare-and-set that is lost loses the record");
-    act(&mut world, &decision);
+    carry_out_all(&mut world, &decision);
     assert!(plan(&world).actions.contains(&Action::RemoveFinalizer), "the tombstone was read");
 }
 
@@ -437,7 +422,7 @@ fn never_registering(node_ready: NodeReady, ready_for: u64) -> (usize, Option<St
     for round in 0..200 {
         world.slots[0].grant_age = 400_000;
         let decision = plan(&world);
-        act(&mut world, &decision);
+        carry_out_all(&mut world, &decision);
         for action in &decision.actions {
             match action {
                 Action::CreateClaim { name, generation, .. } => world.claims.push(ClaimView {
@@ -549,7 +534,7 @@ fn a_build_whose_namespace_is_deleted_is_let_go_at_once_and_what_is_left_is_told
     volumes.claims = encoding().claims;
     let left = std::iter::successors(Some(volumes), |world| {
         let mut next = world.clone();
-        act(&mut next, &plan(world));
+        carry_out_all(&mut next, &plan(world));
         Some(next)
     });
     let left = left.take(8).find_map(|world| plan(&world).leaves).expect("it is let go");

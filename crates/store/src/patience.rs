@@ -1,10 +1,9 @@
-//! How long a store may be silent. What counts is the last byte that came or was taken, not when the request began: a link
-//! of 200 KB/s takes 40 seconds for 8 MB, and whoever counted from the beginning would begin anew for ever.
+//! How long a store may be silent. Of a download the last byte counts that came, not when the request began: a link of
+//! 200 KB/s takes 40 seconds for 8 MB, and whoever counted from the beginning would begin anew for ever. An upload has
+//! the time besides that its bytes take on the slowest link: which of them the other side has, only the kernel knows.
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,20 +17,15 @@ use object_store::client::{HttpClient, HttpError, HttpErrorKind, HttpRequestBody
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
-/// A body goes to the connection in such pieces, each of which is noticed when it has been taken.
-const PIECE: usize = 64 << 10;
-/// What a kernel may hold of an upload that it has taken and not yet sent (Linux: `tcp_wmem`).
-const HELD_BY_KERNEL: u64 = 4 << 20;
 /// Google's condition of a put; the others have HTTP's own.
 const GENERATION_MATCH: &str = "x-goog-if-generation-match";
 
 /// How long a store may be silent, and how a request goes on whose connection broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// For so long no byte may come, and none be taken, before a request is given up.
+    /// For so long no byte may come before a request is given up whose own bytes may all be there.
     pub silence: Duration,
-    /// A link is no slower than so many bytes in a second: for as long as the kernel may have bytes to send, nobody can see
-    /// them move.
+    /// A link is no slower than so many bytes in a second for a request: so long its own bytes may be on their way.
     pub slowest: u64,
     /// How often in a row a download goes on without a further byte.
     pub fruitless: u32,
@@ -55,9 +49,9 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// For how long nothing may move while so many bytes go up.
-    fn while_sending(&self, bytes: u64) -> Duration {
-        self.silence + Duration::from_secs(bytes.min(HELD_BY_KERNEL) / self.slowest.max(1))
+    /// For how long no answer may come to so many bytes.
+    fn for_an_answer_to(&self, bytes: u64) -> Duration {
+        self.silence + Duration::from_secs(bytes / self.slowest.max(1))
     }
 }
 
@@ -67,7 +61,7 @@ struct Silent(Duration);
 
 impl fmt::Display for Silent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the store was silent for {} s: no byte came or was taken", self.0.as_secs_f64())
+        write!(f, "the store was silent for {} s: no byte came", self.0.as_secs_f64())
     }
 }
 
@@ -77,48 +71,7 @@ fn silent(limit: Duration) -> HttpError {
     HttpError::new(HttpErrorKind::Timeout, Silent(limit))
 }
 
-/// When bytes were taken from a body.
-#[derive(Debug)]
-struct Taken {
-    begun: Instant,
-    /// Milliseconds from there to the last byte.
-    last: AtomicU64,
-}
-
-impl Taken {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { begun: Instant::now(), last: AtomicU64::new(0) })
-    }
-
-    fn note(&self) {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.fetch_max(now, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed))
-    }
-}
-
-/// A piece of a body. The connection lets go of it once it has been written.
-struct Piece {
-    bytes: Bytes,
-    taken: Arc<Taken>,
-}
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Piece {
-    fn drop(&mut self) {
-        self.taken.note();
-    }
-}
-
-/// Makes a request, and waits for its answer for as long as bytes move.
+/// Makes a request, and waits for its answer as long as its bytes may take.
 pub(crate) async fn execute(
     client: &HttpClient,
     runtime: &Handle,
@@ -176,17 +129,11 @@ impl Content {
         }
     }
 
-    /// The same bytes in pieces that are noticed when they have been taken.
-    fn watched(&self, taken: &Arc<Taken>) -> HttpRequestBody {
-        let parts = match self {
-            Self::Document(bytes) => return bytes.clone().into(),
-            Self::Object(parts) => parts,
-        };
-        let pieces = parts
-            .iter()
-            .flat_map(|part| (0..part.len()).step_by(PIECE).map(move |at| part.slice(at..part.len().min(at + PIECE))));
-        let watched = pieces.map(|bytes| Bytes::from_owner(Piece { bytes, taken: Arc::clone(taken) }));
-        watched.collect::<PutPayload>().into()
+    fn body(&self) -> HttpRequestBody {
+        match self {
+            Self::Document(bytes) => bytes.clone().into(),
+            Self::Object(parts) => parts.iter().cloned().collect::<PutPayload>().into(),
+        }
     }
 }
 
@@ -196,23 +143,9 @@ async fn once(
     parts: &request::Parts,
     content: &Content,
 ) -> Result<HttpResponse, HttpError> {
-    let taken = Taken::new();
-    let body = content.watched(&taken);
-    let limit = patience.while_sending(content.bytes() as u64);
-    let answer = client.execute(http::Request::from_parts(parts.clone(), body));
-    tokio::pin!(answer);
-    loop {
-        let deadline = taken.last() + limit;
-        tokio::select! {
-            biased;
-            answer = &mut answer => return answer,
-            () = tokio::time::sleep_until(deadline) => {
-                if taken.last() + limit <= Instant::now() {
-                    return Err(silent(limit));
-                }
-            }
-        }
-    }
+    let limit = patience.for_an_answer_to(content.bytes() as u64);
+    let answer = client.execute(http::Request::from_parts(parts.clone(), content.body()));
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(silent(limit)))
 }
 
 fn watched(body: HttpResponseBody, runtime: &Handle, silence: Duration) -> HttpResponseBody {

@@ -253,6 +253,21 @@ pub(crate) fn owner_change(epoch: u64, reason: OwnerChangeReason) -> OwnerChange
     }
 }
 
+/// Carries out a decision with all that it makes of objects beside the records.
+pub(crate) fn carry_out_all(world: &mut World, decision: &Decision) {
+    carry_out(world, decision);
+    for action in &decision.actions {
+        match action {
+            Action::DeleteDirectory { slot, .. } => world.slots.retain(|view| view.record.spec.slot != *slot),
+            Action::DeleteClaim { name, .. } => world.claims.retain(|claim| claim.name != *name),
+            Action::StopPod { uid, .. } => {
+                world.pods.iter_mut().filter(|pod| pod.uid == *uid).for_each(|pod| pod.deleting = true);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Carries out what changes records and the build's status.
 pub(crate) fn carry_out(world: &mut World, decision: &Decision) {
     for action in &decision.actions {

@@ -5,6 +5,7 @@
 pub(crate) mod bench;
 mod containers;
 pub(crate) mod deputy;
+pub(crate) mod later_version;
 pub(crate) mod ledger;
 pub(crate) mod machine;
 pub(crate) mod owner;

@@ -17,28 +17,12 @@ use serde_json::{Value, json};
 
 use crate::scripted::bench::BUILD;
 use crate::scripted::deputy::{Deputy, Order};
+use crate::scripted::later_version::{FIELD, WORD, later};
 use crate::scripted::{Bench, Script};
 
 const NAMESPACE: &str = "skew";
 const ASKING: &str = "asking";
 const WITHIN: Duration = Duration::from_secs(60);
-/// What the operator of a later version writes.
-const FIELD: &str = "laterVersion";
-const WORD: &str = "LaterVersion";
-
-/// The definitions as a later version's chart has them: a field more in each object, a word more in each closed set.
-fn later(schema: &mut Value) {
-    if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
-        words.push(json!(WORD));
-    }
-    if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        fields.values_mut().for_each(later);
-        fields.insert(FIELD.to_owned(), json!({"type": "string", "maxLength": 63}));
-    }
-    if let Some(items) = schema.get_mut("items") {
-        later(items);
-    }
-}
 
 async fn define_later(bench: &Bench) {
     let api: Api<CustomResourceDefinition> = Api::all(bench.admin.clone());

@@ -151,7 +151,7 @@ fn folders_are_among_what_may_be_named() {
     for (_folder, table) in tables(&["year=1/month=2"]) {
         let found = table.survey(&names(&["year", "nope"]), &rules(Fail, &[])).unwrap();
         let found: Vec<&String> = found.fields().iter().map(|field| field.name()).collect();
-        assert_eq!(found, ["year", "id", "month"]);
+        assert_eq!(found, ["id", "month", "year"]);
         let error = table.splits(&names(&["nope"])).unwrap_err().to_string();
         assert_eq!(error, "column \"nope\" is not in the table; its columns are id, month, year");
     }
