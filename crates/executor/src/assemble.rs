@@ -325,6 +325,7 @@ mod tests {
             entry_bytes: 9,
             content_digest: "c".into(),
             file_digest: "f".into(),
+            writer_version: Some(1),
         }
     }
 

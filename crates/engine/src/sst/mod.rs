@@ -23,4 +23,4 @@ mod writer;
 mod tests;
 
 pub(crate) use compress::BlockCompression;
-pub(crate) use writer::{Finished, SstWriter, WriteError};
+pub(crate) use writer::{Finished, SstWriter, WRITER_VERSION, WriteError};

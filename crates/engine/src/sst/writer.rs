@@ -22,9 +22,11 @@ const CHECKSUM_XXH3: u8 = 4;
 /// Kind of the checksum and both handles, padded.
 const FOOTER_HEAD: usize = 41;
 
-/// What decides a file's bytes beside its entries and their compression. Whatever changes a byte raises it: two files that
-/// differ must not have one name in RocksDB's cache.
-const WRITER_VERSION: u32 = 1;
+/// What decides a file's bytes beside its entries and their compression: the layout, the size of blocks, how often a key is
+/// whole, the compressors and their levels. Whatever changes a byte raises it, for two files that differ must not have one
+/// name in RocksDB's cache, and a manifest tells by it which files are equal bit for bit (I10).
+/// `the_bytes_of_files_are_those_of_the_writer_s_version` fails when it was forgotten.
+pub(crate) const WRITER_VERSION: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {

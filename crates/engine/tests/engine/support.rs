@@ -309,8 +309,8 @@ pub(crate) fn sort_with(
 /// What an index is, whatever it was made with.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Content {
-    /// Range, first key, last key, entries, content digest.
-    pub files: Vec<(u32, String, String, u64, String)>,
+    /// Range, first key, last key, entries, digests of the entries and of the bytes.
+    pub files: Vec<(u32, String, String, u64, [String; 2])>,
     pub hash: String,
     pub entries: u64,
     pub duplicates: indexbuild_engine::Duplicates,
@@ -331,7 +331,7 @@ pub(crate) fn content(outcomes: &[SortOutcome]) -> Content {
                     sst.first_key.clone(),
                     sst.last_key.clone(),
                     sst.entries,
-                    sst.content_digest.clone(),
+                    [sst.content_digest.clone(), sst.file_digest.clone()],
                 ));
             }
         }
