@@ -60,6 +60,32 @@ fn files_of_rocksdb_s_own_writer_differ_from_build_to_build_control_of_i10() {
     assert_eq!(one.0, files(&workspace, &[])[..one.0.len()], "our writer's entries and cuts are RocksDB's");
 }
 
+/// A filter stands beside the entries, in the unique index alone, and is as much the same as they are.
+#[test]
+fn a_bloom_filter_changes_no_entry_and_is_equal_bit_for_bit_i10() {
+    let workspace = Workspace::new();
+    workspace.sample(ROWS, "table.parquet", &["--columns", "id,k", "--row-group-rows", "5000"]);
+    let yaml = build_yaml("same", &["k", "id"], "");
+    let unique = yaml.replace("[{name: \"id\"}]}", "[{name: \"id\"}], unique: true}");
+    assert_ne!(yaml, unique);
+    let build = |bits: u32, flags: &[&str]| {
+        let output = format!("output: {{url: indexes, bloomBitsPerKey: {bits}}}");
+        workspace.write("build.yaml", &unique.replace("output: {url: indexes}", &output));
+        let files = files(&workspace, flags);
+        workspace.indexbuild(&["verify", "indexes/default/same", "--source", "build.yaml"]).succeeded("verify");
+        let bytes = |index: usize| workspace.manifest("same")["indexes"][index]["bytes"].as_u64().unwrap();
+        (workspace.content("same"), files, [bytes(0), bytes(1)])
+    };
+    let (content, plain, sizes) = build(0, &[]);
+    let (filtered_content, filtered, filtered_sizes) = build(10, &["--parallelism", "1", "--threads", "1"]);
+    assert_eq!(filtered_content, content);
+    assert_ne!(filtered, plain);
+    assert_eq!(filtered_sizes[0], sizes[0], "the index that is not unique has none");
+    let more = filtered_sizes[1] - sizes[1];
+    assert!((ROWS * 10 / 8..ROWS * 10 / 8 + 20_000).contains(&more), "{more} bytes for {ROWS} keys of ten bits");
+    assert_eq!(build(10, &["--parallelism", "3", "--threads", "2", "--memory", "128Mi"]).1, filtered);
+}
+
 #[test]
 fn another_table_gives_another_index_control_of_i10() {
     let workspace = workspace();

@@ -177,7 +177,14 @@ pub(crate) fn plan(definition: IndexDefinition, table: &Table, ranges: usize, la
             ranges: (lane + 1) * ranges / lanes - lane * ranges / lanes,
         })
         .collect();
-    IndexPlan { definition, boundaries, lanes, target_file_bytes: 50_000, compression: Compression::Lz4 }
+    IndexPlan {
+        definition,
+        boundaries,
+        lanes,
+        target_file_bytes: 50_000,
+        compression: Compression::Lz4,
+        bloom_bits_per_key: 0,
+    }
 }
 
 fn stored_keys(definition: &IndexDefinition, table: &Table) -> Vec<Vec<u8>> {
