@@ -18,7 +18,7 @@ PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 INDEXBUILD := $(TARGET)/release/indexbuild
 
-.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug generated scenarios recorded check deny promtool image packages rocksdb python stores clean
+.PHONY: help demo demo-cluster test test-only test-long memory bench testbed testbed-starts tools build fmt lint docs doctest debug generated scenarios recorded check deny promtool image packages rocksdb python stores old-rocksdb clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,7 @@ BESIDE := promtool lint docs doctest check
 
 test: fmt rocksdb python ## everything that CI runs
 	@$(MAKE) --no-print-directory stores || echo "tests that need s3rver and Azurite will be skipped"
+	@$(MAKE) --no-print-directory old-rocksdb || echo "the test that needs an old RocksDB will be skipped"
 	@$(MAKE) --no-print-directory tools || echo "tests that need the testbed will be skipped"
 	@python3 scripts/test_run_tests.py --quiet
 	@scripts/run-tests.py $(foreach what,$(BESIDE),--beside "$(what)=make --no-print-directory $(what)") \
@@ -45,11 +46,12 @@ ONLY ?= *
 test-only: rocksdb python ## the tests that ONLY='*pattern*' matches, each `program test`
 	@scripts/run-tests.py --only "$(ONLY)" -- $(PROFILE) --workspace --locked
 
-test-long: build tools python ## what takes longer: 50 million rows; every write swept; 200 builds at once; 2000 definitions
+test-long: build tools python ## what takes longer: 50 million rows; every write swept; 200 builds at once; 2000 definitions; a million SST files
 	@$(CARGO) build $(PROFILE) --locked --quiet --workspace --example long_values
 	@scripts/memory.sh $(INDEXBUILD) $(TARGET)/release/examples/long_values 50000000
 	INDEXBUILD_SWEEP=full INDEXBUILD_SCALE=200 INDEXBUILD_DEFINITIONS=2000 $(CARGO) test $(PROFILE) --workspace --locked --no-fail-fast \
 	    --test without_nodes --test scale --test tables -- --nocapture
+	INDEXBUILD_SST_SETS=1000000 $(CARGO) test $(PROFILE) --workspace --locked --lib -- rocksdb_finds_in_many_random_files --nocapture
 
 memory: build ## 10 million rows within 256 MiB, long values, pages and many row groups within little more
 	@$(CARGO) build $(PROFILE) --locked --quiet --workspace --example long_values
@@ -161,6 +163,9 @@ python: packages
 stores: ## s3rver and Azurite, object stores that tests speak to, from npm
 	@scripts/install-packages.sh stores
 	@scripts/store-packages.sh
+
+old-rocksdb: ## Debian's tools of an old RocksDB, which a test has read the files
+	@scripts/install-packages.sh old-rocksdb
 
 clean: ## remove what was built in this clone; the cache folder stays
 	$(CARGO) clean

@@ -3,6 +3,7 @@
 #   install-packages.sh            what the build needs
 #   install-packages.sh testbed    what test clusters need besides: their tests are skipped without it
 #   install-packages.sh promtool   what tests of the chart's alerts need: they are skipped without it
+#   install-packages.sh old-rocksdb  what the test needs by which an old RocksDB reads an index: it is skipped without it
 #   install-packages.sh stores     what the object stores need that tests speak to: their tests are skipped without it
 set -euo pipefail
 
@@ -40,6 +41,10 @@ if [ "${1:-}" = stores ]; then
     missing=()
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
+fi
+if [ "${1:-}" = old-rocksdb ]; then
+    missing=()
+    command -v ldb >/dev/null && command -v sst_dump >/dev/null || missing+=(rocksdb-tools)
 fi
 if [ "${1:-}" = promtool ]; then
     missing=()

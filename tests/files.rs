@@ -136,7 +136,7 @@ fn a_compressed_table_makes_the_index_of_its_text() {
     for name in ["plain", "packed"] {
         workspace.indexbuild(&["run", &format!("{name}.yaml"), "-q"]).succeeded(name);
     }
-    assert_eq!(workspace.content("plain"), workspace.content("packed"));
+    assert_eq!(workspace.files("plain"), workspace.files("packed"));
     let index = "indexes/default/packed";
     workspace.indexbuild(&["verify", index, "--source", "packed.yaml"]).succeeded("verify");
 }

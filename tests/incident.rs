@@ -23,7 +23,7 @@ fn workspace() -> Workspace {
 fn undisturbed() -> Vec<String> {
     let workspace = workspace();
     workspace.indexbuild(&["run", "build.yaml", "--state", "state", "--quiet"]).succeeded("the undisturbed build");
-    workspace.content("incident")
+    workspace.files("incident")
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_build_survives_a_cut_with_a_leaked_engine_handle_i1_i2_i7_g9_g11() {
     works.sort();
     works.dedup();
     assert_eq!(works.len(), count, "a work stands twice in the manifest");
-    assert_eq!(workspace.content("incident"), undisturbed(), "the index is that of the undisturbed build");
+    assert_eq!(workspace.files("incident"), undisturbed(), "the files are those of the undisturbed build, bit for bit");
 
     // What is left in the output is what the manifest names; the late one's files are gone.
     let named: std::collections::BTreeSet<String> = manifest["indexes"]

@@ -66,7 +66,7 @@ fn assert_nothing_leaked(workspace: &Workspace, what: &str) {
 fn sweep(who: &str) {
     let undisturbed = workspace();
     run(&undisturbed, who, &[]).succeeded("the undisturbed run");
-    let reference = undisturbed.content("small");
+    let reference = undisturbed.files("small");
     assert_nothing_leaked(&undisturbed, "undisturbed");
     let (ran, expected) = traced(&workspace(), who, &[]);
     ran.succeeded("the traced run");
@@ -101,7 +101,7 @@ fn sweep(who: &str) {
                     let slots = if point.is_multiple_of(3) { "2" } else { "1" };
                     run(&workspace, who, &["--parallelism", slots])
                         .succeeded(&format!("{what}, resumed; the first run said:\n{}", first.text()));
-                    assert_eq!(workspace.content("small"), reference, "{what}");
+                    assert_eq!(workspace.files("small"), reference, "{what}");
                     assert_nothing_leaked(&workspace, &what);
                 }
             });

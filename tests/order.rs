@@ -1,5 +1,5 @@
 //! The order of keys and the form of files, judged by others: DuckDB sorts the same real Parquet file, and
-//! a RocksDB of another version (rocksdict) ingests and reads the files.
+//! RocksDBs of other versions (rocksdict; Debian's tools, 7.8) ingest and read the files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -100,5 +100,69 @@ shutil.rmtree(folder)
         let counted: u64 = run_python(&workspace, &script).trim().parse().unwrap();
         assert_eq!(counted, index["entries"].as_u64().unwrap());
         assert_eq!(counted, ROWS);
+    }
+}
+
+/// Debian's tools of RocksDB, 7.8: older than the program's own by four years.
+fn old_rocksdb_or_skip(test: &str) -> Option<()> {
+    let found = Command::new("ldb").arg("--version").output().is_ok();
+    if !found {
+        let line = format!("SKIPPED: {test}: there is no ldb: run `make old-rocksdb`, or install rocksdb-tools\n");
+        print!("{line}");
+        if let Some(list) = std::env::var_os("INDEXBUILD_SKIPPED") {
+            let mut list = std::fs::OpenOptions::new().create(true).append(true).open(list).unwrap();
+            std::io::Write::write_all(&mut list, line.as_bytes()).unwrap();
+        }
+    }
+    found.then_some(())
+}
+
+#[test]
+fn a_rocksdb_of_years_ago_ingests_the_files_verifies_them_and_looks_up_through_their_filters() {
+    let test = "a_rocksdb_of_years_ago_ingests_the_files_verifies_them_and_looks_up_through_their_filters";
+    let Some(()) = old_rocksdb_or_skip(test) else { return };
+    let workspace = Workspace::new();
+    workspace.sample(ROWS, "table.parquet", &["--columns", "id,k,c", "--row-group-rows", "5000", "--nulls", "0.05"]);
+    let yaml =
+        build_yaml("order", &["k", "c", "id"], "").replace("[{name: \"id\"}]}", "[{name: \"id\"}], unique: true}");
+    for compression in ["None", "Lz4", "Zstd"] {
+        let _ = std::fs::remove_dir_all(workspace.join("indexes"));
+        let _ = std::fs::remove_dir_all(workspace.join("db"));
+        let output = format!("{{url: indexes, compression: {compression}, bloomBitsPerKey: 10}}");
+        workspace.write("build.yaml", &yaml.replace("{url: indexes}", &output));
+        workspace.indexbuild(&["run", "build.yaml", "--quiet"]).succeeded(compression);
+        let folder = workspace.build_folder("order");
+        for (number, index) in workspace.manifest("order")["indexes"].as_array().unwrap().iter().enumerate() {
+            let what = format!("{compression}, {}", index["definition"]["name"]);
+            let ran = |program: &str, arguments: &[&str]| {
+                let mut command = Command::new(program);
+                command.args(arguments).current_dir(workspace.path());
+                finish(command, &format!("{program} {arguments:?}")).succeeded(&what).stdout
+            };
+            let db = format!("--db=db/{compression}-{number}");
+            std::fs::create_dir_all(workspace.join("db")).unwrap();
+            let files = index["files"].as_array().unwrap();
+            for file in files {
+                let path = folder.join(file["path"].as_str().unwrap());
+                let path = path.to_str().unwrap();
+                ran("ldb", &["ingest_extern_sst", path, &db, "--create_if_missing", "--allow_global_seqno=false"]);
+                let dumped = ran("sst_dump", &[&format!("--file={path}"), "--command=verify", "--show_properties"]);
+                assert!(!dumped.to_lowercase().contains("corrupt"), "{what}: {dumped}");
+                let filtered = dumped.contains("filter policy name: bloomfilter");
+                assert_eq!(filtered, index["definition"]["unique"] == true, "{what}: {dumped}");
+            }
+            let scanned = ran("ldb", &["scan", "--hex", "--no_value", &db]);
+            let keys: Vec<&str> = scanned.lines().filter_map(|line| line.trim().strip_prefix("0x")).collect();
+            assert_eq!(keys.len() as u64, ROWS, "{what}");
+            assert!(keys.is_sorted(), "{what}");
+            let bounds = [&files[0]["firstKey"], &files[files.len() - 1]["lastKey"]];
+            for (key, bound) in [keys[0], keys[keys.len() - 1]].iter().zip(bounds) {
+                assert_eq!(key.to_lowercase(), bound.as_str().unwrap().to_lowercase(), "{what}");
+            }
+            // With a policy, each is looked for in the filter first.
+            for key in keys.iter().step_by(keys.len() / 5) {
+                ran("ldb", &["get", "--hex", &format!("0x{key}"), "--bloom_bits=10", &db]);
+            }
+        }
     }
 }

@@ -28,7 +28,7 @@ fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
 fn undisturbed() -> Vec<String> {
     let workspace = workspace("  parallelism: 2\n");
     workspace.indexbuild(&RUN).succeeded("the undisturbed run");
-    workspace.content("small")
+    workspace.files("small")
 }
 
 /// Neither a volume, a pod nor a record stays, and nothing half written.
@@ -119,7 +119,7 @@ fn a_killed_child_is_followed_by_another_on_the_same_volume() {
         .succeeded("the run with killed processes")
         .json();
     assert_eq!(summary["failedAttempts"], 2, "{summary}");
-    assert_eq!(workspace.content("small"), undisturbed());
+    assert_eq!(workspace.files("small"), undisturbed());
     let volumes: Vec<u64> =
         summary["timeline"]["spans"].as_array().unwrap().iter().map(|span| span["volume"].as_u64().unwrap()).collect();
     assert!(volumes.iter().all(|volume| *volume == volumes[0]), "each slot kept its volume: {volumes:?}");
@@ -141,7 +141,7 @@ fn children_outlive_a_killed_parent_and_are_kept_by_the_next_one_with_another_pa
     let owners = owners(&summary);
     assert!(owners.iter().filter(|owner| **owner == owners[0]).count() > 2, "the first process was kept: {owners:?}");
     assert_eq!(summary["failedAttempts"], 0, "{summary}");
-    assert_eq!(workspace.content("small"), undisturbed());
+    assert_eq!(workspace.files("small"), undisturbed());
     assert_clean(&workspace);
 }
 
@@ -156,7 +156,7 @@ fn a_run_killed_with_its_children_goes_on_where_it_was() {
         signal(pid, "KILL");
     }
     workspace.indexbuild(&arguments(&["--parallelism", "1"])).succeeded("the resumed run");
-    assert_eq!(workspace.content("small"), undisturbed());
+    assert_eq!(workspace.files("small"), undisturbed());
     assert_clean(&workspace);
 }
 
@@ -177,7 +177,7 @@ fn a_silence_shorter_than_patience_changes_nothing() {
         .succeeded("the run with short silences")
         .json();
     assert!(reasons(&summary).iter().all(|reason| reason == "FirstOwner" || reason == "NextWork"), "{summary}");
-    assert_eq!(workspace.content("small"), undisturbed());
+    assert_eq!(workspace.files("small"), undisturbed());
     assert_clean(&workspace);
 }
 
@@ -201,7 +201,7 @@ fn a_silence_longer_than_patience_is_answered_by_a_new_volume_and_nothing_is_lef
             .succeeded(fault)
             .json();
         assert!(reasons(&summary).iter().any(|reason| reason == "Replaced"), "{fault}: {summary}");
-        assert_eq!(workspace.content("small"), undisturbed(), "{fault}");
+        assert_eq!(workspace.files("small"), undisturbed(), "{fault}");
         assert_clean(&workspace);
     }
 }
@@ -219,7 +219,7 @@ fn an_interrupted_run_says_so_by_its_exit_code_and_the_same_command_goes_on() {
     assert_eq!(code, Some(3));
     assert!(child_pids(&workspace).iter().all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
     workspace.indexbuild(&RUN).succeeded("the same command");
-    assert_eq!(workspace.content("small"), undisturbed());
+    assert_eq!(workspace.files("small"), undisturbed());
     assert_clean(&workspace);
 }
 

@@ -125,10 +125,15 @@ impl Workspace {
         manifest_in(&self.build_folder(name))
     }
 
-    /// What I10 promises to be the same: per index and file, in order, its bounds, entries and the
-    /// digest of its entries.
+    /// What an index is: per file, in order, its bounds, entries and the digest of its entries.
     pub(crate) fn content(&self, name: &str) -> Vec<String> {
         content_of(&self.manifest(name))
+    }
+
+    /// What I10 promises to be the same: the content, and of each file, in order, its bytes.
+    pub(crate) fn files(&self, name: &str) -> Vec<String> {
+        let folder = self.build_folder(name);
+        files_of(&folder, &manifest_in(&folder))
     }
 }
 
@@ -160,6 +165,27 @@ pub(crate) fn content_of(manifest: &Value) -> Vec<String> {
                 file["range"], file["firstKey"], file["lastKey"], file["entries"], file["contentDigest"]
             ));
         }
+    }
+    lines
+}
+
+/// The content, and of each file that the manifest names, in its order, the length and digest of what lies there. Nothing is
+/// asked of the bytes where the switch `rocksdbWritesFiles` is on: RocksDB's own writer puts the time and a random id into each.
+pub(crate) fn files_of(folder: &Path, manifest: &Value) -> Vec<String> {
+    let mut lines = content_of(manifest);
+    if std::env::var("INDEXBUILD_TEST_SWITCHES").is_ok_and(|switches| switches.contains("rocksdbWritesFiles")) {
+        return lines;
+    }
+    for file in manifest["indexes"].as_array().unwrap().iter().flat_map(|index| index["files"].as_array().unwrap()) {
+        let path = folder.join(file["path"].as_str().unwrap());
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let digest = xxhash_rust::xxh3::xxh3_128(&bytes);
+        lines.push(format!(
+            "range {}: {} bytes {digest:032x} by {}",
+            file["range"],
+            bytes.len(),
+            file["writerVersion"]
+        ));
     }
     lines
 }

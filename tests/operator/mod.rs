@@ -270,9 +270,9 @@ impl Fixture {
         let build = self.read_in(namespace, name);
         let uid = build["metadata"]["uid"].as_str().unwrap();
         let manifest = self.manifest(namespace, name, uid);
-        let content = crate::common::content_of(&manifest);
-        assert!(content.len() > 1, "an index with files: {content:?}");
-        assert_eq!(content, self.local_content(&build), "I10: build {namespace}/{name} is not what a local run gives");
+        let files = crate::common::files_of(&self.published(namespace, name, uid), &manifest);
+        assert!(files.len() > 1, "an index with files: {files:?}");
+        assert_eq!(files, self.local_files(&build), "I10: build {namespace}/{name} is not what a local run gives");
         // I1: each work once.
         let works = manifest["works"].as_array().unwrap();
         let ids: std::collections::BTreeSet<_> = works.iter().map(|work| work["workId"].to_string()).collect();
@@ -288,8 +288,12 @@ impl Fixture {
 
     /// What a build has published.
     pub(crate) fn manifest(&self, namespace: &str, name: &str, uid: &str) -> Value {
-        let bucket = self.cluster.bucket("indexes").unwrap();
-        crate::common::manifest_in(&bucket.join("shop").join(namespace).join(name).join(uid))
+        crate::common::manifest_in(&self.published(namespace, name, uid))
+    }
+
+    /// Where a build publishes, in the store's own folder.
+    fn published(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.cluster.bucket("indexes").unwrap().join("shop").join(namespace).join(name).join(uid)
     }
 
     /// The program inside the cluster's network, with the store's keys in its environment.
@@ -300,15 +304,15 @@ impl Fixture {
         command
     }
 
-    fn local_content(&self, build: &Value) -> Vec<String> {
+    fn local_files(&self, build: &Value) -> Vec<String> {
         let mut local = definition(build);
         local["metadata"] = json!({"name": "local"});
         let spec = &mut local["spec"];
         spec["parallelism"] = json!(1);
         let asked = format!("{} {} {}", spec["source"], spec["indexes"], spec["output"]);
         let mut known = self.local.lock().unwrap();
-        if let Some(content) = known.get(&asked) {
-            return content.clone();
+        if let Some(files) = known.get(&asked) {
+            return files.clone();
         }
         let folder = self.folder.path().join(format!("local-{}", known.len()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -319,9 +323,9 @@ impl Fixture {
         run.arg("run").arg(&file).arg("--state").arg(folder.join("state")).arg("--quiet");
         finish(run, "the local run over the same source");
         let published = crate::common::build_folder(&folder.join("indexes"), "local");
-        let content = crate::common::content_of(&crate::common::manifest_in(&published));
-        known.insert(asked, content.clone());
-        content
+        let files = crate::common::files_of(&published, &crate::common::manifest_in(&published));
+        known.insert(asked, files.clone());
+        files
     }
 
     /// Waits for a condition; a failure shows what the cluster and the operator said.

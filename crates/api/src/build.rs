@@ -62,6 +62,12 @@ pub const MAX_BUILD_NAME: usize = 40;
     validation = Rule::new("self.output.compression == oldSelf.output.compression && self.output.targetFileSize == oldSelf.output.targetFileSize")
         .message("compression and targetFileSize are immutable: make a new build to write other files")
         .field_path(".output"),
+    validation = Rule::new("(has(self.output.bloomBitsPerKey) ? self.output.bloomBitsPerKey : 0) == (has(oldSelf.output.bloomBitsPerKey) ? oldSelf.output.bloomBitsPerKey : 0)")
+        .message("bloomBitsPerKey is immutable: make a new build to write other files")
+        .field_path(".output"),
+    validation = Rule::new("!has(self.output.bloomBitsPerKey) || self.output.bloomBitsPerKey == 0 || self.indexes.exists(index, has(index.unique) && index.unique)")
+        .message("bloomBitsPerKey is for unique indexes, and no index is unique: say `unique: true` of the index that is, or leave bloomBitsPerKey out")
+        .field_path(".output.bloomBitsPerKey"),
     validation = Rule::new("(has(self.volume) && has(self.volume.storageClassName) ? self.volume.storageClassName : '') == (has(oldSelf.volume) && has(oldSelf.volume.storageClassName) ? oldSelf.volume.storageClassName : '')")
         .message("volume.storageClassName is immutable: make a new build to use another class")
         .field_path(".volume"),

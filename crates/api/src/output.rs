@@ -44,6 +44,10 @@ pub struct OutputSpec {
             .message("targetFileSize must be between 1Mi and 4Gi: 128Mi suits most readers")
     )]
     pub target_file_size: Quantity,
+    /// Bits per key of a Bloom filter in each file of the unique indexes: a lookup of a key that is not there then reads no block of it, but for one in a hundred at 10. 0, or absent: no filter. The database that takes the files needs a filter policy of its own to use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 32))]
+    pub bloom_bits_per_key: Option<u32>,
     /// What becomes of a committed index when the build is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
@@ -54,6 +58,12 @@ impl OutputSpec {
     #[must_use]
     pub fn target_file_bytes(&self) -> u64 {
         self.target_file_size.ceil()
+    }
+
+    /// Bits per key of the filters of unique indexes; 0: none.
+    #[must_use]
+    pub fn bloom_bits_per_key(&self) -> u32 {
+        self.bloom_bits_per_key.unwrap_or(0)
     }
 }
 
@@ -67,6 +77,7 @@ impl Default for OutputSpec {
             ca_secret: None,
             compression: Compression::default(),
             target_file_size: default_target_file_size(),
+            bloom_bits_per_key: None,
             deletion_policy: DeletionPolicy::default(),
         }
     }

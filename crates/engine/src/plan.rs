@@ -34,6 +34,14 @@ pub struct IndexPlan {
     /// A file ends with the entry that makes its entries this many bytes, counted from its range's begin.
     pub target_file_bytes: u64,
     pub compression: Compression,
+    /// Bits per key of each file's Bloom filter; 0: without one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bloom_bits_per_key: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks it so.
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Ranges that are one Sort work.
@@ -97,7 +105,7 @@ impl IndexPlan {
 ///
 /// Boundaries are a pure function of definition, sample and estimates: whoever plans again gets the
 /// same. Only how ranges are grouped into lanes depends on the number of slots. `estimated_bytes` is of stored entries
-/// (keys and values); 0: entries × the sample's mean.
+/// (keys and values); 0: entries × the sample's mean. The plan is without filters.
 ///
 /// # Errors
 /// `Definition` when the index cannot be encoded.
@@ -134,6 +142,7 @@ pub fn plan_index(
         definition,
         target_file_bytes,
         compression,
+        bloom_bits_per_key: 0,
     })
 }
 

@@ -254,6 +254,7 @@ mod tests {
             lanes: vec![Lane { first_range: 0, ranges: 2 }],
             target_file_bytes: 1 << 20,
             compression: Compression::Lz4,
+            bloom_bits_per_key: 0,
         };
         PlanFile {
             version: PLAN_VERSION,
@@ -325,6 +326,7 @@ mod tests {
             entry_bytes: 9,
             content_digest: "c".into(),
             file_digest: "f".into(),
+            writer_version: Some(1),
         }
     }
 

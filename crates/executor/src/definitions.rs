@@ -266,7 +266,7 @@ fn plain_http(endpoint: Option<&String>) -> bool {
 /// # Errors
 /// None in practice.
 pub fn spec_digest(spec: &IndexBuildSpec) -> Result<String, serde_json::Error> {
-    let deciding = serde_json::json!({
+    let mut deciding = serde_json::json!({
         "source": spec.source,
         "rowId": spec.row_id,
         "indexes": spec.indexes,
@@ -276,6 +276,10 @@ pub fn spec_digest(spec: &IndexBuildSpec) -> Result<String, serde_json::Error> {
             "targetFileBytes": spec.output.target_file_bytes(),
         },
     });
+    // Said only where it is set: without it, the digest is that of the versions that did not know it.
+    if spec.output.bloom_bits_per_key() > 0 {
+        deciding["output"]["bloomBitsPerKey"] = spec.output.bloom_bits_per_key().into();
+    }
     Ok(indexbuild_index::digest::digest_bytes(deciding.to_string().as_bytes()))
 }
 
@@ -355,6 +359,12 @@ mod tests {
         // As of the versions before there were these fields: a build that was begun with one of them goes on.
         let former = r#"{"indexes":[],"output":{"compression":"Lz4","targetFileBytes":134217728,"url":"file:///out"},"rowId":null,"source":{"parquet":{"urls":["file:///t/*.parquet"]}}}"#;
         assert_eq!(spec_digest(&base).unwrap(), indexbuild_index::digest::digest_bytes(former.as_bytes()));
+        let bloom = |bits: u32| {
+            let output = serde_json::json!({"output": {"url": "file:///out", "bloomBitsPerKey": bits}});
+            spec_digest(&spec(output)).unwrap()
+        };
+        assert_eq!(bloom(0), spec_digest(&base).unwrap());
+        assert!(bloom(10) != bloom(0) && bloom(10) != bloom(11));
         let source = |more: &str| {
             let source = format!(r#"{{"source": {{"parquet": {{"urls": ["file:///t/*.parquet"]{more}}}}}}}"#);
             spec_digest(&spec(serde_json::from_str(&source).unwrap())).unwrap()

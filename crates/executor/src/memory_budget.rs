@@ -17,7 +17,7 @@
 //! | **Sort**, per thread: what is read ahead of a piece | 2 windows of 1 or 2 MiB | 2 × 4 |
 //! | Sort, per thread: RocksDB's file writer | 6 MiB | 2 × 6 |
 //! | Sort: the RocksDB that checks the files | 12 MiB | 12 |
-//! | Sort: entries being scattered and sorted | the rest | 134 |
+//! | Sort: entries being scattered and sorted, and the keys of Bloom filters (`spec.output.bloomBitsPerKey`) | the rest | 134 |
 //!
 //! A file whose pages, or a row whose values, need more than that ([`Needs`]) are read by one thread, which leaves less for
 //! entries: as long as 20 MiB are left for those, and eight times the largest row.

@@ -32,5 +32,5 @@ pub use self::definition::{
     TimeUnit, UnsupportedType,
 };
 pub use self::digest::{ContentDigest, FileDigest, Frame, SetHash, digest_bytes, entry_hash};
-pub use self::sst::{CheckDb, DbCounts, DbError, open_handles, sst_options};
+pub use self::sst::{CheckDb, DbCounts, DbError, open_handles, sst_options, sst_options_with_filter};
 pub use self::value::{ParseValueError, Value};

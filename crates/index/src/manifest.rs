@@ -147,9 +147,13 @@ pub struct IndexFile {
     /// XXH3-128 over its frames `[u32 LE key length][key][u32 LE value length][value]`, 32 hex
     /// digits. It depends on nothing but the entries (I10).
     pub content_digest: String,
-    /// XXH3-128 of its bytes, 32 hex digits. RocksDB writes a random id into each file, so that it
-    /// differs from build to build.
+    /// XXH3-128 of its bytes, 32 hex digits. Of two builds of one snapshot and spec it is the same, if both files have
+    /// the same `writerVersion` (I10).
     pub file_digest: String,
+    /// The version of the writer that decided its bytes: another one may lay out the same entries differently. It is absent
+    /// where nothing is promised about bytes: in files of releases that did not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer_version: Option<u32>,
 }
 
 /// The attempt at a piece of work whose result counts.

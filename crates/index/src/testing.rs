@@ -66,6 +66,7 @@ pub(crate) fn write_file(root: &Path, path: &str, entries: &[Entry], compression
         entry_bytes: entries.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum(),
         content_digest: hex(content.finish()),
         file_digest,
+        writer_version: None,
     }
 }
 

@@ -218,10 +218,11 @@ impl SortLayout {
         }
         let memory = memory_of(&whole, layout.map_or(0, PackedLayout::width));
         let stored = whole.packed.bytes + whole.general.bytes;
+        let room = (job.memory / 2).saturating_sub(filter_memory(job, whole.entries()));
         let mut sort_layout = Self {
             destinations: Vec::new(),
             cuts: Vec::new(),
-            spill_above: (stored > job.memory / 2).then_some(job.memory / 2),
+            spill_above: (stored > room).then_some(room),
             in_memory: stored,
         };
         let mut sample = Vec::new();
@@ -302,6 +303,14 @@ fn budget(job: &SortJob<'_>) -> u64 {
     (job.memory / (4 * job.threads.max(1) as u64)).clamp(SMALLEST_BUDGET, LARGEST_BUDGET)
 }
 
+/// Bytes that the keys of Bloom filters take while files are written: eight a key, of one file per thread. A file has as
+/// many keys as its range at most, and ranges are about equal; twice as many are thought of.
+fn filter_memory(job: &SortJob<'_>, entries: u64) -> u64 {
+    let in_a_range = 2 * entries / u64::from(job.lane.ranges.max(1));
+    let many = if job.index_plan.bloom_bits_per_key > 0 { job.threads.max(1) as u64 } else { 0 };
+    many * 8 * in_a_range.min(entries)
+}
+
 struct Sorted {
     ranges: Vec<SealedRange>,
     missing: Vec<u32>,
@@ -341,11 +350,12 @@ fn sort_ranges(
     unsorted.sort_by_key(|range| (std::cmp::Reverse(range.entries), range.range));
 
     let compression = job.index_plan.compression;
-    let options = indexbuild_index::sst::sst_options(compression);
+    let bloom_bits_per_key = job.index_plan.bloom_bits_per_key;
+    let options = indexbuild_index::sst::sst_options_with_filter(compression, bloom_bits_per_key);
     let format = if job.attempt.test_switches.rocksdb_writes_files {
         FileFormat::RocksDb(&options)
     } else {
-        FileFormat::Own(compression)
+        FileFormat::Own { compression, bloom_bits_per_key }
     };
     let threads = job.threads.clamp(1, unsorted.len().max(1));
     let next = AtomicUsize::new(0);

@@ -12,6 +12,7 @@ use super::sealed::{SealedRange, SealedSst, sidecar_path};
 use super::writer::{FullSst, RangeTotals};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::{At as _, EngineError};
+use crate::sst::WRITER_VERSION;
 
 pub(crate) enum SealJob<'o> {
     /// A file of a range; those of one range come in order.
@@ -68,9 +69,12 @@ fn seal_file(full: FullSst<'_>) -> Result<SealedSst, EngineError> {
     let FullSst { mut file, content_digest, first_key, last_key, entries, entry_bytes } = full;
     let written = file.finish(content_digest)?;
     let path = file.target().to_owned();
-    let (bytes, file_digest) = match written {
-        Some(written) => written,
-        None => FileDigest::of_file(&path).at("read", &path)?,
+    let (bytes, file_digest, writer_version) = match written {
+        Some((bytes, digest)) => (bytes, digest, Some(WRITER_VERSION)),
+        None => {
+            let (bytes, digest) = FileDigest::of_file(&path).at("read", &path)?;
+            (bytes, digest, None)
+        }
     };
     Ok(SealedSst {
         name: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -82,5 +86,6 @@ fn seal_file(full: FullSst<'_>) -> Result<SealedSst, EngineError> {
         entry_bytes,
         content_digest: hex(content_digest),
         file_digest,
+        writer_version,
     })
 }

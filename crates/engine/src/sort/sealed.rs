@@ -41,6 +41,9 @@ pub struct SealedSst {
     pub content_digest: String,
     /// XXH3-128 of the file's bytes, 32 hex digits.
     pub file_digest: String,
+    /// Which version of our writer made it; none: RocksDB's own, or a release that did not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer_version: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,9 +65,30 @@ pub struct SealedRange {
 impl SealedSst {
     /// The file as the manifest names it, an object at `path`.
     pub fn in_manifest(&self, range: u32, path: String) -> IndexFile {
-        let Self { name: _, path: _, first_key, last_key, entries, bytes, entry_bytes, content_digest, file_digest } =
-            self.clone();
-        IndexFile { path, range, first_key, last_key, entries, bytes, entry_bytes, content_digest, file_digest }
+        let Self {
+            name: _,
+            path: _,
+            first_key,
+            last_key,
+            entries,
+            bytes,
+            entry_bytes,
+            content_digest,
+            file_digest,
+            writer_version,
+        } = self.clone();
+        IndexFile {
+            path,
+            range,
+            first_key,
+            last_key,
+            entries,
+            bytes,
+            entry_bytes,
+            content_digest,
+            file_digest,
+            writer_version,
+        }
     }
 }
 
@@ -147,8 +171,12 @@ mod tests {
     #[test]
     fn the_manifest_names_a_file_as_it_was_sealed() {
         let recorded = include_bytes!("../../tests/recorded/range.json");
-        let file = SealedRange::parse(recorded).unwrap().files[0].in_manifest(7, "o.sst".to_owned());
+        let mut sealed = SealedRange::parse(recorded).unwrap().files.remove(0);
+        let file = sealed.in_manifest(7, "o.sst".to_owned());
         let expected = r#"{"path":"o.sst","range":7,"firstKey":"0101","lastKey":"0102","entries":2,"bytes":900,"entryBytes":30,"contentDigest":"c0","fileDigest":"f1"}"#;
-        assert_eq!(serde_json::to_string(&file).unwrap(), expected);
+        assert_eq!(serde_json::to_string(&file).unwrap(), expected, "of a release that did not tell its writer");
+        sealed.writer_version = Some(7);
+        let file = sealed.in_manifest(7, "o.sst".to_owned());
+        assert_eq!(serde_json::to_string(&file).unwrap(), expected.replace('}', r#","writerVersion":7}"#));
     }
 }

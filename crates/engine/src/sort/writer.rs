@@ -29,7 +29,11 @@ pub(crate) struct FullSst<'o> {
 /// How files are written.
 #[derive(Clone, Copy)]
 pub(crate) enum FileFormat<'o> {
-    Own(Compression),
+    Own {
+        compression: Compression,
+        /// 0: without a filter.
+        bloom_bits_per_key: u32,
+    },
     /// By RocksDB's `SstFileWriter`, the oracle: with a test switch.
     RocksDb(&'o Options),
 }
@@ -49,10 +53,10 @@ enum Writer<'o> {
 impl<'o> OpenSst<'o> {
     fn create(format: FileFormat<'o>, target: PathBuf) -> Result<Self, EngineError> {
         let writer = match format {
-            FileFormat::Own(compression) => {
+            FileFormat::Own { compression, bloom_bits_per_key } => {
                 let file = DurableFile::create(&target).at("create", &target)?;
                 let compression = BlockCompression::new(compression).at("create", &target)?;
-                Writer::Own(Box::new(SstWriter::new(file, compression)))
+                Writer::Own(Box::new(SstWriter::new(file, compression).with_filter(bloom_bits_per_key)))
             }
             FileFormat::RocksDb(options) => Writer::RocksDb(RocksDbFile::create(options, &target)?),
         };
@@ -65,6 +69,13 @@ impl<'o> OpenSst<'o> {
             Writer::Own(writer) => writer.put(key, value).map_err(|error| refused(&self.target, error)),
             Writer::RocksDb(file) => file.put(key, value),
             Writer::Sealed => Ok(()),
+        }
+    }
+
+    /// No entry comes any more.
+    fn end(&mut self) {
+        if let Writer::Own(writer) = &mut self.writer {
+            writer.end();
         }
     }
 
@@ -211,9 +222,10 @@ impl<'o, 'c, F: FnMut(FullSst<'o>) -> Result<(), EngineError>> RangeWriter<'o, '
     }
 
     fn cut(&mut self) -> Result<(), EngineError> {
-        let Some(CurrentSst { file, content, first_key, entries, entry_bytes }) = self.current.take() else {
+        let Some(CurrentSst { mut file, content, first_key, entries, entry_bytes }) = self.current.take() else {
             return Ok(());
         };
+        file.end();
         self.totals.files += 1;
         (self.full)(FullSst {
             file,

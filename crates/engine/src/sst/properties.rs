@@ -13,6 +13,10 @@ pub(super) struct Totals {
     /// Bytes of data blocks as they are stored.
     pub(super) data_bytes: u64,
     pub(super) index_bytes: u64,
+    /// Without what follows its block.
+    pub(super) filter_bytes: u64,
+    /// Keys in the filter; 0: there is none.
+    pub(super) filter_entries: u64,
 }
 
 /// The properties, in the order of their names, in which a reader searches them.
@@ -21,7 +25,8 @@ pub(super) struct Totals {
 /// session, file number and offset: two files that differ in anything must differ in one of the first two, or they would
 /// answer for each other.
 pub(super) fn properties(totals: Totals, compression: &str, identity: u128) -> PlainBlock {
-    let Totals { entries, blocks, key_bytes, value_bytes, data_bytes, index_bytes } = totals;
+    let Totals { entries, blocks, key_bytes, value_bytes, data_bytes, index_bytes, filter_bytes, filter_entries } =
+        totals;
     let number = |number: u64| {
         let mut bytes = Vec::with_capacity(10);
         put_varint(&mut bytes, number);
@@ -46,7 +51,9 @@ pub(super) fn properties(totals: Totals, compression: &str, identity: u128) -> P
         ("rocksdb.external_sst_file.global_seqno", 0_u64.to_le_bytes().to_vec()),
         ("rocksdb.external_sst_file.version", 2_u32.to_le_bytes().to_vec()),
         ("rocksdb.file.creation.time", number(0)),
-        ("rocksdb.filter.size", number(0)),
+        // The name of RocksDB's policy; without a filter, it is not told.
+        ("rocksdb.filter.policy", text("bloomfilter")),
+        ("rocksdb.filter.size", number(filter_bytes)),
         ("rocksdb.fixed.key.length", number(0)),
         ("rocksdb.format.version", number(0)),
         ("rocksdb.index.key.is.user.key", number(1)),
@@ -56,7 +63,7 @@ pub(super) fn properties(totals: Totals, compression: &str, identity: u128) -> P
         ("rocksdb.merge.operator", text("nullptr")),
         ("rocksdb.num.data.blocks", number(blocks)),
         ("rocksdb.num.entries", number(entries)),
-        ("rocksdb.num.filter_entries", number(0)),
+        ("rocksdb.num.filter_entries", number(filter_entries)),
         ("rocksdb.num.range-deletions", number(0)),
         ("rocksdb.oldest.key.time", number(0)),
         ("rocksdb.original.file.number", number(file)),
@@ -65,7 +72,9 @@ pub(super) fn properties(totals: Totals, compression: &str, identity: u128) -> P
         ("rocksdb.raw.key.size", number(key_bytes)),
         ("rocksdb.raw.value.size", number(value_bytes)),
     ] {
-        block.put(name.as_bytes(), &value);
+        if name != "rocksdb.filter.policy" || filter_entries > 0 {
+            block.put(name.as_bytes(), &value);
+        }
     }
     block
 }

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::block::{DataBlock, Handle, PlainBlock, separator, shared_prefix};
 use super::compress::{BlockCompression, Stored};
+use super::filter::{Filter, Keys};
 use super::properties::{Totals, properties};
 
 /// A block is full with so many bytes, before it is compressed: `docs/reading-an-index.md` tells it.
@@ -18,13 +19,17 @@ const WRITE_BYTES: usize = 256 * 1024;
 
 const FORMAT_VERSION: u32 = 5;
 const MAGIC: u64 = 0x88e2_41b7_85f4_cff7;
+/// Where RocksDB looks for a filter of its own kinds, in every release.
+const FILTER: &[u8] = b"fullfilter.rocksdb.BuiltinBloomFilter";
 const CHECKSUM_XXH3: u8 = 4;
 /// Kind of the checksum and both handles, padded.
 const FOOTER_HEAD: usize = 41;
 
-/// What decides a file's bytes beside its entries and their compression. Whatever changes a byte raises it: two files that
-/// differ must not have one name in RocksDB's cache.
-const WRITER_VERSION: u32 = 1;
+/// What decides a file's bytes beside its entries, their compression and the filter's bits per key: the layout, the size of
+/// blocks, how often a key is whole, the compressors and their levels. Whatever changes a byte raises it, for two files that
+/// differ must not have one name in RocksDB's cache, and a manifest tells by it which files are equal bit for bit (I10).
+/// `the_bytes_of_files_are_those_of_the_writer_s_version` fails when it was forgotten.
+pub(crate) const WRITER_VERSION: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
@@ -84,6 +89,10 @@ pub(crate) struct SstWriter<W> {
     last_key: Vec<u8>,
     shorter: Vec<u8>,
     totals: Totals,
+    /// 0: without a filter.
+    bloom_bits_per_key: u32,
+    keys: Option<Keys>,
+    filter: Option<Filter>,
 }
 
 impl<W: Write> SstWriter<W> {
@@ -98,7 +107,18 @@ impl<W: Write> SstWriter<W> {
             last_key: Vec::new(),
             shorter: Vec::new(),
             totals: Totals::default(),
+            bloom_bits_per_key: 0,
+            keys: None,
+            filter: None,
         }
+    }
+
+    /// With a Bloom filter of all keys that are put from now on; 0: without one.
+    #[must_use]
+    pub(crate) fn with_filter(mut self, bloom_bits_per_key: u32) -> Self {
+        self.bloom_bits_per_key = bloom_bits_per_key;
+        self.keys = (bloom_bits_per_key > 0).then(|| Keys::new(bloom_bits_per_key));
+        self
     }
 
     /// Adds an entry, whose key is greater than the last one's.
@@ -130,6 +150,9 @@ impl<W: Write> SstWriter<W> {
             self.index.put_handle(separator(&self.last_key, key, &mut self.shorter), handle);
         }
         self.block.put(key, value, shared);
+        if let Some(keys) = &mut self.keys {
+            keys.add(key);
+        }
         self.last_key.truncate(shared);
         self.last_key.extend_from_slice(key.get(shared..).unwrap_or_default());
         self.totals.entries += 1;
@@ -148,6 +171,14 @@ impl<W: Write> SstWriter<W> {
         Ok(())
     }
 
+    /// No entry comes any more: the filter is made of the keys, which take many times as much memory while a file waits to
+    /// be finished.
+    pub(crate) fn end(&mut self) {
+        if let Some(keys) = self.keys.take() {
+            self.filter = Some(keys.filter());
+        }
+    }
+
     /// Writes what is held back, and all that stands behind the entries. The content digest is that of the entries.
     ///
     /// # Errors
@@ -159,20 +190,38 @@ impl<W: Write> SstWriter<W> {
         if let Some(handle) = self.unindexed.take() {
             self.index.put_handle(&self.last_key, handle);
         }
+        self.end();
+        let filter = match self.filter.take() {
+            Some(Filter { bytes, entries }) => {
+                self.totals.filter_bytes = bytes.len() as u64;
+                self.totals.filter_entries = entries;
+                Some(self.output.block(&bytes, Stored::Raw)?)
+            }
+            None => None,
+        };
         self.totals.index_bytes = self.index.size() as u64 + 5;
         let compression = self.compression.name();
         let identity = {
             let mut decides = content_digest.to_le_bytes().to_vec();
             decides.extend_from_slice(&WRITER_VERSION.to_le_bytes());
             decides.extend_from_slice(compression.as_bytes());
+            if self.bloom_bits_per_key > 0 {
+                decides.extend_from_slice(b", bloom ");
+                decides.extend_from_slice(&self.bloom_bits_per_key.to_le_bytes());
+            }
             xxh3_128(&decides)
         };
         let mut block = properties(self.totals, compression, identity);
         let properties = self.output.block(block.finish(), Stored::Raw)?;
         let mut metaindex = PlainBlock::default();
-        let mut handle = Vec::new();
-        properties.append(&mut handle);
-        metaindex.put(b"rocksdb.properties", &handle);
+        // In the order of their names.
+        for (name, block) in [(FILTER, filter), (b"rocksdb.properties".as_slice(), Some(properties))] {
+            let mut handle = Vec::new();
+            if let Some(block) = block {
+                block.append(&mut handle);
+                metaindex.put(name, &handle);
+            }
+        }
         let metaindex = self.output.block(metaindex.finish(), Stored::Raw)?;
         let index = self.output.block(self.index.finish(), Stored::Raw)?;
         let mut footer = vec![CHECKSUM_XXH3];

@@ -21,7 +21,7 @@ fn unique_on_k() -> IndexDefinition {
 }
 
 #[test]
-fn i10_contents_and_cuts_do_not_depend_on_lanes_threads_memory_or_the_size_of_runs() {
+fn i10_contents_cuts_and_bytes_do_not_depend_on_lanes_threads_memory_or_the_size_of_runs() {
     let table = Table::mixed(30_000);
     for definition in [on_k(Order::Asc, Nulls::Last), on_k(Order::Desc, Nulls::First), on_c()] {
         let (expected, _, _place) = build(&definition, &table, 5, PLENTY);

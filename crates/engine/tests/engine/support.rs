@@ -177,7 +177,14 @@ pub(crate) fn plan(definition: IndexDefinition, table: &Table, ranges: usize, la
             ranges: (lane + 1) * ranges / lanes - lane * ranges / lanes,
         })
         .collect();
-    IndexPlan { definition, boundaries, lanes, target_file_bytes: 50_000, compression: Compression::Lz4 }
+    IndexPlan {
+        definition,
+        boundaries,
+        lanes,
+        target_file_bytes: 50_000,
+        compression: Compression::Lz4,
+        bloom_bits_per_key: 0,
+    }
 }
 
 fn stored_keys(definition: &IndexDefinition, table: &Table) -> Vec<Vec<u8>> {
@@ -309,8 +316,8 @@ pub(crate) fn sort_with(
 /// What an index is, whatever it was made with.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Content {
-    /// Range, first key, last key, entries, content digest.
-    pub files: Vec<(u32, String, String, u64, String)>,
+    /// Range, first key, last key, entries, digests of the entries and of the bytes.
+    pub files: Vec<(u32, String, String, u64, [String; 2])>,
     pub hash: String,
     pub entries: u64,
     pub duplicates: indexbuild_engine::Duplicates,
@@ -331,7 +338,7 @@ pub(crate) fn content(outcomes: &[SortOutcome]) -> Content {
                     sst.first_key.clone(),
                     sst.last_key.clone(),
                     sst.entries,
-                    sst.content_digest.clone(),
+                    [sst.content_digest.clone(), sst.file_digest.clone()],
                 ));
             }
         }

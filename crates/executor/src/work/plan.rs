@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use indexbuild_api::{Compression as ApiCompression, IndexBuildSpec, WorkError, WorkErrorReason, WorkResult};
-use indexbuild_engine::{IndexPlan, plan_index};
+use indexbuild_engine::{EngineError, IndexPlan, plan_index};
 use indexbuild_index::definition::{Compression, IndexDefinition};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::Document;
@@ -175,9 +175,12 @@ fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
         .zip(&sample.entries)
         .map(|(definition, entries)| {
             let target = spec.output.target_file_bytes();
-            plan_index(definition, entries, estimated_rows, 0, target, compression(spec), slots)
+            // A lookup by a key that is not unique goes by a prefix, of which a filter of whole keys says nothing.
+            let bloom_bits_per_key = if definition.unique { spec.output.bloom_bits_per_key() } else { 0 };
+            let plan = plan_index(definition, entries, estimated_rows, 0, target, compression(spec), slots)?;
+            Ok(IndexPlan { bloom_bits_per_key, ..plan })
         })
-        .collect::<Result<Vec<IndexPlan>, _>>()?;
+        .collect::<Result<Vec<IndexPlan>, EngineError>>()?;
     let split_bytes: u64 = splits.iter().map(|split| split.bytes).sum();
     Ok(PlanFile {
         version: PLAN_VERSION,

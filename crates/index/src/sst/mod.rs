@@ -12,4 +12,4 @@ pub(crate) mod tests;
 pub(crate) use self::check_db::OpenHandle;
 pub use self::check_db::{CheckDb, DbCounts, open_handles};
 pub use self::error::DbError;
-pub use self::options::sst_options;
+pub use self::options::{sst_options, sst_options_with_filter};

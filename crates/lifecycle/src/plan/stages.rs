@@ -288,7 +288,7 @@ impl<'w> Stages<'w> {
     /// and patience never enter (I10).
     fn digest(&self, spec: &IndexBuildSpec, inputs: &[String], splits: &[u32]) -> String {
         let stages: Vec<_> = inputs.iter().filter_map(|name| self.world.stage(name)).collect();
-        let what = json!({
+        let mut what = json!({
             "build": self.world.build.uid,
             "source": spec.source,
             "rowId": spec.row_id,
@@ -299,6 +299,10 @@ impl<'w> Stages<'w> {
             "stages": stages,
             "splits": splits,
         });
+        // Only where it is set: a build that an older version began without it goes on with its digests.
+        if spec.output.bloom_bits_per_key() > 0 {
+            what["bloomBitsPerKey"] = spec.output.bloom_bits_per_key().into();
+        }
         format!("{:032x}", xxh3_128(what.to_string().as_bytes()))
     }
 
