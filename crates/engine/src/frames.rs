@@ -1,5 +1,9 @@
 //! How entries are laid out in runs and buffers; and the general ones, as frames.
 
+/// An entry of more bytes is never copied on its way: a worker writes it to its run at once, as a piece of its own, and a sort
+/// keeps it apart, in a file. Entries' contents and order do not depend on it.
+pub(crate) const LONG_ENTRY: usize = 1 << 20;
+
 /// How the entries of a piece are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PieceKind {

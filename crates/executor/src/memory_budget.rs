@@ -20,7 +20,9 @@
 //! | Sort: entries being scattered and sorted, and the keys of Bloom filters (`spec.output.bloomBitsPerKey`) | the rest | 134 |
 //!
 //! A file whose pages, or a row whose values, need more than that ([`Needs`]) are read by one thread, which leaves less for
-//! entries: as long as 20 MiB are left for those, and eight times the largest row.
+//! entries: as long as 8 MiB are left for those. A long text is in memory as a page, and perhaps in a dictionary or in a batch
+//! (CSV) besides; from there it goes straight to the run. In a Sort one entry of more than 1 MiB is in memory at a time, twice,
+//! which other entries make room for (`engine`, `leaving_room`).
 //!
 //! Encode and Sort never run at once in one process. Threads are as many as the table has room for,
 //! at most those asked for.
@@ -32,6 +34,9 @@ const WRITER: u64 = 6 * MIB;
 const ENGINE: u64 = 12 * MIB;
 /// The least that a thread can work with, in either stage, with its share of the buffers.
 const LEAST_PER_THREAD: u64 = 20 * MIB;
+
+/// What is left beside pages at least: for a batch of several rows as it is read, and for entries.
+const BESIDE_PAGES: u64 = 8 * MIB;
 
 /// What a table was found to need at once, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,19 +53,15 @@ impl Needs {
         Self { pages: self.pages.max(other.pages), row: self.row.max(other.row) }
     }
 
-    /// With the pages that come with such a row, however they are packed, and those of other columns.
+    /// With the pages that come with such a row, and those of other columns: it may be in a dictionary when another one
+    /// follows in a page, or be copied out of a file that has no pages.
     fn settled(self) -> Self {
         self.and(Self { pages: 8 * MIB + 2 * self.row, row: 0 })
     }
 
-    /// What is left for entries, and for the row as it is read, where that is least.
-    fn beside_pages(self) -> u64 {
-        (9 * self.row).max(LEAST_PER_THREAD)
-    }
-
     /// The least limit of an executor's memory that suffices.
     pub(crate) fn limit(self) -> u64 {
-        let left = (self.settled().pages + self.beside_pages()).saturating_mul(10).div_ceil(9);
+        let left = (self.settled().pages + BESIDE_PAGES).saturating_mul(10).div_ceil(9);
         (FIXED + UPLOAD + left).next_multiple_of(MIB).max(128 * MIB)
     }
 }
@@ -111,11 +112,12 @@ impl Budget {
         let (usual, needs) = (Self::new(limit, 1), needs.settled());
         let left = limit.max(128 * MIB) - FIXED - UPLOAD;
         let usable = left - left / 10;
-        let most = usable.checked_sub(needs.beside_pages()).filter(|most| *most >= needs.pages)?;
+        let most = usable.checked_sub(BESIDE_PAGES).filter(|most| *most >= needs.pages)?;
         let pages = needs.pages.max((2 * usual.page).min(most));
         let rest = usable - pages;
-        let row = usual.row.min(rest / 9).max(needs.row);
-        Some(Self { page: pages.div_ceil(2), batch: row.min(4 * MIB), row, encode: rest - row, ..usual })
+        let batch = (rest / 4).min(4 * MIB);
+        // One that is longer than a batch is counted among the pages.
+        Some(Self { page: pages.div_ceil(2), batch, row: needs.row.max(batch), encode: rest - batch, ..usual })
     }
 
     /// Rows per batch at most, for rows of `row_bytes` bytes on average: as many as the batch's share
@@ -162,15 +164,17 @@ mod tests {
                 let budget = Budget::with_needs(limit, needs).unwrap();
                 assert!(2 * budget.page >= needs.pages && budget.row >= needs.row, "{needs:?}: {budget:?}");
                 assert!(
-                    FIXED + UPLOAD + 2 * budget.page + budget.row + budget.encode <= limit,
+                    FIXED + UPLOAD + 2 * budget.page + budget.batch + budget.encode <= limit,
                     "{needs:?}: {budget:?}"
                 );
-                assert!(budget.encode >= 8 * budget.row && budget.threads == 1, "{needs:?}: {budget:?}");
+                assert!(budget.encode >= 6 * MIB && budget.threads == 1, "{needs:?}: {budget:?}");
                 if limit > 128 * MIB {
                     assert_eq!(Budget::with_needs(limit - 2 * MIB, needs), None, "{needs:?}");
                 }
             }
         }
+        let value = Needs { pages: 21_000_000, row: 17_060_000 };
+        assert_eq!(value.limit(), 128 * MIB, "values of 16 MB");
         let page = Needs { pages: 100_000_000, row: 0 };
         assert!(page.limit() <= 256 * MIB, "a page of 100 MB needs {} MiB", page.limit() / MIB);
     }

@@ -64,6 +64,19 @@ impl Frame {
         &mut self.bytes
     }
 
+    /// Makes it the frame that these bytes are, whose key has `key_len` bytes; nothing is copied.
+    pub fn replace(&mut self, bytes: Vec<u8>, key_len: usize) {
+        *self = Self { bytes, key_len, template: 0 };
+    }
+
+    /// Keeps of the value the first bytes only, and no more memory than those take.
+    pub fn shorten(&mut self, value_bytes: usize) {
+        let (key, value) = (self.key().to_vec(), self.value());
+        let value = value.get(..value_bytes).unwrap_or(value).to_vec();
+        *self = Self::new();
+        self.set(&key, &value);
+    }
+
     /// The stored key.
     #[must_use]
     #[inline]

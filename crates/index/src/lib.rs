@@ -26,7 +26,9 @@ pub use self::codec::{
     CodecError, DecodeError, DecodedEntry, MAX_KEY_BYTES, Position, RowIdValue, decode_entry, encode_entry,
     encode_key_prefix,
 };
-pub use self::columnar::{Arena, ArenaEntry, EncodeError, Encoder, Entries, PackedLayout, RowPositions, Rows};
+pub use self::columnar::{
+    Arena, ArenaEntry, EncodeError, Encoder, Entries, LongEntry, PackedLayout, RowPositions, Rows,
+};
 pub use self::definition::{
     ColumnType, Compression, IncludedColumn, IndexDefinition, InvalidDefinition, KeyColumn, Nulls, Order, RowId,
     TimeUnit, UnsupportedType,

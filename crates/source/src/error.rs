@@ -186,12 +186,14 @@ pub enum SourceError {
     },
     /// A CSV row does not fit into the memory that may be used for it.
     #[error(
-        "{url}, line {line}: the row takes more than {budget} bytes; a quote that is never closed looks like that; close it, or give the executors more memory"
+        "{url}, line {line}: the row has {bytes} bytes, of at most {budget} that it may take; a quote that is never closed looks like that; close it, or give the executors more memory"
     )]
     RowTooLarge {
         url: String,
         /// The line where the row starts, from 1.
         line: u64,
+        /// The bytes of the row as it stands in the file.
+        bytes: u64,
         /// The budget in bytes.
         budget: u64,
     },
@@ -323,7 +325,7 @@ impl SourceError {
     /// The bytes of the row, or of its largest value, where that is what the budget of a row was too small for.
     pub fn row_needed(&self) -> Option<u64> {
         match self {
-            Self::ValueTooLarge { bytes, .. } => Some(*bytes),
+            Self::ValueTooLarge { bytes, .. } | Self::RowTooLarge { bytes, .. } => Some(*bytes),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use super::{DROP, GO, InputBatch, InputRows, Shared};
 use crate::buffers::{Buffers, Mark, useful_bytes};
 use crate::control::{StepTimes, thread_cpu, timed};
 use crate::error::EngineError;
-use crate::frames::PieceKind;
+use crate::frames::{LONG_ENTRY, PieceKind};
 use crate::packed;
 use crate::run::{Counts, EntrySum, RunWriter};
 
@@ -163,7 +163,10 @@ impl Worker<'_, '_, '_> {
                 }
             };
             for index in 0..self.encoders.len() {
-                self.entries_of(split, index, &part, &RowPositions { file: *file, rows: positions })?;
+                let at = RowPositions { file: *file, rows: positions };
+                if !self.long_entry(split, index, &part, &at)? {
+                    self.entries_of(split, index, &part, &at)?;
+                }
                 if self.buffers.is_full() {
                     self.section()?;
                 }
@@ -174,6 +177,35 @@ impl Worker<'_, '_, '_> {
             begin += count;
         }
         Ok(())
+    }
+
+    /// Writes a row's entry straight to the run if it is long; whether it was.
+    fn long_entry(
+        &mut self,
+        split: u32,
+        index: usize,
+        batch: &RecordBatch,
+        at: &RowPositions<'_>,
+    ) -> Result<bool, EngineError> {
+        let Self { shared, encoders, .. } = self;
+        let (shared, encoder) = (*shared, &mut encoders[index]);
+        if batch.num_rows() != 1 || encoder.packed().is_some() || bytes_of(batch) <= LONG_ENTRY {
+            return Ok(false);
+        }
+        let target = &shared.targets[index];
+        let entry = timed(&mut self.stats.encode, || encoder.encode_long(batch, at))
+            .map_err(|source| EngineError::Encode { index: target.definition.name.clone(), split, source })?;
+        if entry.value_len() <= LONG_ENTRY {
+            return Ok(false);
+        }
+        // Lanes are cut at keys alone.
+        let lane = target.router.general(entry.key(), &[]) - shared.shapes[index].first_destination;
+        let [index_number, lane] = [index, lane].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let hash = self.write(|writer, _| writer.long_entry(index_number, lane, &entry))?;
+        let mut sum = EntrySum { entries: 1, hash: SetHash::default() };
+        sum.hash.add(hash);
+        self.counts.indexes[index].merge(sum);
+        Ok(true)
     }
 
     fn entries_of(
@@ -228,17 +260,28 @@ impl Worker<'_, '_, '_> {
     }
 
     fn section(&mut self) -> Result<(), EngineError> {
+        let shared = self.shared;
+        self.write(|writer, buffers| writer.section(buffers, &shared.shapes))
+    }
+
+    /// Writes to the run, which is begun if there is none.
+    fn write<T>(
+        &mut self,
+        write: impl FnOnce(&mut RunWriter, &mut Buffers) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         let Self { shared, buffers, writer, stats, .. } = self;
         timed(&mut stats.spill, || {
-            if writer.is_none() {
-                let number = shared.next_run.fetch_add(1, Ordering::Relaxed);
-                *writer = Some(RunWriter::create(shared.job.attempt, number)?);
-            }
-            let Some(writer) = writer else { return Ok(()) };
+            let writer = match writer {
+                Some(writer) => writer,
+                none @ None => {
+                    let number = shared.next_run.fetch_add(1, Ordering::Relaxed);
+                    none.insert(RunWriter::create(shared.job.attempt, number)?)
+                }
+            };
             let before = writer.bytes();
-            writer.section(buffers, &shared.shapes)?;
+            let written = write(writer, buffers)?;
             shared.job.control.add_bytes(writer.bytes() - before);
-            Ok(())
+            Ok(written)
         })
     }
 
@@ -278,13 +321,18 @@ fn part_of(batch: &RecordBatch, begin: usize) -> RecordBatch {
     let mut count = ROWS_AT_ONCE.min(batch.num_rows() - begin);
     loop {
         let part = batch.slice(begin, count);
-        // A column that cannot be measured counts as small.
-        let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
-        if count <= 1 || part.columns().iter().map(bytes).sum::<usize>() <= BYTES_AT_ONCE {
+        if count <= 1 || bytes_of(&part) <= BYTES_AT_ONCE {
             return part;
         }
         count /= 2;
     }
+}
+
+/// The bytes of a batch's values.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    // A column that cannot be measured counts as small.
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+    batch.columns().iter().map(bytes).sum()
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::BoxError;
-use crate::frames::PieceKind;
+use crate::frames::{LONG_ENTRY, PieceKind};
 
 const HEADER_MAGIC: [u8; 8] = *b"ixrun\0\0\x01";
 const FOOTER_MAGIC: [u8; 8] = *b"ixrunend";
@@ -43,6 +43,13 @@ pub struct PieceRef {
     pub kind: PieceKind,
     /// XXH3-128 of its bytes.
     pub digest: u128,
+}
+
+impl PieceRef {
+    /// Whether it is a single entry that is too long to be copied.
+    pub(crate) fn is_long(&self) -> bool {
+        self.entries == 1 && self.len > LONG_ENTRY as u64
+    }
 }
 
 /// A place to read runs from: a file, an object.

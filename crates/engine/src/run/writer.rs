@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::PathBuf;
 
 use indexbuild_durable::DurableFile;
+use indexbuild_index::LongEntry;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::sidecar::{RUN_VERSION, RunSidecar, SealedRun};
@@ -107,6 +108,31 @@ impl RunWriter {
             rest = after;
         }
         Ok(())
+    }
+
+    /// Writes a long entry as a piece of its own; the digest of its frame, which is the piece.
+    pub(crate) fn long_entry(&mut self, index: u32, lane: u32, entry: &LongEntry<'_>) -> Result<u128, EngineError> {
+        let Self { path, file, offset, pieces } = self;
+        let mut digest = Xxh3::new();
+        let mut len = 0;
+        let mut write = |bytes: &[u8]| {
+            digest.update(bytes);
+            len += bytes.len() as u64;
+            file.write_all(bytes)
+        };
+        // Both are below 4 GiB, as the encoder sees to.
+        let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes();
+        let mut frame = || {
+            write(&length(entry.key().len()))?;
+            write(entry.key())?;
+            write(&length(entry.value_len()))?;
+            entry.value_pieces(&mut write)
+        };
+        frame().at("write", path)?;
+        let digest = digest.digest128();
+        pieces.push((index, lane, PieceRef { offset: *offset, len, entries: 1, kind: PieceKind::General, digest }));
+        *offset += len;
+        Ok(digest)
     }
 
     /// Ends and seals the run. What it covers are the whole splits named.

@@ -31,10 +31,17 @@ pub struct DuplicatePair {
 }
 
 impl Duplicates {
-    pub(crate) fn add(&mut self, definition: &IndexDefinition, key: &[u8], first: &[u8], second: &[u8]) {
+    /// Adds a row, with its value, whose key another row has; that one as [`describe`] tells it.
+    pub(crate) fn add(
+        &mut self,
+        definition: &IndexDefinition,
+        key: &[u8],
+        first: impl FnOnce() -> (String, String),
+        second: &[u8],
+    ) {
         self.count += 1;
         if self.pairs.len() < MOST_PAIRS {
-            let (decoded, first) = describe(definition, key, first);
+            let (decoded, first) = first();
             let (_, second) = describe(definition, key, second);
             self.pairs.push(DuplicatePair { key: to_hex(key), decoded, first, second });
         }

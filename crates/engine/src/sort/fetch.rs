@@ -11,12 +11,15 @@ use super::part::{Part, SpillFolder, each_frame};
 use super::{Destination, SortJob};
 use crate::buffers::{Buffers, useful_bytes};
 use crate::control::{StepTimes, thread_cpu, timed};
-use crate::error::EngineError;
-use crate::frames::PieceKind;
+use crate::error::{BoxError, EngineError};
+use crate::frames::{LONG_ENTRY, PieceKind};
 use crate::packed;
 use crate::route::Router;
 use crate::run::PieceRef;
 use crate::threads;
+
+/// Bytes of a piece that are read at once: all, of those of many entries.
+const READ_AT_ONCE: usize = 4 << 20;
 
 /// A piece of a run of the job's list.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct Fetch<'f, 'j> {
     pub(crate) spill_above: Option<u64>,
     /// Bytes of all pieces, where all fit.
     pub(crate) in_memory: u64,
+    /// Held by the thread that has a long entry in memory.
+    pub(crate) alone: Mutex<()>,
 }
 
 pub(crate) struct Fetched {
@@ -85,6 +90,7 @@ impl Fetch<'_, '_> {
             passed: vec![0; destinations.len()],
             stats: StepTimes::default(),
         };
+        fetched.stats.bytes_spilled = fetched.parts.iter().map(|part| part.apart.bytes()).sum();
         for (passed, stats) in accounts {
             fetched.stats.merge(&stats);
             for (sum, count) in fetched.passed.iter_mut().zip(passed) {
@@ -108,11 +114,20 @@ impl Fetch<'_, '_> {
 
     pub(crate) fn read(&self, piece: &Piece, length: u64, bytes: &mut Vec<u8>) -> Result<(), EngineError> {
         let run = &self.job.runs[piece.run];
-        let failed =
-            |source| EngineError::Fetch { run: run.name.clone(), offset: piece.at.offset, len: length, source };
+        let failed = |source: BoxError| EngineError::Fetch {
+            run: run.name.clone(),
+            offset: piece.at.offset,
+            len: length,
+            source,
+        };
         bytes.clear();
         bytes.resize(usize::try_from(length).map_err(|error| failed(error.into()))?, 0);
-        self.job.reader.read_at(piece.run, piece.at.offset, bytes).map_err(failed)
+        // In steps: a store's answer is in memory beside the piece.
+        for (step, part) in (0..).zip(bytes.chunks_mut(READ_AT_ONCE)) {
+            let offset = piece.at.offset + step * READ_AT_ONCE as u64;
+            self.job.reader.read_at(piece.run, offset, part).map_err(failed)?;
+        }
+        Ok(())
     }
 }
 
@@ -138,6 +153,8 @@ impl Worker<'_, '_, '_> {
             if fetch.job.control.is_cancelled() || failed.load(Ordering::Relaxed) {
                 return Err(EngineError::Cancelled);
             }
+            let long = piece.at.is_long();
+            let alone = long.then(|| fetch.alone.lock().unwrap_or_else(PoisonError::into_inner));
             let mut stats = std::mem::take(&mut self.stats);
             let whole = timed(&mut stats.fetch, || {
                 fetch
@@ -150,6 +167,10 @@ impl Worker<'_, '_, '_> {
                 if whole { timed(&mut stats.scatter, || self.scatter(piece)) } else { Ok(false) }
             });
             self.stats = stats;
+            if long {
+                self.bytes = Vec::new();
+            }
+            drop(alone);
             if !read? {
                 // The other pieces are still checked: one repair then covers all damage.
                 let run = &fetch.job.runs[piece.run].name;
@@ -170,8 +191,8 @@ impl Worker<'_, '_, '_> {
 
     /// Whether the piece held what its table says.
     fn scatter(&mut self, piece: &Piece) -> Result<bool, EngineError> {
-        let Self { fetch, buffers, passed, bytes, packed, .. } = self;
-        let Fetch { layout, destinations, router, .. } = fetch;
+        let Self { fetch, parts, buffers, passed, bytes, packed, .. } = self;
+        let Fetch { layout, destinations, router, folder, .. } = fetch;
         match (piece.at.kind, layout) {
             (PieceKind::Packed, Some(layout)) => {
                 let width = layout.width();
@@ -202,6 +223,8 @@ impl Worker<'_, '_, '_> {
                     let destination = router.general(frame.key, frame.value);
                     if destinations[destination].sealed {
                         passed[destination] += 1;
+                    } else if frame.bytes.len() > LONG_ENTRY {
+                        parts[destination].lock().unwrap_or_else(PoisonError::into_inner).apart.add(&frame, folder)?;
                     } else {
                         buffers.push(destination, PieceKind::General, frame.bytes);
                     }

@@ -39,7 +39,7 @@ impl Sorter {
         wide.clear();
         arena.clear();
         places.clear();
-        let Part { packed, general, identical: _ } = part;
+        let Part { packed, general, apart: _, identical: _ } = part;
         // Both fit in memory, as the caller knows.
         let entries = usize::try_from(packed.entries).unwrap_or(0);
         if width <= 8 {

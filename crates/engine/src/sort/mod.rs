@@ -8,6 +8,7 @@ mod check;
 mod duplicates;
 mod fetch;
 mod in_memory;
+mod kept_apart;
 mod long_entries;
 mod part;
 mod range;
@@ -18,9 +19,9 @@ mod sealed;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use indexbuild_index::{Encoder, PackedLayout, SetHash};
@@ -49,6 +50,8 @@ use crate::threads;
 /// Offsets into a thread's sorting memory have 32 bits.
 const LARGEST_BUDGET: u64 = 2 << 30;
 const SMALLEST_BUDGET: u64 = 64 << 10;
+/// What other entries have beside long ones at least.
+const LEAST_MEMORY: u64 = 4 << 20;
 
 /// Reads pieces of the runs of a job. Several threads read at once.
 pub trait PieceReader: Sync {
@@ -138,6 +141,7 @@ fn sort_lane(job: &SortJob<'_>, already: Vec<SealedRange>, engine: &EngineHandle
 
     let pieces = pieces_of(job, lane_number, layout)?;
     let folder = SpillFolder::new(job.attempt.spill_dir());
+    let job = &leaving_room(job, &pieces);
     let sort_layout = SortLayout::new(job, &boundaries, layout, &already, &pieces, &folder)?;
     let Fetched { parts, passed, mut stats } = sort_layout.fetch(job, layout, &pieces, &folder)?;
     sort_layout.check_adopted(job, &passed, &already)?;
@@ -170,6 +174,14 @@ fn sort_lane(job: &SortJob<'_>, already: Vec<SealedRange>, engine: &EngineHandle
         outcome.check = Some(check);
     }
     Ok(outcome)
+}
+
+/// The job with less memory for other entries where long ones are among the pieces: one of those is in memory at a time,
+/// twice (as it is read and in its block, or in its block and compressed).
+fn leaving_room<'a>(job: &SortJob<'a>, pieces: &[Piece]) -> SortJob<'a> {
+    let longest = pieces.iter().filter(|piece| piece.at.is_long()).map(|piece| piece.at.len).max().unwrap_or(0);
+    let least = LEAST_MEMORY.min(job.memory);
+    SortJob { memory: job.memory.saturating_sub(2 * longest).max(least), already: Vec::new(), ..*job }
 }
 
 fn check_equal(what: &str, expected: u64, found: u64) -> Result<(), EngineError> {
@@ -211,7 +223,7 @@ impl SortLayout {
     ) -> Result<Self, EngineError> {
         let budget = budget(job);
         let mut whole = Part::default();
-        for piece in pieces {
+        for piece in pieces.iter().filter(|piece| !piece.at.is_long()) {
             let of_kind = whole.of(piece.at.kind);
             of_kind.entries += piece.at.entries;
             of_kind.bytes += piece.at.len;
@@ -236,6 +248,7 @@ impl SortLayout {
                 folder,
                 spill_above: None,
                 in_memory: 0,
+                alone: Mutex::default(),
             };
             sample = sample_pieces(&fetch, pieces)?;
         }
@@ -274,8 +287,8 @@ impl SortLayout {
     ) -> Result<Fetched, EngineError> {
         let Self { destinations, cuts, spill_above, in_memory } = self;
         let router = Router::new(cuts, 0);
-        Fetch { job, layout, pieces, destinations, router, folder, spill_above: *spill_above, in_memory: *in_memory }
-            .run()
+        let (spill_above, in_memory, alone) = (*spill_above, *in_memory, Mutex::default());
+        Fetch { job, layout, pieces, destinations, router, folder, spill_above, in_memory, alone }.run()
     }
 
     /// I6: a range that was taken over holds exactly the entries that the runs have for it.
@@ -320,7 +333,7 @@ struct Sorted {
 struct UnsortedRange {
     range: u32,
     entries: u64,
-    parts: std::sync::Mutex<Vec<Part>>,
+    parts: Mutex<Vec<Part>>,
 }
 
 fn sort_ranges(
@@ -339,7 +352,7 @@ fn sort_ranges(
                 last.entries += entries;
                 last.parts.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).push(part);
             }
-            None => unsorted.push(UnsortedRange { range, entries, parts: std::sync::Mutex::new(vec![part]) }),
+            None => unsorted.push(UnsortedRange { range, entries, parts: Mutex::new(vec![part]) }),
         }
     }
     unsorted.retain(|range| range.entries > 0);
@@ -358,7 +371,7 @@ fn sort_ranges(
         FileFormat::Own { compression, bloom_bits_per_key }
     };
     let threads = job.threads.clamp(1, unsorted.len().max(1));
-    let next = AtomicUsize::new(0);
+    let (next, alone) = (AtomicUsize::new(0), Mutex::new(()));
     let mut finish_stats = StepTimes::default();
     let (sorted, finished) = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(threads);
@@ -374,7 +387,7 @@ fn sort_ranges(
                 sorter: Sorter::default(),
                 stats: StepTimes::default(),
             };
-            take_ranges(&mut sorter, &unsorted, &next, format, &sender.clone())?;
+            take_ranges(&mut sorter, &unsorted, &next, format, &alone, &sender.clone())?;
             sorter.stats.cpu = thread_cpu();
             Ok(sorter.stats)
         });
@@ -408,6 +421,7 @@ fn take_ranges<'o>(
     unsorted: &[UnsortedRange],
     next: &AtomicUsize,
     format: FileFormat<'o>,
+    alone: &Mutex<()>,
     sender: &SyncSender<SealJob<'o>>,
 ) -> Result<(), EngineError> {
     let job = sorter.job;
@@ -420,10 +434,15 @@ fn take_ranges<'o>(
             definition: &job.index_plan.definition,
             range: range.range,
             target_file_bytes: job.index_plan.target_file_bytes,
+            alone,
         };
         let mut writer = RangeWriter::new(context, format, |full| send(SealJob::File(range.range, full)));
-        for part in parts {
+        for mut part in parts {
+            let long = part.apart.entries();
+            writer.begin_part(std::mem::take(&mut part.apart))?;
             sorter.part(part, &mut writer)?;
+            writer.end_part()?;
+            job.control.add_rows(long);
         }
         let totals = writer.finish()?;
         send(SealJob::Range(range.range, totals))?;

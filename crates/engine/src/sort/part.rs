@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use indexbuild_durable::fault::{self, Op};
 
+use super::kept_apart::KeptApart;
 use crate::buffers::Chunk;
 use crate::error::{At as _, EngineError};
 use crate::frames::Frames;
@@ -25,7 +26,13 @@ pub(crate) struct Stored {
 
 /// A file of this job alone. Dropping it removes it.
 #[derive(Debug)]
-struct SpillFile(PathBuf);
+pub(crate) struct SpillFile(PathBuf);
+
+impl SpillFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for SpillFile {
     fn drop(&mut self) {
@@ -38,6 +45,8 @@ impl Drop for SpillFile {
 pub(crate) struct Part {
     pub(crate) packed: Stored,
     pub(crate) general: Stored,
+    /// Entries of any kind that are too long to be copied.
+    pub(crate) apart: KeptApart,
     /// All entries are the same: it cannot be cut.
     pub(crate) identical: bool,
 }
@@ -52,6 +61,11 @@ pub(crate) struct SpillFolder {
 impl SpillFolder {
     pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder, next: AtomicU32::new(0) }
+    }
+
+    /// A file that is not there yet.
+    pub(crate) fn file(&self, kind: PieceKind) -> SpillFile {
+        SpillFile(self.fresh(kind))
     }
 
     fn fresh(&self, kind: PieceKind) -> PathBuf {
@@ -72,7 +86,7 @@ impl Part {
     }
 
     pub(crate) fn entries(&self) -> u64 {
-        self.packed.entries + self.general.entries
+        self.packed.entries + self.general.entries + self.apart.entries()
     }
 }
 

@@ -92,7 +92,7 @@ impl RangeSorter<'_, '_> {
     ) -> Result<(), EngineError> {
         let width = self.width().max(1);
         let Self { job, layout, stats, .. } = self;
-        let Part { packed, general, identical: _ } = part;
+        let Part { packed, general, apart: _, identical: _ } = part;
         timed(&mut stats.write, || {
             let mut entries = Vec::new();
             packed.consume(|bytes| {

@@ -141,7 +141,7 @@ pub(crate) fn cut_again(
     for (part, identical) in made.iter_mut().zip(identical) {
         part.identical = identical;
     }
-    let Part { packed, general, identical: _ } = part;
+    let Part { packed, general, apart: _, identical: _ } = part;
     let mut entries = Vec::new();
     packed.consume(|bytes| {
         let whole = whole_packed(bytes, width.max(1));

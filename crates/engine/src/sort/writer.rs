@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use indexbuild_durable::DurableFile;
 use indexbuild_index::value::to_hex;
@@ -9,11 +10,12 @@ use indexbuild_index::{Compression, ContentDigest, Frame, IndexDefinition, Packe
 use rocksdb::Options;
 
 use super::duplicates::{Duplicates, describe};
+use super::kept_apart::{KeptApart, SortedApart};
 use super::rocksdb_file::RocksDbFile;
 use super::sealed::sst_path;
 use crate::attempt::Attempt;
 use crate::error::{At as _, EngineError};
-use crate::frames::FrameRef;
+use crate::frames::{FrameRef, LONG_ENTRY};
 use crate::sst::{BlockCompression, Finished, SstWriter, WriteError};
 
 /// A file with all its entries, still to be finished, flushed and sealed.
@@ -79,6 +81,14 @@ impl<'o> OpenSst<'o> {
         }
     }
 
+    /// Hands a long entry on at once, so that nothing of it stays in memory.
+    fn end_long_entry(&mut self) -> Result<(), EngineError> {
+        match &mut self.writer {
+            Writer::Own(writer) => writer.end_long_entry().map_err(|error| refused(&self.target, error)),
+            Writer::RocksDb(_) | Writer::Sealed => Ok(()),
+        }
+    }
+
     /// Writes what is held back, flushes, and gives the file its final name. Its length and digest, where they are known
     /// without reading it.
     pub(crate) fn finish(&mut self, content_digest: u128) -> Result<Option<(u64, String)>, EngineError> {
@@ -122,6 +132,8 @@ pub(crate) struct RangeContext<'c> {
     pub(crate) definition: &'c IndexDefinition,
     pub(crate) range: u32,
     pub(crate) target_file_bytes: u64,
+    /// Held by the thread that has a long entry in memory.
+    pub(crate) alone: &'c Mutex<()>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,6 +153,10 @@ pub(crate) struct RangeWriter<'o, 'c, F> {
     totals: RangeTotals,
     last: Frame,
     next: Frame,
+    /// The last entry in words, where it was too long to be kept whole and another row may have its key.
+    last_long: Option<(String, String)>,
+    /// Long entries of the part in hand that were not written yet.
+    apart: SortedApart,
     full: F,
 }
 
@@ -154,6 +170,8 @@ impl<'o, 'c, F: FnMut(FullSst<'o>) -> Result<(), EngineError>> RangeWriter<'o, '
             totals: RangeTotals::default(),
             last: Frame::new(),
             next: Frame::new(),
+            last_long: None,
+            apart: SortedApart::default(),
             full,
         }
     }
@@ -172,8 +190,44 @@ impl<'o, 'c, F: FnMut(FullSst<'o>) -> Result<(), EngineError>> RangeWriter<'o, '
 
     #[inline]
     pub(crate) fn put_frame(&mut self, frame: &FrameRef<'_>) -> Result<(), EngineError> {
+        while !self.apart.is_empty() && self.apart.is_before(frame.key, frame.value)? {
+            self.put_long()?;
+        }
         self.next.set(frame.key, frame.value);
         self.put_next()
+    }
+
+    /// Begins a part, whose long entries are written where they belong among the others.
+    pub(crate) fn begin_part(&mut self, apart: KeptApart) -> Result<(), EngineError> {
+        self.apart = apart.sorted()?;
+        Ok(())
+    }
+
+    /// Writes the long entries that stand behind all others of the part.
+    pub(crate) fn end_part(&mut self) -> Result<(), EngineError> {
+        while !self.apart.is_empty() {
+            self.put_long()?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn put_long(&mut self) -> Result<(), EngineError> {
+        let alone = self.context.alone;
+        let _alone = alone.lock().unwrap_or_else(PoisonError::into_inner);
+        self.apart.read_next(&mut self.next)?;
+        let Self { context: RangeContext { definition, .. }, next, .. } = self;
+        let words = definition.unique.then(|| describe(definition, next.key(), next.value()));
+        let written = self.totals.entries;
+        let outcome = self.put_next();
+        if self.totals.entries > written {
+            self.last_long = words;
+        }
+        if self.next.bytes().len() > LONG_ENTRY {
+            // It was a duplicate.
+            self.next = Frame::new();
+        }
+        outcome
     }
 
     #[inline]
@@ -206,6 +260,11 @@ impl<'o, 'c, F: FnMut(FullSst<'o>) -> Result<(), EngineError>> RangeWriter<'o, '
         self.totals.hash.add(entry_hash(self.next.bytes()));
         self.totals.entries += 1;
         mem::swap(&mut self.last, &mut self.next);
+        self.last_long = None;
+        if self.last.bytes().len() > LONG_ENTRY {
+            self.last.shorten(0);
+            current.file.end_long_entry()?;
+        }
         if current.entry_bytes >= self.context.target_file_bytes { self.cut() } else { Ok(()) }
     }
 
@@ -213,7 +272,9 @@ impl<'o, 'c, F: FnMut(FullSst<'o>) -> Result<(), EngineError>> RangeWriter<'o, '
     fn duplicate(&mut self) -> Result<(), EngineError> {
         let definition = self.context.definition;
         if definition.unique {
-            self.totals.duplicates.add(definition, self.last.key(), self.last.value(), self.next.value());
+            let (key, value) = (self.last.key(), self.last.value());
+            let first = || self.last_long.clone().unwrap_or_else(|| describe(definition, key, value));
+            self.totals.duplicates.add(definition, key, first, self.next.value());
             return Ok(());
         }
         let (key, row) = describe(definition, self.next.key(), self.next.value());

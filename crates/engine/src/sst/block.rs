@@ -3,6 +3,9 @@
 /// An entry so often has its whole key: a search goes by those, and reads on from there.
 const RESTART_INTERVAL: usize = 16;
 
+/// Memory that is kept from block to block.
+const KEPT: usize = 1 << 20;
+
 /// What RocksDB's keys end in: a put (1), with sequence number 0, which is what an ingested file has.
 const TRAILER: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
 
@@ -79,6 +82,8 @@ impl DataBlock {
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        // Of a block of a single long entry.
+        self.bytes.shrink_to(KEPT);
         self.restarts.clear();
         self.entries = 0;
     }

@@ -46,6 +46,11 @@ impl BlockCompression {
         Ok(Self { algorithm, bytes: Vec::new() })
     }
 
+    /// Frees what a long block took.
+    pub(super) fn free(&mut self) {
+        self.bytes = Vec::new();
+    }
+
     /// As `rocksdb.compression` names it.
     pub(super) const fn name(&self) -> &'static str {
         match self.algorithm {

@@ -14,6 +14,8 @@ use super::properties::{Totals, properties};
 const BLOCK_BYTES: usize = 16 * 1024;
 /// It is also full if the next entry would take it past that, and it is this full already.
 const NEARLY_FULL: usize = BLOCK_BYTES / 10 * 9;
+/// The memory of a block of so many bytes is not kept for the next one.
+const LONG_BLOCK: usize = 1 << 20;
 /// So much is handed to the kernel at once.
 const WRITE_BYTES: usize = 256 * 1024;
 
@@ -52,7 +54,14 @@ struct Output<W> {
 impl<W: Write> Output<W> {
     fn block(&mut self, bytes: &[u8], stored: Stored) -> Result<Handle, WriteError> {
         let handle = Handle { offset: self.offset, size: bytes.len() as u64 };
-        self.buffer.extend_from_slice(bytes);
+        if bytes.len() > WRITE_BYTES {
+            // Not copied once more.
+            self.flush()?;
+            self.file.write_all(bytes)?;
+            self.digest.update(bytes);
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
         self.buffer.push(stored as u8);
         self.buffer.extend_from_slice(&checksum(bytes, stored as u8).to_le_bytes());
         self.offset += bytes.len() as u64 + 5;
@@ -161,9 +170,17 @@ impl<W: Write> SstWriter<W> {
         Ok(())
     }
 
+    /// Ends the block if a long entry filled it, and frees what that took. The next entry would end it in any case.
+    pub(crate) fn end_long_entry(&mut self) -> Result<(), WriteError> {
+        if self.block.size() >= LONG_BLOCK { self.end_block() } else { Ok(()) }
+    }
+
     fn end_block(&mut self) -> Result<(), WriteError> {
         let (bytes, stored) = self.compression.compress(self.block.finish())?;
         let handle = self.output.block(bytes, stored)?;
+        if self.block.size() >= LONG_BLOCK {
+            self.compression.free();
+        }
         self.block.clear();
         self.totals.blocks += 1;
         self.totals.data_bytes = self.output.offset;

@@ -1,7 +1,7 @@
 //! What comes out: the same whatever it was made with, in the right order, with nothing lost.
 
 use indexbuild_engine::{EngineError, JobControl};
-use indexbuild_index::{IndexDefinition, Nulls, Order, RowIdValue, Value};
+use indexbuild_index::{ColumnType, IncludedColumn, IndexDefinition, Nulls, Order, RowIdValue, Value};
 
 use crate::support::{
     LaneJob, Means, PLENTY, Place, Row, TINY, Table, build, column, encode_with, entries, mixed, on_c, on_k, plan,
@@ -85,6 +85,80 @@ fn the_stream_is_in_the_order_of_an_independent_sort() {
         table.rows.iter().zip(0..).map(|(row, position)| (row.c.clone(), position)).collect();
     expected.sort_by(|left, right| (left.0.is_none(), left).cmp(&(right.0.is_none(), right)));
     assert_eq!(found, expected);
+}
+
+/// With the texts in the entries.
+fn including_c(definition: IndexDefinition) -> IndexDefinition {
+    let include = vec![IncludedColumn { name: "c".to_owned(), column_type: ColumnType::String }];
+    IndexDefinition { include, ..definition }
+}
+
+/// A text of more than a MiB, too long to be copied from buffer to buffer, with this end.
+fn long(end: &str) -> String {
+    format!("{}{end}", "x".repeat(1_200_000))
+}
+
+#[test]
+fn long_values_stand_where_they_belong_among_short_ones_whatever_the_memory() {
+    let rows = (0..90)
+        .map(|n| {
+            let c = if n % 4 == 1 { long(&n.to_string().repeat(n)) } else { format!("short-{n}") };
+            let k = (n % 11 > 0).then(|| i32::try_from(n * 37 % 90).unwrap());
+            Row { k, c: (n != 7).then_some(c), id: i64::try_from(n).unwrap() }
+        })
+        .collect();
+    let table = Table::of(rows);
+    let definition = including_c(on_k(Order::Asc, Nulls::Last));
+    let (expected, outcomes, _place) = build(&definition, &table, 3, PLENTY);
+    let found: Vec<(Value, Value)> = entries(&definition, &outcomes)
+        .into_iter()
+        .map(|mut entry| (entry.columns.remove(0), entry.included.remove(0)))
+        .collect();
+    let mut sorted: Vec<&Row> = table.rows.iter().collect();
+    sorted.sort_by_key(|row| (row.k.is_none(), row.k, row.id));
+    let sorted: Vec<(Value, Value)> = sorted
+        .into_iter()
+        .map(|row| {
+            let k = row.k.map_or(Value::Null, |k| Value::Int(i64::from(k)));
+            (k, row.c.clone().map_or(Value::Null, Value::String))
+        })
+        .collect();
+    assert!(found == sorted, "not every row once, in order");
+    for means in [TINY, Means { lanes: 3, threads: 2, ..PLENTY }, Means { lanes: 1, memory: 8 << 20, ..TINY }] {
+        assert_eq!(build(&definition, &table, 3, means).0, expected, "{means:?}");
+    }
+}
+
+#[test]
+fn of_long_rows_with_one_key_the_least_is_kept_however_late_they_differ() {
+    let row = |k, c: String, id| Row { k: Some(k), c: Some(c), id };
+    let rows = vec![
+        row(1, long("c"), 5),
+        row(1, long("a"), 5),
+        row(1, long("b"), 5),
+        row(2, "short".to_owned(), 9),
+        row(2, long(""), 8),
+        row(3, long(""), 8),
+        row(3, "short".to_owned(), 7),
+    ];
+    let table = Table::of(rows);
+    let definition = including_c(unique_on_k());
+    let (expected, outcomes, _place) = build(&definition, &table, 1, PLENTY);
+    let kept: Vec<Value> =
+        entries(&definition, &outcomes).into_iter().map(|mut entry| entry.included.remove(0)).collect();
+    assert!(kept == [long("a"), long(""), "short".to_owned()].map(Value::String), "others were kept");
+    let pairs = expected.duplicates.pairs.iter();
+    let pairs: Vec<_> = pairs.map(|pair| (pair.decoded.as_str(), pair.first.as_str(), pair.second.as_str())).collect();
+    assert_eq!(
+        pairs,
+        [
+            ("k = 1", "id = 5", "id = 5"),
+            ("k = 1", "id = 5", "id = 5"),
+            ("k = 2", "id = 8", "id = 9"),
+            ("k = 3", "id = 7", "id = 8"),
+        ]
+    );
+    assert_eq!(build(&definition, &table, 1, TINY).0, expected);
 }
 
 #[test]

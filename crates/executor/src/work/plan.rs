@@ -6,7 +6,7 @@ use indexbuild_engine::{EngineError, IndexPlan, plan_index};
 use indexbuild_index::definition::{Compression, IndexDefinition};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::Document;
-use indexbuild_index::{EncodeError, Encoder, Entries, RowPositions, Rows};
+use indexbuild_index::{Arena, ArenaEntry, EncodeError, Encoder, Entries, RowPositions, Rows};
 use indexbuild_source::{
     BatchRows, ReadColumns, ReadOptions, SourceBatch, SourceError, Split, SplitPart, Table, file_under, pattern_over,
 };
@@ -235,6 +235,8 @@ fn compression(spec: &IndexBuildSpec) -> Compression {
 /// Rows of splits chosen by hash, encoded for each index.
 struct Sample {
     entries: Vec<Entries>,
+    /// Bytes of values that are left out of them, by index: only keys are looked at.
+    left_out: Vec<u64>,
     rows: u64,
     /// Of files whose metadata say nothing about rows: bytes from row to row, and such steps.
     stepped: (u64, u64),
@@ -250,8 +252,12 @@ impl Sample {
     ) -> Result<Self, WorkFailure> {
         let mut encoders =
             definitions::shared(definitions).into_iter().map(Encoder::new).collect::<Result<Vec<_>, _>>()?;
-        let mut sample =
-            Self { entries: definitions.iter().map(|_| Entries::default()).collect(), rows: 0, stepped: (0, 0) };
+        let mut sample = Self {
+            entries: definitions.iter().map(|_| Entries::default()).collect(),
+            left_out: vec![0; definitions.len()],
+            rows: 0,
+            stepped: (0, 0),
+        };
         let chosen = choose(splits);
         let rows_each = rows_each(splits, chosen.len());
         job.shared.set_total(chosen.len() as u64);
@@ -290,11 +296,12 @@ impl Sample {
 
     /// The bytes of the entries so far.
     fn bytes(&self) -> u64 {
-        self.entries.iter().map(|entries| entries.general.bytes.len() as u64).sum()
+        let held = self.entries.iter().map(|entries| entries.general.bytes.len() as u64).sum::<u64>();
+        held + self.left_out.iter().sum::<u64>()
     }
 
-    fn add(&mut self, batch: &SourceBatch, encoders: &mut [Encoder]) -> Result<(), EncodeError> {
-        let SourceBatch { batch, file, rows } = batch;
+    fn add(&mut self, whole: &SourceBatch, encoders: &mut [Encoder]) -> Result<(), EncodeError> {
+        let SourceBatch { batch, file, rows } = whole;
         let rows = match rows {
             BatchRows::From(first) => Rows::From(*first),
             BatchRows::Each(places) => {
@@ -306,8 +313,12 @@ impl Sample {
             }
         };
         let at = RowPositions { file: *file, rows };
-        for (encoder, entries) in encoders.iter_mut().zip(&mut self.entries) {
-            encoder.encode(batch, &at, entries)?;
+        for ((encoder, entries), left_out) in encoders.iter_mut().zip(&mut self.entries).zip(&mut self.left_out) {
+            if batch.num_rows() == 1 && encoder.packed().is_none() {
+                *left_out += add_key(encoder, whole, &at, &mut entries.general)?;
+            } else {
+                encoder.encode(batch, &at, entries)?;
+            }
         }
         self.rows += batch.num_rows() as u64;
         Ok(())
@@ -338,10 +349,28 @@ impl Sample {
             .map(|entries| {
                 (entries.packed.len() * 16 + entries.general.bytes.len() + entries.general.entries.len() * 8) as u64
             })
-            .sum();
+            .sum::<u64>()
+            + self.left_out.iter().sum::<u64>();
         let estimate = u128::from(sampled) * u128::from(rows) / u128::from(self.rows.max(1));
         u64::try_from(estimate).unwrap_or(u64::MAX)
     }
+}
+
+/// Adds an entry of a row alone, which may be long, without its value; how many bytes that has.
+fn add_key(
+    encoder: &mut Encoder,
+    row: &SourceBatch,
+    at: &RowPositions<'_>,
+    arena: &mut Arena,
+) -> Result<u64, EncodeError> {
+    let entry = encoder.encode_long(&row.batch, at)?;
+    let short = |length: usize| {
+        u32::try_from(length).map_err(|_| EncodeError::BufferTooLarge { index: encoder.definition().name.clone() })
+    };
+    let (offset, key_len) = (short(arena.bytes.len())?, short(entry.key().len())?);
+    arena.bytes.extend_from_slice(entry.key());
+    arena.entries.push(ArenaEntry { offset, key_len, value_len: 0 });
+    Ok(entry.value_len() as u64)
 }
 
 fn first_batch(

@@ -5,6 +5,7 @@
 //! that of [`crate::codec`], which tests hold it to.
 
 mod bodies;
+mod long;
 mod packed;
 mod text;
 
@@ -19,6 +20,7 @@ use arrow_array::RecordBatch;
 use arrow_buffer::NullBuffer;
 
 use self::bodies::{Bodies, BodyUse};
+pub use self::long::LongEntry;
 pub use self::packed::PackedLayout;
 use self::text::{DictionaryCache, Text};
 use crate::codec::{ENCODING_VERSION, FILE_BITS, FLAG_NULL_FIRST, FLAG_NULL_LAST, FLAG_VALUE, MAX_KEY_BYTES, ROW_BITS};
@@ -317,17 +319,7 @@ impl Encoder {
         let (key_memos, row_id_memos) = memos.split_at_mut(def.columns.len());
         let mut keys = bind_all(batch, &def.columns, key_memos, &context)?;
         let mut row_id = bind_all(batch, def.row_id_columns(), row_id_memos, &context)?;
-        for (bound, column) in row_id.iter().zip(def.row_id_columns()) {
-            if let Some(nulls) = bound.nulls.as_ref().filter(|nulls| nulls.null_count() > 0) {
-                let row = (0..rows).find(|row| nulls.is_null(*row)).unwrap_or_default();
-                return Err(EncodeError::NullRowId {
-                    index: def.name.clone(),
-                    column: column.name.clone(),
-                    file: at.file,
-                    row: at.of(row),
-                });
-            }
-        }
+        check_row_id(def, &row_id, at, rows)?;
         let mut writer = RowWriter { def, context, at: *at };
         let Some(layout) = packed else {
             let included = bind_included(batch, def, &writer.context)?;
@@ -390,6 +382,23 @@ fn check_positions(def: &IndexDefinition, at: &RowPositions<'_>, rows: usize) ->
     };
     if at.file >> FILE_BITS != 0 || last >> ROW_BITS != 0 {
         return Err(EncodeError::PositionTooLarge { file: at.file, row: last });
+    }
+    Ok(())
+}
+
+/// A row id names a row: none of its columns is NULL.
+fn check_row_id(
+    def: &IndexDefinition,
+    row_id: &[BoundColumn<'_>],
+    at: &RowPositions<'_>,
+    rows: usize,
+) -> Result<(), EncodeError> {
+    for (bound, column) in row_id.iter().zip(def.row_id_columns()) {
+        if let Some(nulls) = bound.nulls.as_ref().filter(|nulls| nulls.null_count() > 0) {
+            let row = (0..rows).find(|row| nulls.is_null(*row)).unwrap_or_default();
+            let (index, column) = (def.name.clone(), column.name.clone());
+            return Err(EncodeError::NullRowId { index, column, file: at.file, row: at.of(row) });
+        }
     }
     Ok(())
 }
@@ -529,7 +538,7 @@ impl RowWriter<'_> {
             self.row_id(row, row_id, bytes);
         }
         if !included.is_empty() {
-            write_included(row, included, bytes);
+            write_included(row, included, bytes, |text, bytes| text.write_counted(row, bytes));
         }
         let value_len = bytes.len() - start - key_len;
         let too_large = || EncodeError::BufferTooLarge { index: self.context.index.to_owned() };
@@ -552,7 +561,12 @@ impl RowWriter<'_> {
     }
 }
 
-fn write_included(row: usize, included: &[Included<'_>], out: &mut Vec<u8>) {
+fn write_included<'a>(
+    row: usize,
+    included: &[Included<'a>],
+    out: &mut Vec<u8>,
+    mut write_text: impl FnMut(&Text<'a>, &mut Vec<u8>),
+) {
     let bitmap = out.len();
     out.resize(bitmap + included.len().div_ceil(8), 0);
     for (position, column) in included.iter().enumerate() {
@@ -562,7 +576,7 @@ fn write_included(row: usize, included: &[Included<'_>], out: &mut Vec<u8>) {
         }
         match &column.body {
             Plain::Fixed { bodies, width } => bodies.write(row, *width, out),
-            Plain::Text(text) => text.write_counted(row, out),
+            Plain::Text(text) => write_text(text, out),
         }
     }
 }

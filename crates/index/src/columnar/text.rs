@@ -75,7 +75,7 @@ impl<'a> Text<'a> {
 
     /// The bytes of a row that is not NULL.
     #[inline]
-    fn get(&self, row: usize) -> &[u8] {
+    pub(super) fn get(&self, row: usize) -> &'a [u8] {
         match self {
             Self::Utf8(array) => array.value(row).as_bytes(),
             Self::LargeUtf8(array) => array.value(row).as_bytes(),

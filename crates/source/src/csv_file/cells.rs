@@ -12,7 +12,7 @@ use arrow_schema::{ArrowError, DataType, TimeUnit};
 use indexbuild_text::calendar::{self, Offset};
 use indexbuild_text::{float32, float64};
 
-use super::rows::{Cell, unescape};
+use super::rows::{Cell, unescape_onto};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
@@ -140,13 +140,11 @@ impl Column<'_> {
         let mut ends: Vec<i32> = Vec::with_capacity(self.rows() + 1);
         ends.push(0);
         let mut nulls = NullBufferBuilder::new(self.rows());
-        let mut unescaped = Vec::new();
         for (row, cell) in self.cells().enumerate() {
             let raw = cell.bytes(self.buffer);
             let null = self.is_null(cell, raw);
             if cell.escaped() {
-                unescape(raw, self.quote, &mut unescaped);
-                bytes.extend_from_slice(&unescaped);
+                unescape_onto(raw, self.quote, &mut bytes);
             } else if !null {
                 bytes.extend_from_slice(raw);
             }

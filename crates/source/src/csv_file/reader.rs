@@ -6,7 +6,7 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 
 use super::cells::{CellError, Column};
-use super::lines::line_of;
+use super::lines::{line_of, row_length};
 use super::rows::{Cell, LONGEST_BUFFER, Outcome, skip_empty};
 use super::table::{CsvTable, LONGEST_HEADER};
 use super::text::{Text, TextWindow};
@@ -220,7 +220,14 @@ impl CsvReader {
     }
 
     fn row_too_large(&self, at: usize, budget: usize) -> SourceError {
-        self.at_line(at, |line| SourceError::RowTooLarge { url: self.url(), line, budget: budget as u64 })
+        let start = self.at + at as u64;
+        match row_length(&self.text, &self.table.dialect, start, self.end) {
+            Ok(bytes) => {
+                let budget = budget as u64;
+                self.at_line(at, |line| SourceError::RowTooLarge { url: self.url(), line, bytes, budget })
+            }
+            Err(error) => error,
+        }
     }
 
     fn cell(&self, buffer: &[u8], cell: Option<Cell>, column: &str, data_type: &DataType) -> SourceError {

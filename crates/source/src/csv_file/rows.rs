@@ -152,6 +152,11 @@ impl Dialect {
 /// A quoted cell's text: doubled quotes become one.
 pub(crate) fn unescape(bytes: &[u8], quote: u8, text: &mut Vec<u8>) {
     text.clear();
+    unescape_onto(bytes, quote, text);
+}
+
+/// As [`unescape`], behind what is there.
+pub(crate) fn unescape_onto(bytes: &[u8], quote: u8, text: &mut Vec<u8>) {
     let mut rest = bytes;
     while let Some(at) = memchr::memchr(quote, rest) {
         let (before, after) = rest.split_at(at + 1);

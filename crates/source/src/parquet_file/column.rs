@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_array::builder::GenericByteBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{BinaryType, BinaryViewType, ByteArrayType, ByteViewType, StringViewType, Utf8Type};
-use arrow_array::{Array, ArrayRef, GenericByteViewArray, RecordBatch, StructArray, make_array};
-use arrow_buffer::NullBuffer;
+use arrow_array::{Array, ArrayRef, GenericByteArray, GenericByteViewArray, RecordBatch, StructArray, make_array};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowGroups};
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
@@ -226,6 +226,9 @@ impl<'a> TextLengths<'a> {
     }
 }
 
+/// A text of fewer bytes is copied out of its page, wherever it stands.
+const LONG_TEXT: usize = 64 << 10;
+
 /// Copies texts out of their pages; other columns are returned as they are.
 pub(super) fn copied_text(array: ArrayRef) -> ArrayRef {
     if let Some(texts) = array.as_string_view_opt() {
@@ -237,11 +240,28 @@ pub(super) fn copied_text(array: ArrayRef) -> ArrayRef {
     array
 }
 
-fn copied<V: ByteViewType, O: ByteArrayType>(texts: &GenericByteViewArray<V>) -> ArrayRef
+/// A batch of one long text, which stays where it is: its page is in memory until the next batch in any case.
+fn left_in_page<V: ByteViewType, O: ByteArrayType<Offset = i32>>(
+    texts: &GenericByteViewArray<V>,
+) -> Option<GenericByteArray<O>> {
+    let [view] = texts.views().as_ref() else { return None };
+    // A view's parts of 32 bits: the length, the first bytes, which buffer, where in it.
+    let [length, buffer, offset] = [0, 64, 96].map(|shift| (view >> shift) as u32 as usize);
+    if length < LONG_TEXT || texts.null_count() > 0 {
+        return None;
+    }
+    let text = texts.data_buffers().get(buffer)?.slice_with_length(offset, length);
+    GenericByteArray::try_new(OffsetBuffer::from_lengths([length]), text, None).ok()
+}
+
+fn copied<V: ByteViewType, O: ByteArrayType<Offset = i32>>(texts: &GenericByteViewArray<V>) -> ArrayRef
 where
     V::Native: AsRef<O::Native>,
     O::Native: AsRef<O::Native>,
 {
+    if let Some(text) = left_in_page::<V, O>(texts) {
+        return Arc::new(text);
+    }
     let bytes =
         texts.lengths().zip(0..).filter(|(_, row)| texts.is_valid(*row)).map(|(length, _)| length as usize).sum();
     let mut builder = GenericByteBuilder::<O>::with_capacity(texts.len(), bytes);

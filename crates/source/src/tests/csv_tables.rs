@@ -181,7 +181,7 @@ fn a_row_over_the_budget_is_an_error_and_one_within_it_is_read() {
     assert_eq!(rows, [["1", "a"], ["2", &long], ["3", "c"]]);
     let options = ReadOptions { page_budget: 2 << 20, ..ReadOptions::default() };
     let error = read_sized(&table, &columns, u64::MAX, &options).unwrap_err();
-    assert!(matches!(error, SourceError::RowTooLarge { line: 3, budget: 2_097_152, .. }), "{error}");
+    assert!(matches!(error, SourceError::RowTooLarge { line: 3, bytes: 3_145_730, budget: 2_097_152, .. }), "{error}");
 }
 
 fn cell() -> impl Strategy<Value = (String, bool)> {
