@@ -26,10 +26,10 @@ const MEMORY: u64 = 150 << 20;
 /// Writes for each slot, owners' reports not counted: more than this is a write that came back. By the course of a build of ten
 /// slots that nothing disturbs: 6 make and remove a slot's record, its claim and its pod; 6.6 are its bindings, choices and grants,
 /// each a compare-and-set (the pod, the process, two results, the second work, the end, with which its volume is condemned; the
-/// slot that plans, publishes and cleans has six more); 2.5 are its share of the build's: six times the list of frozen stages and five
-/// stages, the finalizer, what executors need, a status for each turn. The rest is what takes longer than it should: states that last,
-/// numbers that change meanwhile (told every ten seconds: on a machine on which 20 builds take five minutes, three writes a slot),
-/// and writes that lose against an owner's report and are made again.
+/// slot that plans, publishes and cleans has six more); 2.2 are its share of the build's: six times the list of frozen stages, as a rule
+/// with the turn that follows, and five stages, the finalizer, what executors need, a status for each other turn. The rest is what takes
+/// longer than it should: states that last a minute, waits that last half of one, numbers that change meanwhile (told after ten
+/// seconds, then twenty, then every forty), and writes that lose against an owner's report and are made again.
 const WRITES: f64 = 22.0;
 /// Requests of any kind for each slot, reads included: more is a pass that is repeated for nothing.
 const REQUESTS: f64 = 80.0;
@@ -140,6 +140,16 @@ fn writes(metrics: &str) -> BTreeMap<String, f64> {
     writes
 }
 
+/// Of these, those that came too late: by verb, kind and code of the answer.
+fn refused(metrics: &str) -> BTreeMap<String, f64> {
+    let of_writes = |labels: &str| {
+        ["create", "update", "patch", "delete"].iter().any(|verb| labels.contains(&format!("verb=\"{verb}\"")))
+    };
+    let all = values(metrics, "indexbuild_api_requests_total").into_iter();
+    all.filter(|(labels, _)| of_writes(labels) && !labels.contains("kind=\"leases\"") && !labels.contains("code=\"2"))
+        .collect()
+}
+
 async fn phases(bench: &Bench) -> BTreeMap<String, usize> {
     let mut phases = BTreeMap::new();
     for number in 0..NAMESPACES {
@@ -217,6 +227,8 @@ async fn many_builds_at_once_stay_within_the_operators_memory_and_its_share_of_t
     for (what, count) in &writes {
         println!("  {what}: {count} ({:.2} for each slot)", count / slots);
     }
+    let refused = refused(&metrics);
+    println!("operator: {:.2} of them for each slot refused: {refused:?}", refused.values().sum::<f64>() / slots);
     let counts = &bench.machine.script.written;
     println!(
         "owners: {} claims, {} results, {} reports of progress (heartbeats)",

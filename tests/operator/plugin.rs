@@ -142,7 +142,8 @@ fn people_see_pause_resume_report_and_cancel_builds_and_tools_judge_every_stage_
     let working = |fixture: &Fixture| {
         let build = fixture.read("orders");
         let rows = build["status"]["rows"].as_u64().unwrap_or(0);
-        let said = fixture.slots(NAMESPACE, "orders").iter().all(|record| record["status"]["state"] == "Working");
+        let reports = |record: &Value| record["status"]["report"]["epoch"] == record["spec"]["grant"]["epoch"];
+        let said = fixture.slots(NAMESPACE, "orders").iter().all(reports);
         let works = rows > 0 && build["status"]["executors"] == "2/2" && said;
         if works { Ok(()) } else { Err(build["status"].to_string()) }
     };

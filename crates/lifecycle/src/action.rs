@@ -23,6 +23,9 @@ pub struct Decision {
     /// What the build leaves behind that nobody looks after any more, where it is let go by this decision: one of the
     /// events, to be told before.
     pub leaves: Option<Event>,
+    /// Where it writes the list of frozen stages: the status that is true once that is written, and may be said in that write, so that
+    /// a turn of the build costs one. `None`: it writes none, or what follows is told by an event too, after it was read.
+    pub said_with_stages: Option<IndexBuildStatus>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

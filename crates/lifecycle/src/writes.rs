@@ -14,6 +14,21 @@ pub const SHORTEST_INTERVAL: Millis = 5_000;
 /// one be late.
 pub const INTERVALS_OF_PATIENCE: Millis = 3;
 
+/// How long after a turn of a build its numbers are told first, where they alone have changed. A short stage is followed closely; of a
+/// long one each further word says less, and comes after twice the time.
+const FIRST_NUMBERS: Millis = 10_000;
+
+/// The longest time between two words about numbers.
+const LAST_NUMBERS: Millis = 40_000;
+
+/// How long after a build's status was written it is written again where numbers alone have changed: `told`, how often that was done
+/// since anything else had; `interval`, what all builds together leave it.
+#[must_use]
+pub fn numbers_after(told: u32, interval: Millis) -> Millis {
+    let doubled = 1_u64.checked_shl(told).map_or(LAST_NUMBERS, |times| FIRST_NUMBERS.saturating_mul(times));
+    doubled.min(LAST_NUMBERS).max(interval)
+}
+
 /// So often may the interval be doubled: to 5 s × 2^14, nearly a day.
 const DOUBLINGS: usize = 15;
 

@@ -5,7 +5,7 @@
 mod scene;
 
 use indexbuild_api::{
-    DirectoryState, EngineDirectorySpec, OwnerChange, OwnerChangeReason, Retention, VolumeRetention, VolumeSpec,
+    DirectoryState, EngineDirectorySpec, OwnerChange, OwnerChangeReason, Phase, Retention, VolumeRetention, VolumeSpec,
     VolumeState,
 };
 use indexbuild_lifecycle::record::{StatusChange, can_wait, status_after};
@@ -204,4 +204,37 @@ fn what_went_wrong_is_told_at_once_and_with_it_what_waited() {
     let told: Vec<_> = world.slots[0].record.status.history.iter().map(|change| change.reason).collect();
     let course = [OwnerChangeReason::FirstOwner, OwnerChangeReason::NextWork, OwnerChangeReason::AttemptFailed];
     assert_eq!(told, course);
+}
+
+/// A build of six turns has four writes less. What people are told by an event too is told by the pass that has read the list: before, its
+/// write may be refused, as another operator's came first.
+#[test]
+fn the_stage_that_follows_is_said_in_the_write_that_freezes_the_one_before_g2() {
+    let mut world = settled(encoding());
+    world.stages[0] = planned(2, 2);
+    know_stages(&mut world);
+    for slot in 0..2 {
+        world.slots[slot].record.spec.chosen.push(choice(&format!("encode-{slot}")));
+    }
+    let decision = plan(&world);
+    assert_eq!(records_stages(&decision).last().map(String::as_str), Some("encode"), "{:#?}", decision.actions);
+    let said = decision.said_with_stages.clone().unwrap();
+    assert_eq!((decision.status.phase, said.phase), (Some(Phase::Encoding), Some(Phase::Sorting)));
+    assert_eq!(said.frozen_stages, decision.status.frozen_stages);
+    // The next pass, which makes the object, has nothing to say.
+    world.build.status = Some(said.clone());
+    know_stages(&mut world);
+    let next = plan(&world);
+    assert!(matches!(next.actions[..], [Action::FreezeStage { .. }]), "{:#?}", next.actions);
+    assert_eq!((next.status, next.said_with_stages), (said, None));
+
+    // The commit is told by an event.
+    world.stages.extend([stage("encode", &["encode-0", "encode-1"]), stage("sort", &["sort-0", "sort-1"])]);
+    world.slots[0].record.spec.chosen = vec![choice("publish")];
+    let all = world.stages.iter().map(|stage| stage.frozen().unwrap()).collect();
+    world.build.status.as_mut().unwrap().frozen_stages = Some(all);
+    know_stages(&mut world);
+    let decision = plan(&world);
+    assert_eq!(records_stages(&decision).last().map(String::as_str), Some("publish"), "{:#?}", decision.actions);
+    assert_eq!(decision.said_with_stages, None);
 }

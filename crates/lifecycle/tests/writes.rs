@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use indexbuild_api::{ConditionType, DirectoryState, Duration, IndexBuildStatus, LastWait, Phase, Reason};
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{Queued, Share, World};
-use indexbuild_lifecycle::writes::{Asks, Shares, share};
+use indexbuild_lifecycle::writes::{Asks, Shares, numbers_after, share};
 use indexbuild_lifecycle::{Action, plan};
 use proptest::prelude::*;
 use scene::*;
@@ -284,6 +284,15 @@ fn another_interval_is_told_by_the_next_write_of_a_record_and_is_no_reason_for_o
     world.build.share = Share::default();
     let decision = plan(&world);
     assert_eq!(update(&decision, 0).unwrap().0.renew_interval, Duration::from_millis(1_000));
+}
+
+/// A build of five minutes with six turns has thirty words of its numbers where each follows after ten seconds, and twelve like this.
+#[test]
+fn numbers_alone_are_told_the_more_seldom_the_longer_a_stage_lasts() {
+    let seconds = |interval: u64| [0, 1, 2, 3, 63, 64, u32::MAX].map(|told| numbers_after(told, interval) / SECOND);
+    assert_eq!(seconds(0), [10, 20, 40, 40, 40, 40, 40]);
+    assert_eq!(seconds(20 * SECOND), [20, 20, 40, 40, 40, 40, 40], "never more often than all builds together may");
+    assert_eq!(seconds(80 * SECOND), [80; 7]);
 }
 
 fn queued(mut world: World) -> World {

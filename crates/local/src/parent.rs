@@ -219,7 +219,8 @@ impl Parent {
     }
 
     fn report(&mut self, world: &World, decision: &Decision) -> Result<(), RunError> {
-        let Decision { actions: _, status, requeue: _, end: _, waits, events, leaves: _ } = decision;
+        let Decision { actions: _, status, requeue: _, end: _, waits, events, leaves: _, said_with_stages: _ } =
+            decision;
         let elapsed = self.started.elapsed();
         self.observer.see_percent(status.percent.unwrap_or(0), millis(elapsed));
         let shown = progress(world, status, elapsed);

@@ -6,7 +6,7 @@
 use futures::StreamExt as _;
 use indexbuild_api::{
     DirectoryState, EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, Guarded, IndexBuild,
-    labels, names,
+    IndexBuildStatus, labels, names,
 };
 use indexbuild_lifecycle::plan::kept_claim;
 use indexbuild_lifecycle::record::{StatusChange, can_wait, same_but_for_owner, status_after};
@@ -63,7 +63,10 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
             false
         }
     };
-    let hands = ActionRunner { context, build: Some(build), owner, objects, world };
+    // What hinders it is not in what was decided: then its status is told by itself.
+    let said = decision.said_with_stages.clone().filter(|_| !memory.hindered && build.status.is_some());
+    let said = said.map(|said| context.switches().later_build(said));
+    let hands = ActionRunner { context, build: Some(build), owner, objects, world, said };
     for alike in decision.actions.chunk_by(|one, next| one.name() == next.name()) {
         if !provided && matches!(alike, [Action::CreatePod { .. }, ..]) {
             continue;
@@ -86,7 +89,11 @@ pub(crate) async fn apply(pass: &Pass<'_>, memory: &mut BuildMemory) -> Result<(
                         memory.failed_actions.remove(&slot);
                     }
                     if let Some(version) = written {
-                        memory.wrote_build(&build.metadata, build.status.as_ref(), version);
+                        memory.wrote_build(&build.metadata, build.status.as_ref(), version.clone());
+                        if let (Action::RecordStages { stages }, Some(said)) = (action, &hands.said) {
+                            let said = IndexBuildStatus { frozen_stages: Some(stages.clone()), ..said.clone() };
+                            memory.wrote_status(said, version, context.now());
+                        }
                     }
                     continue;
                 }
@@ -128,6 +135,8 @@ pub(crate) struct ActionRunner<'a> {
     /// Its objects, as they were read live.
     pub objects: &'a Objects,
     pub world: &'a World,
+    /// What is said of the build in the write of the list of its frozen stages.
+    pub said: Option<IndexBuildStatus>,
 }
 
 /// What is told of a record's spec that was just written: over which status, and what it is then.
@@ -379,11 +388,15 @@ impl ActionRunner<'_> {
     }
 
     /// G2: by the version of the build that was decided on. No other write of the status has this part, so that none
-    /// takes it away, not even one of a version that does not know it.
+    /// takes it away, not even one of a version that does not know it. What is said with it is of the same version.
     async fn record_stages(&self, stages: &[FrozenStage]) -> Result<Option<String>, OperatorError> {
         let (build, name) = (self.build()?, &self.owner.name);
         let version = build.resource_version().unwrap_or_default();
-        let patch = compare_and_set(&version, changes::of_stages(build.status.as_ref(), stages));
+        let mut operations = changes::of_stages(build.status.as_ref(), stages);
+        if let Some(said) = &self.said {
+            operations.extend(changes::of_build_status(build.status.as_ref(), said));
+        }
+        let patch = compare_and_set(&version, operations);
         let parameters =
             PatchParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let written = self

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use indexbuild_api::IndexBuildStatus;
+use indexbuild_api::{ConditionStatus, ConditionType, IndexBuildStatus, Reason};
 use indexbuild_lifecycle::Millis;
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::Share;
+use indexbuild_lifecycle::writes::numbers_after;
 use k8s_openapi::api::core::v1::NodeSelector;
 use kube::core::ObjectMeta;
-
-/// How often a status is written of which numbers alone have changed, where the budget of writes does not ask for less.
-const STATUS_INTERVAL: Millis = 10_000;
 
 /// How often the number is written that a build has in the queue: where many wait, each that begins changes all of them.
 const QUEUE_INTERVAL: Millis = 60_000;
@@ -47,6 +45,8 @@ pub(crate) struct BuildMemory {
     live: Option<Millis>,
     /// The status as it was written last, and when.
     status: Option<(IndexBuildStatus, Millis)>,
+    /// How often it was written, since anything else had changed, because numbers had.
+    numbers_told: u32,
     /// The status at the last of this process's own versions, where it is known.
     at_own: Option<IndexBuildStatus>,
     /// Versions of the build's object that this process's own writes have followed on each other from, the oldest first.
@@ -63,6 +63,8 @@ pub(crate) struct BuildMemory {
     pub foreign_stages: BTreeSet<String>,
     /// Why the last action for a slot, or with `None` for all of them, failed, where it did.
     pub failed_actions: BTreeMap<Option<u32>, String>,
+    /// Whether something hindered it when it was looked at last: what its status says then, a decision alone does not know.
+    pub hindered: bool,
     /// Whether the API server refused to make something for it because its namespace is being deleted. That does not end.
     pub namespace_ends: bool,
 }
@@ -106,13 +108,15 @@ impl BuildMemory {
         if essentials(before) != essentials(after) {
             return true;
         }
-        self.status.as_ref().is_none_or(|(_, at)| now.saturating_sub(*at) >= self.status_interval())
+        // What a build waits for is told as soon as its first numbers, however long it has worked.
+        let told = if words(before) == words(after) { self.numbers_told } else { 0 };
+        self.status.as_ref().is_none_or(|(_, at)| now.saturating_sub(*at) >= self.status_interval(told))
     }
 
-    fn status_interval(&self) -> Millis {
+    fn status_interval(&self, told: u32) -> Millis {
         match self.share.queued {
             Some(_) => QUEUE_INTERVAL,
-            None => self.share.interval.max(STATUS_INTERVAL),
+            None => numbers_after(told, self.share.interval),
         }
     }
 
@@ -121,6 +125,8 @@ impl BuildMemory {
         if self.own_versions.last() == Some(&version) {
             self.at_own = Some(status.clone());
         }
+        let alone = self.status.as_ref().is_some_and(|(before, _)| essentials(before) == essentials(&status));
+        self.numbers_told = if alone { self.numbers_told.saturating_add(1) } else { 0 };
         self.status = Some((status, now));
     }
 
@@ -173,6 +179,7 @@ impl BuildMemory {
     /// Forgets what was written: somebody else may have changed it.
     pub(crate) fn forget_status(&mut self) {
         self.status = None;
+        self.numbers_told = 0;
         self.at_own = None;
         self.own_versions.clear();
     }
@@ -197,13 +204,24 @@ fn essentials(status: &IndexBuildStatus) -> IndexBuildStatus {
     for condition in &mut essentials.conditions {
         // Messages carry numbers too; a change of what they say comes with a change of the reason.
         condition.message = String::new();
+        // Whether there are volumes, where nothing is wrong with any, is a number too.
+        if condition.condition_type == ConditionType::VolumesHeld && condition.status == ConditionStatus::False {
+            condition.reason = Reason::AsExpected;
+        }
     }
     essentials
 }
 
+/// What a status says in words, without the numbers in them.
+fn words(status: &IndexBuildStatus) -> Vec<String> {
+    let conditions = status.conditions.iter().map(|condition| condition.message.as_str());
+    let waits = status.last_wait.iter().map(|wait| wait.message.as_str());
+    conditions.chain(waits).map(|text| text.replace(|letter: char| letter.is_ascii_digit(), "")).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use indexbuild_api::{Condition, ConditionStatus, ConditionType, Phase, Reason};
+    use indexbuild_api::{Condition, Phase};
 
     use super::*;
 
@@ -212,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_alone_are_written_at_most_every_ten_seconds_and_a_change_of_state_at_once() {
+    fn numbers_alone_are_written_ever_more_seldom_and_a_change_of_state_at_once() {
         let condition = |reason| Condition {
             condition_type: ConditionType::Progressing,
             status: ConditionStatus::True,
@@ -237,11 +255,22 @@ mod tests {
         memory.share.interval = 40_000;
         assert!(!memory.status_is_due(Some(&before), &rows, 49_999), "all builds together write more than they may");
         assert!(memory.status_is_due(Some(&before), &rows, 50_000));
+        memory.share.interval = 0;
         let phase = status(1, Phase::Sorting, Reason::Encoding);
         assert!(memory.status_is_due(Some(&before), &phase, 10_001));
         let reason = status(1, Phase::Encoding, Reason::OwnerSilent);
         assert!(memory.status_is_due(Some(&before), &reason, 10_001));
         assert!(memory.status_is_due(None, &before, 0), "a build that nobody has seen yet");
+        // The longer nothing else changes, the more seldom; after a turn of the build as at first.
+        memory.wrote_status(rows.clone(), "6".to_owned(), 20_000);
+        let more = status(3, Phase::Encoding, Reason::Encoding);
+        assert_eq!([39_999, 40_000].map(|now| memory.status_is_due(Some(&rows), &more, now)), [false, true]);
+        let mut waits = more.clone();
+        waits.conditions[0].message = "slot 3 waits for a store".to_owned();
+        assert_eq!([29_999, 30_000].map(|now| memory.status_is_due(Some(&rows), &waits, now)), [false, true]);
+        memory.wrote_status(phase.clone(), "7".to_owned(), 41_000);
+        let next = status(4, Phase::Sorting, Reason::Encoding);
+        assert_eq!([50_999, 51_000].map(|now| memory.status_is_due(Some(&phase), &next, now)), [false, true]);
     }
 
     #[test]
@@ -260,6 +289,30 @@ mod tests {
         assert!(memory.own_versions.len() <= OWN_VERSIONS);
         memory.forget_status();
         assert_eq!(memory.version_of(&at("38")), "38");
+    }
+
+    #[test]
+    fn that_a_build_has_volumes_is_told_with_its_numbers_and_that_one_is_held_at_once() {
+        let status = |held, reason| IndexBuildStatus {
+            conditions: vec![Condition {
+                condition_type: ConditionType::VolumesHeld,
+                status: held,
+                reason,
+                message: String::new(),
+                last_transition_time: None,
+                observed_generation: None,
+            }],
+            ..IndexBuildStatus::default()
+        };
+        let none = status(ConditionStatus::False, Reason::NoVolumes);
+        let mut memory = BuildMemory::default();
+        memory.wrote_status(none.clone(), "5".to_owned(), 0);
+        let due = |after: IndexBuildStatus| memory.status_is_due(Some(&none), &after, 5_000);
+        assert!(!due(status(ConditionStatus::False, Reason::AsExpected)));
+        assert!(due(status(ConditionStatus::True, Reason::VolumesRetained)), "a person may have to do something");
+        let stranded = status(ConditionStatus::True, Reason::VolumesStranded);
+        memory.wrote_status(stranded.clone(), "6".to_owned(), 0);
+        assert!(memory.status_is_due(Some(&stranded), &status(ConditionStatus::True, Reason::VolumesRetained), 5_000));
     }
 
     /// What a write changes is made out against the status at the version that it follows on: against any other it would leave

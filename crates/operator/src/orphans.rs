@@ -70,7 +70,7 @@ async fn reap_one(context: &Context, owner: &Owner, memory: &mut BuildMemory) ->
     for action in plan(&world).actions {
         let name = action.name();
         let counted = action.clone();
-        let hands = ActionRunner { context, build: None, owner, objects: &objects, world: &world };
+        let hands = ActionRunner { context, build: None, owner, objects: &objects, world: &world, said: None };
         match hands.carry_out(action).await {
             Ok(_) => {
                 context.reporting.metrics.acted(&counted);

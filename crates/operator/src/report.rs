@@ -38,7 +38,7 @@ pub(crate) async fn tell_what_stays(pass: &Pass<'_>) {
 /// Says how the build is, as people and programs see it. How long it may be until the next look.
 pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<Duration, OperatorError> {
     let Pass { context, owner: _, build, objects, world, decision } = pass;
-    let Decision { actions, mut status, requeue, end, waits: _, events, leaves: _ } = decision;
+    let Decision { actions, mut status, requeue, end, waits: _, events, leaves: _, said_with_stages: _ } = decision;
     memory.observer.see_percent(status.percent.unwrap_or(0), context.now());
     if end.is_some() {
         memory.failed_actions.clear();
@@ -48,6 +48,7 @@ pub(crate) async fn report(pass: Pass<'_>, memory: &mut BuildMemory) -> Result<D
     // What was just done may have been refused: the status is that of the build with what hinders it now.
     let hindrances = hindrances(&context.client, &objects, &world, context.moment().server, memory).await;
     let unhindered = hindrances.is_empty();
+    memory.hindered = !unhindered;
     if !unhindered {
         status = plan(&World { hindrances, ..world }).status;
     }

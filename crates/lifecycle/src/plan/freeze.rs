@@ -4,8 +4,21 @@ use indexbuild_api::{FrozenStage, Reason, names};
 
 use super::Pass;
 use super::mode::{Mode, deletion_is_over};
-use crate::action::{Action, Event};
-use crate::world::{Stage, Unproved};
+use crate::action::{Action, Decision, Event};
+use crate::world::{Stage, Unproved, World};
+
+/// The build as it is once the list of frozen stages is written that a decision writes. `None`: it writes none, or the first.
+pub(super) fn with_stages(world: &World, decision: &Decision) -> Option<World> {
+    let stages = decision.actions.iter().find_map(|action| match action {
+        Action::RecordStages { stages } if world.frozen.unsaid.is_none() => Some(stages),
+        _ => None,
+    })?;
+    let mut after = world.clone();
+    after.build.status.get_or_insert_default().frozen_stages = Some(stages.clone());
+    let lost = |said: &&FrozenStage| !world.stages.iter().any(|stage| stage.name == said.name);
+    after.frozen.lost = stages.iter().filter(lost).cloned().collect();
+    Some(after)
+}
 
 impl Pass<'_> {
     /// The list of frozen stages stands in the status before anything is decided: of a build that is just begun an empty

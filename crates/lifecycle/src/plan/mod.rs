@@ -52,6 +52,14 @@ pub use stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, ENCODE, PLAN, PUBLISH, SORT};
 /// What to do next about a build, given everything observed. A pure function: the same world, the same decision.
 #[must_use]
 pub fn plan(world: &World) -> Decision {
+    let decision = decide(world);
+    let said = freeze::with_stages(world, &decision).map(|after| decide(&after).status);
+    let before = world.build.status.as_ref();
+    let said_with_stages = said.filter(|status| transition_events(before, status).is_empty());
+    Decision { said_with_stages, ..decision }
+}
+
+fn decide(world: &World) -> Decision {
     let mut pass = Pass::of(world);
     if pass.mode == Mode::Disabled || pass.mode == Mode::Gone {
         return pass.finish();

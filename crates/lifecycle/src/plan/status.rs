@@ -73,7 +73,7 @@ impl Pass<'_> {
         let requeue = if said { 1 } else { requeue };
         let requeue =
             if actions.is_empty() { requeue } else { requeue.min(world.build.timeouts.renew_interval / 5).max(1) };
-        Decision { actions, status, requeue, end, waits, events, leaves }
+        Decision { actions, status, requeue, end, waits, events, leaves, said_with_stages: None }
     }
 
     fn ended(&self, looked: bool) -> bool {
