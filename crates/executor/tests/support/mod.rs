@@ -581,14 +581,14 @@ impl Scene {
 
 /// What must not depend on anything but table and spec (I10): of each file its bounds, entries, and the digests of its
 /// entries and its bytes.
-pub(crate) fn content(manifest: &Manifest) -> BTreeMap<String, Vec<(String, String, u64, [String; 2])>> {
+pub(crate) fn content(manifest: &Manifest) -> BTreeMap<String, Vec<(String, u64, [String; 2])>> {
     manifest
         .indexes
         .iter()
         .map(|index| {
             let files = index.files.iter().map(|file| {
                 let digests = [file.content_digest.clone(), file.file_digest.clone()];
-                (file.first_key.clone(), file.last_key.clone(), file.entries, digests)
+                (format!("{}..{}", file.first_key, file.last_key), file.entries, digests)
             });
             (index.definition.name.clone(), files.collect())
         })
