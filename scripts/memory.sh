@@ -6,7 +6,7 @@
 # - one that includes texts of 64 KB and of 1 MB, of a dictionary and plain, and texts of 16 MB among short ones, within 128 MiB;
 # - one over 24 columns, each with a dictionary, and one over 10,000 row groups of one row, within 128 MiB;
 # - one that includes a column whose texts are one page of 100 MB, within 256 MiB;
-# - one that includes texts of 64 MB among short ones: refused within 128 MiB, without taking more, and done within the limit
+# - one that includes texts of 24 MB among short ones: refused within 128 MiB, without taking more, and done within the limit
 #   that the refusal names.
 # LONG_VALUES is the program that writes such tables (crates/source/examples/long_values.rs).
 set -euo pipefail
@@ -151,13 +151,13 @@ including v 128
 "$long_values" rare 2048 16000000 table.parquet
 run "texts of 16 MB among short ones: $(stat -c %s table.parquet) bytes in the file" $((128 * 1024 * 1024)) 1
 
-"$long_values" rare 1024 64000000 table.parquet
+"$long_values" rare 2048 24000000 table.parquet
 including v 128
-echo "== texts of 64 MB among short ones, within 128 MiB"
+echo "== texts of 24 MB among short ones, within 128 MiB"
 refusal=$(! bounded $((128 * 1024 * 1024)) 1 2>&1)
 limit=$(grep -o 'limits.memory of [0-9]*Mi suffices' <<< "$refusal $(cat summary.json)" | grep -o '[0-9]*' | sort -n | tail -1)
 [ ! -e killed ] || exit 1
 [ -n "$limit" ] || { echo "no limit that suffices is named: $refusal $(cat summary.json)" >&2; exit 1; }
 rm -rf indexes .indexbuild
 including v "$limit"
-run "texts of 64 MB among short ones, within the $limit MiB that were named" $((limit * 1024 * 1024)) 1
+run "texts of 24 MB among short ones, within the $limit MiB that were named" $((limit * 1024 * 1024)) 1

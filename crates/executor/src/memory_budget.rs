@@ -20,7 +20,7 @@
 //! | Sort: entries being scattered and sorted, and the keys of Bloom filters (`spec.output.bloomBitsPerKey`) | the rest | 134 |
 //!
 //! A file whose pages, or a row whose values, need more than that ([`Needs`]) are read by one thread, which leaves less for
-//! entries: as long as 8 MiB are left for those. A long text is in memory as a page, and perhaps in a dictionary or in a batch
+//! entries: as long as 12 MiB are left for those, or 8 beside a long row. A long text is in memory as a page, and perhaps in a dictionary or in a batch
 //! (CSV) besides; from there it goes straight to the run. In a Sort one entry of more than 1 MiB is in memory at a time, twice,
 //! which other entries make room for (`engine`, `leaving_room`).
 //!
@@ -36,7 +36,9 @@ const ENGINE: u64 = 12 * MIB;
 const LEAST_PER_THREAD: u64 = 20 * MIB;
 
 /// What is left beside pages at least: for a batch of several rows as it is read, and for entries.
-const BESIDE_PAGES: u64 = 8 * MIB;
+const BESIDE_PAGES: u64 = 12 * MIB;
+/// And beside a long row, which fills those pages alone.
+const BESIDE_A_ROW: u64 = 8 * MIB;
 
 /// What a table was found to need at once, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,9 +61,16 @@ impl Needs {
         self.and(Self { pages: 8 * MIB + 2 * self.row, row: 0 })
     }
 
+    /// What is left of the limit at least, without slack.
+    fn usable(self) -> u64 {
+        // At its peak a process has a long value four times, as was measured; what is fixed leaves room for two of 16 MiB.
+        let of_row = Self { pages: 0, ..self }.settled().pages.max((4 * self.row).saturating_sub(32 * MIB));
+        (self.pages + BESIDE_PAGES).max(of_row + BESIDE_A_ROW)
+    }
+
     /// The least limit of an executor's memory that suffices.
     pub(crate) fn limit(self) -> u64 {
-        let left = (self.settled().pages + BESIDE_PAGES).saturating_mul(10).div_ceil(9);
+        let left = self.usable().saturating_mul(10).div_ceil(9);
         (FIXED + UPLOAD + left).next_multiple_of(MIB).max(128 * MIB)
     }
 }
@@ -109,11 +118,13 @@ impl Budget {
 
     /// Divides `limit` bytes for a table of such needs, which one thread reads. `None`: they do not fit.
     pub(crate) fn with_needs(limit: u64, needs: Needs) -> Option<Self> {
-        let (usual, needs) = (Self::new(limit, 1), needs.settled());
+        let usual = Self::new(limit, 1);
         let left = limit.max(128 * MIB) - FIXED - UPLOAD;
         let usable = left - left / 10;
-        let most = usable.checked_sub(BESIDE_PAGES).filter(|most| *most >= needs.pages)?;
-        let pages = needs.pages.max((2 * usual.page).min(most));
+        if usable < needs.usable() {
+            return None;
+        }
+        let pages = needs.settled().pages.max((2 * usual.page).min(usable.saturating_sub(BESIDE_PAGES)));
         let rest = usable - pages;
         let batch = (rest / 4).min(4 * MIB);
         // One that is longer than a batch is counted among the pages.
@@ -173,8 +184,10 @@ mod tests {
                 }
             }
         }
-        let value = Needs { pages: 21_000_000, row: 17_060_000 };
-        assert_eq!(value.limit(), 128 * MIB, "values of 16 MB");
+        for pages in [21_000_000, 38_000_000] {
+            let value = Needs { pages, row: 17_070_000 };
+            assert_eq!(value.limit(), 128 * MIB, "values of 16 MB, in a dictionary too or not");
+        }
         let page = Needs { pages: 100_000_000, row: 0 };
         assert!(page.limit() <= 256 * MIB, "a page of 100 MB needs {} MiB", page.limit() / MIB);
     }
