@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use indexbuild_index::PackedLayout;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::part::{Part, SpillFolder, each_frame};
+use super::part::{Part, each_frame};
+use super::spill::SpillFolder;
 use super::{Destination, SortJob};
 use crate::buffers::{Buffers, useful_bytes};
 use crate::control::{StepTimes, thread_cpu, timed};

@@ -9,7 +9,7 @@ use std::path::Path;
 use indexbuild_durable::fault::{self, Op};
 use indexbuild_index::Frame;
 
-use super::part::{SpillFile, SpillFolder};
+use super::spill::{SpillFile, SpillFolder};
 use crate::error::{At as _, EngineError};
 use crate::frames::{FrameRef, PieceKind};
 

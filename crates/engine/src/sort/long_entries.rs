@@ -158,8 +158,8 @@ mod tests {
     use super::*;
     use crate::buffers::Chunk;
     use crate::sort::in_memory::memory_of;
-    use crate::sort::part::SpillFolder;
     use crate::sort::recut::cut_again;
+    use crate::sort::spill::SpillFolder;
 
     type Entry = (Vec<u8>, Vec<u8>);
     type Shape = fn(u32) -> Entry;

@@ -16,6 +16,7 @@ mod recut;
 mod rocksdb_file;
 mod seal_files;
 mod sealed;
+mod spill;
 mod writer;
 
 use std::path::PathBuf;
@@ -34,10 +35,11 @@ pub use self::sealed::{SealedRange, SealedSst};
 
 use self::fetch::{Fetch, Fetched, Piece};
 use self::in_memory::{Sorter, memory_of};
-use self::part::{Part, SpillFolder};
+use self::part::Part;
 use self::range::RangeSorter;
 use self::recut::{cuts_within, sample_pieces};
 use self::seal_files::{SealJob, hand_on, seal_files};
+use self::spill::SpillFolder;
 use self::writer::{FileFormat, RangeContext, RangeWriter};
 use crate::attempt::Attempt;
 use crate::control::{JobControl, Step, StepTimes, nanos, thread_cpu, timed};

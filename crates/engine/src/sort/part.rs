@@ -1,13 +1,13 @@
 //! Entries of a range, or of a part of one, that wait to be sorted: in memory or in a spill file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 
 use indexbuild_durable::fault::{self, Op};
 
 use super::kept_apart::KeptApart;
+use super::spill::{SpillFile, SpillFolder};
 use crate::buffers::Chunk;
 use crate::error::{At as _, EngineError};
 use crate::frames::Frames;
@@ -24,23 +24,6 @@ pub(crate) struct Stored {
     file: Option<SpillFile>,
 }
 
-/// A file of this job alone. Dropping it removes it.
-#[derive(Debug)]
-pub(crate) struct SpillFile(PathBuf);
-
-impl SpillFile {
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for SpillFile {
-    fn drop(&mut self) {
-        // Best effort: the attempt removes its whole spill folder when it ends.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Part {
     pub(crate) packed: Stored,
@@ -49,32 +32,6 @@ pub(crate) struct Part {
     pub(crate) apart: KeptApart,
     /// All entries are the same: it cannot be cut.
     pub(crate) identical: bool,
-}
-
-/// Where a job's spill files go.
-#[derive(Debug)]
-pub(crate) struct SpillFolder {
-    folder: PathBuf,
-    next: AtomicU32,
-}
-
-impl SpillFolder {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, next: AtomicU32::new(0) }
-    }
-
-    /// A file that is not there yet.
-    pub(crate) fn file(&self, kind: PieceKind) -> SpillFile {
-        SpillFile(self.fresh(kind))
-    }
-
-    fn fresh(&self, kind: PieceKind) -> PathBuf {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.folder.join(match kind {
-            PieceKind::Packed => format!("{number:06}.packed"),
-            PieceKind::General => format!("{number:06}.general"),
-        })
-    }
 }
 
 impl Part {
@@ -110,8 +67,8 @@ impl Stored {
         if chunks.is_empty() {
             return Ok(0);
         }
-        let SpillFile(path) = self.file.get_or_insert_with(|| SpillFile(folder.fresh(kind)));
-        let mut file = fault::step(Op::Create, path, || OpenOptions::new().append(true).create(true).open(&*path))
+        let path = self.file.get_or_insert_with(|| folder.file(kind)).path();
+        let mut file = fault::step(Op::Create, path, || OpenOptions::new().append(true).create(true).open(path))
             .at("create", path)?;
         let mut written = 0;
         for chunk in chunks {
@@ -132,8 +89,8 @@ impl Stored {
         for chunk in self.chunks.drain(..) {
             take(&chunk.bytes)?;
         }
-        if let Some(SpillFile(path)) = &self.file {
-            read_through(path, &mut take)?;
+        if let Some(file) = &self.file {
+            read_through(file.path(), &mut take)?;
         }
         Ok(())
     }
@@ -143,8 +100,8 @@ impl Stored {
         for chunk in &self.chunks {
             take(&chunk.bytes)?;
         }
-        if let Some(SpillFile(path)) = &self.file {
-            read_through(path, &mut take)?;
+        if let Some(file) = &self.file {
+            read_through(file.path(), &mut take)?;
         }
         Ok(())
     }

@@ -4,8 +4,9 @@ use indexbuild_index::PackedLayout;
 
 use super::SortJob;
 use super::in_memory::{Sorter, memory_of};
-use super::part::{Part, SpillFolder, each_frame, whole_packed};
+use super::part::{Part, each_frame, whole_packed};
 use super::recut::cut_again;
+use super::spill::SpillFolder;
 use super::writer::{FullSst, RangeWriter};
 use crate::control::{StepTimes, timed};
 use crate::error::EngineError;
