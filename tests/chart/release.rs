@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use indexbuild_api::names;
+use indexbuild_api::{Epoch, names};
 use indexbuild_operator::objects::{self, Owner};
 use indexbuild_testbed::objects as objects_of_tests;
 use indexbuild_testbed::{
@@ -423,7 +423,7 @@ fn names_that_are_taken_are_told_and_left_alone(release: &Release<'_>) {
     let cluster = &release.cluster;
     cluster.apply(&[example(release, "fifth", &json!({"suspend": true, "parallelism": 2}))]).unwrap();
     let uid = release.build("fifth")["metadata"]["uid"].as_str().unwrap().to_owned();
-    let (claim, pod) = (names::claim("fifth", &uid, 0, 1), names::pod("fifth", &uid, 1, 1));
+    let (claim, pod) = (names::claim("fifth", &uid, 0, 1), names::pod("fifth", &uid, 1, Epoch::new(1)));
     let mut stranger = objects_of_tests::pod(&pod, &["pause"]);
     stranger["metadata"]["namespace"] = json!(NAMESPACE);
     let somebodys = json!({

@@ -1,8 +1,8 @@
 //! Records: what may follow what, in spec and status, by whom.
 
 use indexbuild_api::{
-    Attached, Chosen, Claim, Condition, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, OwnerChange,
-    Past, Release, Report, VolumeRef, Work, WorkResult,
+    Attached, Chosen, Claim, Condition, EngineDirectorySpec, EngineDirectoryStatus, Epoch, FormerVolume, Grant,
+    OwnerChange, Past, Release, Report, VolumeRef, Work, WorkResult,
 };
 use indexbuild_lifecycle::admission::{self, ONLY_THE_OPERATOR, Refusal};
 use indexbuild_lifecycle::world::Record;
@@ -37,12 +37,12 @@ fn work(id: &str) -> Work {
 }
 
 fn chosen(id: &str, digest: &str) -> Chosen {
-    Chosen { work_id: id.to_owned(), epoch: 2, digest: digest.to_owned(), ..Chosen::default() }
+    Chosen { work_id: id.to_owned(), epoch: Epoch::new(2), digest: digest.to_owned(), ..Chosen::default() }
 }
 
 fn grant(epoch: u64, pod_uid: &str, nonce: &str) -> Grant {
     Grant {
-        epoch,
+        epoch: Epoch::new(epoch),
         pod_name: format!("orders-e{epoch}"),
         pod_uid: pod_uid.to_owned(),
         boot_nonce: nonce.to_owned(),
@@ -113,9 +113,11 @@ fn spec_changes() -> Vec<Change<EngineDirectorySpec>> {
         ("a first grant", |spec| {
             spec.grant.get_or_insert_with(|| grant(1, "", ""));
         }),
-        ("the next epoch", |spec| on_grant(spec, |grant| *grant = self::grant(grant.epoch + 1, "", ""))),
-        ("the epoch after the next", |spec| on_grant(spec, |grant| *grant = self::grant(grant.epoch + 2, "", ""))),
-        ("the epoch before", |spec| on_grant(spec, |grant| grant.epoch -= 1)),
+        ("the next epoch", |spec| on_grant(spec, |grant| *grant = self::grant(grant.epoch.get() + 1, "", ""))),
+        ("the epoch after the next", |spec| {
+            on_grant(spec, |grant| *grant = self::grant(grant.epoch.get() + 2, "", ""))
+        }),
+        ("the epoch before", |spec| on_grant(spec, |grant| grant.epoch = grant.epoch.before())),
         ("a pod", |spec| on_grant(spec, |grant| grant.pod_uid = "pod-b".to_owned())),
         ("another pod", |spec| on_grant(spec, |grant| grant.pod_uid = "pod-c".to_owned())),
         ("no pod any more", |spec| on_grant(spec, |grant| grant.pod_uid = String::new())),
@@ -135,15 +137,15 @@ fn spec_changes() -> Vec<Change<EngineDirectorySpec>> {
         }),
         ("another owner with the machine of the one before", |spec| {
             on_grant(spec, |grant| {
-                grant.epoch += 1;
+                grant.epoch = grant.epoch.next().unwrap();
                 (grant.pod_uid, grant.boot_nonce) = (String::new(), String::new());
             });
         }),
         ("the next work of the same process", |spec| {
-            on_grant(spec, |grant| grant.epoch += 1);
+            on_grant(spec, |grant| grant.epoch = grant.epoch.next().unwrap());
             spec.work = Some(work("encode-2"));
         }),
-        ("another past", |spec| spec.past = Past { first_epoch: 3, ..spec.past }),
+        ("another past", |spec| spec.past = Past { first_epoch: Epoch::new(3), ..spec.past }),
         ("another pod's name", |spec| on_grant(spec, |grant| grant.pod_name = "other".to_owned())),
         ("attached", |spec| on_grant(spec, |grant| grant.attached = attached("node-1"))),
         ("attached elsewhere", |spec| on_grant(spec, |grant| grant.attached = attached("node-2"))),
@@ -152,12 +154,12 @@ fn spec_changes() -> Vec<Change<EngineDirectorySpec>> {
             on_grant(spec, |grant| (grant.boot_nonce, grant.attached) = ("n".to_owned(), attached("node-1")));
         }),
         ("the next work of the process", |spec| {
-            on_grant(spec, |grant| grant.epoch += 1);
+            on_grant(spec, |grant| grant.epoch = grant.epoch.next().unwrap());
             spec.work = Some(work("encode-2"));
         }),
         ("the next process, attached", |spec| {
             on_grant(spec, |grant| {
-                *grant = Grant { attached: attached("node-1"), ..self::grant(grant.epoch + 1, "", "") };
+                *grant = Grant { attached: attached("node-1"), ..self::grant(grant.epoch.get() + 1, "", "") };
             });
         }),
         ("a former volume, attached", |spec| {
@@ -170,7 +172,7 @@ fn spec_changes() -> Vec<Change<EngineDirectorySpec>> {
         ("other inputs", |spec| spec.work = Some(Work { inputs_digest: "e".to_owned(), ..work("encode-1") })),
         ("no work", |spec| spec.work = None),
         ("other work in the next epoch", |spec| {
-            on_grant(spec, |grant| *grant = self::grant(grant.epoch + 1, "", ""));
+            on_grant(spec, |grant| *grant = self::grant(grant.epoch.get() + 1, "", ""));
             spec.work = Some(work("encode-2"));
         }),
         ("the next volume", |spec| {
@@ -253,7 +255,7 @@ pub(super) async fn specs_follow_each_other_by_the_rules_of_the_lifecycle(client
 
 fn report(epoch: u64, nonce: &str, result: Option<WorkResult>) -> Report {
     Report {
-        epoch,
+        epoch: Epoch::new(epoch),
         boot_nonce: nonce.to_owned(),
         renew_time: TIME.to_owned(),
         rows: Some(5),
@@ -263,7 +265,12 @@ fn report(epoch: u64, nonce: &str, result: Option<WorkResult>) -> Report {
 }
 
 fn result(work: &str, epoch: u64, digest: &str) -> WorkResult {
-    WorkResult { work_id: work.to_owned(), epoch, digest: digest.to_owned(), ..WorkResult::default() }
+    WorkResult {
+        work_id: work.to_owned(),
+        epoch: Epoch::new(epoch),
+        digest: digest.to_owned(),
+        ..WorkResult::default()
+    }
 }
 
 fn claim(pod_uid: &str, nonce: &str) -> Option<Claim> {
@@ -317,7 +324,10 @@ fn old_records() -> Vec<(&'static str, Record)> {
 }
 
 fn release(pod_uid: &str, epoch: u64, nonce: &str, claim_name: &str) -> (String, Release) {
-    (pod_uid.to_owned(), Release { epoch, boot_nonce: nonce.to_owned(), claim_name: claim_name.to_owned() })
+    (
+        pod_uid.to_owned(),
+        Release { epoch: Epoch::new(epoch), boot_nonce: nonce.to_owned(), claim_name: claim_name.to_owned() },
+    )
 }
 
 /// The slot of `pod-b`, which was `pod-a`'s.
@@ -326,7 +336,7 @@ fn after_another() -> EngineDirectorySpec {
         pod_name: "orders-e2".to_owned(),
         pod_uid: "pod-a".to_owned(),
         boot_nonce: "k".to_owned(),
-        epoch: 2,
+        epoch: Epoch::new(2),
         ..former(false)
     };
     EngineDirectorySpec { former_volumes: vec![volume], ..spec(Some(grant(4, "pod-b", "n"))) }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::conditions::shown_by_name;
 use crate::directory_status::{EngineDirectoryStatus, OwnerChange};
 use crate::duration::Duration;
+use crate::vocabulary::Epoch;
 use crate::volume::Retention;
 use crate::word::Word;
 
@@ -174,10 +175,10 @@ pub struct WorkFailures {
 pub struct Past {
     /// The epoch that the record was made with; 0: not known.
     #[serde(default)]
-    pub first_epoch: u64,
+    pub first_epoch: Epoch,
     /// The last epoch that a process got for its next work, as it had done the one before; 0: none.
     #[serde(default)]
-    pub next_work_epoch: u64,
+    pub next_work_epoch: Epoch,
     /// How often the owner changed since the slot's work last advanced.
     #[serde(default)]
     pub tries: u32,
@@ -226,7 +227,7 @@ fn is_zero(count: &u32) -> bool {
 pub struct Grant {
     /// The fencing token: rises by one with every change of owner or work.
     #[schemars(range(min = 1))]
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The owner's pod.
     #[schemars(length(min = 1, max = 63))]
     pub pod_name: String,
@@ -393,7 +394,7 @@ pub struct FormerVolume {
     #[schemars(length(max = 36))]
     pub boot_nonce: String,
     /// The epoch of its last owner.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The node where that pod ran.
     #[serde(default)]
     #[schemars(length(max = 253))]
@@ -452,7 +453,7 @@ pub struct Chosen {
     #[schemars(length(min = 1, max = 64))]
     pub work_id: String,
     /// The attempt's epoch.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The attempt's nonce.
     #[schemars(length(max = 36))]
     pub boot_nonce: String,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::{Condition, Reason, WorkErrorReason, shown_by_name};
+use crate::vocabulary::Epoch;
 use crate::word::Word;
 
 /// What is reported of a slot: `claim` and `report` by its owner, everything else by the operator.
@@ -44,7 +45,7 @@ pub struct EngineDirectoryStatus {
 pub struct Release {
     /// The epoch that it had the volume with.
     #[schemars(range(min = 1))]
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The nonce of its process.
     #[schemars(length(min = 1, max = 36))]
     pub boot_nonce: String,
@@ -93,7 +94,7 @@ shown_by_name!(DirectoryState);
 #[serde(rename_all = "camelCase")]
 pub struct OwnerChange {
     /// The new owner's epoch.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The new owner's pod UID; empty when the pod did not exist yet.
     #[serde(rename = "podUID", default)]
     #[schemars(length(max = 36))]
@@ -191,7 +192,7 @@ pub struct Claim {
 pub struct Report {
     /// The epoch that the report speaks for.
     #[schemars(range(min = 1))]
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The process that it speaks for.
     #[schemars(length(max = 36))]
     pub boot_nonce: String,
@@ -248,7 +249,7 @@ pub struct WorkResult {
     #[schemars(length(min = 1, max = 64))]
     pub work_id: String,
     /// The attempt's epoch.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The digest of the attempt's `result.json`.
     #[schemars(length(max = 64))]
     pub digest: String,

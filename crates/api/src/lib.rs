@@ -25,6 +25,7 @@ mod raw;
 mod reference;
 mod source;
 mod unknown;
+mod vocabulary;
 mod volume;
 mod word;
 mod work_id;
@@ -60,6 +61,7 @@ pub use source::{
     Credentials, CsvColumn, CsvSource, MissingColumns, ParquetSource, SecretRef, SourceFiles, SourceFormat, SourceSpec,
 };
 pub use unknown::unknown_in_spec;
+pub use vocabulary::Epoch;
 pub use volume::{Retention, VolumeRetention, VolumeSpec};
 pub use word::{LONGEST_WORD, Word};
 pub use work_id::{StageName, UnknownStage, UnknownWork, WorkId};

@@ -1,5 +1,7 @@
 //! Names of a build's objects: deterministic, and different for builds of one name that follow each other.
 
+use crate::vocabulary::Epoch;
+
 /// The folders in which a pod has the secrets of one store, below that of all its secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreSecrets {
@@ -30,7 +32,7 @@ pub fn directory(build_name: &str, build_uid: &str, slot: u32) -> String {
 
 /// The pod that was made for an epoch. Never used again: a pod that hangs in Terminating blocks nobody's name (G10).
 #[must_use]
-pub fn pod(build_name: &str, build_uid: &str, slot: u32, epoch: u64) -> String {
+pub fn pod(build_name: &str, build_uid: &str, slot: u32, epoch: Epoch) -> String {
     format!("{build_name}-{}-{slot}-e{epoch}", short_uid(build_uid))
 }
 
@@ -69,9 +71,9 @@ mod tests {
     fn names_contain_what_makes_them_unique_and_fit_in_a_pod_name() {
         let build = "a".repeat(crate::MAX_BUILD_NAME);
         assert_eq!(directory("orders", UID, 3), "orders-0b7e1c9a-3");
-        assert_eq!(pod("orders", UID, 3, 17), "orders-0b7e1c9a-3-e17");
+        assert_eq!(pod("orders", UID, 3, Epoch::new(17)), "orders-0b7e1c9a-3-e17");
         assert_eq!(claim("orders", UID, 3, 2), "orders-0b7e1c9a-3-v2");
         assert_eq!(config_map("orders", UID, "encode-r1"), "orders-0b7e1c9a-encode-r1");
-        assert!(pod(&build, UID, 999, 9_999_999).len() <= 63);
+        assert!(pod(&build, UID, 999, Epoch::new(9_999_999)).len() <= 63);
     }
 }

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use indexbuild_api::{
-    AfterBuild, Attached, Chosen, Duration, EngineDirectorySpec, FormerVolume, Grant, Past, Retention, RunLocation,
-    VolumeRef, VolumeState, Work, WorkKind, crds,
+    AfterBuild, Attached, Chosen, Duration, EngineDirectorySpec, Epoch, FormerVolume, Grant, Past, Retention,
+    RunLocation, VolumeRef, VolumeState, Work, WorkKind, crds,
 };
 use indexbuild_check::check_directory_spec;
 
@@ -24,7 +24,7 @@ fn work(id: &str) -> Work {
 fn chosen(work: &str, epoch: u64) -> Chosen {
     Chosen {
         work_id: work.to_owned(),
-        epoch,
+        epoch: Epoch::new(epoch),
         boot_nonce: "n1".to_owned(),
         digest: "abcd".to_owned(),
         ..Chosen::default()
@@ -41,7 +41,7 @@ fn record() -> EngineDirectorySpec {
         work_failures: Vec::new(),
         renew_interval: indexbuild_api::renew_interval(1),
         grant: Some(Grant {
-            epoch: 3,
+            epoch: Epoch::new(3),
             pod_name: "orders-0b7e1c9a-0-e2".to_owned(),
             pod_uid: "p1".to_owned(),
             boot_nonce: "n1".to_owned(),
@@ -65,7 +65,7 @@ fn record() -> EngineDirectorySpec {
             ..FormerVolume::default()
         }],
         chosen: vec![chosen("plan", 1)],
-        past: Past { first_epoch: 1, ..Past::default() },
+        past: Past { first_epoch: Epoch::new(1), ..Past::default() },
         after_build: Some(AfterBuild { volumes: Retention::Retain, replace_after: Duration::from_secs(600) }),
         untold: Vec::new(),
     }
@@ -129,14 +129,14 @@ fn what_the_protocol_does_is_accepted() {
             |s| grant(s).system_uuid = "m1".into(),
         ),
         ("a new owner", nothing, |s| {
-            s.grant = Some(Grant { epoch: 4, pod_name: "orders-0b7e1c9a-0-e4".into(), ..Grant::default() });
+            s.grant = Some(Grant { epoch: Epoch::new(4), pod_name: "orders-0b7e1c9a-0-e4".into(), ..Grant::default() });
         }),
         ("the same process takes its next work", nothing, |s| {
-            grant(s).epoch = 4;
+            grant(s).epoch = Epoch::new(4);
             s.work = Some(work("encode-1"));
         }),
         ("the work is taken away with the epoch", nothing, |s| {
-            grant(s).epoch = 4;
+            grant(s).epoch = Epoch::new(4);
             s.work = None;
         }),
         ("another result is chosen", nothing, |s| s.chosen.push(chosen("encode-0", 3))),
@@ -144,7 +144,7 @@ fn what_the_protocol_does_is_accepted() {
         ("the volume is condemned", nothing, |s| volume(s).condemned = true),
         ("a new volume", nothing, |s| {
             *volume(s) = VolumeRef { claim_name: "orders-0b7e1c9a-0-v2".into(), generation: 2, ..VolumeRef::default() };
-            grant(s).epoch = 4;
+            grant(s).epoch = Epoch::new(4);
         }),
         (
             "the claim's UID is filled in",
@@ -161,7 +161,7 @@ fn what_the_protocol_does_is_accepted() {
             "that goes on with the process",
             |s| grant(s).attached = attached("node-1"),
             |s| {
-                grant(s).epoch = 4;
+                grant(s).epoch = Epoch::new(4);
                 s.work = Some(work("encode-1"));
             },
         ),
@@ -173,7 +173,8 @@ fn what_the_protocol_does_is_accepted() {
                 let former =
                     FormerVolume { claim_name: "v1".into(), attached: attached("node-1"), ..FormerVolume::default() };
                 s.former_volumes.push(former);
-                s.grant = Some(Grant { epoch: 4, pod_name: "orders-0b7e1c9a-0-e4".into(), ..Grant::default() });
+                s.grant =
+                    Some(Grant { epoch: Epoch::new(4), pod_name: "orders-0b7e1c9a-0-e4".into(), ..Grant::default() });
             },
         ),
     ];
@@ -191,8 +192,8 @@ fn what_the_protocol_forbids_is_refused() {
     let cases: [(&str, Change, Change, &str); 31] = [
         ("another build", nothing, |s| s.build_uid = "x".into(), "the slot's identity is immutable"),
         ("another slot", nothing, |s| s.slot = 1, "the slot's identity is immutable"),
-        ("the epoch falls", nothing, |s| grant(s).epoch = 2, EPOCH),
-        ("the epoch jumps", nothing, |s| grant(s).epoch = 5, EPOCH),
+        ("the epoch falls", nothing, |s| grant(s).epoch = Epoch::new(2), EPOCH),
+        ("the epoch jumps", nothing, |s| grant(s).epoch = Epoch::new(5), EPOCH),
         ("the grant is taken back", nothing, |s| (s.grant, s.work) = (None, None), EPOCH),
         ("another pod in the same epoch", nothing, |s| grant(s).pod_uid = "p2".into(), EPOCH),
         ("another process in the same epoch", nothing, |s| grant(s).boot_nonce = "n2".into(), EPOCH),
@@ -204,19 +205,19 @@ fn what_the_protocol_forbids_is_refused() {
         (
             "the next pod has the node of the one before",
             nothing,
-            |s| (grant(s).epoch, grant(s).pod_uid) = (4, String::new()),
+            |s| (grant(s).epoch, grant(s).pod_uid) = (Epoch::new(4), String::new()),
             MACHINE,
         ),
         (
             "the next process has the kernel of the one before",
             nothing,
-            |s| (grant(s).epoch, grant(s).boot_nonce) = (4, String::new()),
+            |s| (grant(s).epoch, grant(s).boot_nonce) = (Epoch::new(4), String::new()),
             MACHINE,
         ),
         (
             "a machine of which no process has spoken",
             nothing,
-            |s| (grant(s).epoch, grant(s).boot_id) = (4, String::new()),
+            |s| (grant(s).epoch, grant(s).boot_id) = (Epoch::new(4), String::new()),
             MACHINE,
         ),
         (
@@ -266,7 +267,7 @@ fn what_the_protocol_forbids_is_refused() {
         (
             "a grant on a condemned volume",
             |s| volume(s).condemned = true,
-            |s| grant(s).epoch = 4,
+            |s| grant(s).epoch = Epoch::new(4),
             "nothing is granted on a condemned volume",
         ),
         ("attached, of a process that was bound before", nothing, |s| grant(s).attached = attached("node-1"), ATTACHED),
@@ -286,7 +287,7 @@ fn what_the_protocol_forbids_is_refused() {
             "attached, and carried to the next owner",
             |s| grant(s).attached = attached("node-1"),
             |s| {
-                let next = Grant { epoch: 4, pod_name: "orders-0b7e1c9a-0-e4".into(), ..Grant::default() };
+                let next = Grant { epoch: Epoch::new(4), pod_name: "orders-0b7e1c9a-0-e4".into(), ..Grant::default() };
                 s.grant = Some(Grant { attached: attached("node-1"), ..next });
             },
             ATTACHED,

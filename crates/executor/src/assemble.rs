@@ -138,7 +138,7 @@ pub(crate) fn assemble(plan: &PlanFile, plan_digest: &str, results: &ChosenResul
         .iter()
         .map(|chosen| ChosenWork {
             work_id: chosen.work_id.clone(),
-            epoch: chosen.epoch,
+            epoch: chosen.epoch.get(),
             boot_nonce: chosen.boot_nonce.clone(),
             digest: chosen.digest.clone(),
         })
@@ -227,6 +227,7 @@ fn check_sort(plan: &PlanFile, result: &SortResult) -> Result<EntrySum, Assemble
 
 #[cfg(test)]
 mod tests {
+    use indexbuild_api::Epoch;
     use indexbuild_engine::{EngineCheck, IndexPlan, Lane};
     use indexbuild_index::SetHash;
     use indexbuild_index::definition::{ColumnType, Compression, IndexDefinition, KeyColumn, Nulls, Order, RowId};
@@ -281,7 +282,13 @@ mod tests {
     }
 
     fn attempt(work_id: &str) -> AttemptName {
-        AttemptName { version: 1, build_uid: "u".into(), work_id: work_id.into(), epoch: 3, boot_nonce: "n".into() }
+        AttemptName {
+            version: 1,
+            build_uid: "u".into(),
+            work_id: work_id.into(),
+            epoch: Epoch::new(3),
+            boot_nonce: "n".into(),
+        }
     }
 
     fn sum(entries: u64, hash: u128) -> EntrySum {
@@ -331,8 +338,12 @@ mod tests {
     }
 
     fn results() -> ChosenResults {
-        let chosen =
-            |work_id: &str| Chosen { work_id: work_id.into(), epoch: 3, boot_nonce: "n".into(), ..Chosen::default() };
+        let chosen = |work_id: &str| Chosen {
+            work_id: work_id.into(),
+            epoch: Epoch::new(3),
+            boot_nonce: "n".into(),
+            ..Chosen::default()
+        };
         ChosenResults {
             chosen: ["plan", "encode-0", "encode-1", "sort-0"].map(chosen).into(),
             encode: vec![
@@ -370,7 +381,7 @@ mod tests {
         assert_eq!(manifest.works.len(), 4);
         assert_eq!(manifest, assemble(&plan(), "p", &results()).unwrap());
         let mut other = results();
-        other.chosen[1].epoch = 4;
+        other.chosen[1].epoch = Epoch::new(4);
         assert_ne!(assemble(&plan(), "p", &other).unwrap().put_id, manifest.put_id);
     }
 

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use indexbuild_api::{Report, UnknownWork, Work, WorkId, WorkKind, WorkResult};
+use indexbuild_api::{Epoch, Report, UnknownWork, Work, WorkId, WorkKind, WorkResult};
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_index::store::Store;
 use indexbuild_lifecycle::texts::Fitted as _;
@@ -43,7 +43,7 @@ pub(crate) struct Process {
 
 /// An attempt whose thread may still work.
 pub(crate) struct Attempt {
-    epoch: u64,
+    epoch: Epoch,
     boot_nonce: String,
     work_id: String,
     shared: Arc<AttemptState>,
@@ -57,7 +57,7 @@ pub(crate) struct StillRunning;
 
 impl Attempt {
     /// Starts to work, on a thread of its own.
-    pub(crate) fn start(process: &Process, volume: Lease, epoch: u64, work: Work) -> Self {
+    pub(crate) fn start(process: &Process, volume: Lease, epoch: Epoch, work: Work) -> Self {
         let shared = Arc::new(AttemptState::new());
         let (sender, done) = oneshot::channel();
         let attempt = Self {
@@ -68,7 +68,7 @@ impl Attempt {
             done: Some(done),
             outcome: None,
         };
-        tracing::info!(epoch, work = %work.id, "starting work");
+        tracing::info!(epoch = epoch.get(), work = %work.id, "starting work");
         match job(process, volume, epoch, work, shared) {
             Err(failure) => {
                 // The receiver is held above, so that this cannot fail.
@@ -90,7 +90,7 @@ impl Attempt {
     }
 
     /// The epoch that it works under.
-    pub(crate) fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }
 
@@ -119,12 +119,12 @@ impl Attempt {
             }
             match &outcome {
                 Ok(result) => {
-                    tracing::info!(epoch = self.epoch, work = %result.work_id, digest = %result.digest, "work done");
+                    tracing::info!(epoch = self.epoch.get(), work = %result.work_id, digest = %result.digest, "work done");
                 }
-                Err(WorkFailure::Ended) => tracing::info!(epoch = self.epoch, "work ended as told"),
-                Err(WorkFailure::NoSpace(message)) => tracing::error!(epoch = self.epoch, "no space: {message}"),
+                Err(WorkFailure::Ended) => tracing::info!(epoch = self.epoch.get(), "work ended as told"),
+                Err(WorkFailure::NoSpace(message)) => tracing::error!(epoch = self.epoch.get(), "no space: {message}"),
                 Err(WorkFailure::Failed(error)) => {
-                    tracing::error!(epoch = self.epoch, reason = %error.reason, "work failed: {}", error.message);
+                    tracing::error!(epoch = self.epoch.get(), reason = %error.reason, "work failed: {}", error.message);
                 }
             }
             self.done = None;
@@ -209,7 +209,7 @@ fn outcome_of(work: impl FnOnce() -> Result<WorkResult, WorkFailure>) -> Result<
 fn job(
     process: &Process,
     volume: Lease,
-    epoch: u64,
+    epoch: Epoch,
     work: Work,
     shared: Arc<AttemptState>,
 ) -> Result<Job, WorkFailure> {

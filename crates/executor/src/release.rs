@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use indexbuild_api::Epoch;
 use indexbuild_lifecycle::owner::OwnerState;
 use indexbuild_lifecycle::release::LastWord;
 
@@ -87,7 +88,7 @@ pub(crate) async fn say(control: &dyn ControlPlane, owner: &OwnerState, closed: 
     let Closed(()) = closed;
     let said = until_said(control, &owner.pod_uid, &owner.boot_nonce);
     let why = match tokio::time::timeout(RELEASE_WITHIN, said).await {
-        Ok(Ok(Some(epoch))) => return tracing::info!(epoch, "the volume is released"),
+        Ok(Ok(Some(epoch))) => return tracing::info!(epoch = epoch.get(), "the volume is released"),
         Ok(Ok(None)) => return tracing::debug!("there is no volume to release"),
         Ok(Err(why)) => why,
         Err(_) => "no answer in time".to_owned(),
@@ -98,7 +99,7 @@ pub(crate) async fn say(control: &dyn ControlPlane, owner: &OwnerState, closed: 
 }
 
 /// The epoch that was released; `None`: the record knows no volume of this process.
-async fn until_said(control: &dyn ControlPlane, pod_uid: &str, boot_nonce: &str) -> Result<Option<u64>, String> {
+async fn until_said(control: &dyn ControlPlane, pod_uid: &str, boot_nonce: &str) -> Result<Option<Epoch>, String> {
     let mut pauses = PAUSES.into_iter();
     loop {
         // Read anew each time: the epoch may have been raised, or the volume put among the former ones, meanwhile.

@@ -3,6 +3,7 @@
 //! A result's digest is that of its bytes. It is what the report carries and what is chosen; whoever
 //! reads a result checks it first. Paths are relative to the build's prefix in the output store.
 
+use indexbuild_api::Epoch;
 use indexbuild_engine::{EngineCheck, EntrySum, RunSidecar};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::IndexFile;
@@ -20,7 +21,7 @@ pub struct AttemptName {
     pub version: u32,
     pub build_uid: String,
     pub work_id: String,
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The process's boot nonce.
     pub boot_nonce: String,
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use indexbuild_api::{Claim, Work};
+use indexbuild_api::{Claim, Epoch, Work};
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_lifecycle::owner::{Current, ExitReason, GiveWayReason, OwnerState, Seen, Step, next};
 use indexbuild_lifecycle::world::{Millis, Record};
@@ -289,11 +289,11 @@ impl RunLoop {
         let Some(attempt) = &self.attempt else { return };
         match &silence {
             Some(silence) if attempt.shared().in_contact() => tracing::warn!(
-                epoch = attempt.epoch(),
+                epoch = attempt.epoch().get(),
                 "no contact with the control plane; going on with the work: {silence}"
             ),
             None if !attempt.shared().in_contact() => {
-                tracing::info!(epoch = attempt.epoch(), "contact with the control plane again");
+                tracing::info!(epoch = attempt.epoch().get(), "contact with the control plane again");
             }
             Some(_) | None => {}
         }
@@ -435,7 +435,7 @@ impl RunLoop {
     }
 
     /// Begins a granted work, after the one in hand was ended and closed.
-    async fn start(&mut self, epoch: u64, work: Work) -> Result<(), ExitStatus> {
+    async fn start(&mut self, epoch: Epoch, work: Work) -> Result<(), ExitStatus> {
         self.state.claimed = true;
         self.close(EndRequest::Now).await;
         if self.leaked {
@@ -517,7 +517,7 @@ impl RunLoop {
         if !attempt.has_ended()
             && let Err(StillRunning) = attempt.close(ending, SEAL_WITHIN, CLOSE_WITHIN).await
         {
-            tracing::error!(epoch = attempt.epoch(), "the attempt does not close; the process ends under it");
+            tracing::error!(epoch = attempt.epoch().get(), "the attempt does not close; the process ends under it");
             std::process::exit(i32::from(ExitStatus::CloseHung.code()));
         }
         self.attempt = Some(attempt);

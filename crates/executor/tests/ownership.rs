@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use indexbuild_api::WorkErrorReason;
+use indexbuild_api::{Epoch, WorkErrorReason};
 use indexbuild_engine::{RunSidecar, Volume};
 use indexbuild_executor::ExitStatus;
 use indexbuild_index::manifest::{Document, Tombstone};
@@ -27,7 +27,7 @@ fn held(scene: &Scene) -> bool {
 }
 
 /// Starts a work and cuts its owner off while it is at it.
-async fn cut_off_at_work(scene: &Scene) -> u64 {
+async fn cut_off_at_work(scene: &Scene) -> Epoch {
     let epoch = scene.parent.grant("pod-1", scene.work("encode-0", &["plan"]));
     scene.parent.wait_for(epoch, "anything", |_| true).await;
     scene.parent.set_reachable(false);

@@ -5,6 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use indexbuild_api::Epoch;
 use indexbuild_engine::Volume;
 use indexbuild_executor::ExitStatus;
 use support::{Scene, Snapshot, TURN, UID};
@@ -19,7 +20,7 @@ fn at_work_for_long() -> Scene {
     scene
 }
 
-async fn works(scene: &Scene) -> u64 {
+async fn works(scene: &Scene) -> Epoch {
     scene.parent.set_volume(CLAIM);
     scene.plan(POD).await;
     let epoch = scene.parent.grant(POD, scene.work("encode-0", &["plan"]));
@@ -95,7 +96,11 @@ async fn a_process_that_has_nothing_left_to_do_or_has_failed_releases_its_volume
     let child = scene.child(POD);
     scene.plan(POD).await;
     // A stage that is frozen, and whose one result is not there.
-    let gone = indexbuild_api::Chosen { work_id: "encode-0".into(), epoch: 1, ..indexbuild_api::Chosen::default() };
+    let gone = indexbuild_api::Chosen {
+        work_id: "encode-0".into(),
+        epoch: Epoch::new(1),
+        ..indexbuild_api::Chosen::default()
+    };
     scene.parent.freeze("encode", vec![gone]);
     scene.failed(POD, scene.work("sort-0", &["plan", "encode"])).await;
     assert_eq!(child.exit().await, ExitStatus::WorkFailed);

@@ -1,7 +1,7 @@
 //! What may be done: an ordered, closed set. What destroys something takes its proof as an argument.
 
 use indexbuild_api::{
-    Condition, DirectoryState, EngineDirectorySpec, FrozenStage, IndexBuildStatus, OwnerChangeReason, Reason,
+    Condition, DirectoryState, EngineDirectorySpec, Epoch, FrozenStage, IndexBuildStatus, OwnerChangeReason, Reason,
 };
 
 use crate::evidence::{Condemned, Evidence};
@@ -117,7 +117,7 @@ pub enum Action {
     /// Make an owner's pod, or process.
     CreatePod {
         slot: u32,
-        epoch: u64,
+        epoch: Epoch,
         /// Its name: contains the epoch (G10).
         name: String,
         claim: String,

@@ -164,7 +164,7 @@ pub fn review_spec(old: &EngineDirectorySpec, new: &EngineDirectorySpec) -> Resu
     }
     if let (Some(before), Some(after)) = (&old.grant, &new.grant)
         && old.work != new.work
-        && before.epoch.checked_add(1) != Some(after.epoch)
+        && before.epoch.next() != Some(after.epoch)
     {
         return Err(Refusal::Work);
     }
@@ -194,7 +194,7 @@ fn review_grant(old: Option<&Grant>, new: Option<&Grant>) -> Result<(), Refusal>
     let Some(new) = new else {
         return Err(Refusal::Grant);
     };
-    let risen = old.epoch.checked_add(1) == Some(new.epoch);
+    let risen = old.epoch.next() == Some(new.epoch);
     let once = |before: &str, after: &str| before.is_empty() || before == after;
     let filled_in = old.epoch == new.epoch
         && old.pod_name == new.pod_name

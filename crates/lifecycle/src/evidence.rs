@@ -4,7 +4,7 @@
 //! nothing where nothing is proved. A silent watch, a missing pod, `phase: Failed` written by the pod
 //! garbage collector, a refused token, `ContainerStatusUnknown` prove nothing.
 
-use indexbuild_api::{Attached, FormerVolume, VolumeState};
+use indexbuild_api::{Attached, Epoch, FormerVolume, VolumeState};
 
 use crate::platform::Platform;
 use crate::release;
@@ -18,7 +18,7 @@ pub struct Evidence {
     rebooted: bool,
     claim_name: String,
     pod_uid: String,
-    epoch: u64,
+    epoch: Epoch,
 }
 
 /// The kinds of proof; `docs/lifecycle.md` says what each takes.
@@ -185,7 +185,7 @@ pub(crate) struct LastOwner<'a> {
     claim_name: &'a str,
     pod_uid: &'a str,
     boot_nonce: &'a str,
-    epoch: u64,
+    epoch: Epoch,
     node_name: &'a str,
     /// The boot id that its process said.
     boot_id: &'a str,
@@ -300,7 +300,7 @@ impl Evidence {
     }
 
     #[must_use]
-    pub const fn epoch(&self) -> u64 {
+    pub const fn epoch(&self) -> Epoch {
         self.epoch
     }
 }

@@ -247,12 +247,18 @@ impl NodeObserver {
 
 #[cfg(test)]
 mod tests {
+    use indexbuild_api::Epoch;
+
     use super::*;
 
     fn record(renewed: &str, rows: u64) -> Record {
         let mut record = Record::default();
-        record.status.report =
-            Some(Report { renew_time: renewed.to_owned(), rows: Some(rows), epoch: 1, ..Report::default() });
+        record.status.report = Some(Report {
+            renew_time: renewed.to_owned(),
+            rows: Some(rows),
+            epoch: Epoch::new(1),
+            ..Report::default()
+        });
         record
     }
 

@@ -1,6 +1,6 @@
 //! The executor's side of the protocol: what a process may do, given what it last saw of its slot's record.
 
-use indexbuild_api::Work;
+use indexbuild_api::{Epoch, Work};
 
 use crate::world::{Millis, Record};
 
@@ -27,7 +27,7 @@ pub struct OwnerState {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Current {
-    pub epoch: u64,
+    pub epoch: Epoch,
     pub work_id: String,
 }
 
@@ -50,7 +50,7 @@ pub enum Step {
     /// Write `status.claim`.
     Claim,
     /// Begin this work in a new directory `<epoch>-<nonce>` (G9). What is still in hand is ended and closed first.
-    Start { epoch: u64, work: Work },
+    Start { epoch: Epoch, work: Work },
     /// Cut off: go on with the work in hand. Its directory and its prefix are its own, so nobody is harmed.
     GoOn,
     /// It is the owner and was heard: go on, and renew the report when it is due.

@@ -2,7 +2,7 @@
 //! tells people what the spec says already: nothing is decided by what of it may be lost.
 
 use indexbuild_api::{
-    Condition, DirectoryState, EngineDirectorySpec, EngineDirectoryStatus, HISTORY_LENGTH, OwnerChange,
+    Condition, DirectoryState, EngineDirectorySpec, EngineDirectoryStatus, Epoch, HISTORY_LENGTH, OwnerChange,
     OwnerChangeReason,
 };
 
@@ -58,7 +58,7 @@ pub(crate) fn untold<'a>(
     spec: &'a EngineDirectorySpec,
     history: &'a [OwnerChange],
 ) -> impl Iterator<Item = &'a OwnerChange> {
-    let last = history.last().map_or(0, |last| last.epoch);
+    let last = history.last().map_or(Epoch::NONE, |last| last.epoch);
     spec.untold.iter().filter(move |change| {
         let told = history.iter().find(|told| told.epoch == change.epoch);
         told.map_or(change.epoch > last, |told| told.work_ended.is_none() && change.work_ended.is_some())
@@ -133,7 +133,7 @@ pub fn can_wait(before: &EngineDirectoryStatus, after: &EngineDirectoryStatus) -
     if is_passing(before.state) && is_passing(after.state) {
         same.state = before.state;
     }
-    let told = before.history.last().map_or(0, |last| last.epoch);
+    let told = before.history.last().map_or(Epoch::NONE, |last| last.epoch);
     let news: Vec<&OwnerChange> = after.history.iter().filter(|change| change.epoch > told).collect();
     if news.len() > MOST_UNTOLD || !news.iter().all(|change| is_of_course(change.reason)) {
         return false;
@@ -212,7 +212,7 @@ mod tests {
     fn granted(epoch: u64, pod_uid: &str, nonce: &str) -> EngineDirectorySpec {
         EngineDirectorySpec {
             grant: Some(Grant {
-                epoch,
+                epoch: Epoch::new(epoch),
                 pod_uid: pod_uid.to_owned(),
                 pod_name: format!("p-e{epoch}"),
                 boot_nonce: nonce.to_owned(),
@@ -298,7 +298,7 @@ mod tests {
             }
             let gone = granted(9, "", "");
             assert_eq!(write(&mut spec, gone, Some(OwnerChangeReason::OwnerEnded), &at(9)), 9, "that is told at once");
-            let epochs: Vec<_> = status.history.iter().map(|entry| (entry.epoch, entry.time.clone())).collect();
+            let epochs: Vec<_> = status.history.iter().map(|entry| (entry.epoch.get(), entry.time.clone())).collect();
             assert_eq!(epochs, (1..=9).map(|epoch| (epoch, at(epoch))).collect::<Vec<_>>(), "{told_between}");
             assert!(status.history[..8].iter().all(|entry| entry.boot_nonce == "nonce" && entry.node_name == "n"));
             assert_eq!(untold(&spec, &status.history).count(), 0);
@@ -355,8 +355,9 @@ mod tests {
         let next = EngineDirectorySpec { work: work("sort-0"), ..granted(2, "u", "n") };
         let done = |work_id: &str, epoch| {
             let finished = Some("2026-01-01T00:00:09Z".to_owned());
-            let result = WorkResult { work_id: work_id.to_owned(), epoch, finished, ..WorkResult::default() };
-            Some(Report { epoch, result: Some(result), ..Report::default() })
+            let result =
+                WorkResult { work_id: work_id.to_owned(), epoch: Epoch::new(epoch), finished, ..WorkResult::default() };
+            Some(Report { epoch: Epoch::new(epoch), result: Some(result), ..Report::default() })
         };
         let change = |change| StatusChange { state: DirectoryState::Working, change, conditions: &[] };
         let begun = status_after(&first, &EngineDirectoryStatus::default(), &first, change(None), "t0");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use indexbuild_api::{EngineDirectorySpec, Release};
+use indexbuild_api::{EngineDirectorySpec, Epoch, Release};
 use serde::{Deserialize, Serialize};
 
 use crate::world::Record;
@@ -50,7 +50,7 @@ impl LastWord {
 struct Owned<'a> {
     claim_name: &'a str,
     boot_nonce: &'a str,
-    epoch: u64,
+    epoch: Epoch,
 }
 
 /// The volumes whose last owner is a pod, the one that is granted first.
@@ -70,7 +70,7 @@ fn owned<'a>(spec: &'a EngineDirectorySpec, pod_uid: &str) -> impl Iterator<Item
 }
 
 /// Whether a release is that of the owner of this volume with this nonce and epoch.
-pub(crate) fn is_of(release: &Release, claim_name: &str, boot_nonce: &str, epoch: u64) -> bool {
+pub(crate) fn is_of(release: &Release, claim_name: &str, boot_nonce: &str, epoch: Epoch) -> bool {
     let Release { epoch: released, boot_nonce: nonce, claim_name: claim } = release;
     *released == epoch && nonce == boot_nonce && claim == claim_name && !nonce.is_empty()
 }

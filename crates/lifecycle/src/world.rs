@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use indexbuild_api::{
-    Attached, Chosen, DeletionPolicy, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, IndexBuildSpec,
+    Attached, Chosen, DeletionPolicy, EngineDirectorySpec, EngineDirectoryStatus, Epoch, FrozenStage, IndexBuildSpec,
     IndexBuildStatus,
 };
 use serde::{Deserialize, Serialize};
@@ -184,7 +184,7 @@ pub struct PodView {
     /// Its UID: as `restartPolicy` is Never, its one incarnation.
     pub uid: String,
     pub slot: u32,
-    pub epoch: u64,
+    pub epoch: Epoch,
     pub node: Option<String>,
     /// Whether its deletion was asked for.
     pub deleting: bool,

@@ -5,7 +5,7 @@ mod scene;
 
 use indexbuild_api::{
     Attached, Chosen, Claim, Condition, ConditionStatus, ConditionType, DirectoryState, EngineDirectorySpec,
-    EngineDirectoryStatus, FormerVolume, Grant, OwnerChangeReason, Reason, Report, VolumeRef, Work, WorkKind,
+    EngineDirectoryStatus, Epoch, FormerVolume, Grant, OwnerChangeReason, Reason, Report, VolumeRef, Work, WorkKind,
     WorkResult,
 };
 use indexbuild_lifecycle::admission::{OPERATOR, Refusal, review_spec, review_status};
@@ -15,7 +15,7 @@ const OWNER: &str = "pod-7";
 
 fn grant(epoch: u64, pod_uid: &str, nonce: &str) -> Grant {
     Grant {
-        epoch,
+        epoch: Epoch::new(epoch),
         pod_name: format!("orders-0-e{epoch}"),
         pod_uid: pod_uid.to_owned(),
         boot_nonce: nonce.to_owned(),
@@ -55,11 +55,16 @@ fn spec() -> EngineDirectorySpec {
 }
 
 fn report(epoch: u64, nonce: &str) -> Report {
-    Report { epoch, boot_nonce: nonce.to_owned(), ..Report::default() }
+    Report { epoch: Epoch::new(epoch), boot_nonce: nonce.to_owned(), ..Report::default() }
 }
 
 fn result(work_id: &str, epoch: u64) -> WorkResult {
-    WorkResult { work_id: work_id.to_owned(), epoch, digest: "r".to_owned(), ..WorkResult::default() }
+    WorkResult {
+        work_id: work_id.to_owned(),
+        epoch: Epoch::new(epoch),
+        digest: "r".to_owned(),
+        ..WorkResult::default()
+    }
 }
 
 fn record() -> Record {
@@ -225,7 +230,7 @@ fn within_an_epoch_the_machine_is_filled_in_once_and_is_a_bound_processs() {
     }
     // The same process takes its next work.
     let mut next = all.clone();
-    next.grant.as_mut().unwrap().epoch = 8;
+    next.grant.as_mut().unwrap().epoch = Epoch::new(8);
     assert_eq!(review_spec(&all, &next), Ok(()));
     // Another process does not inherit it.
     let forged = |change: fn(&mut Grant)| {
@@ -233,9 +238,9 @@ fn within_an_epoch_the_machine_is_filled_in_once_and_is_a_bound_processs() {
         change(forged.grant.as_mut().unwrap());
         review_spec(&all, &forged)
     };
-    assert_eq!(forged(|grant| (grant.epoch, grant.boot_nonce) = (8, String::new())), Err(Refusal::Machine));
-    assert_eq!(forged(|grant| (grant.epoch, grant.pod_uid) = (8, String::new())), Err(Refusal::Machine));
-    assert_eq!(forged(|grant| (grant.epoch, grant.boot_id) = (8, String::new())), Err(Refusal::Machine));
+    assert_eq!(forged(|grant| (grant.epoch, grant.boot_nonce) = (Epoch::new(8), String::new())), Err(Refusal::Machine));
+    assert_eq!(forged(|grant| (grant.epoch, grant.pod_uid) = (Epoch::new(8), String::new())), Err(Refusal::Machine));
+    assert_eq!(forged(|grant| (grant.epoch, grant.boot_id) = (Epoch::new(8), String::new())), Err(Refusal::Machine));
 }
 
 /// G3.
@@ -333,7 +338,7 @@ fn that_a_volume_was_attached_is_said_once_with_the_process_and_goes_with_it_alo
 /// G2.
 #[test]
 fn what_was_chosen_never_changes_but_may_leave_once_it_is_frozen() {
-    let chosen = |epoch| Chosen { work_id: "encode-0".to_owned(), epoch, ..Chosen::default() };
+    let chosen = |epoch| Chosen { work_id: "encode-0".to_owned(), epoch: Epoch::new(epoch), ..Chosen::default() };
     let with = |chosen| EngineDirectorySpec { chosen, ..spec() };
     assert_eq!(review_spec(&with(vec![]), &with(vec![chosen(3)])), Ok(()));
     assert_eq!(review_spec(&with(vec![chosen(3)]), &with(vec![chosen(4)])), Err(Refusal::Choice));

@@ -5,7 +5,7 @@
 mod scene;
 
 use indexbuild_api::{
-    Claim, Condition, ConditionStatus, ConditionType, DirectoryState, FormerVolume, Grant, IndexBuildStatus,
+    Claim, Condition, ConditionStatus, ConditionType, DirectoryState, Epoch, FormerVolume, Grant, IndexBuildStatus,
     OwnerChangeReason, Reason, Report, ReportedWait, WorkErrorReason, WorkFailures,
 };
 use indexbuild_lifecycle::world::{ClaimPhase, ClaimView, NodeReady, NodeView, PodState, PodView, World};
@@ -56,7 +56,7 @@ fn a_failure_is_counted_once_though_the_record_can_hold_no_more_volumes() {
             .map(|index| FormerVolume {
                 claim_name: format!("c{index}"),
                 claim_uid: format!("u{index}"),
-                epoch: 1,
+                epoch: Epoch::new(1),
                 ..stranded(0)
             })
             .collect();

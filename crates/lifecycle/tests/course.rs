@@ -3,6 +3,7 @@
 
 mod scene;
 
+use indexbuild_api::Epoch;
 use indexbuild_api::*;
 use indexbuild_lifecycle::world::*;
 use indexbuild_lifecycle::*;
@@ -279,7 +280,7 @@ fn i9_a_build_whose_pods_never_started_goes_without_a_clean() {
         let record = &mut world.slots[0].record;
         let grant = record.spec.grant.as_mut().unwrap();
         *grant = Grant { epoch: grant.epoch, pod_name: grant.pod_name.clone(), ..Grant::default() };
-        record.spec.past.first_epoch = 1;
+        record.spec.past.first_epoch = Epoch::new(1);
         (record.status.claim, record.status.report) = (None, None);
         world.claims.iter_mut().for_each(|claim| claim.phase = ClaimPhase::Pending);
         world.pods.iter_mut().for_each(|pod| {
@@ -311,7 +312,7 @@ fn i9_a_build_whose_pods_never_started_goes_without_a_clean() {
     // Nor of a record that was made anew, or that an older version made, is it known.
     for first_epoch in [0, 2] {
         let mut made_anew = never_started();
-        made_anew.slots[0].record.spec.past.first_epoch = first_epoch;
+        made_anew.slots[0].record.spec.past.first_epoch = Epoch::new(first_epoch);
         assert!(cleans(made_anew).0, "{first_epoch}");
     }
 }

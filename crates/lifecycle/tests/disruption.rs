@@ -3,6 +3,7 @@
 
 mod scene;
 
+use indexbuild_api::Epoch;
 use indexbuild_api::*;
 use indexbuild_lifecycle::world::*;
 use indexbuild_lifecycle::*;
@@ -41,7 +42,7 @@ fn after_patience_a_new_owner_works_on_a_new_volume_and_the_old_one_is_stranded(
     let former = &spec.former_volumes[0];
     assert_eq!(
         (former.state, former.pod_uid.as_str(), former.boot_nonce.as_str(), former.epoch, former.boot_id.as_str()),
-        (VolumeState::Stranded, "pod-0", "nonce-0", 3, "boot-1")
+        (VolumeState::Stranded, "pod-0", "nonce-0", Epoch::new(3), "boot-1")
     );
     assert_ne!(spec.volume.as_ref().unwrap().claim_name, former.claim_name);
     assert!(
@@ -70,7 +71,7 @@ fn an_end_without_fault_is_not_waited_for_whatever_failed_before_and_repeated_en
         let wait = decision.waits.iter().find(|wait| wait.reason == Reason::BackingOff);
         wait.map(|wait| (wait.until - world.now, wait.what.clone()))
     };
-    let nothing = Past { first_epoch: 1, ..Past::default() };
+    let nothing = Past { first_epoch: Epoch::new(1), ..Past::default() };
     assert_eq!(waits(nothing), None);
     assert_eq!(waits(Past { tries: 2, failed_tries: 2, failures_in_a_row: 2, ..nothing }), None);
     assert_eq!(waits(Past { tries: 2, failed_tries: 1, failures_in_a_row: 1, ..nothing }), None);
@@ -139,12 +140,12 @@ fn when_most_nodes_look_lost_nothing_is_destroyed_or_replaced_and_the_status_say
 fn a_pod_whose_own_volume_keeps_it_from_being_scheduled_is_replaced_on_a_new_one_and_was_never_bound() {
     let mut world = encoding();
     world.slots[0].record.spec.grant =
-        Some(Grant { epoch: 4, pod_name: names::pod("orders", UID, 0, 4), ..Grant::default() });
+        Some(Grant { epoch: Epoch::new(4), pod_name: names::pod("orders", UID, 0, Epoch::new(4)), ..Grant::default() });
     world.pods[0] = PodView {
-        name: names::pod("orders", UID, 0, 4),
+        name: names::pod("orders", UID, 0, Epoch::new(4)),
         uid: "pod-4".to_owned(),
         slot: 0,
-        epoch: 4,
+        epoch: Epoch::new(4),
         node: None,
         deleting: false,
         disrupted: false,
@@ -190,7 +191,7 @@ fn an_unproved_volume_stays_listed_and_does_not_hold_back_the_end() {
     world.pods.clear();
     let record = &mut world.slots[0].record;
     (record.spec.volume, record.spec.work) = (None, None);
-    record.spec.grant = Some(Grant { epoch: 8, pod_name: "orders-e8".to_owned(), ..Grant::default() });
+    record.spec.grant = Some(Grant { epoch: Epoch::new(8), pod_name: "orders-e8".to_owned(), ..Grant::default() });
     let world = settled(world);
     let decision = plan(&world);
     assert_eq!((decision.end, decision.actions), (Some(End::Complete), vec![]));

@@ -98,7 +98,7 @@ fn a_proof_that_is_not_in_the_record_is_written_down_before_what_it_was_seen_in_
 }
 
 fn reasons(changes: &[OwnerChange]) -> Vec<(u64, OwnerChangeReason)> {
-    changes.iter().map(|change| (change.epoch, change.reason)).collect()
+    changes.iter().map(|change| (change.epoch.get(), change.reason)).collect()
 }
 
 /// As the operator writes a record: the spec, and the status where that cannot wait. How often the status was written.

@@ -3,6 +3,7 @@
 
 mod scene;
 
+use indexbuild_api::Epoch;
 use indexbuild_api::*;
 use indexbuild_lifecycle::world::*;
 use indexbuild_lifecycle::*;
@@ -59,9 +60,9 @@ fn g2_a_result_is_chosen_in_the_record_then_said_then_frozen_then_leaves_the_rec
 #[test]
 fn g3_a_result_counts_only_for_the_epoch_nonce_and_work_of_the_grant() {
     let spoil: [fn(&mut World); 4] = [
-        |world| report_mut(world, 0).epoch = 2,
+        |world| report_mut(world, 0).epoch = Epoch::new(2),
         |world| report_mut(world, 0).boot_nonce = "another".to_owned(),
-        |world| report_mut(world, 0).result.as_mut().unwrap().epoch = 2,
+        |world| report_mut(world, 0).result.as_mut().unwrap().epoch = Epoch::new(2),
         |world| report_mut(world, 0).result.as_mut().unwrap().work_id = "encode-1".to_owned(),
     ];
     for spoil in spoil {
@@ -81,7 +82,7 @@ fn g3_a_change_of_work_raises_the_epoch_by_one_for_the_same_process_too() {
     let decision = plan(&world);
     let (spec, _, change) = update(&decision, 0).unwrap();
     let old = world.slots[0].record.spec.grant.clone().unwrap();
-    assert_eq!(spec.grant, Some(Grant { epoch: 4, ..old }));
+    assert_eq!(spec.grant, Some(Grant { epoch: Epoch::new(4), ..old }));
     assert_eq!((spec.work.as_ref().unwrap().id.as_str(), change), ("encode-2", Some(OwnerChangeReason::NextWork)));
     assert_eq!(spec.chosen[0].epoch, 3);
 }
@@ -116,7 +117,7 @@ fn i7_a_process_that_says_that_it_ends_is_granted_no_further_work_and_its_end_is
 fn g4_an_error_of_an_older_epoch_is_not_read_into_the_present_attempt() {
     let mut world = encoding();
     reports_error(&mut world, 0, WorkErrorReason::DuplicateKey, false, vec![]);
-    report_mut(&mut world, 0).epoch = 2;
+    report_mut(&mut world, 0).epoch = Epoch::new(2);
     let decision = plan(&world);
     assert_eq!(decision.status.condition(ConditionType::Failed).unwrap().status, ConditionStatus::False);
 }
@@ -179,8 +180,8 @@ fn g5_a_committed_index_is_removed_only_where_the_policy_of_its_deleted_build_sa
 fn g6_a_frozen_stage_is_never_made_again_whatever_records_say_later() {
     let mut world = encoding();
     world.stages.push(stage("encode", &["encode-0", "encode-1"]));
-    world.slots[0].record.spec.chosen = vec![Chosen { epoch: 9, ..choice("encode-0") }];
-    world.slots[1].record.spec.chosen = vec![Chosen { epoch: 9, ..choice("encode-1") }];
+    world.slots[0].record.spec.chosen = vec![Chosen { epoch: Epoch::new(9), ..choice("encode-0") }];
+    world.slots[1].record.spec.chosen = vec![Chosen { epoch: Epoch::new(9), ..choice("encode-1") }];
     let decision = plan(&world);
     assert!(!decision.actions.iter().any(|action| matches!(action, Action::FreezeStage { .. })));
     assert!(records_stages(&decision).is_empty());
@@ -370,14 +371,14 @@ fn g9_a_new_owner_begins_without_pod_or_nonce_and_each_is_bound_once() {
     world.pods[0].state = terminated(137);
     let decision = plan(&world);
     let grant = update(&decision, 0).unwrap().0.grant.clone().unwrap();
-    assert_eq!((grant.epoch, grant.pod_uid.as_str(), grant.boot_nonce.as_str()), (4, "", ""));
+    assert_eq!((grant.epoch, grant.pod_uid.as_str(), grant.boot_nonce.as_str()), (Epoch::new(4), "", ""));
     carry_out(&mut world, &decision);
     world.slots[0].grant_age = 100_000;
     world.pods.push(PodView {
         name: grant.pod_name.clone(),
         uid: "pod-new".to_owned(),
         slot: 0,
-        epoch: 4,
+        epoch: Epoch::new(4),
         node: Some("node-1".to_owned()),
         deleting: false,
         disrupted: false,
@@ -432,7 +433,7 @@ fn g10_a_pod_that_hangs_in_terminating_blocks_nobodys_name() {
         Action::CreatePod { name, epoch, .. } => Some((name, epoch)),
         _ => None,
     });
-    assert_eq!(made, Some((names::pod("orders", UID, 0, 4), 4)));
+    assert_eq!(made, Some((names::pod("orders", UID, 0, Epoch::new(4)), Epoch::new(4))));
 }
 
 /// G11, failure-modes.md #12, #13: an older epoch that still runs is asked to end once its replacement has caught up.

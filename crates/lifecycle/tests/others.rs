@@ -4,6 +4,7 @@
 
 mod scene;
 
+use indexbuild_api::Epoch;
 use indexbuild_api::*;
 use indexbuild_lifecycle::world::*;
 use indexbuild_lifecycle::*;
@@ -205,7 +206,7 @@ fn taken(labelled_as_ours: bool) -> World {
     stranger.foreign = true;
     if labelled_as_ours {
         // As high as a label goes.
-        stranger.epoch = u64::MAX;
+        stranger.epoch = Epoch::new(u64::MAX);
     }
     world
 }
@@ -229,7 +230,7 @@ fn somebody_elses_pod_at_the_name_of_ours_is_neither_adopted_nor_removed_and_the
         let told = decision.events.iter().find(|event| event.reason == Reason::ForeignObject).unwrap();
         assert!(told.message.contains(&name) && told.message.contains("slot 0"), "{}", told.message);
         let grant = update(&decision, 0).unwrap().0.grant.clone().unwrap();
-        assert_eq!((grant.epoch, grant.pod_uid.as_str()), (4, ""));
+        assert_eq!((grant.epoch, grant.pod_uid.as_str()), (Epoch::new(4), ""));
         assert_ne!(grant.pod_name, name);
         assert_eq!(failed_attempts(&decision, 0), 0);
         let before = world.slots[0].record.spec.volume.clone();

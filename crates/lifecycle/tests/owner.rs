@@ -1,7 +1,7 @@
 //! What an executor may do, given what it saw.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use indexbuild_api::{Claim, EngineDirectorySpec, EngineDirectoryStatus, Grant, RunLocation, Work, WorkKind};
+use indexbuild_api::{Claim, EngineDirectorySpec, EngineDirectoryStatus, Epoch, Grant, RunLocation, Work, WorkKind};
 use indexbuild_lifecycle::owner::{Current, ExitReason, GiveWayReason, OwnerState, Seen, Step, next};
 use indexbuild_lifecycle::world::Record;
 
@@ -18,7 +18,11 @@ fn state() -> OwnerState {
 }
 
 fn working() -> OwnerState {
-    OwnerState { claimed: true, current: Some(Current { epoch: 5, work_id: "encode-1".to_owned() }), ..state() }
+    OwnerState {
+        claimed: true,
+        current: Some(Current { epoch: Epoch::new(5), work_id: "encode-1".to_owned() }),
+        ..state()
+    }
 }
 
 fn work(id: &str) -> Work {
@@ -37,7 +41,7 @@ fn work(id: &str) -> Work {
 
 fn record(epoch: u64, pod_uid: &str, nonce: &str, id: Option<&str>) -> Record {
     let (pod_uid, boot_nonce) = (pod_uid.to_owned(), nonce.to_owned());
-    let grant = Grant { epoch, pod_name: "p".to_owned(), pod_uid, boot_nonce, ..Grant::default() };
+    let grant = Grant { epoch: Epoch::new(epoch), pod_name: "p".to_owned(), pod_uid, boot_nonce, ..Grant::default() };
     let spec = EngineDirectorySpec { grant: Some(grant), work: id.map(work), ..EngineDirectorySpec::default() };
     Record { spec, status: EngineDirectoryStatus::default(), version: "1".to_owned() }
 }
@@ -57,7 +61,10 @@ fn it_waits_for_its_grant_then_claims_then_waits_to_be_bound_then_starts() {
     mine.status.claim = Some(Claim { pod_uid: "me".to_owned(), boot_nonce: "mine".to_owned(), boot_id: String::new() });
     assert_eq!(see(&OwnerState { claimed: true, ..state() }, &mine), Step::Wait);
     mine.spec.grant.as_mut().unwrap().boot_nonce = "mine".to_owned();
-    assert_eq!(see(&OwnerState { claimed: true, ..state() }, &mine), Step::Start { epoch: 5, work: work("encode-1") });
+    assert_eq!(
+        see(&OwnerState { claimed: true, ..state() }, &mine),
+        Step::Start { epoch: Epoch::new(5), work: work("encode-1") }
+    );
     assert_eq!(see(&working(), &mine), Step::Report);
 }
 
@@ -78,7 +85,7 @@ fn a_second_nonce_under_its_pod_uid_makes_it_exit() {
 fn the_next_work_starts_under_its_own_epoch() {
     assert_eq!(
         see(&working(), &record(6, "me", "mine", Some("sort-0"))),
-        Step::Start { epoch: 6, work: work("sort-0") }
+        Step::Start { epoch: Epoch::new(6), work: work("sort-0") }
     );
     assert_eq!(see(&working(), &record(5, "me", "mine", Some("sort-0"))), Step::GiveWay(GiveWayReason::WorkChanged));
 }
@@ -89,7 +96,7 @@ fn the_next_work_starts_under_its_own_epoch() {
 fn the_same_work_under_a_higher_epoch_starts_anew() {
     for epoch in [6, 9] {
         let again = record(epoch, "me", "mine", Some("encode-1"));
-        assert_eq!(see(&working(), &again), Step::Start { epoch, work: work("encode-1") });
+        assert_eq!(see(&working(), &again), Step::Start { epoch: Epoch::new(epoch), work: work("encode-1") });
     }
     assert_eq!(see(&working(), &record(5, "me", "mine", Some("encode-1"))), Step::Report, "the control");
 }

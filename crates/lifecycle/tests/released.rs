@@ -47,8 +47,8 @@ fn a_release_is_taken_from_the_last_owner_of_the_volume_alone_and_for_just_its_n
         assert_eq!(review_status(record, &with(record, said(record, |_| {})), caller), foreign, "{caller:?}");
     }
     let wrong: [fn(&mut Release); 5] = [
-        |release| release.epoch -= 1,
-        |release| release.epoch += 1,
+        |release| release.epoch = release.epoch.before(),
+        |release| release.epoch = release.epoch.next().unwrap(),
         |release| release.boot_nonce = "another".to_owned(),
         |release| release.boot_nonce = String::new(),
         |release| release.claim_name.push('x'),
@@ -81,7 +81,7 @@ fn a_release_is_said_once_never_taken_back_and_nothing_of_that_owner_follows_it(
     let (owner, release) = said(&record, |_| {});
     record.status.released.insert(owner.clone(), release.clone());
     assert_eq!(LastWord::of(&record, &owner, &release.boot_nonce), None, "it is said");
-    let again = Release { epoch: release.epoch + 1, ..release.clone() };
+    let again = Release { epoch: release.epoch.next().unwrap(), ..release.clone() };
     let outcome = review_status(&record, &with(&record, (owner.clone(), again)), &owner);
     assert_eq!(outcome, Err(Refusal::ForeignRelease));
     let taken_back = EngineDirectoryStatus { released: BTreeMap::new(), ..record.status.clone() };
@@ -97,7 +97,8 @@ fn a_release_is_said_once_never_taken_back_and_nothing_of_that_owner_follows_it(
     // The record knows that owner no more: its word may be forgotten, and is with the next one's.
     let mut next = record;
     let grant = next.spec.grant.as_mut().unwrap();
-    (grant.epoch, grant.pod_uid, grant.boot_nonce) = (grant.epoch + 1, "pod-new".to_owned(), "new".to_owned());
+    (grant.epoch, grant.pod_uid, grant.boot_nonce) =
+        (grant.epoch.next().unwrap(), "pod-new".to_owned(), "new".to_owned());
     let word = LastWord::of(&next, "pod-new", "new").unwrap();
     assert_eq!(word.outdated, [owner]);
     let mut status = next.status.clone();
@@ -119,8 +120,12 @@ fn a_release_is_evidence_for_just_that_process_epoch_and_volume_whatever_is_seen
         Evidence::of_former(&world, &stranded(0)).map(|evidence| (evidence.kind(), evidence.exit_code()))
     };
     assert_eq!(of(|_| {}), Some((EvidenceKind::Released, None)));
-    assert_eq!(of(|release| release.epoch += 1), None, "a later grant of that process is another matter");
-    assert_eq!(of(|release| release.epoch -= 1), None);
+    assert_eq!(
+        of(|release| release.epoch = release.epoch.next().unwrap()),
+        None,
+        "a later grant of that process is another matter"
+    );
+    assert_eq!(of(|release| release.epoch = release.epoch.before()), None);
     assert_eq!(of(|release| release.boot_nonce.push('x')), None);
     assert_eq!(of(|release| release.claim_name.push('x')), None);
     let mut world = encoding();

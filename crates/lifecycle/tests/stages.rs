@@ -4,6 +4,7 @@
 
 mod scene;
 
+use indexbuild_api::Epoch;
 use indexbuild_api::*;
 use indexbuild_lifecycle::frozen::{StageObject, digest, sort_out};
 use indexbuild_lifecycle::world::*;
@@ -104,7 +105,7 @@ fn what_an_older_operator_froze_is_believed_once_by_what_it_looks_like_and_then_
     // Not what looks otherwise, nor what a record contradicts.
     let unlike = StageObject { well_formed: false, ..object(&twin) };
     assert_eq!(seeing(before.clone(), &[object(&old), unlike]).stages, std::slice::from_ref(&old));
-    before.slots[0].record.spec.chosen = vec![Chosen { epoch: 9, ..choice("encode-0") }];
+    before.slots[0].record.spec.chosen = vec![Chosen { epoch: Epoch::new(9), ..choice("encode-0") }];
     assert_eq!(seeing(before, &[object(&old), object(&twin)]).stages, [old]);
 }
 
@@ -180,7 +181,7 @@ fn g6_a_removed_stage_is_made_again_as_it_was_or_nothing_is_decided_until_it_is_
     // The choices are gone, or others: another attempt's result would be another index.
     let mut gone = there.clone();
     gone.slots[0].record.spec.chosen.clear();
-    there.slots[0].record.spec.chosen[0].epoch = 9;
+    there.slots[0].record.spec.chosen[0].epoch = Epoch::new(9);
     for mut world in [gone, there] {
         reports_result(&mut world, 1);
         let decision = plan(&seeing(world, &[object(&plan_stage)]));
@@ -260,7 +261,7 @@ fn neither_a_strangers_nor_a_lost_stage_hinders_a_deletion_or_a_complete_build()
 #[test]
 fn g5_a_clean_of_the_commit_is_never_taken_for_that_of_the_index() {
     let clean = Chosen {
-        epoch: 3,
+        epoch: Epoch::new(3),
         boot_nonce: "nonce-0".to_owned(),
         digest: "r".to_owned(),
         rows: 0,

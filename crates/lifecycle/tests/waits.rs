@@ -5,7 +5,7 @@
 mod scene;
 
 use indexbuild_api::{
-    Condition, ConditionStatus, ConditionType, IndexBuildStatus, Reason, VolumeState, WorkErrorReason, names,
+    Condition, ConditionStatus, ConditionType, Epoch, IndexBuildStatus, Reason, VolumeState, WorkErrorReason, names,
 };
 use indexbuild_lifecycle::plan::transition_events;
 use indexbuild_lifecycle::world::{NodeReady, PodState, PodView, World};
@@ -41,7 +41,7 @@ fn a_silent_owner_is_named_with_its_node_the_time_of_its_replacement_and_the_way
     let mut world = settled(encoding());
     silent(&mut world, 1, 4_000);
     world.nodes[1].ready = NodeReady::Unknown;
-    let pod = names::pod("orders", UID, 1, 3);
+    let pod = names::pod("orders", UID, 1, Epoch::new(3));
     let parts = [
         pod.as_str(),
         "node-1, which is silent too",
@@ -88,7 +88,7 @@ fn a_pod_that_does_not_begin_is_named_once_it_has_had_time_to() {
     world.slots[1].grant_age = 500;
     assert_eq!(of_slot(&world, 1), "", "it was made a moment ago");
     world.slots[1].grant_age = 4_000;
-    let pod = names::pod("orders", UID, 1, 3);
+    let pod = names::pod("orders", UID, 1, Epoch::new(3));
     let said = of_slot(&world, 1);
     holds(&said, &[&pod, "is on no node yet", "kubectl describe pod", "spec.executor"]);
     assert!(!said.contains("at the latest"), "nothing else is done then: {said}");
@@ -155,7 +155,7 @@ fn a_held_volume_is_told_with_pod_uid_node_and_who_could_prove_what() {
     assert_eq!(former.state, VolumeState::Stranded);
     let (name, uid) = (former.pod_name.clone(), "pod-9".to_owned());
     let node = Some("node-2".to_owned());
-    world.pods.push(PodView { name, uid, node, epoch: 2, ..world.pods[1].clone() });
+    world.pods.push(PodView { name, uid, node, epoch: Epoch::new(2), ..world.pods[1].clone() });
     world.slots[1].record.spec.former_volumes.push(former);
     let parts = ["-v9", "(UID pod-9) on node-2", "kubelet", "out-of-service", "the build does not wait for it"];
     holds(&of_slot(&world, 1), &parts);

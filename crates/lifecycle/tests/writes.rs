@@ -5,7 +5,7 @@ mod scene;
 
 use std::collections::BTreeSet;
 
-use indexbuild_api::{ConditionType, DirectoryState, Duration, IndexBuildStatus, LastWait, Phase, Reason};
+use indexbuild_api::{ConditionType, DirectoryState, Duration, Epoch, IndexBuildStatus, LastWait, Phase, Reason};
 use indexbuild_lifecycle::observer::Observer;
 use indexbuild_lifecycle::world::{Queued, Share, World};
 use indexbuild_lifecycle::writes::{Asks, Shares, numbers_after, share};
@@ -324,7 +324,11 @@ fn a_build_that_goes_on_after_a_pause_waits_with_its_records_as_they_are_and_who
     paused.pods.clear();
     for view in &mut paused.slots {
         let grant = view.record.spec.grant.as_mut().unwrap();
-        *grant = indexbuild_api::Grant { epoch: 4, pod_name: "next".to_owned(), ..indexbuild_api::Grant::default() };
+        *grant = indexbuild_api::Grant {
+            epoch: Epoch::new(4),
+            pod_name: "next".to_owned(),
+            ..indexbuild_api::Grant::default()
+        };
         view.record.status.state = DirectoryState::Suspended;
         view.record.status.report = None;
     }

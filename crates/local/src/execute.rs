@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use indexbuild_api::{ALLOCATOR, EngineDirectorySpec, IndexBuildStatus, OwnerChangeReason};
+use indexbuild_api::{ALLOCATOR, EngineDirectorySpec, Epoch, IndexBuildStatus, OwnerChangeReason};
 use indexbuild_durable::test_switches::FAULTS;
 use indexbuild_lifecycle::Action;
 use rustix::process::Signal;
@@ -170,7 +170,14 @@ impl ActionRunner<'_> {
         Ok(())
     }
 
-    fn create_pod(&self, state: &mut State, slot: u32, epoch: u64, name: &str, claim: &str) -> Result<(), ActionError> {
+    fn create_pod(
+        &self,
+        state: &mut State,
+        slot: u32,
+        epoch: Epoch,
+        name: &str,
+        claim: &str,
+    ) -> Result<(), ActionError> {
         let hub = self.hub;
         if state.pods.get(name).is_some() {
             return Ok(());

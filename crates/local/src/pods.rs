@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Instant;
 
+use indexbuild_api::Epoch;
 use indexbuild_durable as durable;
 use indexbuild_process::Usage;
 use rustix::process::Signal;
@@ -25,7 +26,7 @@ pub(crate) struct PodFile {
     /// Its UID: the incarnation.
     pub uid: String,
     pub slot: u32,
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The generation of the slot's volume that it works on.
     pub volume_generation: u32,
     pub threads: usize,
@@ -263,7 +264,7 @@ mod tests {
             name: name.to_owned(),
             uid: format!("uid-of-{name}"),
             slot: 0,
-            epoch: 1,
+            epoch: Epoch::new(1),
             volume_generation: 1,
             threads: 1,
             memory_limit: 1 << 28,

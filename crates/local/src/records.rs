@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use indexbuild_api::{
-    Claim, Condition, DirectoryState, EngineDirectorySpec, EngineDirectoryStatus, OwnerChangeReason, Report, WorkError,
-    WorkResult,
+    Claim, Condition, DirectoryState, EngineDirectorySpec, EngineDirectoryStatus, Epoch, OwnerChangeReason, Report,
+    WorkError, WorkResult,
 };
 use indexbuild_durable as durable;
 use indexbuild_lifecycle::admission;
@@ -226,7 +226,7 @@ impl Records {
 }
 
 /// The part of a report that decides anything: whose it is, and how the attempt ended.
-type Outcome<'a> = (u64, &'a str, Option<&'a WorkResult>, Option<&'a WorkError>);
+type Outcome<'a> = (Epoch, &'a str, Option<&'a WorkResult>, Option<&'a WorkError>);
 
 fn outcome(status: &EngineDirectoryStatus) -> Option<Outcome<'_>> {
     let report = status.report.as_ref()?;
@@ -246,7 +246,7 @@ pub(crate) mod tests {
             build_uid: "b".to_owned(),
             slot: 0,
             grant: Some(Grant {
-                epoch,
+                epoch: Epoch::new(epoch),
                 pod_name: format!("orders-b-0-e{epoch}"),
                 pod_uid: pod_uid.to_owned(),
                 boot_nonce: nonce.to_owned(),
@@ -275,7 +275,7 @@ pub(crate) mod tests {
 
     fn report(epoch: u64, nonce: &str, rows: u64) -> Report {
         Report {
-            epoch,
+            epoch: Epoch::new(epoch),
             boot_nonce: nonce.to_owned(),
             renew_time: "2026-01-01T00:00:00Z".to_owned(),
             rows: Some(rows),
@@ -344,8 +344,12 @@ pub(crate) mod tests {
         assert_eq!(open(folder.path()).get(0).unwrap().status.report, None, "and it is not on the disk");
 
         let mut done = report(1, "n1", 9);
-        done.result =
-            Some(WorkResult { work_id: "plan".to_owned(), epoch: 1, digest: "x".to_owned(), ..WorkResult::default() });
+        done.result = Some(WorkResult {
+            work_id: "plan".to_owned(),
+            epoch: Epoch::new(1),
+            digest: "x".to_owned(),
+            ..WorkResult::default()
+        });
         assert!(records.report(0, "pod-a", done.clone()).unwrap());
         assert!(records.changed_since(0, &version));
         assert_eq!(open(folder.path()).get(0).unwrap().status.report, Some(done));
@@ -386,7 +390,7 @@ pub(crate) mod tests {
         let status = records.get(0).unwrap().status;
         assert_eq!(status.history.len(), HISTORY_LENGTH);
         let last = status.history.last().unwrap();
-        assert_eq!((last.epoch, last.pod_uid.as_str(), last.volume_generation), (29, "pod", 1));
+        assert_eq!((last.epoch, last.pod_uid.as_str(), last.volume_generation), (Epoch::new(29), "pod", 1));
         assert_eq!(last.node_name, "here");
     }
 }

@@ -137,7 +137,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    use indexbuild_api::{Claim, DirectoryState, EngineDirectorySpec, OwnerChangeReason, Report};
+    use indexbuild_api::{Claim, DirectoryState, EngineDirectorySpec, Epoch, OwnerChangeReason, Report};
     use indexbuild_executor::{ContactError, ControlPlane, WriteError};
 
     use super::*;
@@ -173,7 +173,7 @@ mod tests {
                 name: format!("pod-{uid}"),
                 uid: uid.to_owned(),
                 slot: 0,
-                epoch: 1,
+                epoch: Epoch::new(1),
                 volume_generation: 1,
                 threads: 1,
                 memory_limit: 1 << 28,
@@ -201,7 +201,7 @@ mod tests {
 
     fn report(epoch: u64, boot_nonce: &str, progress: f64) -> Report {
         Report {
-            epoch,
+            epoch: Epoch::new(epoch),
             boot_nonce: boot_nonce.to_owned(),
             renew_time: "2026-01-01T00:00:00Z".to_owned(),
             progress: Some(progress),

@@ -160,8 +160,8 @@ fn remove(path: PointerBuf) -> PatchOperation {
 #[cfg(test)]
 mod tests {
     use indexbuild_api::{
-        Chosen, Claim, Condition, FormerVolume, Grant, OwnerChange, Release, Report, VolumeRef, VolumeState, Work,
-        WorkCounts,
+        Chosen, Claim, Condition, Epoch, FormerVolume, Grant, OwnerChange, Release, Report, VolumeRef, VolumeState,
+        Work, WorkCounts,
     };
     use json_patch::Patch;
     use serde::de::DeserializeOwned;
@@ -259,7 +259,7 @@ mod tests {
     fn with_a_new_epoch_grant_work_and_volume_are_replaced_whole_and_all_else_stays() {
         let record = record();
         let before = spec(&record);
-        let next = Grant { epoch: 4, pod_name: "p4".to_owned(), ..Grant::default() };
+        let next = Grant { epoch: Epoch::new(4), pod_name: "p4".to_owned(), ..Grant::default() };
         for work in [before.work.clone(), None] {
             let after = EngineDirectorySpec { grant: Some(next.clone()), work, ..before.clone() };
             let now = patched(&record, of_spec(&before, &after));
@@ -285,7 +285,7 @@ mod tests {
         let waiting: Condition = parse(json!({"type": "Ready", "status": "True", "reason": "Pending", "message": ""}));
         after.conditions.insert(0, waiting);
         after.history.remove(0);
-        after.history.push(OwnerChange { epoch: 4, ..before.history[1].clone() });
+        after.history.push(OwnerChange { epoch: Epoch::new(4), ..before.history[1].clone() });
         let operations = of_record_status(Some(&before), &after);
         let written = serde_json::to_string(&operations).unwrap();
         for field in ["/status/claim", "/status/report", "/status/released"] {

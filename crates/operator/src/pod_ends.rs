@@ -82,7 +82,7 @@ fn has_ended(pod: &PodView) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use indexbuild_api::{EngineDirectorySpec, FormerVolume, Grant, labels};
+    use indexbuild_api::{EngineDirectorySpec, Epoch, FormerVolume, Grant, labels};
     use indexbuild_lifecycle::world::{Record, SlotView};
     use serde_json::{Value, json};
 
@@ -110,7 +110,8 @@ mod tests {
         let observed = crate::observe::Observed { build: &observed, status: None, moment };
         let objects = crate::observe::Objects::default();
         let mut world = crate::observe::world(observed, &objects, &mut memory, &mut Default::default()).unwrap();
-        let grant = Grant { epoch: 1, pod_uid: owner.to_owned(), boot_nonce: "n".to_owned(), ..Grant::default() };
+        let grant =
+            Grant { epoch: Epoch::new(1), pod_uid: owner.to_owned(), boot_nonce: "n".to_owned(), ..Grant::default() };
         let spec = EngineDirectorySpec { grant: Some(grant), ..EngineDirectorySpec::default() };
         let record = Record { spec, ..Record::default() };
         world.slots.push(SlotView { record, report_age: 0, progress_age: 0, grant_age: 0, longest_interval: 0 });

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{EngineDirectory, Guarded, Report, StageName, labels};
+use indexbuild_api::{EngineDirectory, Epoch, Guarded, Report, StageName, labels};
 use indexbuild_lifecycle::admission::{FROZEN_IS_IMMUTABLE, Refusal};
 use indexbuild_lifecycle::world::Enforcement;
 use indexbuild_text::bounded;
@@ -199,7 +199,8 @@ fn trial(record: &EngineDirectory, now: Timestamp) -> Report {
     let grant = record.spec.grant.clone().unwrap_or_default();
     let said = record.status.as_ref().and_then(|status| status.report.clone());
     let current = said.filter(|report| report.epoch == grant.epoch && report.boot_nonce == grant.boot_nonce);
-    let fresh = || Report { epoch: grant.epoch.max(1), boot_nonce: grant.boot_nonce.clone(), ..Report::default() };
+    let fresh =
+        || Report { epoch: grant.epoch.max(Epoch::FIRST), boot_nonce: grant.boot_nonce.clone(), ..Report::default() };
     Report { renew_time: now.to_string(), ..current.unwrap_or_else(fresh) }
 }
 
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn the_trial_breaks_the_rule_about_owners_and_no_other() {
         let now = Timestamp::from_second(1_700_000_000).unwrap();
-        let grant = |nonce: &str| Grant { epoch: 4, boot_nonce: nonce.to_owned(), ..Grant::default() };
+        let grant = |nonce: &str| Grant { epoch: Epoch::new(4), boot_nonce: nonce.to_owned(), ..Grant::default() };
         let report = |epoch| Report {
             epoch,
             boot_nonce: "n".to_owned(),
@@ -324,16 +325,16 @@ mod tests {
             (None, None),
             (Some(grant("")), None),
             (Some(grant("n")), None),
-            (Some(grant("n")), Some(report(4))),
-            (Some(grant("n")), Some(report(3))),
-            (Some(grant("m")), Some(report(4))),
+            (Some(grant("n")), Some(report(Epoch::new(4)))),
+            (Some(grant("n")), Some(report(Epoch::new(3)))),
+            (Some(grant("m")), Some(report(Epoch::new(4)))),
         ] {
             let spec = EngineDirectorySpec { grant: grant.clone(), ..EngineDirectorySpec::default() };
             let mut directory = EngineDirectory::new("a", spec.clone());
             let status = EngineDirectoryStatus { report: said, ..EngineDirectoryStatus::default() };
             directory.status = Some(status.clone());
             let trial = trial(&directory, now);
-            assert!(trial.epoch >= 1, "the schema's bound");
+            assert!(trial.epoch >= Epoch::new(1), "the schema's bound");
             assert_ne!(Some(&trial), status.report.as_ref(), "what changes nothing is not refused");
             if let Some(grant) = &grant {
                 assert_eq!((trial.epoch, &trial.boot_nonce), (grant.epoch, &grant.boot_nonce));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use indexbuild_api::{
-    Condition, ConditionType, EngineDirectorySpec, EngineDirectoryStatus, IndexBuildStatus, VolumeState,
+    Condition, ConditionType, EngineDirectorySpec, EngineDirectoryStatus, Epoch, IndexBuildStatus, VolumeState,
 };
 use indexbuild_lifecycle::world::{NodeReady, PodState, Termination, World};
 use json_patch::jsonptr::PointerBuf;
@@ -139,7 +139,7 @@ impl TestSwitches {
             ("/spec/volume", spec.volume.is_some()),
             ("/spec/work", spec.work.is_some() && says_work),
         ];
-        let epoch = spec.grant.as_ref().map_or(0, |grant| grant.epoch);
+        let epoch = spec.grant.as_ref().map_or(Epoch::NONE, |grant| grant.epoch);
         let there = parts.into_iter().filter(|(_, there)| *there);
         operations.extend(there.map(|(part, _)| later_field(part, &format!("of epoch {epoch}"))));
         operations

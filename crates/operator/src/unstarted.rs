@@ -171,6 +171,7 @@ fn holds(requirement: &NodeSelectorRequirement, found: Option<&str>) -> bool {
 mod tests {
     use std::sync::Arc;
 
+    use indexbuild_api::Epoch;
     use indexbuild_lifecycle::Platform;
     use indexbuild_lifecycle::world::BuildView;
     use serde_json::{Value, json};
@@ -248,7 +249,7 @@ mod tests {
     fn a_pod_that_has_not_begun_is_held_against_the_build_and_its_volume_against_the_nodes() {
         let (build, edited) = (a_build(""), a_build("  executor: {nodeSelector: {disk: fast}}\n"));
         let image = Image { reference: "i".to_owned(), pull_policy: "Never".to_owned(), pull_secrets: Vec::new() };
-        let place = PodPlace { slot: 0, epoch: 1, name: "p".to_owned(), claim: "c".to_owned() };
+        let place = PodPlace { slot: 0, epoch: Epoch::new(1), name: "p".to_owned(), claim: "c".to_owned() };
         let mut pod = objects::pod(&build, &Owner::of(&build), &image, place).unwrap();
         pod.metadata.uid = Some("u".to_owned());
         let unschedulable = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"});

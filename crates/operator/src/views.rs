@@ -1,6 +1,6 @@
 //! From the API's objects to the lifecycle's vocabulary. Nothing is decided here.
 
-use indexbuild_api::{DirectoryState, EngineDirectory, labels, names};
+use indexbuild_api::{DirectoryState, EngineDirectory, Epoch, labels, names};
 use indexbuild_lifecycle::frozen::StageObject;
 use indexbuild_lifecycle::world::{
     ClaimPhase, ClaimView, Millis, NodeReady, NodeView, PodState, PodView, Record, Termination,
@@ -47,11 +47,11 @@ pub fn pod(pod: &Pod, build_uid: &str) -> Option<PodView> {
 }
 
 /// Somebody else's pod under the name that a slot's pod of an epoch was to have.
-pub(crate) fn foreign_pod(pod: &Pod, slot: u32, epoch: u64) -> Option<PodView> {
+pub(crate) fn foreign_pod(pod: &Pod, slot: u32, epoch: Epoch) -> Option<PodView> {
     Some(PodView { foreign: true, ..pod_of_slot(pod, slot, epoch)? })
 }
 
-fn pod_of_slot(pod: &Pod, slot: u32, epoch: u64) -> Option<PodView> {
+fn pod_of_slot(pod: &Pod, slot: u32, epoch: Epoch) -> Option<PodView> {
     Some(PodView {
         name: pod.name_any(),
         uid: pod.uid()?,
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn a_pod_is_told_apart_by_the_slot_and_epoch_that_it_was_made_for() {
         let view = pod(&a_pod(json!({"phase": "Pending"})), "b").unwrap();
-        assert_eq!((view.slot, view.epoch, view.node.as_deref()), (2, 7, Some("n1")));
+        assert_eq!((view.slot, view.epoch, view.node.as_deref()), (2, Epoch::new(7), Some("n1")));
         assert_eq!(view.state, PodState::Pending);
         let mut queued = a_pod(json!({"phase": "Pending"}));
         queued.spec.as_mut().unwrap().node_name = None;
@@ -527,8 +527,8 @@ mod tests {
         object.metadata.owner_references = serde_json::from_value(owned_by("another")).unwrap();
         assert!(pod(&object, "b").unwrap().foreign);
         object.metadata.labels = None;
-        let stranger = foreign_pod(&object, 4, 9).unwrap();
-        assert_eq!((stranger.slot, stranger.epoch, stranger.foreign), (4, 9, true));
+        let stranger = foreign_pod(&object, 4, Epoch::new(9)).unwrap();
+        assert_eq!((stranger.slot, stranger.epoch, stranger.foreign), (4, Epoch::new(9), true));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{EngineDirectory, EngineDirectorySpec, Grant, IndexBuild, Reason, labels};
+use indexbuild_api::{EngineDirectory, EngineDirectorySpec, Epoch, Grant, IndexBuild, Reason, labels};
 use indexbuild_lifecycle::action::Event;
 use indexbuild_lifecycle::admission::{FROZEN_IS_IMMUTABLE, Refusal};
 use indexbuild_lifecycle::world::Enforcement as Answer;
@@ -111,7 +111,7 @@ async fn the_rules_are_found_enforced_only_while_they_are_and_each_message_is_an
     let admin = client(&forward, None, &metrics).await;
 
     let records: Api<EngineDirectory> = Api::namespaced(admin.clone(), NAMESPACE);
-    let grant = Grant { epoch: 1, pod_name: "orders-0123abcd-0-1".to_owned(), ..Grant::default() };
+    let grant = Grant { epoch: Epoch::new(1), pod_name: "orders-0123abcd-0-1".to_owned(), ..Grant::default() };
     let spec = EngineDirectorySpec {
         build_name: "orders".to_owned(),
         build_uid: "0123abcd-0000-4000-8000-000000000000".to_owned(),

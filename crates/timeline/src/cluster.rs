@@ -1,6 +1,6 @@
 //! The timeline of a build on a cluster, from its records: their history, and the ends of its pods.
 
-use indexbuild_api::{EngineDirectory, OwnerChange, OwnerChangeReason};
+use indexbuild_api::{EngineDirectory, Epoch, OwnerChange, OwnerChangeReason};
 
 use crate::timeline::{Entry, SlotEvent, why};
 
@@ -27,7 +27,7 @@ pub struct SlotWarning {
 /// and is removed when no volume of its slot is held any more.
 #[derive(Clone, Debug, Default)]
 pub struct OwnershipHistory {
-    changes: std::collections::BTreeMap<(u32, u64), OwnerChange>,
+    changes: std::collections::BTreeMap<(u32, Epoch), OwnerChange>,
     ends: std::collections::BTreeSet<PodEnd>,
     warnings: std::collections::BTreeSet<SlotWarning>,
 }
@@ -65,8 +65,8 @@ impl OwnershipHistory {
     }
 
     /// The slots whose earlier changes are lost, each with the first epoch that is known.
-    pub fn incomplete(&self) -> Vec<(u32, u64)> {
-        let mut first: Vec<(u32, u64, OwnerChangeReason)> = Vec::new();
+    pub fn incomplete(&self) -> Vec<(u32, Epoch)> {
+        let mut first: Vec<(u32, Epoch, OwnerChangeReason)> = Vec::new();
         for ((slot, epoch), change) in &self.changes {
             if first.last().is_none_or(|(known, _, _)| known != slot) {
                 first.push((*slot, *epoch, change.reason));
@@ -99,7 +99,7 @@ impl OwnershipHistory {
                 work_ended,
             } = change;
             if work_id.is_empty() {
-                let what = SlotEvent::Released { epoch: epoch.saturating_sub(1), why: why(*reason).to_owned() };
+                let what = SlotEvent::Released { epoch: epoch.before(), why: why(*reason).to_owned() };
                 add(time, *slot, what);
                 continue;
             }
@@ -197,7 +197,7 @@ mod tests {
 
     fn change(epoch: u64, second: u32, reason: OwnerChangeReason, work: &str, claim: &str, node: &str) -> OwnerChange {
         OwnerChange {
-            epoch,
+            epoch: Epoch::new(epoch),
             pod_uid: format!("uid-{epoch}"),
             pod_name: format!("o-1-e{epoch}"),
             reason,
@@ -217,7 +217,7 @@ mod tests {
             build_uid: "b".to_owned(),
             slot: 1,
             grant: Some(Grant {
-                epoch,
+                epoch: Epoch::new(epoch),
                 pod_name: format!("o-1-e{epoch}"),
                 boot_nonce: nonce.to_owned(),
                 ..Grant::default()
@@ -289,7 +289,7 @@ slot     from       to  directory  work      volume  node   pod     why
     fn what_a_record_forgets_is_kept_from_earlier_reads_and_is_reported_otherwise() {
         let mut ownership = OwnershipHistory::default();
         ownership.add_record(&record(returned()[2..].to_vec(), 4, ""));
-        assert_eq!(ownership.incomplete(), vec![(1, 3)]);
+        assert_eq!(ownership.incomplete(), vec![(1, Epoch::new(3))]);
         ownership.add_record(&record(returned()[..2].to_vec(), 2, ""));
         assert!(ownership.incomplete().is_empty());
         assert_eq!(timeline_until(&ownership.entries(), 0).spans.len(), 3);

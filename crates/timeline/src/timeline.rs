@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use indexbuild_api::OwnerChangeReason;
+use indexbuild_api::{Epoch, OwnerChangeReason};
 use indexbuild_text::aligned;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub struct Entry {
 pub enum SlotEvent {
     #[serde(rename_all = "camelCase")]
     Granted {
-        epoch: u64,
+        epoch: Epoch,
         pod: String,
         work: Option<String>,
         volume: u32,
@@ -36,7 +36,7 @@ pub enum SlotEvent {
     /// The epoch's process is known, and with it the name of its directory.
     #[serde(rename_all = "camelCase")]
     Bound {
-        epoch: u64,
+        epoch: Epoch,
         /// The process's boot nonce.
         boot_nonce: String,
         /// The node that it runs on, where there is more than one.
@@ -45,10 +45,10 @@ pub enum SlotEvent {
     },
     /// The epoch's work is done; its owner waits for the next one.
     #[serde(rename_all = "camelCase")]
-    Done { epoch: u64 },
+    Done { epoch: Epoch },
     /// The slot has no owner any more.
     #[serde(rename_all = "camelCase")]
-    Released { epoch: u64, why: String },
+    Released { epoch: Epoch, why: String },
     /// A pod's process is gone.
     #[serde(rename_all = "camelCase")]
     Ended { pod: String, how: String },
@@ -62,7 +62,7 @@ pub enum SlotEvent {
 #[serde(rename_all = "camelCase")]
 pub struct Span {
     pub slot: u32,
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// `<epoch>-<boot nonce>`; only `<epoch>` when no process was ever bound to it.
     pub directory: String,
     pub pod: String,
@@ -313,8 +313,14 @@ pub(crate) mod tests {
     use super::*;
 
     fn granted(at: u64, slot: u32, epoch: u64, pod: &str, work: &str, volume: u32, reason: OwnerChangeReason) -> Entry {
-        let what =
-            SlotEvent::Granted { epoch, pod: pod.to_owned(), work: Some(work.to_owned()), volume, reason, claim: None };
+        let what = SlotEvent::Granted {
+            epoch: epoch.into(),
+            pod: pod.to_owned(),
+            work: Some(work.to_owned()),
+            volume,
+            reason,
+            claim: None,
+        };
         Entry { at, slot, what }
     }
 
@@ -323,7 +329,7 @@ pub(crate) mod tests {
         let bound = |at, slot, epoch, nonce: &str| Entry {
             at,
             slot,
-            what: SlotEvent::Bound { epoch, boot_nonce: nonce.to_owned(), node: None },
+            what: SlotEvent::Bound { epoch: Epoch::new(epoch), boot_nonce: nonce.to_owned(), node: None },
         };
         let note = |at, slot, text: &str| Entry { at, slot, what: SlotEvent::Note { text: text.to_owned() } };
         vec![
@@ -342,8 +348,16 @@ pub(crate) mod tests {
                 slot: 1,
                 what: SlotEvent::Ended { pod: "o-1-e1".to_owned(), how: "gave way to a newer owner".to_owned() },
             },
-            Entry { at: 5_000, slot: 0, what: SlotEvent::Released { epoch: 2, why: "nothing left to do".to_owned() } },
-            Entry { at: 5_000, slot: 1, what: SlotEvent::Released { epoch: 2, why: "nothing left to do".to_owned() } },
+            Entry {
+                at: 5_000,
+                slot: 0,
+                what: SlotEvent::Released { epoch: Epoch::new(2), why: "nothing left to do".to_owned() },
+            },
+            Entry {
+                at: 5_000,
+                slot: 1,
+                what: SlotEvent::Released { epoch: Epoch::new(2), why: "nothing left to do".to_owned() },
+            },
         ]
     }
 
@@ -364,7 +378,7 @@ slot    from      to  directory   work      volume  why
 
     /// A slot that waits for others between two works, and hardly at all before the next.
     pub(crate) fn idle() -> Timeline {
-        let done = |at, slot, epoch| Entry { at, slot, what: SlotEvent::Done { epoch } };
+        let done = |at, slot, epoch| Entry { at, slot, what: SlotEvent::Done { epoch: Epoch::new(epoch) } };
         let entries = [
             granted(1_000, 0, 1, "p", "encode-0", 1, OwnerChangeReason::FirstOwner),
             done(2_000, 0, 1),
@@ -409,7 +423,7 @@ slot    from      to  directory   work      volume  why
     fn an_owner_that_idles_before_its_end_did_not_live_on() {
         let entries = [
             granted(0, 0, 1, "p", "plan", 1, OwnerChangeReason::FirstOwner),
-            Entry { at: 10, slot: 0, what: SlotEvent::Released { epoch: 1, why: "done".to_owned() } },
+            Entry { at: 10, slot: 0, what: SlotEvent::Released { epoch: Epoch::new(1), why: "done".to_owned() } },
             Entry { at: 20, slot: 0, what: SlotEvent::Ended { pod: "p".to_owned(), how: "exit code 0".to_owned() } },
         ];
         assert_eq!(timeline(&entries).spans[0].lived_until, None);

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use indexbuild_api::{StageName, WorkErrorReason, WorkId, WorkResult};
+use indexbuild_api::{Epoch, StageName, WorkErrorReason, WorkId, WorkResult};
 use indexbuild_engine::Volume;
 use indexbuild_index::manifest::{BuildRef, Document, FORMAT_VERSION, Manifest, Tombstone};
 use indexbuild_index::store::Version;
@@ -175,7 +175,9 @@ fn tombstone(job: &Job, reason: &str) -> Result<Bytes, WorkFailure> {
 pub(crate) fn referred(manifest: &Manifest) -> BTreeSet<String> {
     let mut keep = BTreeSet::from([names::MANIFEST.to_owned(), names::PLAN.to_owned()]);
     keep.extend(manifest.indexes.iter().flat_map(|index| &index.files).map(|file| file.path.clone()));
-    keep.extend(manifest.works.iter().map(|work| names::result_path(&work.work_id, work.epoch, &work.boot_nonce)));
+    keep.extend(
+        manifest.works.iter().map(|work| names::result_path(&work.work_id, Epoch::new(work.epoch), &work.boot_nonce)),
+    );
     keep
 }
 

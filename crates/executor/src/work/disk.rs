@@ -34,7 +34,7 @@ impl Workplace {
             build_uid: job.build.uid.clone(),
             work_id: job.work.id.clone(),
             inputs_digest: job.work.inputs_digest.clone(),
-            epoch: job.attempt.epoch,
+            epoch: job.attempt.epoch.get(),
             boot_nonce: job.attempt.boot_nonce.clone(),
             pod_uid: job.config.pod_uid.clone(),
             pod_name: job.config.pod_name.clone(),

@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use indexbuild_api::{Chosen, RunLocation, StageName, Work, WorkErrorReason, WorkId, WorkKind, WorkResult};
+use indexbuild_api::{Chosen, Epoch, RunLocation, StageName, Work, WorkErrorReason, WorkId, WorkKind, WorkResult};
 use indexbuild_index::digest::digest_bytes;
 use indexbuild_index::manifest::BuildRef;
 use indexbuild_lifecycle::world::Stage;
@@ -119,7 +119,7 @@ fn misfit(work: &Work) -> String {
 
 impl Job {
     /// The attempt's name, as results carry it.
-    pub(crate) fn attempt_name(build_uid: &str, work_id: &str, epoch: u64, boot_nonce: &str) -> AttemptName {
+    pub(crate) fn attempt_name(build_uid: &str, work_id: &str, epoch: Epoch, boot_nonce: &str) -> AttemptName {
         AttemptName {
             version: RESULT_VERSION,
             build_uid: build_uid.to_owned(),

@@ -17,7 +17,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::stream;
-use indexbuild_api::{EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, Grant, Release, Work, names};
+use indexbuild_api::{EngineDirectory, EngineDirectorySpec, EngineDirectoryStatus, Epoch, Grant, Release, Work, names};
 use indexbuild_executor::kubernetes::{KubernetesControl, Place, client};
 use indexbuild_executor::livez::Heartbeat;
 use kube::{Client, Config};
@@ -198,7 +198,7 @@ impl Api {
 
     pub(crate) fn grant(&self, pod: &str, work: Work) {
         self.change(|record| {
-            let epoch = record.spec.grant.as_ref().map_or(0, |grant| grant.epoch) + 1;
+            let epoch = record.spec.grant.as_ref().map_or(Epoch::FIRST, |grant| grant.epoch.next().unwrap());
             let grant = Grant { epoch, pod_name: pod.into(), pod_uid: pod.into(), ..Grant::default() };
             record.spec.grant = Some(grant);
             record.spec.work = Some(work);

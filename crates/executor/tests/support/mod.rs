@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use async_trait::async_trait;
 use indexbuild_api::{
-    Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuild, Release, Report,
+    Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, Epoch, FormerVolume, Grant, IndexBuild, Release, Report,
     RunLocation, VolumeRef, Work, WorkError, WorkKind, WorkResult,
 };
 use indexbuild_executor::backoff::Pace;
@@ -102,12 +102,12 @@ impl Parent {
     }
 
     /// Grants a work to a pod: the next epoch.
-    pub(crate) fn grant(&self, pod: &str, work: Work) -> u64 {
+    pub(crate) fn grant(&self, pod: &str, work: Work) -> Epoch {
         self.write(|record| {
             let before = record.spec.grant.clone().unwrap_or_default();
             let same = before.pod_uid == pod;
             let grant = Grant {
-                epoch: before.epoch + 1,
+                epoch: before.epoch.next().unwrap(),
                 pod_name: pod.into(),
                 pod_uid: pod.into(),
                 boot_nonce: if same { before.boot_nonce } else { String::new() },
@@ -186,7 +186,12 @@ impl Parent {
                 epoch: grant.epoch,
                 ..FormerVolume::default()
             });
-            let grant = Grant { epoch: grant.epoch + 1, pod_name: pod.into(), pod_uid: pod.into(), ..Grant::default() };
+            let grant = Grant {
+                epoch: grant.epoch.next().unwrap(),
+                pod_name: pod.into(),
+                pod_uid: pod.into(),
+                ..Grant::default()
+            };
             record.spec.grant = Some(grant);
         });
     }
@@ -200,7 +205,7 @@ impl Parent {
     }
 
     /// Waits for a report of this epoch that satisfies.
-    pub(crate) async fn wait_for(&self, epoch: u64, what: &str, fits: impl Fn(&Report) -> bool) -> Report {
+    pub(crate) async fn wait_for(&self, epoch: Epoch, what: &str, fits: impl Fn(&Report) -> bool) -> Report {
         let wait = async {
             loop {
                 let changed = self.changed.notified();
@@ -216,7 +221,7 @@ impl Parent {
         }
     }
 
-    pub(crate) async fn outcome(&self, epoch: u64) -> Result<WorkResult, WorkError> {
+    pub(crate) async fn outcome(&self, epoch: Epoch) -> Result<WorkResult, WorkError> {
         let report = self.wait_for(epoch, "an end", |report| report.result.is_some() || report.error.is_some()).await;
         match (report.result, report.error) {
             (Some(result), None) => Ok(result),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use indexbuild_api::{OwnerChangeReason, Reason};
+use indexbuild_api::{Epoch, OwnerChangeReason, Reason};
 
 use super::grants::{self, NextOwner, RecordDraft, VolumeMove};
 use super::mode::Mode;
@@ -59,7 +59,7 @@ impl Pass<'_> {
         let draft = self.drafts.get(&0)?;
         let volume = draft.spec.volume.as_ref()?;
         let present = draft.volume_is_sound()
-            && self.stages.on_volume().any(|chosen| chosen.epoch >= u64::from(volume.generation));
+            && self.stages.on_volume().any(|chosen| chosen.epoch >= Epoch::new(volume.generation.into()));
         present.then_some(0)
     }
 
@@ -124,7 +124,7 @@ impl Pass<'_> {
     fn create_directory(&mut self, slot: u32, work_id: &str) {
         let work = self.stages.work(work_id, &[]);
         let spec = grants::new_directory(self.world, slot, work);
-        if !spec.former_volumes.is_empty() || spec.grant.as_ref().is_some_and(|grant| grant.epoch > 1) {
+        if !spec.former_volumes.is_empty() || spec.grant.as_ref().is_some_and(|grant| grant.epoch > Epoch::FIRST) {
             let platform = self.world.platform;
             let (pod, volumes) = (platform.pods(), platform.volumes());
             self.events.push(crate::action::Event {

@@ -1,8 +1,8 @@
 //! A slot's record as this pass would leave it: grants, epochs, choices.
 
 use indexbuild_api::{
-    Attached, Chosen, Claim, Condition, DirectoryState, EngineDirectorySpec, FormerVolume, Grant, OwnerChangeReason,
-    Past, Report, VolumeRef, VolumeState, Work, WorkError, WorkResult, names,
+    Attached, Chosen, Claim, Condition, DirectoryState, EngineDirectorySpec, Epoch, FormerVolume, Grant,
+    OwnerChangeReason, Past, Report, VolumeRef, VolumeState, Work, WorkError, WorkResult, names,
 };
 
 use super::mode::after_build;
@@ -339,7 +339,7 @@ impl<'w> RecordDraft<'w> {
         }
         let build = &self.world.build;
         let old = self.spec.grant.clone();
-        let Some(epoch) = old.as_ref().map_or(Some(self.first_epoch()), |grant| grant.epoch.checked_add(1)) else {
+        let Some(epoch) = old.as_ref().map_or(Some(self.first_epoch()), |grant| grant.epoch.next()) else {
             return;
         };
         let changes_volume = place != VolumeMove::Keep;
@@ -391,13 +391,13 @@ impl<'w> RecordDraft<'w> {
 
     /// The first epoch of a record without a grant: above any that is seen anywhere, so that a record deleted by
     /// hand does not begin again at 1 (failure-modes.md #31).
-    fn first_epoch(&self) -> u64 {
+    fn first_epoch(&self) -> Epoch {
         first_epoch(self.world, self.spec.slot)
     }
 
     /// A volume's generation is the epoch that it was made for, unless that is taken: so an attempt's epoch tells
     /// whether its files can be on the present volume. `None`: there are no higher numbers.
-    fn new_generation(&self, epoch: u64) -> Option<u32> {
+    fn new_generation(&self, epoch: Epoch) -> Option<u32> {
         let held = self.view.record.spec.former_volumes.iter().map(|volume| volume.generation);
         let present = self.view.record.spec.volume.iter().map(|volume| volume.generation);
         let seen = self.world.claims.iter().filter(|claim| claim.slot == self.spec.slot).map(|claim| claim.generation);
@@ -405,7 +405,7 @@ impl<'w> RecordDraft<'w> {
             Some(highest) => highest.checked_add(1)?,
             None => 1,
         };
-        (u32::try_from(epoch).unwrap_or(1).max(least)..=u32::MAX).find(|generation| !self.is_taken(*generation))
+        (u32::try_from(epoch.get()).unwrap_or(1).max(least)..=u32::MAX).find(|generation| !self.is_taken(*generation))
     }
 
     /// Whether a volume or a claim has the name that a generation gives.
@@ -531,18 +531,19 @@ fn renew_interval(world: &World) -> indexbuild_api::Duration {
 }
 
 /// The first epoch of a slot: above any that its pods, its claims' generations or any choice show.
-pub(super) fn first_epoch(world: &World, slot: u32) -> u64 {
+pub(super) fn first_epoch(world: &World, slot: u32) -> Epoch {
     // What somebody else's pod says of its epoch is anybody's word.
     let pods = world.pods.iter().filter(|pod| pod.slot == slot && !pod.foreign).map(|pod| pod.epoch);
-    let claims = world.claims.iter().filter(|claim| claim.slot == slot).map(|claim| u64::from(claim.generation));
-    pods.chain(claims).max().map_or(1, |seen| seen.saturating_add(1))
+    let claims =
+        world.claims.iter().filter(|claim| claim.slot == slot).map(|claim| Epoch::new(claim.generation.into()));
+    pods.chain(claims).max().map_or(Epoch::FIRST, |seen| seen.next().unwrap_or(seen))
 }
 
 /// The record of a slot that has none: its first grant, on its first volume.
 pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirectorySpec {
     let build = &world.build;
     let epoch = first_epoch(world, slot);
-    let generation = u32::try_from(epoch).unwrap_or(u32::MAX);
+    let generation = u32::try_from(epoch.get()).unwrap_or(u32::MAX);
     // Claims that no record accounts for: the record was deleted by hand. Whoever owned them is unknown, so that
     // nothing can prove it gone: they are held until somebody who knows removes them.
     let unaccounted = world.claims.iter().filter(|claim| claim.slot == slot && !claim.foreign);
@@ -556,7 +557,7 @@ pub(super) fn new_directory(world: &World, slot: u32, work: Work) -> EngineDirec
             pod_name: String::new(),
             pod_uid: UNKNOWN_OWNER.to_owned(),
             boot_nonce: UNKNOWN_OWNER.to_owned(),
-            epoch: 0,
+            epoch: Epoch::NONE,
             node_name: String::new(),
             boot_id: String::new(),
             system_uuid: String::new(),

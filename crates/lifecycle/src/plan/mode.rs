@@ -1,7 +1,7 @@
 //! What a build is about: running, pausing, cleaning up, or nothing any more.
 
 use indexbuild_api::{
-    AfterBuild, Chosen, ConditionStatus, ConditionType, Duration, IndexBuildStatus, Retention, VolumeRetention,
+    AfterBuild, Chosen, ConditionStatus, ConditionType, Duration, Epoch, IndexBuildStatus, Retention, VolumeRetention,
 };
 
 use super::stages::{CLEAN, CLEAN_INDEX, CLEAN_WORK, PUBLISH};
@@ -170,7 +170,7 @@ fn nothing_was_begun(world: &World) -> bool {
     // that does not say with which it began, as an older version made it.
     let untouched = |record: &crate::world::Record| {
         let silent = record.status.claim.is_none() && record.status.report.is_none() && record.spec.chosen.is_empty();
-        silent && record.spec.past.first_epoch == 1
+        silent && record.spec.past.first_epoch == Epoch::FIRST
     };
     let there = world.stages.iter().map(|stage| &stage.name);
     let lost = world.frozen.lost.iter().map(|stage| &stage.name);

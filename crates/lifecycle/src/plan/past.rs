@@ -3,10 +3,10 @@
 //! The history in the status tells the same to people. It is written after the spec, and so may be lost, or be written
 //! once more by a former leader: nothing is decided by it.
 
-use indexbuild_api::{OwnerChangeReason, Past};
+use indexbuild_api::{Epoch, OwnerChangeReason, Past};
 
 /// What of the slot's past decides, after one more change of its owner or work.
-pub(super) const fn past_after(past: &Past, epoch: u64, reason: OwnerChangeReason, same_volume: bool) -> Past {
+pub(super) const fn past_after(past: &Past, epoch: Epoch, reason: OwnerChangeReason, same_volume: bool) -> Past {
     let Past {
         first_epoch,
         next_work_epoch,
@@ -53,23 +53,27 @@ mod tests {
     use super::*;
 
     fn past(changes: &[OwnerChangeReason]) -> Past {
-        let first = Past { first_epoch: 1, ..Past::default() };
-        (2..).zip(changes).fold(first, |past, (epoch, reason)| past_after(&past, epoch, *reason, false))
+        let first = Past { first_epoch: Epoch::new(1), ..Past::default() };
+        (2..).zip(changes).fold(first, |past, (epoch, reason)| past_after(&past, Epoch::new(epoch), *reason, false))
     }
 
     #[test]
     fn what_happened_in_a_row_ends_with_another_kind_and_all_of_it_when_the_work_advances() {
         use OwnerChangeReason::{AttemptFailed, NextWork, NoProgress, OwnerEnded, Rebound, Replaced, Returned};
         let seen = past(&[AttemptFailed, NoProgress, Rebound, OwnerEnded]);
-        assert_eq!((seen.first_epoch, seen.tries, seen.failed_tries), (1, 4, 2));
+        assert_eq!((seen.first_epoch, seen.tries, seen.failed_tries), (Epoch::FIRST, 4, 2));
         assert_eq!((seen.failures_in_a_row, seen.ends_in_a_row, seen.replacements_in_a_row), (0, 2, 0));
         let seen = past(&[Rebound, Replaced, Replaced]);
         assert_eq!((seen.ends_in_a_row, seen.replacements_in_a_row, seen.tries), (0, 2, 3));
-        assert_eq!(past_after(&seen, 9, Replaced, true).replacements_in_a_row, 0, "another pod was asked for");
+        assert_eq!(
+            past_after(&seen, Epoch::new(9), Replaced, true).replacements_in_a_row,
+            0,
+            "another pod was asked for"
+        );
         let seen = past(&[Replaced, Returned]);
         assert_eq!((seen.tries, seen.replacements_in_a_row), (2, 0));
         let seen = past(&[AttemptFailed, NextWork]);
-        assert_eq!(seen, Past { first_epoch: 1, next_work_epoch: 3, ..Past::default() });
+        assert_eq!(seen, Past { first_epoch: Epoch::new(1), next_work_epoch: Epoch::new(3), ..Past::default() });
         assert_eq!(past(&[NextWork, AttemptFailed]).next_work_epoch, 2, "it is remembered");
     }
 }

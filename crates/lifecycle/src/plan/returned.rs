@@ -54,7 +54,7 @@ impl<'w> Pass<'w> {
 /// ended one work since. How far the other one was is not known any more: its last report is overwritten.
 pub(super) fn caught_up(draft: &RecordDraft<'_>) -> bool {
     let record = &draft.view.record;
-    let replaced_at = record.spec.former_volumes.iter().map(|volume| volume.epoch).max().unwrap_or(0);
+    let replaced_at = record.spec.former_volumes.iter().map(|volume| volume.epoch).max().unwrap_or_default();
     let went_on = record.spec.past.next_work_epoch > replaced_at;
     let half = draft.report().and_then(|report| report.progress).is_some_and(|progress| progress >= CAUGHT_UP);
     went_on || half || draft.result().is_some()

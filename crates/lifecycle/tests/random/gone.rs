@@ -11,7 +11,7 @@ pub(super) struct Owner<'a> {
     pub machine: &'a str,
     pub attached: Option<&'a Attached>,
     pub recorded: bool,
-    pub epoch: u64,
+    pub epoch: Epoch,
     pub claim: &'a str,
 }
 

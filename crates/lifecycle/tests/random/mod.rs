@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{
     AfterBuild, Attached, Chosen, Claim, Condition, ConditionStatus, ConditionType, DeletionPolicy, DirectoryState,
-    Duration, EngineDirectorySpec, EngineDirectoryStatus, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus,
+    Duration, EngineDirectorySpec, EngineDirectoryStatus, Epoch, FormerVolume, Grant, IndexBuildSpec, IndexBuildStatus,
     OutputSpec, OwnerChangeReason, Past, Reason, Release, Report, ReportedWait, Retention, RunLocation, VolumeRef,
     VolumeRetention, VolumeSpec, VolumeState, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
@@ -23,8 +23,8 @@ fn pod_uid() -> impl Strategy<Value = String> {
 fn nonce() -> impl Strategy<Value = String> {
     select(vec!["", "n1", "n2"]).prop_map(str::to_owned)
 }
-fn epoch() -> impl Strategy<Value = u64> {
-    prop_oneof![8 => 1_u64..6, 1 => Just(u64::MAX), 1 => Just(u64::from(u32::MAX))]
+fn epoch() -> impl Strategy<Value = Epoch> {
+    prop_oneof![8 => 1_u64..6, 1 => Just(u64::MAX), 1 => Just(u64::from(u32::MAX))].prop_map(Epoch::new)
 }
 fn generation() -> impl Strategy<Value = u32> {
     prop_oneof![9 => 1_u32..5, 1 => Just(u32::MAX)]
@@ -206,7 +206,7 @@ fn claimed() -> impl Strategy<Value = Claim> {
 fn past() -> impl Strategy<Value = Past> {
     (0_u64..3, epoch(), any::<[bool; 3]>(), 0_u32..40, 0_u32..6).prop_map(
         |(first_epoch, next_work_epoch, [failed, ended, replaced], tries, failed_tries)| Past {
-            first_epoch,
+            first_epoch: Epoch::new(first_epoch),
             next_work_epoch,
             tries,
             failed_tries,
@@ -245,7 +245,7 @@ fn released(spec: &EngineDirectorySpec, words: &[Option<Wrong>]) -> BTreeMap<Str
             None => continue,
             Some(Wrong::Nothing) => {}
             Some(Wrong::Nonce) => boot_nonce.push('x'),
-            Some(Wrong::Epoch) => epoch = epoch.saturating_sub(1),
+            Some(Wrong::Epoch) => epoch = epoch.before(),
             Some(Wrong::Claim) => claim_name.push('x'),
             Some(Wrong::Pod) => uid.push('x'),
         }
@@ -325,7 +325,7 @@ fn slot_view(slot: u32) -> impl Strategy<Value = SlotView> {
                     report,
                     history: history
                         .into_iter()
-                        .map(|(epoch, reason)| crate::scene::owner_change(epoch, reason))
+                        .map(|(epoch, reason)| crate::scene::owner_change(epoch.get(), reason))
                         .collect(),
                     ..EngineDirectoryStatus::default()
                 };

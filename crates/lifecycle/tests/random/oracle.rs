@@ -147,7 +147,7 @@ fn check_update(
     let old = &record.spec;
     review_spec(old, new).unwrap_or_else(|refusal| panic!("{refusal}\n{old:?}\n{new:?}"));
     check_attached(world, slot, new);
-    let epoch = |spec: &EngineDirectorySpec| spec.grant.as_ref().map_or(0, |grant| grant.epoch);
+    let epoch = |spec: &EngineDirectorySpec| spec.grant.as_ref().map_or(0, |grant| grant.epoch.get());
     // G1, G3: by exactly one, with every change of owner or work, and never down.
     let owner = |spec: &EngineDirectorySpec| spec.grant.as_ref().map(|grant| (grant.pod_name.clone(), grant.epoch));
     assert_eq!(change.is_some(), owner(old) != owner(new) || old.work != new.work);

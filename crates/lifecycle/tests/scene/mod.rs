@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test file uses some
 
 use indexbuild_api::{
-    AfterBuild, Attached, Chosen, Claim, DirectoryState, Duration, EngineDirectorySpec, EngineDirectoryStatus,
+    AfterBuild, Attached, Chosen, Claim, DirectoryState, Duration, EngineDirectorySpec, EngineDirectoryStatus, Epoch,
     FormerVolume, Grant, IndexBuildSpec, OutputSpec, OwnerChange, OwnerChangeReason, Report, Retention, RunLocation,
     VolumeRef, VolumeState, Work, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
 };
@@ -91,14 +91,14 @@ pub(crate) fn work(id: &str) -> Work {
 /// A slot whose owner works at `id`, with its pod and its volume, heard from just now.
 pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
     let (pod_uid, nonce) = (format!("pod-{slot}"), format!("nonce-{slot}"));
-    let pod_name = names::pod("orders", UID, slot, epoch);
+    let pod_name = names::pod("orders", UID, slot, Epoch::new(epoch));
     let claim_name = names::claim("orders", UID, slot, 1);
     let node = format!("node-{slot}");
     world.pods.push(PodView {
         name: pod_name.clone(),
         uid: pod_uid.clone(),
         slot,
-        epoch,
+        epoch: Epoch::new(epoch),
         node: Some(node.clone()),
         deleting: false,
         disrupted: false,
@@ -124,7 +124,7 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
         slot,
         renew_interval: indexbuild_api::Duration::from_millis(1_000),
         grant: Some(Grant {
-            epoch,
+            epoch: Epoch::new(epoch),
             pod_name,
             pod_uid: pod_uid.clone(),
             boot_nonce: nonce.clone(),
@@ -141,7 +141,13 @@ pub(crate) fn add_slot(world: &mut World, slot: u32, epoch: u64, id: &str) {
     let status = EngineDirectoryStatus {
         state: DirectoryState::Working,
         claim: Some(Claim { pod_uid, boot_nonce: nonce.clone(), boot_id: "boot-1".to_owned() }),
-        report: Some(Report { epoch, boot_nonce: nonce, rows: Some(5), progress: Some(0.1), ..Report::default() }),
+        report: Some(Report {
+            epoch: Epoch::new(epoch),
+            boot_nonce: nonce,
+            rows: Some(5),
+            progress: Some(0.1),
+            ..Report::default()
+        }),
         ..EngineDirectoryStatus::default()
     };
     world.slots.push(SlotView {
@@ -172,7 +178,7 @@ pub(crate) fn planned(encode: u32, sort: u32) -> Stage {
 pub(crate) fn choice(id: &str) -> Chosen {
     Chosen {
         work_id: id.to_owned(),
-        epoch: 2,
+        epoch: Epoch::new(2),
         boot_nonce: "n".to_owned(),
         digest: "d".to_owned(),
         rows: 10,
@@ -239,7 +245,7 @@ pub(crate) fn changed(decision: &Decision, slot: u32) -> Option<OwnerChangeReaso
 /// A line of a record's history.
 pub(crate) fn owner_change(epoch: u64, reason: OwnerChangeReason) -> OwnerChange {
     OwnerChange {
-        epoch,
+        epoch: Epoch::new(epoch),
         pod_uid: String::new(),
         pod_name: String::new(),
         reason,
@@ -280,7 +286,7 @@ pub(crate) fn carry_out(world: &mut World, decision: &Decision) {
                 if let Some(reason) = change {
                     let epoch = spec.grant.as_ref().unwrap().epoch;
                     let generation = spec.volume.as_ref().map_or(0, |volume| volume.generation);
-                    let change = OwnerChange { volume_generation: generation, ..owner_change(epoch, *reason) };
+                    let change = OwnerChange { volume_generation: generation, ..owner_change(epoch.get(), *reason) };
                     view.record.status.history.push(change);
                 }
                 view.record.spec = spec.clone();
@@ -332,10 +338,10 @@ pub(crate) fn stranded(slot: u32) -> FormerVolume {
         claim_name: names::claim("orders", UID, slot, 9),
         claim_uid: "claim-9".to_owned(),
         generation: 9,
-        pod_name: names::pod("orders", UID, slot, 2),
+        pod_name: names::pod("orders", UID, slot, Epoch::new(2)),
         pod_uid: "pod-9".to_owned(),
         boot_nonce: "nonce-9".to_owned(),
-        epoch: 2,
+        epoch: Epoch::new(2),
         node_name: "node-2".to_owned(),
         boot_id: "boot-1".to_owned(),
         system_uuid: "machine-2".to_owned(),
@@ -363,7 +369,7 @@ pub(crate) fn replaced() -> World {
         name: former.pod_name.clone(),
         uid: "pod-9".to_owned(),
         slot: 0,
-        epoch: 2,
+        epoch: Epoch::new(2),
         node: Some("node-2".to_owned()),
         deleting: false,
         disrupted: false,

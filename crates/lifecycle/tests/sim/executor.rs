@@ -115,7 +115,7 @@ impl Sim {
         }
     }
 
-    pub(super) fn start(&mut self, index: usize, epoch: u64, work: indexbuild_api::Work, faulty: bool) {
+    pub(super) fn start(&mut self, index: usize, epoch: Epoch, work: indexbuild_api::Work, faulty: bool) {
         let (volume, nonce) = (self.processes[index].claim_uid.clone(), self.processes[index].owner.boot_nonce.clone());
         self.processes[index].open = None;
         // I2, I4: nobody else who lives holds an attempt on this volume.

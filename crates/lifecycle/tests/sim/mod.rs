@@ -16,8 +16,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexbuild_api::{
-    Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, FrozenStage, IndexBuildSpec, IndexBuildStatus, Report,
-    ReportedWait, Retention, VolumeRetention, VolumeSpec, WorkError, WorkErrorReason, WorkKind, WorkResult, names,
+    Chosen, Claim, EngineDirectorySpec, EngineDirectoryStatus, Epoch, FrozenStage, IndexBuildSpec, IndexBuildStatus,
+    Report, ReportedWait, Retention, VolumeRetention, VolumeSpec, WorkError, WorkErrorReason, WorkKind, WorkResult,
+    names,
 };
 use indexbuild_lifecycle::admission::{self, OPERATOR};
 use indexbuild_lifecycle::frozen::{StageObject, sort_out};
@@ -145,7 +146,7 @@ struct Process {
     name: String,
     uid: String,
     slot: u32,
-    epoch: u64,
+    epoch: Epoch,
     claim_uid: String,
     node: usize,
     /// Whether the scheduler has put it on its node.
@@ -169,7 +170,7 @@ struct Process {
     remove_at: u64,
     owner: OwnerState,
     /// The attempt that it holds open: its directory on its volume.
-    open: Option<(u64, String)>,
+    open: Option<(Epoch, String)>,
     todo: u64,
     /// What it reports of an attempt that is steered by hand.
     progress: f64,
@@ -239,7 +240,7 @@ pub(crate) struct Sim {
     /// Whose detach is believed.
     believed_drivers: BTreeSet<&'static str>,
     /// Directories of attempts that were ever made, by volume.
-    directories: BTreeSet<(String, u64, String)>,
+    directories: BTreeSet<(String, Epoch, String)>,
     messages: Vec<(u64, Message)>,
     snapshots: Vec<World>,
     delayed: Option<(u64, Decision)>,
@@ -248,7 +249,7 @@ pub(crate) struct Sim {
     /// A mutant: executors say that they have released their volume, and work on.
     pub writes_after_release: bool,
     next_id: u64,
-    highest: BTreeMap<u32, u64>,
+    highest: BTreeMap<u32, Epoch>,
     pub created_pods: BTreeSet<String>,
     pub stray_claims: BTreeSet<String>,
     /// Claims that were left to others, as their policy says.

@@ -87,7 +87,7 @@ impl Sim {
                 if self.entries.contains_key(&slot) || self.released {
                     return;
                 }
-                self.see_epoch(slot, spec.grant.as_ref().map_or(0, |grant| grant.epoch), true);
+                self.see_epoch(slot, spec.grant.as_ref().map_or(Epoch::NONE, |grant| grant.epoch), true);
                 let text =
                     format!("create directory {slot}: {:?} {:?}", spec.grant, spec.work.as_ref().map(|work| &work.id));
                 self.note(text);
@@ -121,8 +121,8 @@ impl Sim {
                     entry.grant_seen = now;
                 }
                 let epochs = (
-                    entry.spec.grant.as_ref().map_or(0, |grant| grant.epoch),
-                    spec.grant.as_ref().map_or(0, |grant| grant.epoch),
+                    entry.spec.grant.as_ref().map_or(Epoch::NONE, |grant| grant.epoch),
+                    spec.grant.as_ref().map_or(Epoch::NONE, |grant| grant.epoch),
                 );
                 let new = spec.chosen.iter().filter(|chosen| !entry.spec.chosen.contains(chosen));
                 self.ever_chosen.extend(new.cloned());
@@ -331,7 +331,7 @@ impl Sim {
         }
     }
 
-    pub(super) fn see_epoch(&mut self, slot: u32, epoch: u64, new: bool) {
+    pub(super) fn see_epoch(&mut self, slot: u32, epoch: Epoch, new: bool) {
         let highest = self.highest.entry(slot).or_default();
         // A record that was removed because all was accounted for may begin again; one that stands never falls.
         assert!(new || epoch > *highest || *highest == 0, "slot {slot}: epoch {epoch} after {highest}");

@@ -35,7 +35,7 @@ impl Sim {
         };
         let chosen = Chosen {
             work_id: work,
-            epoch: 1,
+            epoch: Epoch::new(1),
             boot_nonce: "forged".to_owned(),
             digest: "forged".to_owned(),
             encode_works: (name == "plan").then_some(1),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use indexbuild_api::{
-    Condition, ConditionStatus, ConditionType, EngineDirectorySpec, FormerVolume, OwnerChangeReason, Phase, Reason,
-    Work, names,
+    Condition, ConditionStatus, ConditionType, EngineDirectorySpec, Epoch, FormerVolume, OwnerChangeReason, Phase,
+    Reason, Work, names,
 };
 use indexbuild_lifecycle::world::{Millis, PodState, Record, World};
 use indexbuild_lifecycle::{Action, Decision, End, Event, Wait};
@@ -122,7 +122,8 @@ impl Teller {
         let mut lines = Vec::new();
         for view in &world.slots {
             let EngineDirectorySpec { slot, grant, work, volume, former_volumes, .. } = &view.record.spec;
-            let mut parts = vec![format!("epoch {}", grant.as_ref().map_or(0, |grant| grant.epoch)), of(work.as_ref())];
+            let mut parts =
+                vec![format!("epoch {}", grant.as_ref().map_or(Epoch::NONE, |grant| grant.epoch)), of(work.as_ref())];
             parts.extend(volume.as_ref().map(|volume| format!("on {}", short(&volume.claim_name))));
             parts.extend(former_volumes.iter().map(tell_former));
             lines.push(format!("slot {slot} {:?}: {}", view.record.status.state, parts.join(", ")));
@@ -174,7 +175,7 @@ fn tell_action(world: &World, action: &Action) -> String {
             let mut parts = vec![of(spec.work.as_ref())];
             parts.extend(spec.volume.as_ref().map(|volume| format!("on {}", short(&volume.claim_name))));
             parts.extend(spec.former_volumes.iter().map(tell_former));
-            let epoch = spec.grant.as_ref().map_or(0, |grant| grant.epoch);
+            let epoch = spec.grant.as_ref().map_or(Epoch::NONE, |grant| grant.epoch);
             format!("slot {slot}: epoch {epoch}, {}", parts.join(", "))
         }
         Action::UpdateDirectory { slot, version: _, spec, state, change, conditions } => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexbuild_api::names::{CA_KEY, OUTPUT_SECRETS, SOURCE_SECRETS, StoreSecrets};
 use indexbuild_api::{
-    ALLOCATOR, Credentials, EnvVar, ExecutorSecurityContext, ExecutorSpec, IndexBuild, SecretRef, TaintEffect,
+    ALLOCATOR, Credentials, EnvVar, Epoch, ExecutorSecurityContext, ExecutorSpec, IndexBuild, SecretRef, TaintEffect,
     Toleration, TolerationOperator, TopologySpreadConstraint, WhenUnsatisfiable, labels, names,
 };
 use k8s_openapi::api::core::v1 as core;
@@ -47,7 +47,7 @@ pub struct Image {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodPlace {
     pub slot: u32,
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The pod's name: contains the epoch.
     pub name: String,
     pub claim: String,
@@ -71,7 +71,7 @@ pub fn pod(build: &IndexBuild, owner: &Owner, image: &Image, place: PodPlace) ->
 /// A digest of what any pod of the build is made from now, whatever its slot and epoch: one that was made from something else
 /// and has not begun is replaced.
 pub(crate) fn pod_digest(build: &IndexBuild, owner: &Owner, image: &Image) -> Result<String, BadPodPart> {
-    let nowhere = PodPlace { slot: 0, epoch: 0, name: String::new(), claim: String::new() };
+    let nowhere = PodPlace { slot: 0, epoch: Epoch::NONE, name: String::new(), claim: String::new() };
     let pod = unmarked(build, owner, image, nowhere)?;
     // It is made of texts, numbers and maps of texts: nothing that JSON cannot say.
     let text = serde_json::to_vec(&pod).unwrap_or_default();
@@ -401,7 +401,7 @@ mod tests {
         };
         let place = PodPlace {
             slot: 2,
-            epoch: 7,
+            epoch: Epoch::new(7),
             name: "orders-0b7e1c9a-2-e7".to_owned(),
             claim: "orders-0b7e1c9a-2-v1".to_owned(),
         };
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(pod.spec.as_ref().unwrap().restart_policy.as_deref(), Some("Never"));
         pod.metadata.uid = Some("u".to_owned());
         let view = crate::views::pod(&pod, "0b7e1c9a-3f52-4b8e-9d60-1f2a3b4c5d6e").unwrap();
-        assert_eq!((view.slot, view.epoch, view.foreign), (2, 7, false));
+        assert_eq!((view.slot, view.epoch, view.foreign), (2, Epoch::new(7), false));
     }
 
     #[test]
@@ -539,7 +539,7 @@ mod tests {
     fn an_affinity_that_is_not_one_is_named() {
         let build = build("  executor: {affinity: {nodeAffinity: 7}}\n");
         let image = Image { reference: "i".to_owned(), pull_policy: "Never".to_owned(), pull_secrets: Vec::new() };
-        let place = PodPlace { slot: 0, epoch: 1, name: "p".to_owned(), claim: "c".to_owned() };
+        let place = PodPlace { slot: 0, epoch: Epoch::new(1), name: "p".to_owned(), claim: "c".to_owned() };
         let error = pod(&build, &Owner::of(&build), &image, place).unwrap_err().to_string();
         assert!(error.contains("spec.executor.affinity"), "{error}");
     }

@@ -24,7 +24,7 @@ pub fn stage(owner: &Owner, stage: &Stage) -> Result<ConfigMap, serde_json::Erro
 
 #[cfg(test)]
 mod tests {
-    use indexbuild_api::Chosen;
+    use indexbuild_api::{Chosen, Epoch};
 
     use super::super::tests::build;
     use super::*;
@@ -35,7 +35,7 @@ mod tests {
         let build = build("");
         let frozen = Stage {
             name: "encode".to_owned(),
-            chosen: vec![Chosen { work_id: "encode-0".to_owned(), epoch: 3, ..Chosen::default() }],
+            chosen: vec![Chosen { work_id: "encode-0".to_owned(), epoch: Epoch::new(3), ..Chosen::default() }],
         };
         let map = stage(&Owner::of(&build), &frozen).unwrap();
         assert_eq!(map.immutable, Some(true));

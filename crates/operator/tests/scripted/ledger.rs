@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use indexbuild_api::{IndexBuild, labels};
+use indexbuild_api::{Epoch, IndexBuild, labels};
 use kube::{Resource, ResourceExt as _};
 use tokio::sync::Notify;
 
@@ -34,7 +34,7 @@ struct Book {
     /// The build as it is.
     build: Option<Arc<IndexBuild>>,
     /// Attempts that were really reported: work, epoch, nonce, digest.
-    reported: BTreeSet<(String, u64, String, String)>,
+    reported: BTreeSet<(String, Epoch, String, String)>,
 }
 
 /// The books of all namespaces.
@@ -87,7 +87,7 @@ impl Ledger {
     }
 
     /// An attempt reported its result.
-    pub(crate) fn reported(&self, namespace: &str, work: &str, epoch: u64, nonce: &str, digest: &str) {
+    pub(crate) fn reported(&self, namespace: &str, work: &str, epoch: Epoch, nonce: &str, digest: &str) {
         let entry = (work.to_owned(), epoch, nonce.to_owned(), digest.to_owned());
         self.edit(namespace, |book| book.reported.insert(entry));
     }
@@ -150,7 +150,7 @@ impl Ledger {
     }
 
     /// Whether this attempt reported this result.
-    pub(crate) fn was_reported(&self, namespace: &str, work: &str, epoch: u64, nonce: &str, digest: &str) -> bool {
+    pub(crate) fn was_reported(&self, namespace: &str, work: &str, epoch: Epoch, nonce: &str, digest: &str) -> bool {
         let entry = (work.to_owned(), epoch, nonce.to_owned(), digest.to_owned());
         self.lock().get(namespace).is_some_and(|book| book.reported.contains(&entry))
     }

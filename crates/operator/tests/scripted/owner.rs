@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use indexbuild_api::{Claim, EngineDirectory, Report, Work, WorkKind, WorkResult, names};
+use indexbuild_api::{Claim, EngineDirectory, Epoch, Report, Work, WorkKind, WorkResult, names};
 use indexbuild_lifecycle::owner::{Current, OwnerState, Seen, Step, next};
 use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::Record;
@@ -41,7 +41,7 @@ pub(crate) struct Place {
 }
 
 struct Attempt {
-    epoch: u64,
+    epoch: Epoch,
     work: Work,
     begun: Instant,
     result: Option<WorkResult>,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{EngineDirectory, labels, names};
+use indexbuild_api::{EngineDirectory, Epoch, labels, names};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -39,7 +39,7 @@ async fn pods_of_somebody_else_at_names_of_ours_are_left_alone_and_told_and_the_
     let strangers = [(0, json!({"of": "somebody"})), (1, ours)];
     let mut before = Vec::new();
     for (slot, labelled) in strangers {
-        let pod = stranger(&names::pod(BUILD, &uid, slot, 1), labelled);
+        let pod = stranger(&names::pod(BUILD, &uid, slot, Epoch::new(1)), labelled);
         let start = Instant::now();
         // The namespace's account is made a moment after the namespace.
         before.push(loop {
@@ -73,7 +73,7 @@ async fn pods_of_somebody_else_at_names_of_ours_are_left_alone_and_told_and_the_
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     for slot in [0, 1] {
-        let name = names::pod(BUILD, &uid, slot, 1);
+        let name = names::pod(BUILD, &uid, slot, Epoch::new(1));
         assert!(told.iter().any(|note| note.contains(&name)), "{name}: {told:?}");
     }
     proxy.assert_no_forbidden();

@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use indexbuild_api::{
-    Chosen, ConditionStatus, ConditionType, DirectoryState, EngineDirectory, FrozenStage, IndexBuild, Reason, WorkKind,
-    labels, names,
+    Chosen, ConditionStatus, ConditionType, DirectoryState, EngineDirectory, Epoch, FrozenStage, IndexBuild, Reason,
+    WorkKind, labels, names,
 };
 use indexbuild_faultproxy::{KubeProxy, RequestMatch, Rule, Times, Verb};
 use indexbuild_lifecycle::frozen::digest;
@@ -49,7 +49,7 @@ fn forgery(build: &IndexBuild, stage: &str, work: &str, plain: bool) -> ConfigMa
     let (name, uid) = (build.name_any(), build.uid().unwrap());
     let chosen = Chosen {
         work_id: work.to_owned(),
-        epoch: 1,
+        epoch: Epoch::new(1),
         boot_nonce: FORGED.to_owned(),
         digest: FORGED.to_owned(),
         encode_works: Some(1),
