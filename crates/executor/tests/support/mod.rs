@@ -186,13 +186,8 @@ impl Parent {
                 epoch: grant.epoch,
                 ..FormerVolume::default()
             });
-            let grant = Grant {
-                epoch: grant.epoch.next().unwrap(),
-                pod_name: pod.into(),
-                pod_uid: pod.into(),
-                ..Grant::default()
-            };
-            record.spec.grant = Some(grant);
+            let epoch = grant.epoch.next().unwrap();
+            record.spec.grant = Some(Grant { epoch, pod_name: pod.into(), pod_uid: pod.into(), ..Grant::default() });
         });
     }
 
