@@ -126,8 +126,9 @@ fn a_rocksdb_of_years_ago_ingests_the_files_verifies_them_and_looks_up_through_t
     let yaml =
         build_yaml("order", &["k", "c", "id"], "").replace("[{name: \"id\"}]}", "[{name: \"id\"}], unique: true}");
     for compression in ["None", "Lz4", "Zstd"] {
-        let _ = std::fs::remove_dir_all(workspace.join("indexes"));
-        let _ = std::fs::remove_dir_all(workspace.join("db"));
+        for former in ["indexes", "db", ".indexbuild"] {
+            let _ = std::fs::remove_dir_all(workspace.join(former));
+        }
         let output = format!("{{url: indexes, compression: {compression}, bloomBitsPerKey: 10}}");
         workspace.write("build.yaml", &yaml.replace("{url: indexes}", &output));
         workspace.indexbuild(&["run", "build.yaml", "--quiet"]).succeeded(compression);
