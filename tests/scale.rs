@@ -28,8 +28,8 @@ const MEMORY: u64 = 150 << 20;
 /// each a compare-and-set (the pod, the process, two results, the second work, the end, with which its volume is condemned; the
 /// slot that plans, publishes and cleans has six more); 2.2 are its share of the build's: six times the list of frozen stages, as a rule
 /// with the turn that follows, and five stages, the finalizer, what executors need, a status for each other turn. The rest is what takes
-/// longer than it should: states that last a minute, waits that last half of one, numbers that change meanwhile (told after ten
-/// seconds, then twenty, then every forty), and writes that lose against an owner's report and are made again.
+/// longer than it should: states that last, numbers that change meanwhile (told after ten seconds, then twenty, then every forty), and
+/// writes that lose against an owner's report and are made again.
 const WRITES: f64 = 22.0;
 /// Requests of any kind for each slot, reads included: more is a pass that is repeated for nothing.
 const REQUESTS: f64 = 80.0;

@@ -4,9 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use indexbuild_api::{
-    Condition, ConditionStatus, ConditionType, DirectoryState, EngineDirectory, IndexBuild, IndexBuildStatus, apart,
-};
+use indexbuild_api::{Condition, ConditionStatus, ConditionType, EngineDirectory, IndexBuild, IndexBuildStatus, apart};
 use indexbuild_text::one_line;
 use indexbuild_timeline::{Timeline, text};
 use kube::ResourceExt as _;
@@ -171,10 +169,6 @@ fn slot(directory: &EngineDirectory) -> Vec<String> {
     let spec = &directory.spec;
     let grant = spec.grant.as_ref();
     let report = status.report.as_ref().filter(|report| grant.is_some_and(|grant| grant.epoch == report.epoch));
-    // That a slot is at work is written once it lasts; its owner's word says so at once.
-    let works = matches!(status.state, DirectoryState::Starting | DirectoryState::Idle)
-        && report.is_some_and(|report| report.result.is_none());
-    let state = if works { DirectoryState::Working } else { status.state };
     let progress = report.and_then(|report| report.progress).map(|progress| format!("{:.0}%", progress * 100.0));
     let waiting = status.conditions.iter().find(|condition| {
         condition.condition_type == ConditionType::Waiting && condition.status == ConditionStatus::True
@@ -185,7 +179,7 @@ fn slot(directory: &EngineDirectory) -> Vec<String> {
         or_none(grant.map(|grant| grant.epoch)),
         or_none(grant.map(|grant| grant.pod_name.clone())),
         or_none(spec.work.as_ref().map(|work| work.id.clone())),
-        state.to_string(),
+        status.state.to_string(),
         or_none(progress),
         or_none(grant.map(|grant| grant.node_name.clone()).filter(|node| !node.is_empty())),
         or_none(spec.volume.as_ref().map(|volume| volume.claim_name.clone())),

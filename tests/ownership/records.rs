@@ -115,7 +115,7 @@ fn spec_changes() -> Vec<Change<EngineDirectorySpec>> {
         }),
         ("the next epoch", |spec| on_grant(spec, |grant| *grant = self::grant(grant.epoch.get() + 1, "", ""))),
         ("the epoch after the next", |spec| {
-            on_grant(spec, |grant| *grant = self::grant(grant.epoch.get() + 2, "", ""))
+            on_grant(spec, |grant| *grant = self::grant(grant.epoch.get() + 2, "", ""));
         }),
         ("the epoch before", |spec| on_grant(spec, |grant| grant.epoch = grant.epoch.before())),
         ("a pod", |spec| on_grant(spec, |grant| grant.pod_uid = "pod-b".to_owned())),

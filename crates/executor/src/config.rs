@@ -24,7 +24,7 @@ pub struct ExecutorConfig {
     pub volume: PathBuf,
     /// Threads that read, encode, sort and write; at least 1.
     pub threads: usize,
-    /// What the process may use at most, in bytes; see [`crate::memory`].
+    /// What the process may use at most, in bytes; see [`crate::memory_budget`].
     pub memory_limit: u64,
     pub access: StoreAccess,
     pub site: Site,

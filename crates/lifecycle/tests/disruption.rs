@@ -249,7 +249,6 @@ fn i9_an_owner_that_is_not_needed_any_more_is_revoked_and_its_object_stays_until
     world.claims.clear();
     let decision = plan(&world);
     assert_eq!(update(&decision, 0), None, "no write of its own says that the volume is gone");
-    assert_eq!(update(&decision, 1), None, "nor of a record that a later pass removes");
     assert!(decision.actions.iter().any(|action| matches!(action, Action::DeleteDirectory { slot: 0, .. })));
 }
 
@@ -258,9 +257,9 @@ fn i9_an_owner_that_is_not_needed_any_more_is_revoked_and_its_object_stays_until
 fn a_state_that_passes_and_a_choice_that_is_frozen_are_no_reason_for_a_write() {
     let mut world = settled(encoding());
     world.slots[0].record.status.state = DirectoryState::Starting;
-    world.slots[0].grant_age = 59_999;
+    world.slots[0].grant_age = 2_999;
     assert_eq!(update(&plan(&world), 0), None);
-    world.slots[0].grant_age = 60_000;
+    world.slots[0].grant_age = 3_000;
     assert_eq!(update(&plan(&world), 0).unwrap().1, DirectoryState::Working);
     world.slots[0].grant_age = 2_999;
     world.slots[0].record.status.state = DirectoryState::Silent;

@@ -101,43 +101,6 @@ fn a_pod_that_does_not_begin_is_named_once_it_has_had_time_to() {
     assert!(!unborn.contains("at the latest"), "nothing else is done then: {unborn}");
 }
 
-/// I8: where ten thousand pods are made at once, each takes its time, and so does each owner's end: two writes a slot would say that
-/// it has begun to wait, and that this is over.
-#[test]
-fn a_pod_that_takes_its_time_and_an_owner_that_gives_way_are_no_news_of_a_slot_for_half_a_minute() {
-    let mut world = settled(encoding());
-    world.build.timeouts.replace_after = 600_000;
-    world.build.timeouts.orphan_after = 1_200_000;
-    let mut starting = world.clone();
-    let grant = starting.slots[1].record.spec.grant.as_mut().unwrap();
-    grant.pod_uid.clear();
-    grant.boot_nonce.clear();
-    starting.slots[1].record.status.claim = None;
-    starting.pods[1].state = PodState::Pending;
-    starting.pods[1].node = None;
-    // The build has ended, and its owner has not given way yet.
-    let mut leaving = world;
-    for (name, works) in [
-        ("encode", vec!["encode-0", "encode-1"]),
-        ("sort", vec!["sort-0", "sort-1"]),
-        ("publish", vec!["publish"]),
-        ("clean", vec!["clean"]),
-    ] {
-        leaving.stages.push(stage(name, &works));
-    }
-    let decision = plan(&leaving);
-    carry_out(&mut leaving, &decision);
-    for (what, mut world) in [("is on no node yet", starting), ("gives way", leaving)] {
-        world.slots[1].grant_age = 29_999;
-        let decision = plan(&world);
-        assert!(decision.waits.iter().any(|wait| wait.slot == Some(1) && wait.what.contains(what)), "{what}");
-        let said = update(&decision, 1).map(|(spec, ..)| spec == &world.slots[1].record.spec);
-        assert_eq!((said, of_slot(&world, 1)), (None, String::new()), "{what}");
-        world.slots[1].grant_age = 30_000;
-        holds(&of_slot(&world, 1), &[what]);
-    }
-}
-
 #[test]
 fn a_held_volume_is_told_with_pod_uid_node_and_who_could_prove_what() {
     let mut world = settled(encoding());

@@ -212,11 +212,12 @@ fn essentials(status: &IndexBuildStatus) -> IndexBuildStatus {
     essentials
 }
 
-/// What a status says in words, without the numbers in them.
+/// What a status says in words, without the numbers in them; and how many executors there are of those that are wanted.
 fn words(status: &IndexBuildStatus) -> Vec<String> {
     let conditions = status.conditions.iter().map(|condition| condition.message.as_str());
     let waits = status.last_wait.iter().map(|wait| wait.message.as_str());
-    conditions.chain(waits).map(|text| text.replace(|letter: char| letter.is_ascii_digit(), "")).collect()
+    let texts = conditions.chain(waits).map(|text| text.replace(|letter: char| letter.is_ascii_digit(), ""));
+    texts.chain(status.executors.clone()).collect()
 }
 
 #[cfg(test)]

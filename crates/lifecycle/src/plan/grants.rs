@@ -16,12 +16,9 @@ use crate::writes::{INTERVALS_OF_PATIENCE, patience};
 /// The most volumes that a record remembers.
 const MAX_FORMER: usize = 64;
 
-/// What the history does not tell yet is written once its last entry is so old, where nothing else is, and so is a state that
-/// passes, in the same write: a person finds a long work there, and short ones cost no write.
+/// What the history does not tell yet is written once its last entry is so old, where nothing else is; and so is a state that
+/// passes, but that is written at the latest when a silence would be: a person finds a long work there, and short ones cost no write.
 const TOLD_AFTER: Millis = 60_000;
-
-/// What a slot waits for as a rule, a pod or the end of an owner, is told of it after so long, or a quarter of patience.
-const NEWS_AFTER: Millis = 30_000;
 
 /// Who gets the next epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -451,11 +448,9 @@ impl<'w> RecordDraft<'w> {
         });
     }
 
-    /// Whether the owner changed so short a time ago that a pod which is on its way, or an owner that gives way, is no news of its
-    /// slot yet: on a cluster that is busy each of them takes its time, and saying so and that it is over would be two writes.
+    /// Whether the owner changed only a moment ago.
     pub(super) fn is_fresh(&self) -> bool {
-        let Timeouts { renew_interval, replace_after, .. } = self.timeouts();
-        self.view.grant_age < renew_interval.max(NEWS_AFTER.min(replace_after / 4))
+        self.view.grant_age < self.timeouts().renew_interval
     }
 
     /// Whether the spec says something new. What changes nothing waits for the record's next write, as writes of its own
@@ -476,13 +471,6 @@ impl<'w> RecordDraft<'w> {
         {
             volume.claim_uid.clear();
         }
-        // A record of which nothing is left is removed without a write that says so, be it by a later pass, as each removes one.
-        let gone = |former: &FormerVolume| {
-            self.world.claim(&former.claim_name).is_none_or(|claim| claim.uid != former.claim_uid)
-        };
-        if spec.volume.is_none() && spec.former_volumes.is_empty() && observed.former_volumes.iter().all(gone) {
-            spec.former_volumes.clone_from(&observed.former_volumes);
-        }
         spec.renew_interval = observed.renew_interval;
         // It is needed once the build is gone, and written at the latest when that begins.
         if !self.world.build.deleting {
@@ -498,7 +486,8 @@ impl<'w> RecordDraft<'w> {
         let observed = &self.view.record;
         let said = observed.status.state;
         let state = self.state.unwrap_or(said);
-        let passing = !stays && self.view.grant_age < TOLD_AFTER && is_passing(said) && is_passing(state);
+        let lasts = self.quiet_limit().min(TOLD_AFTER);
+        let passing = self.view.grant_age < lasts && is_passing(said) && is_passing(state);
         let history = &observed.status.history;
         let tells = untold(&observed.spec, history).next().is_some() && (stays || self.view.grant_age >= TOLD_AFTER);
         let changes_spec = self.changes_spec();

@@ -89,8 +89,7 @@ impl Pass<'_> {
         let old = before.iter().find(|condition| condition.condition_type == ConditionType::Waiting);
         // A pod that has just been made is on its way, and so is an owner that was just told to give way.
         let fresh = draft.is_fresh();
-        let passing =
-            |wait: &Wait| !wait.stalls && matches!(wait.reason, Reason::WaitingForPod | Reason::WaitingForEvidence);
+        let passing = |wait: &Wait| matches!(wait.reason, Reason::WaitingForPod | Reason::WaitingForEvidence);
         let worth = |wait: &&Wait| wait.slot == Some(draft.slot()) && !(fresh && passing(wait));
         let weight = |wait: &&Wait| match wait.reason {
             // It holds up nothing that the slot does.
