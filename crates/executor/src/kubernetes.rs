@@ -4,7 +4,7 @@
 //! again, after a pause, and a report that was lost is replaced by the next.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,6 +56,8 @@ pub struct KubernetesControl {
     client: RwLock<Client>,
     /// The token was refused: it is read anew before the next call.
     stale: AtomicBool,
+    /// The version at which the record had no status yet, where that is how it was read last.
+    bare: Mutex<Option<String>>,
     asked: Asked,
     heartbeat: Arc<Heartbeat>,
 }
@@ -84,7 +86,15 @@ impl KubernetesControl {
     ) -> Result<Self, NoApi> {
         let asked = Asked::default();
         let client = RwLock::new(asked.by(connect()?));
-        Ok(Self { place, connect: Box::new(connect), client, stale: AtomicBool::new(false), asked, heartbeat })
+        Ok(Self {
+            place,
+            connect: Box::new(connect),
+            client,
+            stale: AtomicBool::new(false),
+            bare: Mutex::default(),
+            asked,
+            heartbeat,
+        })
     }
 
     fn client(&self) -> Client {
@@ -126,9 +136,17 @@ impl KubernetesControl {
         error
     }
 
-    /// G4: a JSON patch that adds a value replaces the whole of it; a merge patch would mix two attempts.
+    /// G4: a JSON patch that adds a value replaces the whole of it; a merge patch would mix two attempts. Nothing can be
+    /// added to a status that is not there: then it is made, at the version that had none.
     async fn replace<T: Serialize + Sync>(&self, field: &str, value: &T) -> Result<(), WriteError> {
-        let operations = json!([{"op": "add", "path": format!("/status/{field}"), "value": value}]);
+        let bare = self.bare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let operations = match bare {
+            None => json!([{"op": "add", "path": format!("/status/{field}"), "value": value}]),
+            Some(version) => json!([
+                {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+                {"op": "add", "path": "/status", "value": {field: value}},
+            ]),
+        };
         let patch = serde_json::from_value(operations)
             .map_err(|error| ContactError::Unreachable(format!("the {field} cannot be written as JSON: {error}")))?;
         self.write(&Patch::Json(patch)).await
@@ -219,6 +237,8 @@ impl ControlPlane for KubernetesControl {
         let records = self.records();
         let name = self.record_name();
         let found = self.read(records.get_opt(&name)).await?;
+        let bare = found.as_ref().filter(|directory| directory.status.is_none());
+        *self.bare.lock().unwrap_or_else(PoisonError::into_inner) = bare.and_then(|bare| bare.resource_version());
         Ok(found.map(|directory| Record {
             version: directory.resource_version().unwrap_or_default(),
             spec: directory.spec,

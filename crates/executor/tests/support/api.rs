@@ -343,18 +343,30 @@ fn written(api: &Api, operations: &Value) -> Response {
         });
         return well(api, Ask::Write);
     }
-    let operation = &operations[0];
-    let value = operation["value"].clone();
+    let of_status = |operation: &&Value| operation["path"].as_str().unwrap().starts_with("/status");
+    let operation = operations.as_array().unwrap().iter().find(of_status).unwrap();
+    let path = operation["path"].as_str().unwrap();
+    // To what is not there, nothing can be added.
+    if (path == "/status") != api.held.lock().unwrap().record.status.is_none() {
+        return refused(422, None);
+    }
+    let fields = if path == "/status" {
+        operation["value"].as_object().unwrap().clone()
+    } else {
+        [(path.trim_start_matches("/status/").to_owned(), operation["value"].clone())].into_iter().collect()
+    };
     api.change(|record| {
         let status = record.status.get_or_insert_default();
-        match operation["path"].as_str().unwrap() {
-            "/status/claim" => {
-                let nonce = value["bootNonce"].as_str().unwrap().to_owned();
-                record.spec.grant.as_mut().unwrap().boot_nonce = nonce;
-                status.claim = Some(serde_json::from_value(value).unwrap());
+        for (field, value) in fields {
+            match field.as_str() {
+                "claim" => {
+                    let nonce = value["bootNonce"].as_str().unwrap().to_owned();
+                    record.spec.grant.as_mut().unwrap().boot_nonce = nonce;
+                    status.claim = Some(serde_json::from_value(value).unwrap());
+                }
+                "report" => status.report = Some(serde_json::from_value(value).unwrap()),
+                other => panic!("{other}"),
             }
-            "/status/report" => status.report = Some(serde_json::from_value(value).unwrap()),
-            other => panic!("{other}"),
         }
     });
     well(api, Ask::Write)
