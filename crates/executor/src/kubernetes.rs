@@ -15,7 +15,7 @@ use indexbuild_lifecycle::release::LastWord;
 use indexbuild_lifecycle::world::Record;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
-use kube::{Api, Client, Config, ResourceExt as _};
+use kube::{Api, Client, Config, ResourceExt};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -238,7 +238,7 @@ impl ControlPlane for KubernetesControl {
         let name = self.record_name();
         let found = self.read(records.get_opt(&name)).await?;
         let bare = found.as_ref().filter(|directory| directory.status.is_none());
-        *self.bare.lock().unwrap_or_else(PoisonError::into_inner) = bare.and_then(|bare| bare.resource_version());
+        *self.bare.lock().unwrap_or_else(PoisonError::into_inner) = bare.and_then(ResourceExt::resource_version);
         Ok(found.map(|directory| Record {
             version: directory.resource_version().unwrap_or_default(),
             spec: directory.spec,
