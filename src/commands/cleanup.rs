@@ -111,7 +111,7 @@ fn listen() {
             });
             if let Some(code) = code {
                 remove_all();
-                std::process::exit(code);
+                indexbuild_process::exit_at_once(code);
             }
         });
         // What is made next is made when a signal no longer simply ends the process. Without the thread, it does.

@@ -518,7 +518,7 @@ impl RunLoop {
             && let Err(StillRunning) = attempt.close(ending, SEAL_WITHIN, CLOSE_WITHIN).await
         {
             tracing::error!(epoch = attempt.epoch().get(), "the attempt does not close; the process ends under it");
-            std::process::exit(i32::from(ExitStatus::CloseHung.code()));
+            indexbuild_process::exit_at_once(i32::from(ExitStatus::CloseHung.code()));
         }
         self.attempt = Some(attempt);
         self.look_for_leaks().await;
