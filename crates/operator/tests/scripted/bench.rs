@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indexbuild_api::{ConditionStatus, ConditionType, IndexBuild, Phase, labels, names};
+use indexbuild_api::{ConditionStatus, ConditionType, EngineDirectory, IndexBuild, Phase, labels, names};
 use indexbuild_faultproxy::{DenyList, Identity, KubeProxy, Upstream};
 use indexbuild_lifecycle::world::Stage;
 use indexbuild_operator::TestSwitches;
@@ -70,6 +70,15 @@ impl Bench {
         let mut bare = config.clone();
         bare.auth_info = kube::config::AuthInfo::default();
         let admin = client(config);
+        // What is established is served; while its storage begins, lists are refused (429).
+        let start = Instant::now();
+        loop {
+            let builds = Api::<IndexBuild>::all(admin.clone()).list(&ListParams::default()).await;
+            let records = Api::<EngineDirectory>::all(admin.clone()).list(&ListParams::default()).await;
+            let Some(refused) = builds.err().or(records.err()) else { break };
+            assert!(start.elapsed().as_secs() < 60, "the resources cannot be listed: {refused}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         let machine = Machine::start(admin.clone(), client(bare), script).await;
         Some(Self { token, machine, admin, upstream, forward: Some(forward), cluster: Some(Arc::new(cluster)) })
     }
