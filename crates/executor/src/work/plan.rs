@@ -172,12 +172,13 @@ fn make(job: &Job, spec_digest: String) -> Result<PlanFile, WorkFailure> {
     let estimated_rows = sample.rows(&splits);
     let indexes = definitions
         .into_iter()
-        .zip(&sample.entries)
-        .map(|(definition, entries)| {
+        .zip(sample.entries.iter().zip(&sample.left_out))
+        .map(|(definition, (entries, left_out))| {
             let target = spec.output.target_file_bytes();
+            let bytes = estimated_bytes(entries, *left_out, estimated_rows);
             // A lookup by a key that is not unique goes by a prefix, of which a filter of whole keys says nothing.
             let bloom_bits_per_key = if definition.unique { spec.output.bloom_bits_per_key() } else { 0 };
-            let plan = plan_index(definition, entries, estimated_rows, 0, target, compression(spec), slots)?;
+            let plan = plan_index(definition, entries, estimated_rows, bytes, target, compression(spec), slots)?;
             Ok(IndexPlan { bloom_bits_per_key, ..plan })
         })
         .collect::<Result<Vec<IndexPlan>, EngineError>>()?;
@@ -356,6 +357,17 @@ impl Sample {
     }
 }
 
+/// The bytes of an index of so many rows like those sampled, of which values were left out; 0, if none were: then the entries
+/// tell it. Without it an index of long rows would be one range, and one slot's work.
+fn estimated_bytes(entries: &Entries, left_out: u64, rows: u64) -> u64 {
+    if left_out == 0 {
+        return 0;
+    }
+    let sampled = u128::from(entries.general.bytes.len() as u64 + left_out);
+    let estimate = sampled * u128::from(rows) / (entries.general.entries.len() as u128).max(1);
+    u64::try_from(estimate).unwrap_or(u64::MAX)
+}
+
 /// Adds an entry of a row alone, which may be long, without its value; how many bytes that has.
 fn add_key(
     encoder: &mut Encoder,
@@ -421,4 +433,45 @@ fn rows_each(splits: &[Split], chosen: usize) -> usize {
         splits.iter().map(|split| split.rows).sum::<Option<u64>>().map_or(256, |rows| bytes / rows.max(1)).max(1);
     let rows = SAMPLED_BYTES / (chosen.max(1) as u64 * width).max(1);
     usize::try_from(rows.clamp(FEWEST_ROWS, SAMPLED_ROWS)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use indexbuild_index::{ColumnType, IncludedColumn, IndexDefinition, KeyColumn, Nulls, Order, RowId};
+
+    use super::*;
+
+    /// I10: how rows come to the sample is a matter of their length, and no index of long rows is one range.
+    #[test]
+    fn an_index_is_cut_alike_whether_its_rows_were_sampled_together_or_each_alone() {
+        let (name, column_type) = ("id".to_owned(), ColumnType::Int64);
+        let definition = IndexDefinition {
+            name: "by_id".to_owned(),
+            columns: vec![KeyColumn { name, column_type, order: Order::Asc, nulls: Nulls::Last }],
+            row_id: RowId::Position,
+            unique: false,
+            include: vec![IncludedColumn { name: "text".to_owned(), column_type: ColumnType::String }],
+        };
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..1000).map(|row| "x".repeat(row))));
+        let table = RecordBatch::try_from_iter([("id", ids), ("text", texts)]).unwrap();
+        let plan_of = |rows_at_once: usize| {
+            let mut sample = Sample { entries: vec![Entries::default()], left_out: vec![0], rows: 0, stepped: (0, 0) };
+            let mut encoders = [Encoder::new(Arc::new(definition.clone())).unwrap()];
+            for first in (0..1000).step_by(rows_at_once) {
+                let batch = table.slice(first, rows_at_once);
+                let rows = BatchRows::From(first as u64);
+                sample.add(&SourceBatch { batch, file: 0, rows }, &mut encoders).unwrap();
+            }
+            let bytes = estimated_bytes(&sample.entries[0], sample.left_out[0], 1 << 20);
+            let compression = indexbuild_index::Compression::Lz4;
+            plan_index(definition.clone(), &sample.entries[0], 1 << 20, bytes, 64 << 20, compression, 4).unwrap()
+        };
+        let together = plan_of(1000);
+        assert!(together.ranges() > 8, "{} ranges", together.ranges());
+        assert_eq!(plan_of(1), together);
+    }
 }

@@ -115,25 +115,14 @@ impl<'w> Pass<'w> {
         let what = format!("{} {} of slot {slot} {place} ({})", platform.pod(), pod.name, platform.tells_why());
         let again = draft.timeouts().replace_after;
         match kept {
-            Kept::ByItsVolume(left) if !self.lost => {
-                let ends_when = "one of the nodes that its volume is bound to takes it; after replaceAfter another one is made on a new volume";
-                self.wait(
-                    Reason::WaitingForPod,
-                    Some(slot),
-                    left.max(draft.timeouts().renew_interval),
-                    what,
-                    ends_when,
-                );
-            }
-            Kept::ByALostNode(left) if !self.lost => {
-                let ends_when = "its node is back and starts it; after replaceAfter another one is made, on a new volume where this one is bound";
-                self.wait(
-                    Reason::WaitingForPod,
-                    Some(slot),
-                    left.max(draft.timeouts().renew_interval),
-                    what,
-                    ends_when,
-                );
+            Kept::ByItsVolume(left) | Kept::ByALostNode(left) if !self.lost => {
+                let ends_when = if matches!(kept, Kept::ByItsVolume(_)) {
+                    "one of the nodes that its volume is bound to takes it; after replaceAfter another one is made on a new volume"
+                } else {
+                    "its node is back and starts it; after replaceAfter another one is made, on a new volume where this one is bound"
+                };
+                let look_again = left.max(draft.timeouts().renew_interval);
+                self.wait(Reason::WaitingForPod, Some(slot), look_again, what, ends_when);
             }
             Kept::Queued => {
                 let ends_when = "the scheduler finds it a node, or says that none has room for it";
